@@ -1,0 +1,67 @@
+# make demo   sets everything up and runs the main job on a real model
+# make test   sets everything up and runs the tests
+# make check  format, lint, floors, types, unit tests
+# make bench  the figures of docs/limits.md and the README, beside other tools
+# make docs   writes docs/commands.md and docs/errors.md anew
+# make lock   writes requirements/*.txt anew
+# make clean  removes what these made
+
+VENV := .venv
+PY := $(VENV)/bin/python
+SOURCES := pyproject.toml README.md $(shell find src -name '*.py')
+PIP := $(PY) -m pip --disable-pip-version-check --no-input
+
+.PHONY: demo test check bench docs lock clean
+.DELETE_ON_ERROR:
+
+# DEMO takes options of `hart demo`: make demo DEMO="--from PATH --keep DIR"
+demo: $(VENV)/installed
+	$(VENV)/bin/hart demo $(DEMO)
+
+test: $(VENV)/dev
+	tools/need_programs.sh
+	$(PY) -m pytest -n 2 $(TESTS)
+
+check: $(VENV)/dev
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/lint-imports
+	$(VENV)/bin/mypy
+	$(PY) -m pytest -n 2 tests/unit
+
+bench: $(VENV)/dev
+	$(PY) benchmarks/run.py $(BENCH)
+
+docs: $(VENV)/dev
+	$(PY) -m hartonomous.cli.reference > docs/commands.md.part
+	mv docs/commands.md.part docs/commands.md
+	$(PY) -m hartonomous.cli.error_page > docs/errors.md.part
+	mv docs/errors.md.part docs/errors.md
+
+COMPILE := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	--no-emit-index-url
+
+lock:
+	tools/make_venv.sh .cache/lock
+	.cache/lock/bin/python -m pip install -q uv
+	.cache/lock/bin/uv pip compile -q --upgrade $(COMPILE) pyproject.toml -o requirements/base.txt
+	.cache/lock/bin/uv pip compile -q --upgrade $(COMPILE) pyproject.toml --group dev \
+		-o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(PY):
+	tools/make_venv.sh $(VENV)
+
+# What is installed is this working copy after `make test`, a built copy of it otherwise.
+$(VENV)/installed: $(PY) $(SOURCES)
+	test -e $(VENV)/dev || $(PIP) install -q .
+	touch $@
+
+# Everything comes from the lock file with its hash; the project itself is then linked in place.
+$(VENV)/dev: $(PY) requirements/dev.txt pyproject.toml
+	$(PIP) install -q --require-hashes -r requirements/dev.txt
+	$(PIP) install -q --no-deps --no-build-isolation -e .
+	touch $@

@@ -1,0 +1,38 @@
+"""What every benchmark receives, and what it gives back."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """Where to work and how much: ``quick`` makes everything some ten times smaller."""
+
+    out: Path
+    quick: bool = False
+    model: Path | None = None  # the demo's wheel or model folder, instead of fetching it
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> Path:
+        """Made files, kept between runs."""
+        return self.out / "files"
+
+    @property
+    def tools(self) -> Path:
+        """Environments of the peers, kept between runs."""
+        return self.out / "tools"
+
+    @property
+    def work(self) -> Path:
+        """Stores and what comes out of them; emptied after use."""
+        return self.out / "work"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Tables for people, figures for programs."""
+
+    text: str
+    figures: dict[str, Any]

@@ -1,0 +1,80 @@
+"""Hartonomous itself, through its Python interface, in a process of its own."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from made_files import size_of
+from measure import Measured, run
+
+from peers.peer import Peer, UnavailableError
+
+_SOURCE = Path(__file__).resolve().parents[2] / "src"
+_ADD = """
+import sys
+import hartonomous as hn
+with hn.open(sys.argv[1], create=True) as store:
+    report = store.add(sys.argv[2:])
+for one in report.artifacts:
+    print(one.outcome, one.name, one.error or "")
+sys.exit(report.failed_count > 0)
+"""
+_GET = """
+import sys
+import hartonomous as hn
+with hn.open(sys.argv[1]) as store:
+    store.export_all(sys.argv[2])
+"""
+_ESTIMATE = """
+import sys
+import hartonomous as hn
+with hn.open(sys.argv[1], create=True) as store:
+    if not hasattr(store, "estimate"):
+        sys.exit(3)
+    print(store.estimate(sys.argv[2:]).estimated_bytes)
+"""
+
+
+def environment() -> dict[str, str]:
+    """Return what makes the interpreter find this checkout."""
+    return {"PYTHONPATH": str(_SOURCE)}
+
+
+class Hartonomous(Peer):
+    """This program; every add and get starts an interpreter, as the command line does."""
+
+    name = "hartonomous"
+    syncs = True
+
+    def version(self) -> str:
+        """Return the version of the checkout."""
+        code = "import hartonomous; print(hartonomous.__version__)"
+        return run([sys.executable, "-c", code], env=environment()).output.strip()
+
+    @property
+    def store(self) -> Path:
+        """The store's directory."""
+        return self.work / "store"
+
+    def add(self, paths: Sequence[Path]) -> Measured:
+        """Add with ``store.add``."""
+        command = [sys.executable, "-c", _ADD, str(self.store), *map(str, paths)]
+        return run(command, env=environment())
+
+    def get(self, out: Path) -> Measured:
+        """Write with ``store.export_all``."""
+        return run([sys.executable, "-c", _GET, str(self.store), str(out)], env=environment())
+
+    def stored_bytes(self) -> int:
+        """Return everything in the store's directory."""
+        return size_of(self.store)
+
+
+def estimate(peer: Hartonomous, path: Path) -> int | None:
+    """Return the bytes that the program says it would need; None where it cannot estimate."""
+    done = run([sys.executable, "-c", _ESTIMATE, str(peer.store), str(path)], env=environment())
+    if done.exit_code == 3:
+        return None
+    if not done.ok:
+        raise UnavailableError(f"estimate failed: {done.output}")
+    return int(done.output.split()[-1])

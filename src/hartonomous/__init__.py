@@ -1,0 +1,56 @@
+"""Hartonomous keeps every model variant and media corpus once, and gives exact bytes back.
+
+    import hartonomous as hn
+    store = hn.open("models", create=True)
+    store.add("model.safetensors")
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hartonomous.version import __version__
+
+if TYPE_CHECKING:
+    from hartonomous.store import Store, init
+    from hartonomous.store import open_store as open
+    from hartonomous.store import repair_store as repair
+    from hartonomous.tensors import load_file, safe_open, save_file
+
+_NAMES = {
+    "Store": "hartonomous.store:Store",
+    "init": "hartonomous.store:init",
+    "open": "hartonomous.store:open_store",
+    "repair": "hartonomous.store:repair_store",
+    "load_file": "hartonomous.tensors:load_file",
+    "save_file": "hartonomous.tensors:save_file",
+    "safe_open": "hartonomous.tensors:safe_open",
+    "HartonomousError": "hartonomous.errors:HartonomousError",
+}
+
+__all__ = [
+    "HartonomousError",
+    "Store",
+    "__version__",
+    "init",
+    "load_file",
+    "open",
+    "repair",
+    "safe_open",
+    "save_file",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for."""
+    place = _NAMES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'hartonomous' has no attribute {name!r}")
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def __dir__() -> list[str]:
+    """Return the public names."""
+    return sorted(__all__)

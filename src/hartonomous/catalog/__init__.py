@@ -1,0 +1,1 @@
+"""The only package with SQL: names, versions, tensors, places of bytes."""

@@ -1,0 +1,291 @@
+"""Atoms and the extents that hold their bytes."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+
+from hartonomous.catalog.batches import batches, insert_or_skip
+from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtentRow:
+    """Where ``[position, position + length)`` of an atom lies."""
+
+    position: int
+    length: int
+    header_offset: int
+    stored_bytes: int
+    pack_key: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewExtent:
+    """An extent in a sealed pack, not yet in the catalog."""
+
+    pack_id: int
+    position: int
+    length: int
+    header_offset: int
+    stored_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAtom:
+    """An atom whose bytes are durable, not yet in the catalog."""
+
+    digest: bytes
+    size_bytes: int
+    encoding: int
+    extents: tuple[NewExtent, ...]
+
+
+def find(
+    tx: Connection, digests: Iterable[bytes], *, sound: bool = False
+) -> dict[bytes, tuple[int, int]]:
+    """Return {digest: (id, stored bytes)} of stored digests; ``sound`` leaves out damaged ones."""
+    found: dict[bytes, tuple[int, int]] = {}
+    for piece in batches(sorted(set(digests))):
+        query = select(atom.c.digest, atom.c.id, atom.c.stored_bytes).where(
+            atom.c.digest.in_(piece)
+        )
+        if sound:
+            query = query.where(atom.c.damaged == 0)
+        found.update({row[0]: (row[1], row[2]) for row in tx.execute(query)})
+    return found
+
+
+def by_prefix(tx: Connection, low: bytes, high: bytes) -> list[bytes]:
+    """Return up to two digests in ``[low, high]``."""
+    query = select(atom.c.digest).where(atom.c.digest.between(low, high)).limit(2)
+    return list(tx.scalars(query))
+
+
+def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]:
+    """Insert atoms and their extents; an atom that somebody else stored first keeps theirs.
+
+    One that is marked as damaged gets the new extents instead, and is sound again.
+
+    Returns the digests of those that were there already: the caller pins them. A new atom needs no
+    pin while its writer is alive, since the pack that it lies in is that writer's. Ordered by
+    digest, so that two writers cannot wait for each other in a circle.
+    """
+    ordered = sorted(atoms, key=lambda one: one.digest)
+    rows = [
+        {
+            "digest": one.digest,
+            "size_bytes": one.size_bytes,
+            "stored_bytes": sum(part.stored_bytes for part in one.extents),
+            "encoding": one.encoding,
+            "created_us": now_us,
+        }
+        for one in ordered
+    ]
+    if not rows:
+        return []
+    made = tx.execute(insert_or_skip(atom, tx).returning(atom.c.digest, atom.c.id), rows)
+    ids = {row[0]: row[1] for row in made}
+    there = [one.digest for one in ordered if one.digest not in ids]
+    ids.update(_mend(tx, [one for one in ordered if one.digest in set(there)]))
+    extents = [
+        {
+            "atom_id": ids[one.digest],
+            "pack_id": part.pack_id,
+            "position": part.position,
+            "length": part.length,
+            "header_offset": part.header_offset,
+            "stored_bytes": part.stored_bytes,
+        }
+        for one in ordered
+        if one.digest in ids
+        for part in one.extents
+    ]
+    if extents:
+        tx.execute(insert(extent), extents)
+    return there
+
+
+def _mend(tx: Connection, again: Sequence[NewAtom]) -> dict[bytes, int]:
+    """Take the old extents of damaged atoms away; return {digest: id} of those."""
+    if not again:
+        return {}
+    damaged = select(atom.c.digest, atom.c.id).where(
+        atom.c.digest.in_([one.digest for one in again]), atom.c.damaged == 1
+    )
+    ids = {row[0]: row[1] for row in tx.execute(damaged)}
+    for one in again:
+        if one.digest in ids:
+            tx.execute(delete(extent).where(extent.c.atom_id == ids[one.digest]))
+            tx.execute(
+                update(atom)
+                .where(atom.c.id == ids[one.digest])
+                .values(
+                    damaged=0,
+                    encoding=one.encoding,
+                    stored_bytes=sum(part.stored_bytes for part in one.extents),
+                )
+            )
+    return ids
+
+
+def mark_damaged(tx: Connection, atom_id: int) -> None:
+    """Remember that an atom's stored bytes are not what they were."""
+    tx.execute(update(atom).where(atom.c.id == atom_id).values(damaged=1))
+
+
+def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[ExtentRow]]:
+    """Return the extents of each stored digest, in order of position."""
+    found: dict[bytes, list[ExtentRow]] = {}
+    for piece in batches(sorted(set(digests))):
+        query = (
+            select(
+                atom.c.digest,
+                extent.c.position,
+                extent.c.length,
+                extent.c.header_offset,
+                extent.c.stored_bytes,
+                pack.c.key,
+            )
+            .join_from(atom, extent, extent.c.atom_id == atom.c.id)
+            .join(pack, pack.c.id == extent.c.pack_id)
+            .where(atom.c.digest.in_(piece))
+            .order_by(atom.c.digest, extent.c.position)
+        )
+        for digest, position, length, header_offset, stored, key in tx.execute(query):
+            found.setdefault(digest, []).append(
+                ExtentRow(
+                    position=position,
+                    length=length,
+                    header_offset=header_offset,
+                    stored_bytes=stored,
+                    pack_key=key,
+                )
+            )
+    return found
+
+
+def page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, bytes, int]]:
+    """Return (id, digest, size) of atoms in id order, for walking over all of them."""
+    query = (
+        select(atom.c.id, atom.c.digest, atom.c.size_bytes)
+        .where(atom.c.id > after_id)
+        .order_by(atom.c.id)
+        .limit(limit)
+    )
+    return [(row[0], row[1], row[2]) for row in tx.execute(query)]
+
+
+def unreferenced(
+    tx: Connection, *, after_id: int, limit: int, spared_writers: Sequence[bytes]
+) -> list[int]:
+    """Return ids of atoms that no manifest and no writer needs, in id order."""
+    held_by_writer = (
+        select(extent.c.id)
+        .join(pack, pack.c.id == extent.c.pack_id)
+        .where(extent.c.atom_id == atom.c.id, pack.c.writer_key.in_(spared_writers))
+    )
+    query = (
+        select(atom.c.id)
+        .where(
+            atom.c.id > after_id,
+            ~exists().where(manifest_atom.c.atom_id == atom.c.id),
+            ~exists().where(atom_pin.c.atom_id == atom.c.id),
+            ~held_by_writer.exists(),
+        )
+        .order_by(atom.c.id)
+        .limit(limit)
+    )
+    return list(tx.scalars(query))
+
+
+def remove(tx: Connection, atom_ids: Sequence[int]) -> None:
+    """Forget atoms and their extents; the foreign keys refuse one that is still referred to."""
+    tx.execute(delete(extent).where(extent.c.atom_id.in_(atom_ids)))
+    tx.execute(delete(atom).where(atom.c.id.in_(atom_ids)))
+
+
+def count_references(tx: Connection, *, limit: int) -> int:
+    """Fold the references of some uncounted manifests into the atoms' counts.
+
+    At most ``limit`` references a call, so that popular atoms are no hot rows; returns how many
+    were folded. A manifest with more references than that is folded whole, in one set statement.
+    """
+    uncounted = (
+        select(manifest.c.id, func.count(manifest_atom.c.atom_id))
+        .outerjoin(manifest_atom, manifest_atom.c.manifest_id == manifest.c.id)
+        .where(manifest.c.counted == 0, manifest.c.complete == 1)
+        .group_by(manifest.c.id)
+        .order_by(manifest.c.id)
+        .limit(limit)
+    )
+    chosen: list[int] = []
+    total = 0
+    for manifest_id, count in tx.execute(uncounted):
+        if chosen and total + count > limit:
+            break
+        chosen.append(manifest_id)
+        total += count
+    if not chosen:
+        return 0
+    _add_to_counts(tx, chosen, sign=1)
+    tx.execute(update(manifest).where(manifest.c.id.in_(chosen)).values(counted=1))
+    return max(total, 1)
+
+
+def uncount_references(tx: Connection, manifest_ids: Sequence[int]) -> None:
+    """Take the references of counted manifests back, before they are removed."""
+    counted = select(manifest.c.id).where(manifest.c.id.in_(manifest_ids), manifest.c.counted == 1)
+    chosen = list(tx.scalars(counted))
+    if chosen:
+        _add_to_counts(tx, chosen, sign=-1)
+        tx.execute(update(manifest).where(manifest.c.id.in_(chosen)).values(counted=0))
+
+
+def _add_to_counts(tx: Connection, manifest_ids: Sequence[int], *, sign: int) -> None:
+    sums = (
+        select(manifest_atom.c.atom_id, func.sum(manifest_atom.c.count))
+        .where(manifest_atom.c.manifest_id.in_(manifest_ids))
+        .group_by(manifest_atom.c.atom_id)
+        .order_by(manifest_atom.c.atom_id)
+    )
+    rows = [{"key": row[0], "delta": sign * int(row[1])} for row in tx.execute(sums)]
+    if rows:
+        tx.execute(
+            update(atom)
+            .where(atom.c.id == bindparam("key"))
+            .values(reference_count=atom.c.reference_count + bindparam("delta")),
+            rows,
+        )
+
+
+def wrong_counts(tx: Connection, *, limit: int) -> list[tuple[bytes, int, int]]:
+    """Return (digest, count kept, count by manifests) where the two differ; counted ones only."""
+    real = (
+        select(manifest_atom.c.atom_id, func.sum(manifest_atom.c.count).label("total"))
+        .join(manifest, manifest.c.id == manifest_atom.c.manifest_id)
+        .where(manifest.c.counted == 1)
+        .group_by(manifest_atom.c.atom_id)
+        .subquery()
+    )
+    total = func.coalesce(real.c.total, 0)
+    query = (
+        select(atom.c.digest, atom.c.reference_count, total)
+        .outerjoin(real, real.c.atom_id == atom.c.id)
+        .where(atom.c.reference_count != total)
+        .limit(limit)
+    )
+    return [(row[0], int(row[1]), int(row[2])) for row in tx.execute(query)]
+
+
+def holes(tx: Connection, *, limit: int) -> list[tuple[bytes, int, int]]:
+    """Return (digest, size, bytes in extents) of atoms whose extents do not add up."""
+    held = func.coalesce(func.sum(extent.c.length), 0)
+    query = (
+        select(atom.c.digest, atom.c.size_bytes, held)
+        .outerjoin(extent, extent.c.atom_id == atom.c.id)
+        .group_by(atom.c.id)
+        .having(held != atom.c.size_bytes)
+        .limit(limit)
+    )
+    return [(row[0], int(row[1]), int(row[2])) for row in tx.execute(query)]

@@ -1,0 +1,104 @@
+"""The journal of changes: labels, renames, removals, their undoing, the emptied trash."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.schema import artifact, change, version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChangeRow:
+    """One change as its record says it."""
+
+    sequence: int
+    time_us: int
+    action: str
+    content: dict[str, Any]
+    undone: bool
+
+
+def add(tx: Connection, *, content: dict[str, Any], pack_id: int, header_offset: int) -> None:
+    """Insert a change whose record is in a sealed pack."""
+    tx.execute(
+        insert(change).values(
+            sequence=content["seq"],
+            time_us=content["time_us"],
+            action=content["action"],
+            content=json.dumps(content),
+            undone=0,
+            pack_id=pack_id,
+            header_offset=header_offset,
+        )
+    )
+
+
+def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
+    return [
+        ChangeRow(
+            sequence=row.sequence,
+            time_us=row.time_us,
+            action=row.action,
+            content=json.loads(row.content),
+            undone=bool(row.undone),
+        )
+        for row in tx.execute(query)
+    ]
+
+
+def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
+    """Return one change."""
+    found = _rows(tx, select(change).where(change.c.sequence == sequence))
+    return found[0] if found else None
+
+
+def newest_undoable(tx: Connection, actions: tuple[str, ...]) -> ChangeRow | None:
+    """Return the newest change of these kinds that was not undone."""
+    query = (
+        select(change)
+        .where(change.c.action.in_(actions), change.c.undone == 0)
+        .order_by(change.c.sequence.desc())
+        .limit(1)
+    )
+    found = _rows(tx, query)
+    return found[0] if found else None
+
+
+def newest(
+    tx: Connection, limit: int, *, undoable: tuple[str, ...] | None = None
+) -> list[ChangeRow]:
+    """Return the newest changes first; all, or those of the kinds ``undoable`` not undone yet."""
+    query = select(change).order_by(change.c.sequence.desc()).limit(limit)
+    if undoable is not None:
+        query = query.where(change.c.action.in_(undoable), change.c.undone == 0)
+    return _rows(tx, query)
+
+
+def mark_undone(tx: Connection, sequence: int) -> None:
+    """Remember that a change was undone."""
+    tx.execute(update(change).where(change.c.sequence == sequence).values(undone=1))
+
+
+def remove_pointless(tx: Connection) -> int:
+    """Forget changes all of whose versions are gone, or whose artifact is; return how many.
+
+    Replaying them would change nothing. A purge stays as long as one of the packs may still hold
+    the commit that it speaks of.
+    """
+    living = {uid.hex() for uid in tx.scalars(select(version.c.uid))}
+    names = {uid.hex() for uid in tx.scalars(select(artifact.c.uid))}
+    ids: list[int] = []
+    for row in tx.execute(select(change.c.id, change.c.action, change.c.content)):
+        content = json.loads(row.content)
+        named = set(content.get("version_uids", []))
+        named.update(content[key] for key in ("version_uid", "previous_uid") if content.get(key))
+        if row.action in {"label", "unlabel", "remove", "annotate"} and not named & living:
+            ids.append(row.id)
+        if row.action == "rename" and content["artifact"] not in names:
+            ids.append(row.id)
+    for piece in batches(ids):
+        tx.execute(delete(change).where(change.c.id.in_(piece)))
+    return len(ids)

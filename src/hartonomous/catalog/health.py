@@ -1,0 +1,76 @@
+"""What can be told of SQLite and of a catalog file without changing anything in it."""
+
+import contextlib
+import os
+import sqlite3
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from hartonomous.errors import HartonomousError, IntegrityError
+
+LEAST_SQLITE = (3, 35, 0)
+"""The first release with RETURNING."""
+_WANTED_OPTIONS = ("ENABLE_FTS5",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CatalogHealth:
+    """A catalog as it lies there. ``last_us`` is the latest time written into it, 0 for none."""
+
+    revision: str | None
+    journal_mode: str
+    writers: tuple[tuple[bytes, str, int], ...]  # key, host, process
+    packs: dict[bytes, int]  # key -> size in bytes
+    last_us: int
+
+
+def sqlite_version() -> tuple[int, int, int]:
+    """Return the version of the SQLite library that Python uses."""
+    return sqlite3.sqlite_version_info
+
+
+def missing_options() -> tuple[str, ...]:
+    """Return the compile-time options that this program would use and the library lacks."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        options = {row[0] for row in connection.execute("PRAGMA compile_options")}
+    return tuple(name for name in _WANTED_OPTIONS if name not in options)
+
+
+def examine(path: Path) -> CatalogHealth:
+    """Read what a catalog says of itself.
+
+    Raises IntegrityError when it is no catalog or damaged, HartonomousError when it cannot be read.
+    """
+    try:
+        # Who opens a write-ahead log read-only cannot take its side files away again at the end.
+        mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+        where = f"file:{quote(str(path.absolute()))}?mode={mode}"
+        with contextlib.closing(sqlite3.connect(where, uri=True, timeout=5)) as connection:
+            connection.execute("PRAGMA query_only=ON")
+            return _examine(connection)
+    except sqlite3.OperationalError as error:
+        raise HartonomousError(f"the catalog cannot be read: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise IntegrityError(f"the catalog is damaged: {error}") from error
+
+
+def _examine(connection: sqlite3.Connection) -> CatalogHealth:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    if not {"alembic_version", "writer", "pack", "version", "change"} <= tables:
+        return CatalogHealth(revision=None, journal_mode=mode, writers=(), packs={}, last_us=0)
+    revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    writers = connection.execute("SELECT key, host, process FROM writer").fetchall()
+    packs = connection.execute("SELECT key, size_bytes FROM pack").fetchall()
+    (last,) = connection.execute(
+        "SELECT max(t) FROM (SELECT max(created_us) AS t FROM pack UNION ALL "
+        "SELECT max(created_us) FROM version UNION ALL SELECT max(time_us) FROM change)"
+    ).fetchone()
+    return CatalogHealth(
+        revision=None if revision is None else revision[0],
+        journal_mode=mode,
+        writers=tuple((bytes(key), host, process) for key, host, process in writers),
+        packs={bytes(key): size for key, size in packs},
+        last_us=last or 0,
+    )

@@ -1,0 +1,320 @@
+"""Manifests: which files are stored, which atoms each refers to, which tensors it holds."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
+
+from hartonomous.catalog import atoms
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.schema import (
+    artifact,
+    atom,
+    extent,
+    manifest,
+    manifest_atom,
+    manifest_pin,
+    member,
+    pack,
+    tensor,
+    version,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestRow:
+    """A stored file's content: digests, format, and where its manifest record lies."""
+
+    id: int
+    digest: bytes
+    file_digest: bytes
+    sha256: bytes
+    size_bytes: int
+    format: str
+    tensor_count: int
+    inline_bytes: int
+    stored_bytes: int
+    notices: tuple[tuple[str, str], ...]
+    pack_key: bytes
+    header_offset: int
+    complete: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorRow:
+    """One tensor of a file; ``digest`` is that of its bytes where it is one whole segment."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+    digest: bytes | None
+    role: str
+    layer: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewManifest:
+    """A manifest whose record is in a sealed pack, not yet in the catalog."""
+
+    digest: bytes
+    file_digest: bytes
+    sha256: bytes
+    size_bytes: int
+    format: str
+    inline_bytes: int
+    notices: tuple[tuple[str, str], ...]
+    pack_id: int
+    header_offset: int
+    stored_bytes: int
+    references: dict[bytes, int]  # atom digest -> how many segments
+    tensors: tuple[TensorRow, ...]
+
+
+_COLUMNS = (
+    manifest.c.id, manifest.c.digest, manifest.c.file_digest, manifest.c.sha256,
+    manifest.c.size_bytes, manifest.c.format, manifest.c.tensor_count, manifest.c.inline_bytes,
+    manifest.c.stored_bytes, manifest.c.notices, pack.c.key, manifest.c.header_offset,
+    manifest.c.complete,
+)  # fmt: skip
+_JOINED = select(*_COLUMNS).join(pack, pack.c.id == manifest.c.pack_id)
+
+
+def _row(row: Sequence[object]) -> ManifestRow:
+    values = dict(zip(ManifestRow.__slots__, row, strict=True))
+    values["notices"] = tuple(
+        (notice["kind"], notice["text"]) for notice in json.loads(str(values["notices"]))
+    )
+    values["complete"] = bool(values["complete"])
+    return ManifestRow(**values)  # type: ignore[arg-type]
+
+
+def by_file_digest(tx: Connection, digest: bytes) -> ManifestRow | None:
+    """Return the manifest of a file with this BLAKE3, staged ones too."""
+    row = tx.execute(_JOINED.where(manifest.c.file_digest == digest)).one_or_none()
+    return None if row is None else _row(row)
+
+
+def by_ids(tx: Connection, ids: Iterable[int]) -> dict[int, ManifestRow]:
+    """Return {id: manifest}."""
+    found: dict[int, ManifestRow] = {}
+    for piece in batches(sorted(set(ids))):
+        for row in tx.execute(_JOINED.where(manifest.c.id.in_(piece))):
+            found[row[0]] = _row(row)
+    return found
+
+
+def page(tx: Connection, *, after_id: int, limit: int) -> list[ManifestRow]:
+    """Return complete manifests in id order."""
+    query = (
+        _JOINED.where(manifest.c.id > after_id, manifest.c.complete == 1)
+        .order_by(manifest.c.id)
+        .limit(limit)
+    )
+    return [_row(row) for row in tx.execute(query)]
+
+
+def begin(tx: Connection, new: NewManifest, *, now_us: int) -> int:
+    """Insert the manifest's own row, incomplete, and return its id."""
+    notices = [{"kind": kind, "text": text} for kind, text in new.notices]
+    return int(
+        tx.execute(
+            insert(manifest)
+            .values(
+                digest=new.digest,
+                file_digest=new.file_digest,
+                sha256=new.sha256,
+                size_bytes=new.size_bytes,
+                format=new.format,
+                tensor_count=len(new.tensors),
+                inline_bytes=new.inline_bytes,
+                notices=json.dumps(notices),
+                pack_id=new.pack_id,
+                header_offset=new.header_offset,
+                stored_bytes=new.stored_bytes,
+                created_us=now_us,
+                complete=0,
+                counted=0,
+            )
+            .returning(manifest.c.id)
+        ).scalar_one()
+    )
+
+
+def add_references(
+    tx: Connection, manifest_id: int, references: Sequence[tuple[bytes, int]]
+) -> None:
+    """Insert some of the manifest's references to atoms; every atom must be stored."""
+    found = atoms.find(tx, [digest for digest, _ in references])
+    rows = [
+        {"manifest_id": manifest_id, "atom_id": found[digest][0], "count": count}
+        for digest, count in references
+    ]
+    if rows:
+        tx.execute(insert(manifest_atom), rows)
+
+
+def add_tensors(
+    tx: Connection, manifest_id: int, first_ordinal: int, tensors: Sequence[TensorRow]
+) -> None:
+    """Insert some of the manifest's tensors, numbered from ``first_ordinal``."""
+    rows = [
+        {
+            "manifest_id": manifest_id,
+            "ordinal": ordinal,
+            "name": one.name,
+            "dtype": one.dtype,
+            "shape": json.dumps(list(one.shape)),
+            "offset": one.offset,
+            "length": one.length,
+            "digest": one.digest,
+            "role": one.role,
+            "layer": one.layer,
+        }
+        for ordinal, one in enumerate(tensors, first_ordinal)
+    ]
+    if rows:
+        tx.execute(insert(tensor), rows)
+
+
+def finish(tx: Connection, manifest_id: int) -> None:
+    """Mark a manifest as complete: all its rows are there."""
+    tx.execute(update(manifest).where(manifest.c.id == manifest_id).values(complete=1))
+
+
+def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
+    """Return a manifest's tensors in file order."""
+    query = (
+        select(
+            tensor.c.name, tensor.c.dtype, tensor.c.shape, tensor.c.offset, tensor.c.length,
+            tensor.c.digest, tensor.c.role, tensor.c.layer,
+        )
+        .where(tensor.c.manifest_id == manifest_id)
+        .order_by(tensor.c.ordinal)
+    )  # fmt: skip
+    return [
+        TensorRow(
+            name=row.name,
+            dtype=row.dtype,
+            shape=tuple(json.loads(row.shape)),
+            offset=row.offset,
+            length=row.length,
+            digest=row.digest,
+            role=row.role,
+            layer=row.layer,
+        )
+        for row in tx.execute(query)
+    ]
+
+
+def unreferenced(tx: Connection, *, limit: int, spared_writers: Sequence[bytes]) -> list[int]:
+    """Return ids of manifests that no version has as a member and no live writer wrote."""
+    query = (
+        select(manifest.c.id)
+        .join(pack, pack.c.id == manifest.c.pack_id)
+        .where(
+            ~exists().where(member.c.manifest_id == manifest.c.id),
+            ~exists().where(manifest_pin.c.manifest_id == manifest.c.id),
+            pack.c.writer_key.not_in(spared_writers),
+        )
+        .limit(limit)
+    )
+    return list(tx.scalars(query))
+
+
+def remove_some(tx: Connection, manifest_id: int, *, limit: int) -> bool:
+    """Remove up to ``limit`` rows below a manifest, then the manifest; True when it is gone."""
+    atom_ids = list(
+        tx.scalars(
+            select(manifest_atom.c.atom_id)
+            .where(manifest_atom.c.manifest_id == manifest_id)
+            .limit(limit)
+        )
+    )
+    if atom_ids:
+        tx.execute(
+            delete(manifest_atom).where(
+                manifest_atom.c.manifest_id == manifest_id, manifest_atom.c.atom_id.in_(atom_ids)
+            )
+        )
+        return False
+    ordinals = list(
+        tx.scalars(select(tensor.c.ordinal).where(tensor.c.manifest_id == manifest_id).limit(limit))
+    )
+    if ordinals:
+        tx.execute(
+            delete(tensor).where(
+                tensor.c.manifest_id == manifest_id, tensor.c.ordinal.in_(ordinals)
+            )
+        )
+        return False
+    # Only a dead writer can still hold on to a manifest that is out of use.
+    tx.execute(delete(manifest_pin).where(manifest_pin.c.manifest_id == manifest_id))
+    tx.execute(delete(manifest).where(manifest.c.id == manifest_id))
+    return True
+
+
+def set_incomplete(tx: Connection, manifest_ids: Sequence[int]) -> None:
+    """Take manifests out of use before they are removed row by row."""
+    tx.execute(update(manifest).where(manifest.c.id.in_(manifest_ids)).values(complete=0))
+
+
+def references_of(tx: Connection, manifest_id: int) -> dict[bytes, int]:
+    """Return {atom digest: segments} as the rows say."""
+    query = (
+        select(atom.c.digest, manifest_atom.c.count)
+        .join(atom, atom.c.id == manifest_atom.c.atom_id)
+        .where(manifest_atom.c.manifest_id == manifest_id)
+    )
+    return {row[0]: int(row[1]) for row in tx.execute(query)}
+
+
+def total(tx: Connection) -> int:
+    """Return how many complete manifests there are."""
+    query = select(func.count()).select_from(manifest).where(manifest.c.complete == 1)
+    return int(tx.scalar(query) or 0)
+
+
+def file_names(tx: Connection, manifest_ids: Sequence[int], *, limit: int) -> list[str]:
+    """Return ``NAME@NUMBER:path`` of members that have one of these manifests."""
+    query = (
+        select(artifact.c.name, version.c.number, member.c.path)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(member.c.manifest_id.in_(list(manifest_ids)), version.c.published == 1)
+        .order_by(artifact.c.name, version.c.number)
+        .limit(limit)
+    )
+    return [f"{name}@{number}:{path}" for name, number, path in tx.execute(query)]
+
+
+def referring(tx: Connection, atom_id: int, *, limit: int) -> list[int]:
+    """Return ids of manifests that refer to an atom."""
+    query = select(manifest_atom.c.manifest_id).where(manifest_atom.c.atom_id == atom_id)
+    return list(tx.scalars(query.limit(limit)))
+
+
+def needing_pack(tx: Connection, pack_id: int, *, limit: int) -> list[int]:
+    """Return ids of manifests that lie in a pack or whose atoms do."""
+    by_atom = (
+        select(manifest_atom.c.manifest_id)
+        .join(extent, extent.c.atom_id == manifest_atom.c.atom_id)
+        .where(extent.c.pack_id == pack_id)
+        .distinct()
+        .limit(limit)
+    )
+    own = select(manifest.c.id).where(manifest.c.pack_id == pack_id).limit(limit)
+    return list(dict.fromkeys([*tx.scalars(own), *tx.scalars(by_atom)]))[:limit]
+
+
+def has_damaged_atoms(tx: Connection, manifest_id: int) -> bool:
+    """Say whether verify found damage in an atom that a manifest refers to."""
+    query = (
+        select(atom.c.id)
+        .join(manifest_atom, manifest_atom.c.atom_id == atom.c.id)
+        .where(atom.c.damaged == 1, manifest_atom.c.manifest_id == manifest_id)
+        .limit(1)
+    )
+    return tx.scalar(query) is not None

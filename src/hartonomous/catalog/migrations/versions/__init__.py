@@ -1,0 +1,1 @@
+"""Numbered steps of the catalog's schema, applied by Alembic."""

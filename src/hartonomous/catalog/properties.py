@@ -1,0 +1,35 @@
+"""Single values that belong to the store as a whole, such as the last publication's number."""
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from hartonomous.catalog.schema import store_property
+
+
+def get(tx: Connection, name: str) -> str | None:
+    """Return a property's value, None if it was never set."""
+    return tx.scalar(select(store_property.c.value).where(store_property.c.name == name))
+
+
+def put(tx: Connection, name: str, value: str) -> None:
+    """Set a property."""
+    done = tx.execute(
+        update(store_property).where(store_property.c.name == name).values(value=value)
+    )
+    if done.rowcount == 0:
+        tx.execute(insert(store_property).values(name=name, value=value))
+
+
+def drop(tx: Connection, name: str) -> None:
+    """Forget a property."""
+    tx.execute(delete(store_property).where(store_property.c.name == name))
+
+
+def last_publication(tx: Connection) -> tuple[int, int]:
+    """Return the (sequence, microseconds UTC) of the newest commit or change; zeros at first."""
+    return int(get(tx, "sequence") or 0), int(get(tx, "sequence_time_us") or 0)
+
+
+def set_last_publication(tx: Connection, sequence: int, time_us: int) -> None:
+    """Remember the newest commit or change."""
+    put(tx, "sequence", str(sequence))
+    put(tx, "sequence_time_us", str(time_us))

@@ -1,0 +1,101 @@
+"""Tensors by name and by content: where one lies, and who else has the same bytes."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.manifests import TensorRow
+from hartonomous.catalog.schema import artifact, member, tensor, version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UseRow:
+    """A tensor of a member of a version in use."""
+
+    name: str
+    number: int
+    path: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+def named(tx: Connection, manifest_ids: Sequence[int], name: str) -> list[tuple[int, TensorRow]]:
+    """Return (manifest id, tensor) of every tensor of that name in these files, in their order."""
+    found: list[tuple[int, TensorRow]] = []
+    for piece in batches(list(manifest_ids)):
+        query = (
+            select(tensor)
+            .where(tensor.c.manifest_id.in_(piece), tensor.c.name == name)
+            .order_by(tensor.c.manifest_id, tensor.c.ordinal)
+        )
+        for row in tx.execute(query):
+            one = TensorRow(
+                name=row.name,
+                dtype=row.dtype,
+                shape=tuple(json.loads(row.shape)),
+                offset=row.offset,
+                length=row.length,
+                digest=row.digest,
+                role=row.role,
+                layer=row.layer,
+            )
+            found.append((row.manifest_id, one))
+    return found
+
+
+def names(tx: Connection, manifest_ids: Sequence[int], *, limit: int) -> list[str]:
+    """Return up to ``limit`` names of tensors in these files, for suggestions."""
+    found: list[str] = []
+    for piece in batches(list(manifest_ids)):
+        query = select(tensor.c.name).where(tensor.c.manifest_id.in_(piece))
+        found.extend(tx.scalars(query.limit(limit - len(found))))
+        if len(found) >= limit:
+            break
+    return found
+
+
+def uses(tx: Connection, digest: bytes, *, limit: int) -> list[UseRow]:
+    """Return tensors in use whose bytes have this digest, by artifact, version and file."""
+    query = (
+        _in_use(digest, artifact.c.name, version.c.number, member.c.path, tensor.c.name,
+                tensor.c.dtype, tensor.c.shape)
+        .order_by(artifact.c.name, version.c.number, member.c.ordinal, tensor.c.ordinal)
+        .limit(limit)
+    )  # fmt: skip
+    return [
+        UseRow(
+            name=row[0],
+            number=row[1],
+            path=row[2],
+            tensor=row[3],
+            dtype=row[4],
+            shape=tuple(json.loads(row[5])),
+        )
+        for row in tx.execute(query)
+    ]
+
+
+def count_uses(tx: Connection, digest: bytes) -> int:
+    """Return how many tensors in use have bytes of this digest."""
+    return int(tx.scalar(_in_use(digest, func.count())) or 0)
+
+
+def _in_use(digest: bytes, *columns: Any) -> Select[Any]:
+    return (
+        select(*columns)
+        .select_from(tensor)
+        .join(member, member.c.manifest_id == tensor.c.manifest_id)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(
+            tensor.c.digest == digest,
+            version.c.published == 1,
+            version.c.removed_us.is_(None),
+            artifact.c.removed_us.is_(None),
+        )
+    )

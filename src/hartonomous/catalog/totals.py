@@ -1,0 +1,58 @@
+"""Sums over the whole catalog."""
+
+from sqlalchemy import Connection, distinct, func, select
+
+from hartonomous.catalog.schema import artifact, atom, manifest, member, pack, tensor, version
+
+
+def by_encoding(tx: Connection) -> list[tuple[int, int, int, int]]:
+    """Return (encoding, atoms, decoded bytes, stored bytes) of each encoding in use."""
+    query = (
+        select(
+            atom.c.encoding,
+            func.count(),
+            func.sum(atom.c.size_bytes),
+            func.sum(atom.c.stored_bytes),
+        )
+        .group_by(atom.c.encoding)
+        .order_by(atom.c.encoding)
+    )
+    return [(int(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in tx.execute(query)]
+
+
+def count_all(tx: Connection) -> dict[str, int]:
+    """Return the store's counts and sums by name."""
+    live = (
+        (version.c.published == 1)
+        & version.c.removed_us.is_(None)
+        & artifact.c.removed_us.is_(None)
+    )
+    trashed = (version.c.published == 1) & version.c.removed_us.is_not(None)
+    joined = version.join(artifact, artifact.c.id == version.c.artifact_id)
+    live_members = (
+        select(manifest.c.id, manifest.c.size_bytes)
+        .join(member, member.c.manifest_id == manifest.c.id)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(live)
+        .distinct()
+        .subquery()
+    )
+    complete = manifest.c.complete == 1
+    queries = {
+        "artifacts": select(func.count(distinct(artifact.c.id))).select_from(joined).where(live),
+        "versions": select(func.count()).select_from(joined).where(live),
+        "files": select(func.sum(version.c.file_count)).select_from(joined).where(live),
+        "logical_bytes": select(func.sum(version.c.size_bytes)).select_from(joined).where(live),
+        "live_distinct_bytes": select(func.sum(live_members.c.size_bytes)),
+        "distinct_bytes": select(func.sum(manifest.c.size_bytes)).where(complete),
+        "inline_bytes": select(func.sum(manifest.c.inline_bytes)).where(complete),
+        "manifests": select(func.count()).select_from(manifest).where(complete),
+        "manifest_bytes": select(func.sum(manifest.c.stored_bytes)).where(complete),
+        "tensors": select(func.count()).select_from(tensor),
+        "packs": select(func.count()).select_from(pack),
+        "pack_bytes": select(func.sum(pack.c.size_bytes)),
+        "trash_versions": select(func.count()).select_from(version).where(trashed),
+        "trash_bytes": select(func.sum(version.c.size_bytes)).where(trashed),
+    }
+    return {name: int(tx.scalar(query) or 0) for name, query in queries.items()}

@@ -1,0 +1,370 @@
+"""Versions of artifacts: staged rows that nobody sees, published ones, and the trash."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, delete, exists, insert, select, update
+
+from hartonomous.catalog.schema import (
+    artifact,
+    label,
+    layer,
+    manifest,
+    member,
+    pack,
+    version,
+    version_metadata,
+    version_tag,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRow:
+    """One file of a version."""
+
+    path: str
+    raw_path: bytes | None
+    manifest_id: int
+    mode: int
+    modified_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LayerRow:
+    """One group of tensors of a model."""
+
+    name: str
+    kind: str
+    tensor_count: int
+    parameter_count: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A version to stage; its artifact and number are decided when it is published."""
+
+    uid: bytes
+    digest: bytes
+    kind: str
+    size_bytes: int
+    tensor_count: int
+    parameter_count: int | None
+    source_host: str
+    source_place: str
+    model: dict[str, Any] | None
+    members: tuple[MemberRow, ...]
+    layers: tuple[LayerRow, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionRow:
+    """A published version, in use or in the trash."""
+
+    id: int
+    uid: bytes
+    artifact_id: int
+    artifact_uid: bytes
+    name: str
+    number: int
+    digest: bytes
+    kind: str
+    size_bytes: int
+    file_count: int
+    tensor_count: int
+    parameter_count: int | None
+    source_host: str
+    source_place: str
+    sequence: int
+    created_us: int
+    removed_us: int | None
+
+
+_COLUMNS = (
+    version.c.id, version.c.uid, artifact.c.id, artifact.c.uid, artifact.c.name, version.c.number,
+    version.c.digest, version.c.kind, version.c.size_bytes, version.c.file_count,
+    version.c.tensor_count, version.c.parameter_count, version.c.source_host,
+    version.c.source_place, version.c.sequence, version.c.created_us, version.c.removed_us,
+)  # fmt: skip
+_PUBLISHED = (
+    select(*_COLUMNS)
+    .join(artifact, artifact.c.id == version.c.artifact_id)
+    .where(version.c.published == 1)
+)
+
+
+def _rows(tx: Connection, query: Any) -> list[VersionRow]:
+    return [
+        VersionRow(**dict(zip(VersionRow.__slots__, row, strict=True))) for row in tx.execute(query)
+    ]
+
+
+def stage(tx: Connection, new: NewVersion, *, writer_id: int, now_us: int) -> int:
+    """Insert a version without its members and layers; return its id."""
+    version_id = int(
+        tx.execute(
+            insert(version)
+            .values(
+                uid=new.uid,
+                digest=new.digest,
+                kind=new.kind,
+                size_bytes=new.size_bytes,
+                file_count=len(new.members),
+                tensor_count=new.tensor_count,
+                parameter_count=new.parameter_count,
+                source_host=new.source_host,
+                source_place=new.source_place,
+                model=None if new.model is None else json.dumps(new.model),
+                created_us=now_us,
+                published=0,
+                writer_id=writer_id,
+            )
+            .returning(version.c.id)
+        ).scalar_one()
+    )
+    annotate(tx, version_id, tags=new.tags, metadata=new.metadata)
+    return version_id
+
+
+def add_members(
+    tx: Connection, version_id: int, first_ordinal: int, members: Sequence[MemberRow]
+) -> None:
+    """Insert some members, numbered from ``first_ordinal``."""
+    rows = [
+        {
+            "version_id": version_id,
+            "ordinal": ordinal,
+            "path": one.path,
+            "raw_path": one.raw_path,
+            "manifest_id": one.manifest_id,
+            "mode": one.mode,
+            "modified_us": one.modified_us,
+        }
+        for ordinal, one in enumerate(members, first_ordinal)
+    ]
+    if rows:
+        tx.execute(insert(member), rows)
+
+
+def add_layers(
+    tx: Connection, version_id: int, first_ordinal: int, layers: Sequence[LayerRow]
+) -> None:
+    """Insert some layers, numbered from ``first_ordinal``."""
+    rows = [
+        {
+            "version_id": version_id,
+            "ordinal": ordinal,
+            "name": one.name,
+            "kind": one.kind,
+            "tensor_count": one.tensor_count,
+            "parameter_count": one.parameter_count,
+            "size_bytes": one.size_bytes,
+        }
+        for ordinal, one in enumerate(layers, first_ordinal)
+    ]
+    if rows:
+        tx.execute(insert(layer), rows)
+
+
+def annotate(
+    tx: Connection, version_id: int, *, tags: Sequence[str], metadata: dict[str, str]
+) -> None:
+    """Add tags, and set metadata keys, of a version."""
+    have = set(tx.scalars(select(version_tag.c.tag).where(version_tag.c.version_id == version_id)))
+    fresh = [
+        {"version_id": version_id, "tag": tag} for tag in dict.fromkeys(tags) if tag not in have
+    ]
+    if fresh:
+        tx.execute(insert(version_tag), fresh)
+    if metadata:
+        tx.execute(
+            delete(version_metadata).where(
+                version_metadata.c.version_id == version_id,
+                version_metadata.c.key.in_(list(metadata)),
+            )
+        )
+        rows = [{"version_id": version_id, "key": k, "value": v} for k, v in metadata.items()]
+        tx.execute(insert(version_metadata), rows)
+
+
+def publish(
+    tx: Connection,
+    version_id: int,
+    *,
+    artifact_id: int,
+    number: int,
+    sequence: int,
+    pack_id: int | None,
+    header_offset: int | None,
+) -> None:
+    """Make a staged version visible."""
+    tx.execute(
+        update(version)
+        .where(version.c.id == version_id, version.c.published == 0)
+        .values(
+            artifact_id=artifact_id,
+            number=number,
+            sequence=sequence,
+            pack_id=pack_id,
+            header_offset=header_offset,
+            published=1,
+            writer_id=None,
+        )
+    )
+
+
+def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> list[VersionRow]:
+    """Return an artifact's versions in order of number; those in use, or with the trash."""
+    query = _PUBLISHED.where(artifact.c.id == artifact_id).order_by(version.c.number)
+    if not trash:
+        query = query.where(version.c.removed_us.is_(None))
+    return _rows(tx, query)
+
+
+def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
+    """Return published versions by uid, the trash included."""
+    return _rows(tx, _PUBLISHED.where(version.c.uid.in_(list(uids))).order_by(version.c.id))
+
+
+def live(tx: Connection, *, name_like: str | None = None) -> list[VersionRow]:
+    """Return every version in use, by name and number; ``name_like`` is a SQL LIKE pattern."""
+    query = _PUBLISHED.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))
+    if name_like is not None:
+        query = query.where(artifact.c.name.like(name_like, escape="\\"))
+    return _rows(tx, query.order_by(artifact.c.name, version.c.number))
+
+
+def newest(tx: Connection, limit: int) -> list[VersionRow]:
+    """Return the versions that were published last, newest first, the trash included."""
+    return _rows(tx, _PUBLISHED.order_by(version.c.sequence.desc(), version.c.id).limit(limit))
+
+
+def in_trash(tx: Connection, *, removed_before_us: int | None = None) -> list[VersionRow]:
+    """Return versions in the trash, oldest removal first."""
+    query = _PUBLISHED.where(version.c.removed_us.is_not(None))
+    if removed_before_us is not None:
+        query = query.where(version.c.removed_us <= removed_before_us)
+    return _rows(tx, query.order_by(version.c.removed_us, version.c.id))
+
+
+def same_source(tx: Connection, host: str, place: str) -> list[VersionRow]:
+    """Return the live versions that came from this place, newest first."""
+    query = _PUBLISHED.where(
+        version.c.source_place == place,
+        version.c.source_host == host,
+        version.c.removed_us.is_(None),
+        artifact.c.removed_us.is_(None),
+    )
+    return _rows(tx, query.order_by(version.c.sequence.desc(), version.c.id.desc()))
+
+
+def members_of(tx: Connection, version_id: int) -> list[MemberRow]:
+    """Return a version's members in order of path bytes."""
+    query = (
+        select(
+            member.c.path, member.c.raw_path, member.c.manifest_id, member.c.mode,
+            member.c.modified_us,
+        )
+        .where(member.c.version_id == version_id)
+        .order_by(member.c.ordinal)
+    )  # fmt: skip
+    return [MemberRow(**row) for row in tx.execute(query).mappings()]
+
+
+def layers_of(tx: Connection, version_id: int) -> list[LayerRow]:
+    """Return a version's layers in order."""
+    query = (
+        select(
+            layer.c.name, layer.c.kind, layer.c.tensor_count, layer.c.parameter_count,
+            layer.c.size_bytes,
+        )
+        .where(layer.c.version_id == version_id)
+        .order_by(layer.c.ordinal)
+    )  # fmt: skip
+    return [LayerRow(**row) for row in tx.execute(query).mappings()]
+
+
+def model_of(tx: Connection, version_id: int) -> dict[str, Any] | None:
+    """Return the model summary's JSON."""
+    held = tx.scalar(select(version.c.model).where(version.c.id == version_id))
+    return None if held is None else dict(json.loads(held))
+
+
+def annotations_of(tx: Connection, version_id: int) -> tuple[list[str], dict[str, str]]:
+    """Return a version's (tags, metadata)."""
+    tags = select(version_tag.c.tag).where(version_tag.c.version_id == version_id)
+    pairs = select(version_metadata.c.key, version_metadata.c.value).where(
+        version_metadata.c.version_id == version_id
+    )
+    return sorted(tx.scalars(tags)), {row.key: row.value for row in tx.execute(pairs)}
+
+
+def set_removed(tx: Connection, version_ids: Sequence[int], removed_us: int | None) -> None:
+    """Put versions into the trash, or take them out again with None."""
+    tx.execute(update(version).where(version.c.id.in_(version_ids)).values(removed_us=removed_us))
+
+
+def remove_some(tx: Connection, version_id: int, *, limit: int) -> bool:
+    """Remove up to ``limit`` rows below a version, then the version; True when it is gone."""
+    for table in (member, layer):
+        ordinals = list(
+            tx.scalars(select(table.c.ordinal).where(table.c.version_id == version_id).limit(limit))
+        )
+        if ordinals:
+            tx.execute(
+                delete(table).where(table.c.version_id == version_id, table.c.ordinal.in_(ordinals))
+            )
+            return False
+    for table in (version_tag, version_metadata, label):
+        tx.execute(delete(table).where(table.c.version_id == version_id))
+    tx.execute(delete(version).where(version.c.id == version_id))
+    return True
+
+
+def manifest_digests(tx: Connection, version_id: int) -> list[bytes]:
+    """Return the digests of a version's manifests."""
+    query = (
+        select(manifest.c.digest)
+        .join(member, member.c.manifest_id == manifest.c.id)
+        .where(member.c.version_id == version_id)
+    )
+    return list(tx.scalars(query))
+
+
+def record_place(tx: Connection, version_id: int) -> tuple[bytes, int] | None:
+    """Return (pack key, header offset) of a published version's commit record."""
+    query = (
+        select(pack.c.key, version.c.header_offset)
+        .join(pack, pack.c.id == version.c.pack_id)
+        .where(version.c.id == version_id)
+    )
+    row = tx.execute(query).one_or_none()
+    return None if row is None else (row[0], int(row[1]))
+
+
+def with_tag(tx: Connection, tag: str) -> set[int]:
+    """Return ids of versions that carry a tag."""
+    query = select(version_tag.c.version_id).where(
+        version_tag.c.tag == tag, exists().where(version.c.id == version_tag.c.version_id)
+    )
+    return set(tx.scalars(query))
+
+
+def set_unpublished(tx: Connection, version_ids: Sequence[int]) -> None:
+    """Hide versions whose rows are about to be removed for good; their names end with them."""
+    tx.execute(delete(label).where(label.c.version_id.in_(list(version_ids))))
+    tx.execute(
+        update(version)
+        .where(version.c.id.in_(list(version_ids)))
+        .values(published=0, pack_id=None, header_offset=None)
+    )
+
+
+def purged(tx: Connection) -> list[int]:
+    """Return ids of versions that were hidden to be removed."""
+    query = select(version.c.id).where(version.c.published == 0, version.c.writer_id.is_(None))
+    return list(tx.scalars(query))

@@ -1,0 +1,89 @@
+"""The one table of commands: where each is, its line in the help, and the section it stands in.
+
+Strings only, so that the help and the completion of commands load none of them. The help line is
+the first line of the command's docstring; a test compares the two.
+"""
+
+from typing import NamedTuple
+
+STORE, FIND, OUT, CARE, SETUP = "Store", "Find", "Out", "Care", "Setup"
+SECTIONS = (STORE, FIND, OUT, CARE, SETUP)
+"""Sections of the help, in their order."""
+
+
+class Entry(NamedTuple):
+    """A command: ``module:attribute`` of the click command, one line of help, its section."""
+
+    target: str
+    help: str
+    section: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "init": Entry(
+        "hartonomous.cli.init:command", "Make an empty store and print where it is.", STORE
+    ),
+    "add": Entry(
+        "hartonomous.cli.add:command",
+        "Add files, model folders, trees, hub caches or Ollama's folder.",
+        STORE,
+    ),
+    "estimate": Entry(
+        "hartonomous.cli.estimate:command",
+        "Tell what the store would need for files, storing nothing.",
+        STORE,
+    ),
+    "ls": Entry("hartonomous.cli.ls:command", "List artifacts.", STORE),
+    "show": Entry(
+        "hartonomous.cli.show:command", "Show everything that is known of one version.", STORE
+    ),
+    "label": Entry(
+        "hartonomous.cli.label:command", "Point labels to a version, or take them away.", STORE
+    ),
+    "mv": Entry("hartonomous.cli.mv:command", "Give an artifact another name.", STORE),
+    "rm": Entry("hartonomous.cli.rm:command", "Put versions into the trash.", STORE),
+    "undo": Entry(
+        "hartonomous.cli.undo:command", "Take back the newest change, or a given one.", STORE
+    ),
+    "log": Entry(
+        "hartonomous.cli.log:command", "Show what happened in the store, newest first.", STORE
+    ),
+    "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", FIND),
+    "explain": Entry(
+        "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
+    ),
+    "get": Entry("hartonomous.cli.get:command", "Write the exact files of an artifact.", OUT),
+    "cat": Entry(
+        "hartonomous.cli.cat:command", "Print a tensor, or write its bytes or a whole file.", OUT
+    ),
+    "export": Entry(
+        "hartonomous.cli.export:command", "Write artifacts as plain files below a folder.", OUT
+    ),
+    "path": Entry(
+        "hartonomous.cli.path:command",
+        "Print the path of a plain, read-only file or folder.",
+        OUT,
+    ),
+    "stats": Entry(
+        "hartonomous.cli.stats:command", "Show what is stored, what it takes, and why.", CARE
+    ),
+    "verify": Entry(
+        "hartonomous.cli.verify:command", "Check that every stored byte is what it was.", CARE
+    ),
+    "repair": Entry("hartonomous.cli.repair:command", "Rebuild the catalog from the packs.", CARE),
+    "gc": Entry("hartonomous.cli.gc:command", "Free what nothing needs.", CARE),
+    "doctor": Entry(
+        "hartonomous.cli.doctor:command", "Look at the program, the machine and the store.", CARE
+    ),
+    "migrate": Entry(
+        "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
+    ),
+    "completions": Entry(
+        "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
+    ),
+    "config": Entry("hartonomous.cli.config:command", "Show every setting and its source.", SETUP),
+    "demo": Entry(
+        "hartonomous.cli.demo:command", "Run the main job on a real model and show it.", SETUP
+    ),
+    "help": Entry("hartonomous.cli.help:command", "Show the help of a command.", SETUP),
+}

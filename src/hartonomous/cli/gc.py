@@ -1,0 +1,94 @@
+"""``hart gc``: free what nothing needs."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.options import dry_run as dry_run_option
+from hartonomous.cli.page import Block, Column, Fields, Table
+from hartonomous.cli.quantities import Duration
+from hartonomous.cli.sizes import count, size
+from hartonomous.errors import UsageError
+
+if TYPE_CHECKING:
+    from hartonomous.operations.collect import Collected
+    from hartonomous.store import Store
+
+
+@make_command("gc")
+@click.option(
+    "--trash-days", type=click.FloatRange(min=0), metavar="DAYS",
+    help="Days that the trash keeps things; the setting trash_days otherwise.",
+)  # fmt: skip
+@click.option("--empty-trash", is_flag=True, help="Empty the trash whatever its age; asks first.")
+@click.option(
+    "--grace", "grace_s", type=Duration(), default="1h", metavar="1h", show_default=True,
+    help="Leave alone unknown packs that are younger.",
+)  # fmt: skip
+@dry_run_option
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    *,
+    trash_days: float | None,
+    empty_trash: bool,
+    grace_s: float,
+    dry_run: bool,
+) -> None:
+    """Free what nothing needs.
+
+    Empties the trash of what lies there long enough, drops bytes that nothing refers to, and writes
+    packs anew that are mostly unused. Works beside other commands. What went from the trash cannot
+    be had back. With -n the space that emptying the trash would free is not counted.
+    """
+    if empty_trash and trash_days is not None:
+        raise UsageError(
+            "--empty-trash and --trash-days exclude each other", hint="leave one of them out"
+        )
+    with invocation.store() as store:
+        if empty_trash:
+            trash_days = 0
+            if not dry_run:
+                _ask(invocation, store)
+        with invocation.progress(store.settings) as progress:
+            done = store.gc(
+                trash_days=trash_days, grace_s=grace_s, dry_run=dry_run, progress=progress
+            )
+            for note in done.notes:
+                progress.note(note)
+    invocation.output.emit(done, human=_page, ids=lambda one: one.purged_versions)
+
+
+def _ask(invocation: Invocation, store: "Store") -> None:
+    waiting = store.ls(trash=True)
+    if waiting:
+        total = size(sum(one.logical_bytes for one in waiting))
+        number = f"{count(len(waiting))} version{'' if len(waiting) == 1 else 's'}"
+        invocation.confirm(f"Delete {number} of {total} in the trash for good?")
+
+
+def _page(done: "Collected") -> Iterable[Block]:
+    if done.purged_versions:
+        title = "would go from the trash" if done.dry_run else "gone from the trash"
+        yield Table(columns=(Column(title),), rows=[(spec,) for spec in done.purged_versions])
+        yield ""
+    yield Fields(
+        rows=[
+            ("versions from the trash", count(len(done.purged_versions))),
+            ("files dropped", count(done.manifest_count)),
+            ("atoms dropped", count(done.atom_count)),
+            ("packs dropped", count(done.pack_count)),
+            ("packs written anew", count(done.compacted_count)),
+            ("stray packs removed", count(done.litter_count)),
+            ("freed", _freed(done.freed_bytes)),
+        ]
+    )
+    if done.dry_run:
+        yield "nothing was changed (dry run)"
+
+
+def _freed(freed_bytes: int) -> str:
+    return size(freed_bytes) if freed_bytes >= 0 else f"{size(-freed_bytes)} more in use"

@@ -1,0 +1,69 @@
+"""``hart repair``: a new catalog from the packs alone."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
+from hartonomous.cli.sizes import count
+from hartonomous.errors import IntegrityError
+
+if TYPE_CHECKING:
+    from hartonomous.operations.repair import Repaired
+
+
+@make_command("repair")
+@click.pass_obj
+def command(invocation: Invocation) -> None:
+    """Rebuild the catalog from the packs.
+
+    Names, versions, labels and removals come back as the packs tell them; what is doubtful comes
+    back under recovered/. The former catalog is kept beside the new one. Nobody else may use the
+    store meanwhile. Asks first. Ends with 4 when something could not be brought back.
+    """
+    from hartonomous.store import repair_store
+
+    path = invocation.store_path()
+    invocation.confirm(f"Rebuild the catalog of {path} from its packs?")
+    settings = invocation.settings(path)
+    with invocation.progress(settings) as progress:
+        done = repair_store(
+            path,
+            settings=dict(invocation.options.settings),
+            force=invocation.options.force_network,
+            progress=progress,
+        )
+    invocation.output.emit(done, human=_page, ids=lambda one: (*one.lost, *one.damaged))
+    if done.lost or done.damaged:
+        raise IntegrityError(
+            f"{len(done.lost)} things could not be brought back whole, "
+            f"{len(done.damaged)} records or packs are damaged",
+            hint="add the files again from elsewhere; equal bytes fill the holes",
+        )
+
+
+def _page(done: "Repaired") -> Iterable[Block]:
+    yield Fields(
+        rows=[
+            ("packs read", count(done.pack_count)),
+            ("atoms", count(done.atom_count)),
+            ("files", count(done.manifest_count)),
+            ("versions", count(done.version_count)),
+            ("changes", count(done.change_count)),
+            ("former catalog", done.former_catalog or "there was none"),
+        ]
+    )
+    yield from _listed("damaged", done.damaged, "bad")
+    yield from _listed("lost", done.lost, "bad")
+    yield from _listed("recovered, doubtful", done.recovered, "warn")
+    if not (done.damaged or done.lost):
+        yield Cell("everything in the packs is back", "good")
+
+
+def _listed(title: str, found: tuple[str, ...], style: Style) -> Iterable[Block]:
+    if found:
+        yield ""
+        yield Table(columns=(Column(title),), rows=[(Cell(one, style),) for one in found])

@@ -1,0 +1,96 @@
+"""``hart stats``: what is stored, what it takes, and why."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell, Column, Fields, Table
+from hartonomous.cli.sizes import count, ratio, share, size
+
+if TYPE_CHECKING:
+    from hartonomous.operations.stats import Stats
+
+
+@make_command("stats")
+@click.pass_obj
+def command(invocation: Invocation) -> None:
+    """Show what is stored, what it takes, and why.
+
+    Sizes are bytes of files as they were added against bytes in the store's packs, and what each
+    way of saving took away. Reads the catalog and the sizes of files only.
+    """
+    with invocation.store() as store:
+        found = store.stats()
+    invocation.output.emit(found, human=_page, ids=None)
+
+
+def _page(found: "Stats") -> Iterable[Block]:
+    yield Fields(rows=_sums(found))
+    if not found.atom_count and not found.version_count:
+        return
+    yield ""
+    yield Table(
+        columns=(
+            Column("saved by", whole=True),
+            Column("bytes", right=True),
+            Column("of all", right=True),
+        ),
+        rows=[
+            (name, size(saved), share(saved, found.logical_bytes))
+            for name, saved in _savings(found)
+        ],
+    )
+    yield ""
+    yield Table(
+        columns=(
+            Column("kept as", whole=True),
+            Column("pieces", right=True, extra=True),
+            Column("plain", right=True),
+            Column("stored", right=True),
+            Column("smaller", right=True),
+        ),
+        rows=[
+            (
+                held.kind,
+                count(held.count),
+                size(held.logical_bytes),
+                size(held.stored_bytes),
+                ratio(held.logical_bytes, held.stored_bytes),
+            )
+            for held in found.held
+        ],
+    )
+    yield ""
+    yield Table(
+        columns=(Column("on disk", whole=True), Column("bytes", right=True)),
+        rows=[(part, size(taken)) for part, taken in found.disk_bytes.items()],
+    )
+
+
+def _sums(found: "Stats") -> list[tuple[str, str | Cell]]:
+    kept = size(found.stored_bytes)
+    smaller = ratio(found.logical_bytes, found.stored_bytes)
+    rows: list[tuple[str, str | Cell]] = [
+        ("artifacts", f"{count(found.artifact_count)} ({count(found.version_count)} versions)"),
+        ("files", f"{count(found.file_count)} ({count(found.tensor_count)} tensors)"),
+        ("as plain files", size(found.logical_bytes)),
+        ("stored", Cell(f"{kept} ({smaller} smaller)" if found.stored_bytes else kept, "strong")),
+        ("packs", f"{count(found.pack_count)} with {count(found.atom_count)} atoms"),
+    ]
+    if found.trash_version_count:
+        trash = f"{count(found.trash_version_count)} versions of {size(found.trash_bytes)}"
+        rows.append(("trash", f"{trash}; 'hart gc' empties it in time"))
+    if found.dead_bytes:
+        rows.append(("besides", f"{size(found.dead_bytes)} of records' headers, journal, unused"))
+    return rows
+
+
+def _savings(found: "Stats") -> list[tuple[str, int]]:
+    return [
+        ("equal files", found.saved_by_equal_files),
+        ("equal tensors and data", found.saved_by_equal_atoms),
+        ("encoding", found.saved_by_encoding),
+    ]

@@ -1,0 +1,99 @@
+"""``hart verify``: is every stored byte still what it was."""
+
+from collections.abc import Iterable
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell, Column, Table
+from hartonomous.cli.quantities import Duration, Share
+from hartonomous.cli.sizes import count, duration, size
+from hartonomous.errors import IntegrityError, UsageError
+
+if TYPE_CHECKING:
+    from hartonomous.operations.verify import VerifyReport
+
+_MOST_FILES = 3
+
+
+@make_command("verify")
+@click.option("--quick", is_flag=True, help="Look at packs' headers and the catalog only.")
+@click.option("--files", is_flag=True, help="Also rebuild every file and compare its digest.")
+@click.option(
+    "--read-data-subset", "subset", type=Share(), metavar="1/10",
+    help="Read this share of the atoms, another one each day.",
+)  # fmt: skip
+@click.option(
+    "--max-duration", "max_duration_s", type=Duration(), metavar="10m",
+    help="End after this time, with what was found until then.",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    *,
+    quick: bool,
+    files: bool,
+    subset: Fraction | None,
+    max_duration_s: float | None,
+) -> None:
+    """Check that every stored byte is what it was.
+
+    Every atom is read, decoded and compared with its digest, and every manifest is checked; each
+    fault is told with the files that need what is damaged. Ends with 4 when there is one.
+    """
+    if quick and (files or subset is not None):
+        raise UsageError(
+            "--quick reads no data, so --files and --read-data-subset do not go with it",
+            hint="leave --quick out",
+        )
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
+        report = store.verify(
+            quick=quick,
+            files=files,
+            subset=subset or Fraction(1),
+            max_duration_s=max_duration_s,
+            progress=progress,
+        )
+    invocation.output.emit(report, human=_page, ids=lambda one: (f.where for f in one.faults))
+    if report.faults:
+        raise IntegrityError(
+            f"{_faults(len(report.faults))} found",
+            hint="'hart get' still gives what is whole; where data is damaged and you have the"
+            " files elsewhere, 'hart add' them again: damaged data is stored anew; run"
+            " 'hart repair' if the catalog is at fault",
+        )
+
+
+def _page(report: "VerifyReport") -> Iterable[Block]:
+    if report.faults:
+        yield Table(
+            columns=(Column("where"), Column("what is wrong"), Column("files that need it")),
+            rows=(
+                (Cell(fault.where, "bad"), fault.what, _some(fault.files))
+                for fault in report.faults
+            ),
+        )
+    looked = (
+        f"{report.level}: {count(report.pack_count)} packs, {count(report.record_count)} records, "
+        f"{count(report.atom_count)} atoms, {count(report.manifest_count)} manifests, "
+        f"{size(report.read_bytes)} read in {duration(report.duration_s)}"
+    )
+    yield looked
+    if not report.complete:
+        yield Cell("the time was up before everything was looked at", "warn")
+    if report.faults:
+        yield Cell(f"{_faults(len(report.faults))} found", "bad")
+    else:
+        yield Cell("no fault found", "good")
+
+
+def _some(files: tuple[str, ...]) -> str:
+    more = len(files) - _MOST_FILES
+    return ", ".join(files[:_MOST_FILES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _faults(number: int) -> str:
+    return f"{count(number)} fault{'' if number == 1 else 's'}"

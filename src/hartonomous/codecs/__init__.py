@@ -1,0 +1,1 @@
+"""Lossless encodings of frames."""

@@ -1,0 +1,51 @@
+"""What a parser says about a file: its format, its tensors and its metadata.
+
+A description is serialisable (it crosses a pipe from the parser's child process) and says nothing
+about storage. ``offset`` and ``length`` are byte positions in the file itself.
+"""
+
+from typing import Any
+
+import msgspec
+
+
+class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A named, typed, shaped use of the bytes ``[offset, offset + length)`` of a file.
+
+    ``shape`` is row-major (slowest axis first, as numpy prints it), whatever order the format
+    writes. ``dtype`` is a name of ``core.dtype`` or, if unknown there, what the file says.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+
+    @property
+    def element_count(self) -> int:
+        """Product of the shape; 1 for a scalar."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A warning that stays with the file: what was refused or looks wrong, and why."""
+
+    kind: str
+    text: str
+
+
+class Description(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Everything a parser found in one file.
+
+    ``metadata`` holds JSON values only; keys are the format's own. ``format`` is ``"file"`` for
+    bytes without a structure that we read.
+    """
+
+    format: str
+    tensors: tuple[Tensor, ...] = ()
+    metadata: dict[str, Any] = {}
+    notices: tuple[Notice, ...] = ()

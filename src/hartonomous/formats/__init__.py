@@ -1,0 +1,1 @@
+"""Parsers of file formats, and the limited child process that runs them."""

@@ -1,0 +1,104 @@
+"""The program of the parser process: limits itself, then describes one file after the other.
+
+``sandbox.ParserProcess`` starts it; it sees nothing of the machine but the descriptors that come
+over its socket. It ends when the socket closes, when a limit is met, or when a parser fails in a
+way that parsers must not: the parent then says so in the description of that file.
+
+No parent-death signal: Linux sends it when the starting *thread* ends. The closed socket and the
+alarm of each request do the same work.
+"""
+
+import ctypes
+import math
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import msgspec
+
+from hartonomous.core.description import Description, Notice
+from hartonomous.formats import detect, messages
+from hartonomous.formats.reader import FileReader
+
+_OPEN_FILES = 16
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def main(socket_fd: int) -> None:
+    """Serve requests on this socket until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's Ctrl-C is for the parent
+    os.set_blocking(2, False)  # nobody reads the error output before the end: never wait for it
+    with socket.socket(fileno=socket_fd) as connection:
+        try:
+            content = messages.receive(connection, limit_bytes=messages.REQUEST_LIMIT_BYTES)
+            setup = msgspec.msgpack.decode(content, type=messages.Setup)
+            for entry in setup.formats:
+                detect.load(entry)
+            _limit(setup.memory_bytes)
+            messages.send(connection, b"")
+            while True:
+                _serve(connection, setup)
+        except (EOFError, BrokenPipeError, ConnectionResetError):
+            return  # the parent is gone or wants no more
+        except MemoryError:
+            sys.exit(messages.OUT_OF_MEMORY_EXIT)
+
+
+def _serve(connection: socket.socket, setup: messages.Setup) -> None:
+    """Answer one request."""
+    content, fd = messages.receive_with_fd(connection, limit_bytes=messages.REQUEST_LIMIT_BYTES)
+    request = msgspec.msgpack.decode(content, type=messages.Request)
+    if fd is None:
+        raise EOFError
+    _arm(setup)
+    try:
+        reader = FileReader(fd, limit_bytes=request.read_limit_bytes)
+        description = detect.describe(reader, request.path, formats=setup.formats)
+        answer = _encode(description, reader)
+        if len(answer) > messages.ANSWER_LIMIT_BYTES:
+            answer = _encode(_too_long(description.format), reader)
+    finally:
+        os.close(fd)
+    signal.alarm(0)
+    messages.send(connection, answer)
+
+
+def _encode(description: Description, reader: FileReader) -> bytes:
+    answer = messages.Answer(description=description, read_bytes=reader.read_bytes)
+    return msgspec.msgpack.encode(answer)
+
+
+def _too_long(format_name: str) -> Description:
+    limit = messages.ANSWER_LIMIT_BYTES
+    text = f"not taken as {format_name}: its description is over {limit} bytes"
+    return Description(format="file", notices=(Notice(kind="limit", text=text),))
+
+
+def _arm(setup: messages.Setup) -> None:
+    """Set the processor and wall time that the next file may take; both kill at their end."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    _lower(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + setup.cpu_s, soft=True)
+    signal.alarm(setup.wall_s)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Give up what a parser does not need, for good."""
+    mapped_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    _lower(resource.RLIMIT_AS, mapped_pages * resource.getpagesize() + memory_bytes)
+    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, 0)
+    _lower(resource.RLIMIT_NPROC, 0)
+    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "the kernel refuses to bar new privileges")
+
+
+def _lower(which: int, value: int, *, soft: bool = False) -> None:
+    """Set a limit, at most what it was allowed to be; ``soft`` leaves room to set it again."""
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    resource.setrlimit(which, (value, hard if soft else value))

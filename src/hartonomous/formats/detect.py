@@ -1,0 +1,70 @@
+"""Which format a file has: the table of formats, and ``describe`` which asks each of them.
+
+The table holds strings, so that nothing is imported before the first file is described (and that
+happens in the parser process). An entry that cannot be imported is an error, never skipped.
+"""
+
+import functools
+import importlib
+from collections.abc import Sequence
+
+from hartonomous.core.description import Description, Notice
+from hartonomous.errors import StructureError
+from hartonomous.ports.format import Format, RangeReader
+
+FORMATS: tuple[str, ...] = (
+    "hartonomous.formats.safetensors:SAFETENSORS",
+    "hartonomous.formats.gguf:GGUF",
+    "hartonomous.formats.npy:NPY",
+    "hartonomous.formats.model_card:MODEL_CARD",
+    "hartonomous.formats.hf_json:HF_CONFIG",
+    "hartonomous.formats.hf_json:HF_GENERATION_CONFIG",
+    "hartonomous.formats.hf_json:HF_ADAPTER_CONFIG",
+    "hartonomous.formats.hf_json:HF_TOKENIZER",
+    "hartonomous.formats.hf_json:HF_TOKENIZER_CONFIG",
+    "hartonomous.formats.hf_json:HF_SPECIAL_TOKENS",
+    "hartonomous.formats.hf_json:HF_PREPROCESSOR_CONFIG",
+    "hartonomous.formats.hf_json:HF_PIPELINE",
+    "hartonomous.formats.hf_json:HF_QUANTIZE_CONFIG",
+    "hartonomous.formats.hf_json:HF_SHARD_INDEX",
+    "hartonomous.formats.hf_json:HF_TRAINER_STATE",
+    "hartonomous.formats.hf_json:HF_SENTENCE_MODULES",
+    "hartonomous.formats.hf_json:HF_SENTENCE_CONFIG",
+)
+"""Every format as ``module:attribute``, in the order in which they are asked."""
+
+HEAD_BYTES = 4096
+
+
+@functools.cache
+def load(entry: str) -> Format:
+    """Import one entry of the table, ``module:attribute``; raises what the import raises."""
+    module, _, attribute = entry.partition(":")
+    found: Format = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def describe(reader: RangeReader, path: str, *, formats: Sequence[str] = FORMATS) -> Description:
+    """Return what the first format that matches and parses says of a file.
+
+    ``path`` is the file's path inside its artifact. A format that matches and then refuses the
+    file leaves a notice, and the next one is asked; if none is left, the file is a ``file``.
+    """
+    head = reader.read(0, min(reader.size, HEAD_BYTES))
+    refused: list[Notice] = []
+    for candidate in map(load, formats):
+        if not candidate.matches(path, head):
+            continue
+        try:
+            found = candidate.parse(reader)
+        except StructureError as error:
+            text = f"not taken as {candidate.name}: {error.message}"
+            refused.append(Notice(kind=error.kind, text=text))
+            continue
+        return Description(
+            format=found.format,
+            tensors=found.tensors,
+            metadata=found.metadata,
+            notices=(*refused, *found.notices),
+        )
+    return Description(format="file", notices=tuple(refused))

@@ -1,0 +1,1 @@
+"""Where bytes lie under a key: a local directory, memory."""

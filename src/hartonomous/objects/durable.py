@@ -1,0 +1,105 @@
+"""Files that survive a power cut, and what the disk's errors mean.
+
+Used by the local object store, and by whoever replaces a small file such as ``store.json``.
+"""
+
+import contextlib
+import errno
+import os
+import secrets
+from pathlib import Path
+
+from hartonomous.core.digest import Bytes
+from hartonomous.errors import HartonomousError, StorageFullError
+
+_FULL = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "the file would grow past the allowed file size",
+}
+
+
+def storage_error(
+    error: OSError, action: str, place: Path, *, wanted_bytes: int | None = None
+) -> HartonomousError:
+    """Return the error to raise for ``error``, which came up while doing ``action`` at ``place``.
+
+    No room (ENOSPC, EDQUOT, EFBIG) is a StorageFullError that says how many bytes were wanted and
+    how many are free; everything else is a HartonomousError that names the cause.
+    """
+    if error.errno in _FULL:
+        wanted = "" if wanted_bytes is None else f"; {wanted_bytes:,} bytes were wanted"
+        return StorageFullError(
+            f"cannot {action} at {place}: {_FULL[error.errno]}{wanted}, {_free_text(place)}",
+            hint="free some space or raise the limit, then run the same command again",
+        )
+    hint = None
+    if error.errno == errno.EIO:
+        hint = "the disk reports an input/output error: check its health and the system log"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        hint = "check the permissions of the store's directory"
+    reason = error.strerror or str(error)
+    return HartonomousError(f"cannot {action} at {place}: {reason}", hint=hint)
+
+
+def _free_text(place: Path) -> str:
+    for folder in (place, *place.parents):
+        try:
+            status = os.statvfs(folder)
+        except (FileNotFoundError, NotADirectoryError):  # not made yet: ask where it would be
+            continue
+        except OSError as error:
+            return f"free space unknown ({error.strerror})"
+        return f"{status.f_bavail * status.f_frsize:,} bytes are free"
+    return "free space unknown"
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable; raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def flat(content: Bytes) -> memoryview:
+    """Return contiguous ``content`` as a view of single bytes, without copying."""
+    view = memoryview(content)
+    return view.cast("B") if view.nbytes else memoryview(b"")
+
+
+def write_fully(descriptor: int, content: memoryview) -> None:
+    """Write all of ``content`` at the file's position; raises OSError."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def write_atomically(path: Path, content: Bytes) -> None:
+    """Replace the file ``path`` by ``content``: after a crash it is the old one or the new one.
+
+    Raises StorageFullError when there is no room, HartonomousError for other disk errors; the old
+    file is then untouched, unless only the last sync failed.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    data = flat(content)
+    try:
+        _write_new(temporary, data)
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise storage_error(
+            error, f"write {path.name}", path.parent, wanted_bytes=len(data)
+        ) from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _write_new(path: Path, data: memoryview) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        write_fully(descriptor, data)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,147 @@
+"""Files of the plain cache, one at a time: what they were, linking, checking, removing."""
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlainFile:
+    """One file of an entry; ``path`` is relative to the entry, empty where it is the entry."""
+
+    path: Path | None
+    sha256: bytes
+    size: int
+
+
+class FileState(msgspec.Struct, frozen=True, array_like=True):
+    """A cached file as it was left: who changes it leaves another size, time or inode."""
+
+    path: bytes
+    sha256: bytes
+    size: int
+    modified_ns: int
+    inode: int
+
+
+Write = Callable[[int, PlainFile], None]
+"""Write a file's bytes to a descriptor and check their digest; raise if they are wrong."""
+Check = Callable[[int, PlainFile], bool]
+"""Read a file through a descriptor and say whether it has the right bytes."""
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file or a folder with all that is in it, read-only folders too; raises OSError."""
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
+    except FileNotFoundError:
+        return
+    folders, waiting = [], [path]
+    while waiting:
+        folder = waiting.pop()
+        folders.append(folder)
+        folder.chmod(0o700)
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(Path(entry.path))
+                else:
+                    Path(entry.path).unlink(missing_ok=True)
+    for folder in reversed(folders):
+        folder.rmdir()
+
+
+def names(folder: Path) -> list[str]:
+    """Return the names in a folder, sorted; none where there is no folder, or a link to one."""
+    try:
+        if folder.is_symlink():  # what it leads to is not the cache's, and must not be swept
+            return []
+        return sorted(path.name for path in folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def below(target: Path, file: PlainFile) -> Path:
+    """Return where a file of the entry at ``target`` lies."""
+    return target if file.path is None else target / file.path
+
+
+def state_of(path: Path, file: PlainFile) -> FileState | None:
+    """Return what lies at ``path`` if it may be ``file``: a plain file of its size."""
+    raw = b"" if file.path is None else os.fsencode(file.path)
+    state = state_at(path, raw, file.sha256)
+    return state if state is not None and state.size == file.size else None
+
+
+def state_at(path: Path, raw: bytes, sha256: bytes) -> FileState | None:
+    """Return what lies at ``path`` if it is a plain file."""
+    try:
+        status = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return None
+    return FileState(raw, sha256, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def checked(path: Path, file: PlainFile, check: Check) -> bool:
+    """Read the file at ``path`` and say whether it is ``file``."""
+    if state_of(path, file) is None:
+        return False
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        return check(descriptor, file)
+    finally:
+        os.close(descriptor)
+
+
+def linked(source: Path | None, path: Path, file: PlainFile) -> bool:
+    """Link ``path`` to a file with the same bytes; False where that cannot be."""
+    if source is None:
+        return False
+    before = state_of(source, file)
+    try:
+        path.hardlink_to(source)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LINKS:
+            return False
+        raise
+    if before is not None and before == state_of(path, file):
+        return True
+    path.unlink()  # it was changed or replaced in between
+    return False
+
+
+def write_new(path: Path, file: PlainFile, write: Write) -> None:
+    """Write a file that is not there yet, read-only and durable; raises what ``write`` raises."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    descriptor = os.open(path, flags, 0o600)
+    try:
+        write(descriptor, file)
+        os.fchmod(descriptor, 0o444)
+        # The stamp must never promise bytes that a power cut took.
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_read_only(target: Path, files: Sequence[PlainFile]) -> None:
+    """Set the modes of an entry: files 0444, folders 0555."""
+    folders: set[Path] = set()
+    for file in files:
+        below(target, file).chmod(0o444)
+        if file.path is not None:
+            folders.update(target / parent for parent in file.path.parents)
+    for folder in folders:
+        folder.chmod(0o555)

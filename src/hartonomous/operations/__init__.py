@@ -1,0 +1,1 @@
+"""One file for each thing the product does; they never call each other."""

@@ -1,0 +1,372 @@
+"""Add: what is found at the given places becomes artifacts, or is found to be there already."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import msgspec
+
+from hartonomous.catalog import manifests
+from hartonomous.catalog.versions import LayerRow
+from hartonomous.core.model import summarise
+from hartonomous.core.model_schema import validate_summary
+from hartonomous.core.name import check_label, check_name, check_tag, parse_meta
+from hartonomous.errors import HartonomousError, IntegrityError, UsageError
+from hartonomous.objects.durable import storage_error, write_fully
+from hartonomous.objects.local import new_temporary
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.files import FileReader, load_manifest
+from hartonomous.packs.ingest import FileIngest, IngestedFile
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.publication import Proposal, Published, publish
+from hartonomous.packs.session import WriteSession
+from hartonomous.packs.source_file import BLOCK_BYTES, SourceFile
+from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
+from hartonomous.sources.discover import discover
+
+_BATCH_ARTIFACTS = 100
+_BATCH_BYTES = 64 * 1024 * 1024
+
+
+class Reason(msgspec.Struct, frozen=True, kw_only=True):
+    """Why a part of an artifact cost what it cost."""
+
+    reason: str
+    piece_count: int
+    logical_bytes: int
+    stored_bytes: int
+
+
+class Added(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one artifact. ``outcome``: added, updated, unchanged, or failed."""
+
+    outcome: str
+    name: str
+    number: int | None = None
+    digest: str | None = None
+    kind: str = "file"
+    source: str = ""
+    file_count: int = 0
+    tensor_count: int = 0
+    parameter_count: int | None = None
+    logical_bytes: int = 0
+    stored_bytes: int = 0
+    reasons: tuple[Reason, ...] = ()
+    labels: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    moved: bool = False
+    error: str | None = None
+
+
+class AddReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an add did: its artifacts, and what was met and not taken."""
+
+    artifacts: tuple[Added, ...]
+    skipped: tuple[str, ...]
+    logical_bytes: int
+    stored_bytes: int
+    failed_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddOptions:
+    """How to add; see `hart add --help`."""
+
+    name: str | None = None
+    labels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    update: bool = False
+    move: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class _Taken:
+    candidate: Candidate
+    files: tuple[IngestedFile, ...]
+    proposal: Proposal
+
+
+def add(
+    parts: StoreParts,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    options: AddOptions,
+    progress: Progress | None = None,
+) -> AddReport:
+    """Add everything found at ``paths`` and return what became of each artifact.
+
+    A file that cannot be read fails its artifact and no other. Raises UsageError for wrong options
+    and NotFoundError for a path that does not exist, before anything is stored.
+    """
+    _check_options(options)
+    found = discover(paths, include=options.include, exclude=options.exclude)
+    return _add_all(parts, found, options, progress or NoProgress())
+
+
+def add_stream(
+    parts: StoreParts,
+    stream: BinaryIO,
+    *,
+    options: AddOptions,
+    path: str | None = None,
+    source: str = "standard input",
+    progress: Progress | None = None,
+) -> AddReport:
+    """Add what a stream gives, under ``options.name``; it is kept in a temporary file meanwhile.
+
+    ``path`` is the file's path inside the artifact, else the last part of the name; ``source``
+    says where the bytes came from.
+    """
+    if options.name is None:
+        raise UsageError(
+            "standard input has no name of its own", hint="give one: hart add - --name NAME"
+        )
+    _check_options(options)
+    # Locked while it is open: a gc beside us sees that its writer lives.
+    spool, out = new_temporary(parts.directory)
+    try:
+        while block := stream.read(BLOCK_BYTES):
+            write_fully(out.fileno(), memoryview(block))
+        status = spool.stat()
+        member = MemberSource(
+            path=path or options.name.rsplit("/", 1)[-1],
+            location=str(spool),
+            size=status.st_size,
+            mode=0o644,
+            modified_us=parts.clock(),
+        )
+        candidate = Candidate(kind=CandidateKind.FILE, names=(), members=(member,), source=source)
+        return _add_all(parts, iter([candidate]), options, progress or NoProgress())
+    except OSError as error:
+        raise storage_error(error, f"keep {source}", spool.parent) from error
+    finally:
+        spool.unlink(missing_ok=True)
+        out.close()
+
+
+def _check_options(options: AddOptions) -> None:
+    if options.name is not None:
+        check_name(options.name)
+        if options.update:
+            raise UsageError(
+                "--name and --update exclude each other",
+                hint="--name NAME alone makes the next version of NAME",
+            )
+    for label in options.labels:
+        check_label(label)
+    for tag in options.tags:
+        check_tag(tag)
+    for key, value in options.metadata.items():
+        parse_meta(f"{key}={value}")
+
+
+def _add_all(
+    parts: StoreParts,
+    found: Iterable[Candidate | Skipped],
+    options: AddOptions,
+    progress: Progress,
+) -> AddReport:
+    artifacts: list[Added] = []
+    skipped: list[str] = []
+    with WriteSession(parts) as session:
+        reader = AtomReader(parts)
+        ingest = FileIngest(session, parts.parser, reader, progress)
+        try:
+            batch: list[_Taken] = []
+            for item in _only_one_if_named(found, options):
+                if isinstance(item, Skipped):
+                    skipped.append(f"{item.location}: {item.reason}")
+                    progress.note(f"skipped {item.location}: {item.reason}")
+                    continue
+                taken = _take(ingest, item, options, progress)
+                if isinstance(taken, Added):
+                    artifacts.append(taken)
+                    continue
+                batch.append(taken)
+                full = session.unsealed_bytes > _BATCH_BYTES or len(batch) >= _BATCH_ARTIFACTS
+                if full or item.size > _BATCH_BYTES:
+                    artifacts.extend(_publish(session, reader, batch, options, progress))
+                    batch = []
+            artifacts.extend(_publish(session, reader, batch, options, progress))
+        finally:
+            ingest.close()
+            reader.close()
+    return AddReport(
+        artifacts=tuple(artifacts),
+        skipped=tuple(skipped),
+        logical_bytes=sum(one.logical_bytes for one in artifacts),
+        stored_bytes=sum(one.stored_bytes for one in artifacts),
+        failed_count=sum(one.outcome == "failed" for one in artifacts),
+    )
+
+
+def _only_one_if_named(
+    found: Iterable[Candidate | Skipped], options: AddOptions
+) -> Iterator[Candidate | Skipped]:
+    """With --name there must be one artifact (or the revisions of one); checked before storing."""
+    if options.name is None:
+        yield from found
+        return
+    items = list(found)
+    sources = {item.source for item in items if isinstance(item, Candidate)}
+    if len(sources) > 1:
+        raise UsageError(
+            f"--name {options.name!r} names one artifact, but {len(sources)} were found",
+            hint="add them one at a time, or leave --name out",
+        )
+    yield from items
+
+
+def _take(
+    ingest: FileIngest, candidate: Candidate, options: AddOptions, progress: Progress
+) -> _Taken | Added:
+    progress.stage(_shown_name(candidate, options), total_bytes=candidate.size)
+    try:
+        files = tuple(ingest.take(member) for member in candidate.members)
+    except HartonomousError as error:
+        if _concerns_store(error):
+            raise
+        progress.note(f"failed: {error.message}")
+        return Added(
+            outcome="failed",
+            name=_shown_name(candidate, options),
+            kind=str(candidate.kind),
+            source=candidate.source,
+            file_count=len(candidate.members),
+            logical_bytes=0,
+            error=error.message,
+        )
+    return _Taken(candidate=candidate, files=files, proposal=_propose(candidate, files, options))
+
+
+def _concerns_store(error: HartonomousError) -> bool:
+    """A fault of the store ends the add; a fault of one source file does not."""
+    return error.kind not in {"usage", "not-found", "source-changed"}
+
+
+def _shown_name(candidate: Candidate, options: AddOptions) -> str:
+    return options.name or (candidate.names[0] if candidate.names else candidate.source)
+
+
+def _propose(
+    candidate: Candidate, files: tuple[IngestedFile, ...], options: AddOptions
+) -> Proposal:
+    described = [(file.source.path, file.description) for file in files]
+    summary = summarise(described)
+    model: dict[str, Any] | None = None
+    layers: tuple[LayerRow, ...] = ()
+    parameter_count = None
+    if summary is not None:
+        model = msgspec.to_builtins(summary)
+        validate_summary(model)
+        parameter_count = summary.parameter_count
+        layers = tuple(
+            LayerRow(
+                name=one.name,
+                kind=str(one.kind),
+                tensor_count=one.tensor_count,
+                parameter_count=one.parameter_count,
+                size_bytes=one.tensor_bytes,
+            )
+            for one in summary.layers
+        )
+    names = (options.name,) if options.name is not None else candidate.names
+    if not names:
+        raise UsageError(f"{candidate.source} has no name of its own", hint="give --name NAME")
+    kind = "model" if summary is not None else "file"
+    return Proposal(
+        kind=kind,
+        names=tuple(check_name(name) for name in names),
+        files=files,
+        source_place=candidate.source,
+        model=model,
+        layers=layers,
+        tensor_count=sum(len(file.description.tensors) for file in files),
+        parameter_count=parameter_count,
+        labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
+        tags=options.tags,
+        metadata=options.metadata,
+        next_version=options.name is not None,
+        revisions=candidate.revisions,
+        update=options.update,
+    )
+
+
+def _publish(
+    session: WriteSession,
+    reader: AtomReader,
+    batch: list[_Taken],
+    options: AddOptions,
+    progress: Progress,
+) -> list[Added]:
+    if not batch:
+        return []
+    progress.stage("publish")
+    published = publish(session, [one.proposal for one in batch])
+    results = []
+    for taken, done in zip(batch, published, strict=True):
+        moved = options.move and _remove_source(session, reader, taken)
+        results.append(_added(taken, done, moved))
+    return results
+
+
+def _added(taken: _Taken, done: Published, moved: bool) -> Added:
+    sums: dict[str, list[int]] = {}
+    notices = [*taken.candidate.notes]
+    for file in taken.files:
+        for reason, row in file.tally.reasons.items():
+            total = sums.setdefault(reason, [0, 0, 0])
+            for index, value in enumerate(row):
+                total[index] += value
+        notices.extend(f"{file.source.path}: {one.text}" for one in file.description.notices)
+    return Added(
+        outcome=done.outcome,
+        name=done.name,
+        number=done.number,
+        digest=f"blake3:{done.digest.hex()}",
+        kind=taken.proposal.kind,
+        source=taken.candidate.source,
+        file_count=len(taken.files),
+        tensor_count=taken.proposal.tensor_count,
+        parameter_count=taken.proposal.parameter_count,
+        logical_bytes=sum(file.size for file in taken.files),
+        stored_bytes=sum(row[2] for row in sums.values()),
+        reasons=tuple(
+            Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
+            for reason, row in sorted(sums.items())
+        ),
+        labels=taken.proposal.labels,
+        notices=tuple(notices),
+        moved=moved,
+    )
+
+
+def _remove_source(session: WriteSession, reader: AtomReader, taken: _Taken) -> bool:
+    """Delete the source files, each after its stored copy was read back and compared with it."""
+    for file in taken.files:
+        with session.parts.database.read() as tx:
+            row = manifests.by_file_digest(tx, file.digest)
+        if row is None:
+            raise IntegrityError(f"{file.source.location} was published without its manifest")
+        stored = FileReader(reader, load_manifest(reader, row))
+        with SourceFile(file.source.location) as source:
+            offset = 0
+            for block in source.blocks():
+                if stored.read(offset, len(block)) != block:
+                    raise IntegrityError(
+                        f"the stored copy of {file.source.location} differs; it was left in place"
+                    )
+                offset += len(block)
+            if offset != stored.size:
+                raise IntegrityError(
+                    f"the stored copy of {file.source.location} differs; it was left in place"
+                )
+    for file in taken.files:
+        Path(file.source.location).unlink()
+    return True

@@ -1,0 +1,257 @@
+"""Changes of what is stored: labels, names, the trash, and undoing them.
+
+Each is one record in a pack and one transaction. A change that would change nothing is not made.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from hartonomous.catalog import artifacts, changes, replay, resolve, versions
+from hartonomous.catalog.versions import VersionRow
+from hartonomous.core.name import check_label, check_name
+from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.publication import Publication, publication
+from hartonomous.packs.session import WriteSession
+
+
+class Changed(msgspec.Struct, frozen=True, kw_only=True):
+    """A change that was made, or (``dry_run``) would be; ``sequence`` is what `undo` takes."""
+
+    action: str
+    name: str
+    detail: str
+    versions: tuple[str, ...] = ()
+    sequence: int | None = None
+    changed: bool = True
+    dry_run: bool = False
+
+
+def _make(
+    parts: StoreParts, plan: Callable[[Any, Publication | None], Changed], *, dry_run: bool
+) -> Changed:
+    """Run ``plan`` with the publication lock held, so that what it read still holds."""
+    if dry_run:
+        with parts.database.read() as tx:
+            return msgspec.structs.replace(plan(tx, None), dry_run=True)
+    with WriteSession(parts) as session, publication(session) as work:
+        with parts.database.read() as tx:
+            done = plan(tx, work)
+        if done.changed:
+            work.finish()
+            done = msgspec.structs.replace(done, sequence=work.sequence)
+    return done
+
+
+def label(parts: StoreParts, spec: str, name: str, *, dry_run: bool = False) -> Changed:
+    """Point label ``name`` to the version that ``spec`` means."""
+    check_label(name)
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        row = resolve.version(tx, spec)
+        before = _labelled(tx, row, name)
+        same = before is not None and before.id == row.id
+        if work is not None and not same:
+            work.change(
+                "label",
+                artifact=row.artifact_uid.hex(),
+                label=name,
+                version_uid=row.uid.hex(),
+                previous_uid=None if before is None else before.uid.hex(),
+            )
+        was = f" (was {before.number})" if before is not None and not same else ""
+        return Changed(
+            action="label",
+            name=row.name,
+            detail=f"{name} is version {row.number}{was}",
+            versions=(f"{row.name}@{row.number}",),
+            changed=not same,
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def unlabel(parts: StoreParts, name: str, label_name: str, *, dry_run: bool = False) -> Changed:
+    """Forget a label of an artifact; raises NotFoundError if it has none of that name."""
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        artifact, selector = resolve.split(tx, name)
+        if selector is not None:
+            raise UsageError(
+                "a label is taken from a name, not from one version",
+                hint="leave out @ and what follows",
+            )
+        held = artifacts.labels(tx, artifact.id)
+        if label_name not in held:
+            raise NotFoundError(
+                f"{artifact.name} has no label {label_name!r}",
+                hint=f"it has {', '.join(sorted(held)) or 'none'}",
+            )
+        row = next(
+            one for one in versions.of_artifact(tx, artifact.id) if one.id == held[label_name]
+        )
+        if work is not None:
+            work.change(
+                "unlabel",
+                artifact=artifact.uid.hex(),
+                label=label_name,
+                previous_uid=row.uid.hex(),
+            )
+        return Changed(
+            action="unlabel",
+            name=artifact.name,
+            detail=f"{label_name} was version {row.number}",
+            versions=(f"{row.name}@{row.number}",),
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def rename(parts: StoreParts, name: str, new_name: str, *, dry_run: bool = False) -> Changed:
+    """Give an artifact another name; raises ConflictError if that is taken."""
+    new_name = check_name(new_name)
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        artifact, selector = resolve.split(tx, name)
+        if selector is not None:
+            raise UsageError(
+                "a single version cannot be renamed", hint="leave out @ and what follows"
+            )
+        same = artifact.name == new_name
+        if not same and artifacts.by_name(tx, new_name) is not None:
+            raise ConflictError(
+                f"{new_name!r} is taken", hint="choose another name, or hart rm it first"
+            )
+        if work is not None and not same:
+            work.change(
+                "rename",
+                artifact=artifact.uid.hex(),
+                name=new_name,
+                previous_name=artifact.name,
+            )
+        return Changed(
+            action="rename",
+            name=new_name,
+            detail=f"{artifact.name} is now {new_name}",
+            changed=not same,
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def remove(
+    parts: StoreParts, spec: str, *, keep_last: int | None = None, dry_run: bool = False
+) -> Changed:
+    """Put versions into the trash.
+
+    ``NAME`` means all of its versions, ``NAME@X`` one; with ``keep_last`` all but the newest N,
+    and none that carries a label.
+    """
+    if keep_last is not None and keep_last < 1:
+        raise UsageError(f"--keep-last {keep_last} would keep nothing", hint="use 1 or more")
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        chosen = _to_remove(tx, spec, keep_last)
+        gone = {one.id for one in chosen}
+        labels = [
+            {"artifact": one.artifact_uid.hex(), "label": name, "version_uid": one.uid.hex()}
+            for one in chosen
+            for name, version_id in sorted(artifacts.labels(tx, one.artifact_id).items())
+            if version_id == one.id and one.id in gone
+        ]
+        if work is not None and chosen:
+            work.change("remove", version_uids=[one.uid.hex() for one in chosen], labels=labels)
+        return Changed(
+            action="remove",
+            name=chosen[0].name if chosen else spec,
+            detail=f"{len(chosen)} version{'' if len(chosen) == 1 else 's'} to the trash",
+            versions=tuple(f"{one.name}@{one.number}" for one in chosen),
+            changed=bool(chosen),
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def _to_remove(tx: Any, spec: str, keep_last: int | None) -> list[VersionRow]:
+    try:
+        artifact, selector = resolve.split(tx, spec)
+    except NotFoundError:
+        return [resolve.version(tx, spec)]  # a bare digest
+    if selector is not None:
+        if keep_last is not None:
+            raise UsageError(
+                "--keep-last takes a name, not one version", hint="leave out @ and what follows"
+            )
+        return [resolve.version(tx, spec)]
+    found = versions.of_artifact(tx, artifact.id)
+    if keep_last is None:
+        return found
+    labelled = set(artifacts.labels(tx, artifact.id).values())
+    return [one for one in found[:-keep_last] if one.id not in labelled]
+
+
+def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = False) -> Changed:
+    """Take back the newest change, or the one with this sequence number."""
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        done = (
+            changes.newest_undoable(tx, replay.UNDOABLE)
+            if sequence is None
+            else changes.by_sequence(tx, sequence)
+        )
+        if done is None:
+            raise NotFoundError(
+                "nothing to undo"
+                if sequence is None
+                else f"no label, rename or removal has number {sequence}",
+                hint="labels, renames and removals can be undone ('hart log --undoable');"
+                " an addition is taken back by 'hart rm'",
+            )
+        if done.undone or done.action not in replay.UNDOABLE:
+            raise UsageError(
+                f"change {done.sequence} ({done.action}) cannot be undone"
+                + (" again" if done.undone else "")
+            )
+        touched = _check_undo(tx, done.content)
+        if work is not None:
+            work.change("undo", of=done.sequence)
+        return Changed(
+            action="undo",
+            name=touched[0].name if touched else str(done.content.get("previous_name", "")),
+            detail=f"{done.action} {done.sequence} taken back",
+            versions=tuple(f"{one.name}@{one.number}" for one in touched),
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
+    """Refuse an undo that would collide, or whose versions were purged."""
+    if content["action"] == "rename":
+        name = content["previous_name"]
+        taken = artifacts.by_name(tx, name)
+        if taken is not None and taken.uid.hex() != content["artifact"]:
+            raise ConflictError(f"the former name {name!r} is taken by now", hint="rename that one")
+        return []
+    if content["action"] != "remove":
+        return []
+    rows = versions.by_uids(tx, [bytes.fromhex(uid) for uid in content["version_uids"]])
+    if len(rows) < len(content["version_uids"]):
+        raise NotFoundError("the trash was emptied since; those versions are gone")
+    for row in rows:
+        taken = artifacts.by_name(tx, row.name)
+        if taken is not None and taken.id != row.artifact_id:
+            raise ConflictError(
+                f"the name {row.name!r} was given to something else since",
+                hint=f"hart mv {row.name!r} to another name, then undo",
+            )
+    return rows
+
+
+def _labelled(tx: Any, row: VersionRow, name: str) -> VersionRow | None:
+    target = artifacts.labels(tx, row.artifact_id).get(name)
+    return next(
+        (one for one in versions.of_artifact(tx, row.artifact_id) if one.id == target), None
+    )

@@ -1,0 +1,324 @@
+"""Collect (`hart gc`): empty the trash, drop what nothing needs, compact packs, remove litter.
+
+Works beside writers: it leaves alone what a live session wrote or pinned, and packs younger than a
+grace period. Every step is small and may be cut short anywhere; the next run goes on.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from hartonomous import locks
+from hartonomous.catalog import artifacts, atoms, changes, manifests, packs, versions, writers
+from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.errors import LockedError
+from hartonomous.packs import leftovers
+from hartonomous.packs.compaction import compact
+from hartonomous.packs.orphans import orphans
+from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.plain_files import plain_cache
+from hartonomous.packs.publication import publication
+from hartonomous.packs.session import WriteSession, forget_writer
+from hartonomous.packs.staging import clear_manifest
+from hartonomous.ports.progress import NoProgress, Progress
+
+DAY_US = 86_400_000_000
+DEAD_SHARE = 0.2
+"""A pack is compacted when more than this share of it is dead."""
+SMALL_PACK_BYTES = 16 * 1024 * 1024
+SMALL_PACKS = 8
+"""This many small packs are merged."""
+
+
+class Collected(msgspec.Struct, frozen=True, kw_only=True):
+    """What was dropped, or (``dry_run``) would be."""
+
+    purged_versions: tuple[str, ...]
+    manifest_count: int
+    atom_count: int
+    pack_count: int
+    compacted_count: int
+    litter_count: int
+    freed_bytes: int
+    dry_run: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Tally:
+    purged: list[str] = field(default_factory=list)
+    manifests: int = 0
+    atoms: int = 0
+    packs: int = 0
+    compacted: int = 0
+    litter: int = 0
+    freed_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+def collect(
+    parts: StoreParts,
+    *,
+    trash_days: float = 30,
+    grace_s: float = 3600,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Collected:
+    """Free what nothing needs.
+
+    Versions go from the trash after ``trash_days``; packs that the catalog does not know go when
+    their writer is dead and they are older than ``grace_s``. One collection at a time: raises
+    LockedError when another one runs.
+    """
+    progress = progress or NoProgress()
+    tally = _Tally()
+    with _alone(parts):
+        progress.stage("trash")
+        _purge_trash(parts, tally, trash_days, dry_run=dry_run)
+        if dry_run:
+            _foresee(parts, tally, grace_s)
+        else:
+            # What frees room comes before compaction, which needs some.
+            _drop_leftovers(parts, tally, grace_s)
+            _forget_dead_writers(parts)
+            progress.stage("rows")
+            _drop_manifests(parts, tally)
+            _drop_atoms(parts, tally)
+            _fold_counts(parts)
+            progress.stage("packs")
+            _drop_packs(parts, tally)
+            _drop_litter(parts, tally, grace_s)
+            if _compact_packs(parts, tally, progress):
+                _drop_packs(parts, tally)
+    return Collected(
+        purged_versions=tuple(tally.purged),
+        manifest_count=tally.manifests,
+        atom_count=tally.atoms,
+        pack_count=tally.packs,
+        compacted_count=tally.compacted,
+        litter_count=tally.litter,
+        freed_bytes=tally.freed_bytes,
+        dry_run=dry_run,
+        notes=tuple(tally.notes),
+    )
+
+
+@contextlib.contextmanager
+def _alone(parts: StoreParts) -> Iterator[None]:
+    lock = locks.try_lock(parts.lock_path("collect"))
+    if lock is None:
+        raise LockedError("another gc is running on this store", hint="wait for it to end")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _live_writers(parts: StoreParts) -> list[bytes]:
+    with parts.database.read() as tx:
+        known = writers.keys(tx)
+    return [key for _, key in known if parts.writer_alive(key)]
+
+
+# -- versions
+
+
+def _purge_trash(parts: StoreParts, tally: _Tally, trash_days: float, *, dry_run: bool) -> None:
+    """Write down which versions are gone for good, then drop their rows."""
+    before = parts.clock() - int(trash_days * DAY_US)
+    with parts.database.read() as tx:
+        rows = versions.in_trash(tx, removed_before_us=before)
+    tally.purged = [f"{row.name}@{row.number}" for row in rows]
+    if dry_run or not rows:
+        return
+    with WriteSession(parts) as session, publication(session) as work:
+        with parts.database.read() as tx:
+            rows = versions.in_trash(tx, removed_before_us=before)
+            held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
+        uids = [row.uid.hex() for row in rows]
+        work.change(
+            "purge",
+            version_uids=uids,
+            manifests=sorted({digest.hex() for found in held.values() for digest in found}),
+            numbers=_highest_numbers(rows),
+        )
+
+        def hide(tx: Any) -> None:
+            # From here on nobody sees them; the rows below follow in small pieces.
+            versions.set_unpublished(tx, [row.id for row in rows])
+
+        work.finish(hide)
+    tally.purged = [f"{row.name}@{row.number}" for row in rows]
+
+
+def _highest_numbers(rows: list[versions.VersionRow]) -> list[dict[str, Any]]:
+    """Return the highest number purged of each artifact, so that a rebuild gives none again."""
+    highest: dict[str, int] = {}
+    for row in rows:
+        uid = row.artifact_uid.hex()
+        highest[uid] = max(highest.get(uid, 0), row.number)
+    return [{"artifact": uid, "number": number} for uid, number in sorted(highest.items())]
+
+
+def _drop_unpublished(parts: StoreParts) -> None:
+    with parts.database.read() as tx:
+        ids = versions.purged(tx)
+    for version_id in ids:
+        gone = False
+        while not gone:
+            with parts.database.write(durable=False) as tx:
+                gone = versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION)
+    with parts.database.write(durable=False) as tx:
+        artifacts.remove_empty(tx)
+        changes.remove_pointless(tx)
+
+
+def _forget_dead_writers(parts: StoreParts) -> None:
+    with parts.database.read() as tx:
+        known = writers.keys(tx)
+    for writer_id, key in known:
+        if not parts.writer_alive(key):
+            forget_writer(parts, writer_id)
+            lock = locks.try_lock(parts.writer_lock(key))
+            if lock is not None:
+                lock.release(remove=True)
+    _drop_unpublished(parts)
+
+
+# -- manifests and atoms
+
+
+def _drop_manifests(parts: StoreParts, tally: _Tally) -> None:
+    while True:
+        with parts.database.write(durable=False) as tx:
+            alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
+            ids = manifests.unreferenced(tx, limit=ROWS_PER_TRANSACTION, spared_writers=alive)
+            if not ids:
+                return
+            atoms.uncount_references(tx, ids)
+            manifests.set_incomplete(tx, ids)
+        for manifest_id in ids:
+            clear_manifest(parts, manifest_id)
+        tally.manifests += len(ids)
+
+
+def _drop_atoms(parts: StoreParts, tally: _Tally) -> None:
+    after = 0
+    while True:
+        with parts.database.write(durable=False) as tx:
+            alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
+            ids = atoms.unreferenced(
+                tx, after_id=after, limit=ROWS_PER_TRANSACTION // 2, spared_writers=alive
+            )
+            if not ids:
+                return
+            atoms.remove(tx, ids)
+        tally.atoms += len(ids)
+        after = ids[-1]
+
+
+def _fold_counts(parts: StoreParts) -> None:
+    while True:
+        with parts.database.write(durable=False) as tx:
+            if not atoms.count_references(tx, limit=ROWS_PER_TRANSACTION):
+                return
+
+
+# -- packs
+
+
+def _compact_packs(parts: StoreParts, tally: _Tally, progress: Progress) -> bool:
+    """Copy what lives in packs that are worth it; say whether there were any."""
+    with parts.database.read() as tx:
+        rows = packs.everything(tx)
+        live = packs.live_records(tx)
+    alive = set(_live_writers(parts))
+    loose: list[packs.PackRow] = []
+    small: list[packs.PackRow] = []
+    for row in rows:
+        records, stored = live.get(row.id, (0, 0))
+        if row.writer_key in alive or not records:
+            continue
+        dead_records = row.record_count - records
+        wasted = dead_records > 0 and row.size_bytes - stored > DEAD_SHARE * row.size_bytes
+        if wasted and row.size_bytes > SMALL_PACK_BYTES:
+            loose.append(row)
+        elif row.size_bytes <= SMALL_PACK_BYTES:
+            small.append(row)
+    if len(small) >= SMALL_PACKS or any(row.record_count > live[row.id][0] for row in small):
+        loose.extend(small)
+    if not loose:
+        return False
+    with WriteSession(parts) as session:
+        result = compact(session, loose, progress)
+    tally.compacted += result.pack_count
+    tally.notes.extend(result.notes)
+    tally.freed_bytes -= result.written_bytes
+    return True
+
+
+def _drop_packs(parts: StoreParts, tally: _Tally) -> None:
+    """Remove packs to which no row points; the row goes first, then the file."""
+    with parts.database.read() as tx:
+        rows = packs.everything(tx)
+        live = packs.live_records(tx)
+    alive = set(_live_writers(parts))
+    for row in rows:
+        if row.id in live or row.writer_key in alive:
+            continue
+        with parts.database.write() as tx:
+            if packs.offsets(tx, row.id):
+                continue
+            packs.remove(tx, row.id)
+        parts.objects.delete(pack_object_key(row.key))
+        tally.packs += 1
+        tally.freed_bytes += row.size_bytes
+
+
+def _drop_litter(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+    """Remove packs that the catalog does not know, that nothing speaks for."""
+    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
+        if orphan.needed is not None:
+            tally.notes.append(f"{orphan.key} is left alone: {orphan.needed}")
+            continue
+        parts.objects.delete(orphan.key)
+        tally.litter += 1
+        tally.freed_bytes += orphan.size_bytes
+
+
+def _drop_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+    """Remove what dead processes left in the directory: unfinished files, locks, cache entries."""
+    tally.litter += parts.objects.sweep()
+    tally.litter += plain_cache(parts).sweep()
+    for path in leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)):
+        path.unlink(missing_ok=True)
+        tally.litter += 1
+    with parts.database.read() as tx:
+        known = {key.hex() for _, key in writers.keys(tx)}
+    tally.litter += leftovers.drop_writer_locks(parts.directory, known)
+
+
+def _before(parts: StoreParts, grace_s: float) -> int:
+    """Return the time before which a leftover must have been made, to be one."""
+    return parts.clock() - max(int(grace_s * 1_000_000), leftovers.LEAST_AGE_US)
+
+
+def _foresee(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+    """Count what a run would drop now, apart from what follows from emptying the trash."""
+    with parts.database.read() as tx:
+        alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
+        tally.manifests = len(manifests.unreferenced(tx, limit=1_000_000, spared_writers=alive))
+        tally.atoms = len(atoms.unreferenced(tx, after_id=0, limit=1_000_000, spared_writers=alive))
+        live = packs.live_records(tx)
+        rows = packs.everything(tx)
+    for row in rows:
+        if row.id not in live and row.writer_key not in alive:
+            tally.packs += 1
+            tally.freed_bytes += row.size_bytes
+    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
+        if orphan.needed is None:
+            tally.litter += 1
+            tally.freed_bytes += orphan.size_bytes

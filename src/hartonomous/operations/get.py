@@ -1,0 +1,384 @@
+"""Get: exact files out again, under their names, with modes and times, each checked by digest.
+
+A file is written beside its final name and renamed when it is whole and right. A partly written
+one is continued by the next get: what is there is hashed, and the rest is added.
+"""
+
+import errno
+import fnmatch
+import os
+import stat
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from hartonomous.catalog import manifests, resolve, versions
+from hartonomous.core.digest import AtomHasher
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
+from hartonomous.objects.durable import storage_error
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.member_paths import member_path, safe_path
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.write_out import write_file
+from hartonomous.ports.progress import NoProgress, Progress
+
+
+class GotFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was written, or was there already with the right bytes (``kept``)."""
+
+    path: str
+    logical_bytes: int
+    digest: str
+    kept: bool = False
+    resumed_bytes: int = 0
+
+
+class GetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What a get wrote, and where."""
+
+    name: str
+    number: int
+    output: str
+    files: tuple[GotFile, ...]
+    logical_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    target: Path
+    row: manifests.ManifestRow
+    mode: int
+    modified_us: int
+
+
+def get(
+    parts: StoreParts,
+    spec: str,
+    output: Path | None = None,
+    *,
+    members: Iterable[str] = (),
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> GetReport:
+    """Write the version that ``spec`` means.
+
+    One file goes to ``output`` (a file, or into an existing folder) or under its own name into the
+    working folder; a model folder becomes ``output`` or a folder of its name. Raises ConflictError
+    when something else is in the way and ``force`` is not given; nothing is written then.
+    """
+    with parts.database.read() as tx:
+        row = resolve.version(tx, spec)
+        rows = _chosen(versions.members_of(tx, row.id), tuple(members), spec)
+        files = manifests.by_ids(tx, [one.manifest_id for one in rows])
+    single = len(rows) == 1 and row.file_count == 1
+    base = _base(output, row.name, rows, single=single)
+    wanted = [
+        _Wanted(
+            target=base if single else base / member_path(one),
+            row=files[one.manifest_id],
+            mode=one.mode,
+            modified_us=one.modified_us,
+        )
+        for one in rows
+    ]
+    return write_all(
+        parts,
+        wanted,
+        name=row.name,
+        number=row.number,
+        base=base,
+        root=base,
+        force=force,
+        dry_run=dry_run,
+        progress=progress or NoProgress(),
+    )
+
+
+def export_all(
+    parts: StoreParts,
+    output: Path,
+    *,
+    names: Sequence[str] | None = None,
+    all_versions: bool = False,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[GetReport]:
+    """Write the newest version (or all, in folders ``NAME@N``) of each artifact below ``output``.
+
+    ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Where one
+    artifact's files would lie on another's, one of them goes to ``NAME@N``. Raises NotFoundError
+    and ConflictError before anything of an artifact is written.
+    """
+    with parts.database.read() as tx:
+        rows = _to_export(tx, names, all_versions=all_versions)
+    taken = _Taken()
+    # The deepest first: a file in the way of a folder can step aside, not the other way round.
+    plans = {
+        row.id: _plan(parts, row, output, taken, numbered=all_versions)
+        for row in sorted(rows, key=lambda one: -one.name.count("/"))
+    }
+    return [
+        write_all(
+            parts, plans[row.id][1], name=row.name, number=row.number, base=plans[row.id][0],
+            root=output, force=force, dry_run=dry_run, progress=progress or NoProgress(),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _to_export(
+    tx: Any, names: Sequence[str] | None, *, all_versions: bool
+) -> list[versions.VersionRow]:
+    live = versions.live(tx)
+    newest = {row.artifact_id: row.id for row in live}
+    offered = [row for row in live if all_versions or newest[row.artifact_id] == row.id]
+    if names is None:
+        return offered
+    chosen: dict[int, versions.VersionRow] = {}
+    for name in names:
+        chosen.update((row.id, row) for row in _named(tx, name, offered))
+    return list(chosen.values())
+
+
+def _named(tx: Any, name: str, offered: list[versions.VersionRow]) -> list[versions.VersionRow]:
+    exact = [row for row in offered if row.name == name]
+    if exact or not any(mark in name for mark in "*?["):
+        return exact or [resolve.version(tx, name)]
+    fitting = [row for row in offered if fnmatch.fnmatchcase(row.name, name)]
+    if not fitting:
+        raise NotFoundError(f"no artifact fits {name!r}", hint="hart ls shows what is there")
+    return fitting
+
+
+class _Taken:
+    """The paths that an export has given away: files, and folders that hold some."""
+
+    def __init__(self) -> None:
+        self._files: set[Path] = set()
+        self._folders: set[Path] = set()
+
+    def refuses(self, targets: Iterable[Path]) -> bool:
+        """Say whether one of the files would lie on, above or below another artifact's file."""
+        return any(
+            one in self._files or one in self._folders or not self._files.isdisjoint(one.parents)
+            for one in targets
+        )
+
+    def add(self, targets: Iterable[Path]) -> None:
+        """Give paths away."""
+        for one in targets:
+            self._files.add(one)
+            self._folders.update(one.parents)
+
+
+def _plan(
+    parts: StoreParts, row: versions.VersionRow, output: Path, taken: _Taken, *, numbered: bool
+) -> tuple[Path, list[_Wanted]]:
+    with parts.database.read() as tx:
+        members = versions.members_of(tx, row.id)
+        files = manifests.by_ids(tx, [one.manifest_id for one in members])
+    for in_version in (True,) if numbered else (False, True):
+        base = output / safe_path(f"{row.name}@{row.number}" if in_version else row.name)
+        single = row.file_count == 1
+        if single and in_version:
+            base = base / member_path(members[0]).name
+        wanted = [
+            _Wanted(
+                target=base if single else base / member_path(one),
+                row=files[one.manifest_id],
+                mode=one.mode,
+                modified_us=one.modified_us,
+            )
+            for one in members
+        ]
+        targets = [one.target for one in wanted]
+        if not taken.refuses(targets):
+            taken.add(targets)
+            return base, wanted
+    raise ConflictError(
+        f"{row.name}@{row.number} would lie on another artifact's files below {output}",
+        hint="export it alone, to another folder",
+    )
+
+
+def _chosen(
+    rows: list[versions.MemberRow], members: tuple[str, ...], spec: str
+) -> list[versions.MemberRow]:
+    if not members:
+        return rows
+    paths = {one.path for one in rows}
+    for wanted in members:
+        if wanted not in paths:
+            raise NotFoundError(
+                f"{spec} has no file {wanted!r}", hint=f"it has {', '.join(sorted(paths)[:8])}"
+            )
+    return [one for one in rows if one.path in members]
+
+
+def _base(output: Path | None, name: str, rows: list[versions.MemberRow], *, single: bool) -> Path:
+    own = member_path(rows[0]).name if single else safe_path(name).name
+    if output is None:
+        return Path(own)
+    if single and output.is_dir():
+        return output / own
+    return output
+
+
+def write_all(
+    parts: StoreParts,
+    wanted: list[_Wanted],
+    *,
+    name: str,
+    number: int,
+    base: Path,
+    root: Path,
+    force: bool,
+    dry_run: bool,
+    progress: Progress,
+) -> GetReport:
+    """Write files; first make sure that none is in the way, nor a link below ``root``."""
+    reader = AtomReader(parts)
+    try:
+        for one in wanted:
+            _refuse_linked_folder(root, one.target)
+        kept = {one.target: _in_the_way(one, force=force) for one in wanted}
+        done = []
+        progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
+        with ThreadPoolExecutor(parts.workers, "decode") as pool:
+            for one in wanted:
+                if kept[one.target] or dry_run:
+                    resumed = 0
+                    progress.advance(one.row.size_bytes)
+                else:
+                    resumed = _write(reader, pool, one, root, progress)
+                done.append(
+                    GotFile(
+                        path=str(one.target),
+                        logical_bytes=one.row.size_bytes,
+                        digest=f"blake3:{one.row.file_digest.hex()}",
+                        kept=kept[one.target],
+                        resumed_bytes=resumed,
+                    )
+                )
+    finally:
+        reader.close()
+    return GetReport(
+        name=name,
+        number=number,
+        output=str(base),
+        files=tuple(done),
+        logical_bytes=sum(one.logical_bytes for one in done),
+    )
+
+
+def _in_the_way(one: _Wanted, *, force: bool) -> bool:
+    """Say whether the target is there already with the right bytes; refuse anything else."""
+    try:
+        status = one.target.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    if stat.S_ISDIR(status.st_mode):
+        raise ConflictError(f"{one.target} is a folder", hint="choose another place with -o")
+    if stat.S_ISREG(status.st_mode) and status.st_size == one.row.size_bytes:
+        hasher = AtomHasher()
+        with one.target.open("rb") as there:
+            while block := there.read(CHUNK_BYTES):
+                hasher.update(block)
+        if hasher.digest() == one.row.file_digest:
+            return True
+    if not force:
+        raise ConflictError(
+            f"{one.target} exists and is something else",
+            hint="choose another place with -o, or write over it with --force",
+        )
+    return False
+
+
+def _write(
+    reader: AtomReader, pool: ThreadPoolExecutor, one: _Wanted, root: Path, progress: Progress
+) -> int:
+    """Write one file; return how many bytes an earlier, interrupted get had left."""
+    file = FileReader(reader, load_manifest(reader, one.row))
+    part = one.target.with_name(f".{one.target.name[:200]}.{one.row.file_digest.hex()[:16]}.part")
+    try:
+        one.target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_linked_folder(root, one.target)  # again: it may be new
+        descriptor = _open_part(part)
+        try:
+            hasher = AtomHasher()
+            done = _resume(descriptor, file, hasher, progress)
+            write_file(descriptor, pool, file, hasher, progress, start=done)
+            if hasher.digest() != one.row.file_digest:
+                os.ftruncate(descriptor, 0)
+                raise IntegrityError(
+                    f"{one.target} came out with a wrong digest and was not kept",
+                    hint="hart verify names what is damaged",
+                )
+            os.fchmod(descriptor, one.mode & 0o777)
+            os.utime(descriptor, ns=(one.modified_us * 1000, one.modified_us * 1000))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        part.replace(one.target)
+    except OSError as error:
+        raise storage_error(
+            error, "write a file", one.target, wanted_bytes=one.row.size_bytes
+        ) from error
+    return done
+
+
+def _open_part(part: Path) -> int:
+    """Open what an interrupted get left, or a new file; raises OSError.
+
+    A link, a pipe, a file with a second name or another user's is nothing that a get left: it is
+    taken away, so that no byte goes into somebody else's file.
+    """
+    try:
+        status = part.lstat()
+    except FileNotFoundError:
+        pass
+    else:
+        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
+        if not ours or status.st_nlink != 1:
+            part.unlink()
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(part, flags, 0o600)
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+        return descriptor
+    os.close(descriptor)  # somebody replaced it between the two calls
+    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
+
+
+def _refuse_linked_folder(root: Path, target: Path) -> None:
+    """Raise ConflictError where a folder between ``root`` and a file in it is a link."""
+    for folder in target.parents:
+        if folder == root or root not in folder.parents:
+            return
+        if folder.is_symlink():
+            raise ConflictError(
+                f"{folder} is a symbolic link, which would lead {target.name} out of {root}",
+                hint="remove the link, or choose another place with -o",
+            )
+
+
+def _resume(descriptor: int, file: FileReader, hasher: AtomHasher, progress: Progress) -> int:
+    """Hash what an interrupted get left; compare each piece with the stored bytes."""
+    left = min(os.fstat(descriptor).st_size, file.size)
+    done = 0
+    while done < left:
+        piece = os.pread(descriptor, min(CHUNK_BYTES, left - done), done)
+        if not piece or file.read(done, len(piece)) != piece:
+            break
+        hasher.update(piece)
+        done += len(piece)
+        progress.advance(len(piece))
+    os.ftruncate(descriptor, done)
+    return done

@@ -1,0 +1,209 @@
+"""Listing: which artifacts there are, and everything that is known of one version."""
+
+import fnmatch
+from typing import Any
+
+import msgspec
+
+from hartonomous.catalog import artifacts, manifests, resolve, versions
+from hartonomous.catalog.versions import VersionRow
+from hartonomous.packs.parts import StoreParts
+
+
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """One version in a listing; times are microseconds UTC."""
+
+    name: str
+    number: int
+    digest: str
+    kind: str
+    logical_bytes: int
+    file_count: int
+    tensor_count: int
+    parameter_count: int | None
+    version_count: int
+    labels: tuple[str, ...]
+    created_us: int
+    source: str
+    removed_us: int | None = None
+
+
+class ShownTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor as `show` tells it; ``digest`` is that of its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    logical_bytes: int
+    digest: str | None
+    role: str
+    layer: str | None
+
+
+class ShownFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A member as `show` tells it."""
+
+    path: str
+    digest: str
+    sha256: str
+    logical_bytes: int
+    format: str
+    tensor_count: int
+    mode: int
+    modified_us: int
+    notices: tuple[str, ...]
+    tensors: tuple[ShownTensor, ...] = ()
+
+
+class ShownLayer(msgspec.Struct, frozen=True, kw_only=True):
+    """A layer as `show` tells it."""
+
+    name: str
+    kind: str
+    tensor_count: int
+    parameter_count: int
+    logical_bytes: int
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything known of one version."""
+
+    name: str
+    number: int
+    digest: str
+    kind: str
+    logical_bytes: int
+    labels: tuple[str, ...]
+    tags: tuple[str, ...]
+    metadata: dict[str, str]
+    source_host: str
+    source: str
+    created_us: int
+    version_count: int
+    model: dict[str, Any] | None
+    layers: tuple[ShownLayer, ...]
+    files: tuple[ShownFile, ...]
+
+
+def list_artifacts(
+    parts: StoreParts,
+    pattern: str | None = None,
+    *,
+    all_versions: bool = False,
+    trash: bool = False,
+    tag: str | None = None,
+) -> list[Listed]:
+    """Return the newest version of each artifact, or all versions, or the trash.
+
+    ``pattern`` is a name or a shell pattern (``*``, ``?``, ``[…]``) over whole names.
+    """
+    with parts.database.read() as tx:
+        rows = versions.in_trash(tx) if trash else versions.live(tx)
+        labels = artifacts.all_labels(tx)
+        tagged = None if tag is None else versions.with_tag(tx, tag)
+    counts: dict[int, int] = {}
+    newest: dict[int, int] = {}
+    for row in rows:
+        counts[row.artifact_id] = counts.get(row.artifact_id, 0) + 1
+        newest[row.artifact_id] = row.id
+    return [
+        Listed(
+            name=row.name,
+            number=row.number,
+            digest=f"blake3:{row.digest.hex()}",
+            kind=row.kind,
+            logical_bytes=row.size_bytes,
+            file_count=row.file_count,
+            tensor_count=row.tensor_count,
+            parameter_count=row.parameter_count,
+            version_count=counts[row.artifact_id],
+            labels=tuple(labels.get(row.id, ())),
+            created_us=row.created_us,
+            source=row.source_place,
+            removed_us=row.removed_us,
+        )
+        for row in rows
+        if (all_versions or trash or newest[row.artifact_id] == row.id)
+        and (pattern is None or _fits(row, pattern))
+        and (tagged is None or row.id in tagged)
+    ]
+
+
+def names(parts: StoreParts, beginning: str, *, limit: int) -> list[str]:
+    """Return up to ``limit`` names in use that begin with ``beginning``, in order."""
+    with parts.database.read() as tx:
+        return artifacts.names_beginning(tx, beginning, limit=limit)
+
+
+def _fits(row: VersionRow, pattern: str) -> bool:
+    return row.name == pattern or fnmatch.fnmatchcase(row.name, pattern)
+
+
+def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
+    """Return everything known of the version that ``spec`` means."""
+    with parts.database.read() as tx:
+        row = resolve.version(tx, spec)
+        members = versions.members_of(tx, row.id)
+        files = manifests.by_ids(tx, [one.manifest_id for one in members])
+        tags, metadata = versions.annotations_of(tx, row.id)
+        labels = artifacts.labels(tx, row.artifact_id)
+        shown_files = tuple(
+            _shown_file(tx, member, files[member.manifest_id], with_tensors) for member in members
+        )
+        return Shown(
+            name=row.name,
+            number=row.number,
+            digest=f"blake3:{row.digest.hex()}",
+            kind=row.kind,
+            logical_bytes=row.size_bytes,
+            labels=tuple(sorted(name for name, held in labels.items() if held == row.id)),
+            tags=tuple(tags),
+            metadata=metadata,
+            source_host=row.source_host,
+            source=row.source_place,
+            created_us=row.created_us,
+            version_count=len(versions.of_artifact(tx, row.artifact_id)),
+            model=versions.model_of(tx, row.id),
+            layers=tuple(
+                ShownLayer(
+                    name=one.name,
+                    kind=one.kind,
+                    tensor_count=one.tensor_count,
+                    parameter_count=one.parameter_count,
+                    logical_bytes=one.size_bytes,
+                )
+                for one in versions.layers_of(tx, row.id)
+            ),
+            files=shown_files,
+        )
+
+
+def _shown_file(
+    tx: Any, member: versions.MemberRow, row: manifests.ManifestRow, with_tensors: bool
+) -> ShownFile:
+    tensors = manifests.tensors_of(tx, row.id) if with_tensors and row.tensor_count else []
+    return ShownFile(
+        path=member.path,
+        digest=f"blake3:{row.file_digest.hex()}",
+        sha256=f"sha256:{row.sha256.hex()}",
+        logical_bytes=row.size_bytes,
+        format=row.format,
+        tensor_count=row.tensor_count,
+        mode=member.mode,
+        modified_us=member.modified_us,
+        notices=tuple(f"{kind}: {text}" for kind, text in row.notices),
+        tensors=tuple(
+            ShownTensor(
+                name=one.name,
+                dtype=one.dtype,
+                shape=one.shape,
+                offset=one.offset,
+                logical_bytes=one.length,
+                digest=None if one.digest is None else f"blake3:{one.digest.hex()}",
+                role=one.role,
+                layer=one.layer,
+            )
+            for one in tensors
+        ),
+    )

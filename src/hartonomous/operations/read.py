@@ -1,0 +1,273 @@
+"""Read: tensors as arrays, as bytes and as text, whole files as file-like objects, by name."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from hartonomous.catalog import manifests
+from hartonomous.catalog.manifests import TensorRow
+from hartonomous.core.array import numpy_dtype
+from hartonomous.core.record import FRAME_BYTES
+from hartonomous.packs import arrays
+from hartonomous.packs.arrays import Rows, TensorPlace
+from hartonomous.packs.files import FileReader
+from hartonomous.packs.open_files import OpenFiles, VersionFile, VersionFiles, find_version
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.tensor_names import ambiguous, find_tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class StoredTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of a version. ``member`` is the file it lies in, ``digest`` that of its bytes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    member: str
+    logical_bytes: int
+    digest: str | None
+
+
+class StoredFile(io.RawIOBase):
+    """One stored file, read as if it lay on disk; seekable, read-only."""
+
+    def __init__(self, files: OpenFiles, file: FileReader, name: str) -> None:
+        super().__init__()
+        self._files = files
+        self._file = file
+        self._position = 0
+        self.name = name
+        self.size = file.size
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def seekable(self) -> bool:
+        """Return True."""
+        return True
+
+    def tell(self) -> int:
+        """Return the position."""
+        self._checkClosed()
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Move the position, which may lie past the end; raises ValueError before the start."""
+        self._checkClosed()
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.size}.get(whence)
+        if base is None or base + offset < 0:
+            raise ValueError(f"cannot seek to {offset} from {whence}")
+        self._position = base + offset
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer`` from the position on and return how many bytes there were."""
+        self._checkClosed()
+        self._files.check_open()
+        out = memoryview(buffer).cast("B")
+        out = out[: max(0, self.size - self._position)]
+        if out:
+            self._file.read_into(self._position, out)
+        self._position += len(out)
+        return len(out)
+
+    def readall(self) -> bytes:
+        """Return everything from the position on."""
+        out = bytearray(max(0, self.size - self._position))
+        self.readinto(out)
+        return bytes(out)
+
+    def _checkClosed(self) -> None:  # noqa: N802 - what io calls it
+        if self.closed:
+            raise ValueError("I/O operation on closed file.")
+
+
+def list_tensors(
+    parts: StoreParts, spec: str, *, member: str | None = None
+) -> dict[str, StoredTensor]:
+    """Return {name: tensor} of a version, or of one of its files, reading no file.
+
+    Raises AmbiguousNameError when files give one name to different tensors.
+    """
+    version = find_version(parts, spec)
+    found: dict[str, StoredTensor] = {}
+    for one in version.chosen(member):
+        with parts.database.read() as tx:
+            rows = manifests.tensors_of(tx, one.row.id) if one.row.tensor_count else []
+        for row in rows:
+            stored = _stored_tensor(one, row)
+            other = found.setdefault(row.name, stored)
+            if not _is_same(other, stored):
+                raise ambiguous(version, row.name, (other.member, stored.member))
+    return found
+
+
+def tensor(
+    parts: StoreParts,
+    files: OpenFiles,
+    spec: str,
+    name: str,
+    *,
+    rows: Rows | None = None,
+    dequantise: bool = False,
+    member: str | None = None,
+) -> NDArray[Any]:
+    """Return a tensor, or rows of it, as a read-only array; see ``packs.arrays.read_array``."""
+    _, place = find_tensor(parts, files, spec, name, member=member)
+    return arrays.read_array(place, rows=rows, dequantised=dequantise)
+
+
+def tensor_bytes(
+    parts: StoreParts,
+    files: OpenFiles,
+    spec: str,
+    name: str,
+    *,
+    bytes_range: slice | tuple[int, int] | None = None,
+    member: str | None = None,
+) -> memoryview:
+    """Return a tensor's bytes as the file has them, or ``[start, stop)`` of them; read-only.
+
+    Raises UsageError when the range is not inside the tensor.
+    """
+    _, place = find_tensor(parts, files, spec, name, member=member)
+    start, stop = (
+        (0, place.length)
+        if bytes_range is None
+        else arrays.span(bytes_range, place.length, "bytes")
+    )
+    return place.file.view(place.offset + start, stop - start)
+
+
+def open_file(
+    parts: StoreParts, files: OpenFiles, spec: str, member: str | None = None
+) -> io.BufferedReader:
+    """Open a version's file as ``open(path, "rb")`` would; ``member`` may be left out of one.
+
+    Raises NotFoundError, AmbiguousNameError; reading raises UsageError once the store is closed.
+    """
+    one = find_version(parts, spec).single(member)
+    # A buffer of one frame: small reads decode each frame once, not once a read.
+    return io.BufferedReader(StoredFile(files, files.open(one.row), one.path), FRAME_BYTES)
+
+
+def raw_chunks(
+    place: TensorPlace,
+    *,
+    rows: Rows | None = None,
+    bytes_range: slice | tuple[int, int] | None = None,
+) -> Iterator[bytes]:
+    """Yield a tensor's bytes as they lie in the file: all, some rows, or a range; in small pieces.
+
+    Raises UsageError when rows or range are not inside the tensor.
+    """
+    offset, length, _ = arrays.row_bytes(place, rows)
+    if bytes_range is not None:
+        start, stop = arrays.span(bytes_range, place.length, "bytes")
+        offset, length = place.offset + start, stop - start
+    return place.file.chunks(offset, length)
+
+
+def npy_chunks(
+    place: TensorPlace, *, rows: Rows | None = None, dequantise: bool = False
+) -> Iterator[bytes | memoryview]:
+    """Yield a tensor, or rows of it, as a `.npy` file in C order, in pieces.
+
+    Types that numpy does not have are written as ``numpy.save`` writes them.
+    """
+    import numpy as np
+
+    start, stop = arrays.row_span(place, rows)
+    shape = (stop - start, *place.shape[1:]) if place.shape else ()
+    whole = rows is None or shape == place.shape
+    if place.column_major or (dequantise and place.shares_bytes):
+        array = arrays.read_array(place, rows=rows, dequantised=dequantise)
+        content: Iterator[bytes | memoryview] = iter([array.reshape(-1).view(np.uint8).data])
+        dtype, array_shape = array.dtype, array.shape
+    else:
+        content = raw_chunks(place, rows=None if whole else (start, stop))
+        name, array_shape = arrays.array_form(place, shape)
+        dtype = numpy_dtype(place.dtype) or np.dtype(name)
+    header = io.BytesIO()
+    described = {
+        "descr": np.lib.format.dtype_to_descr(dtype),
+        "fortran_order": False,
+        "shape": array_shape,
+    }
+    np.lib.format.write_array_header_1_0(header, described)
+    return chain([header.getvalue()], content)
+
+
+class TensorText(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor as numpy prints it. ``array_dtype`` and ``array_shape`` are those of the array."""
+
+    name: str
+    number: int
+    member: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: str | None
+    logical_bytes: int
+    rows: tuple[int, int] | None
+    array_dtype: str
+    array_shape: tuple[int, ...]
+    text: str
+
+
+def tensor_text(
+    version: VersionFiles,
+    place: TensorPlace,
+    *,
+    rows: Rows | None = None,
+    dequantise: bool = False,
+) -> TensorText:
+    """Return a tensor, or rows of it, as numpy prints it; of a long one only what is shown is read.
+
+    ``logical_bytes`` are those of the rows asked for.
+    """
+    chosen = None if rows is None else arrays.row_span(place, rows)
+    shape = place.shape if chosen is None else (chosen[1] - chosen[0], *place.shape[1:])
+    array_dtype, array_shape = arrays.array_form(place, shape, dequantised=dequantise)
+    return TensorText(
+        name=version.version.name,
+        number=version.version.number,
+        member=place.member,
+        tensor=place.name,
+        dtype=place.dtype,
+        shape=place.shape,
+        digest=_shown_digest(place.digest),
+        logical_bytes=place.length * shape[0] // max(place.shape[0], 1) if chosen else place.length,
+        rows=chosen,
+        array_dtype=array_dtype,
+        array_shape=array_shape,
+        text=arrays.printed(place, rows=rows, dequantised=dequantise),
+    )
+
+
+def _stored_tensor(one: VersionFile, row: TensorRow) -> StoredTensor:
+    return StoredTensor(
+        name=row.name,
+        dtype=row.dtype,
+        shape=row.shape,
+        member=one.path,
+        logical_bytes=row.length,
+        digest=_shown_digest(row.digest),
+    )
+
+
+def _shown_digest(digest: bytes | None) -> str | None:
+    return None if digest is None else f"blake3:{digest.hex()}"
+
+
+def _is_same(a: StoredTensor, b: StoredTensor) -> bool:
+    same = (a.dtype, a.shape, a.digest) == (b.dtype, b.shape, b.digest)
+    return a is b or (same and a.digest is not None)

@@ -1,0 +1,109 @@
+"""Stats: what is stored, how many bytes that takes, and why."""
+
+import msgspec
+
+from hartonomous.catalog import totals
+from hartonomous.core.record import Encoding
+from hartonomous.packs.parts import StoreParts
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes kept in one way. ``logical_bytes`` counts each atom once."""
+
+    kind: str
+    count: int
+    logical_bytes: int
+    stored_bytes: int
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Sums over the whole store.
+
+    ``logical_bytes`` is what all versions in use would take as plain files;
+    ``distinct_bytes`` counts equal files once, ``atom_bytes`` equal atoms once, ``stored_bytes``
+    is what the atoms take in packs. ``disk_bytes`` is the whole directory, by part.
+    """
+
+    artifact_count: int
+    version_count: int
+    file_count: int
+    tensor_count: int
+    atom_count: int
+    pack_count: int
+    logical_bytes: int
+    distinct_bytes: int
+    atom_bytes: int
+    stored_bytes: int
+    saved_by_equal_files: int
+    saved_by_equal_atoms: int
+    saved_by_encoding: int
+    held: tuple[Held, ...]
+    trash_version_count: int
+    trash_bytes: int
+    dead_bytes: int
+    disk_bytes: dict[str, int]
+
+
+def stats(parts: StoreParts) -> Stats:
+    """Return the store's sums; reads the catalog and the sizes of files only."""
+    with parts.database.read() as tx:
+        counted = totals.count_all(tx)
+        by_encoding = totals.by_encoding(tx)
+    atom_bytes = sum(row[2] for row in by_encoding)
+    stored = sum(row[3] for row in by_encoding)
+    held = [
+        Held(
+            kind=Encoding(encoding).name.lower(),
+            count=count,
+            logical_bytes=logical,
+            stored_bytes=kept,
+        )
+        for encoding, count, logical, kept in by_encoding
+    ]
+    held.append(
+        Held(
+            kind="inside manifests",
+            count=counted["manifests"],
+            logical_bytes=counted["inline_bytes"],
+            stored_bytes=counted["manifest_bytes"],
+        )
+    )
+    return Stats(
+        artifact_count=counted["artifacts"],
+        version_count=counted["versions"],
+        file_count=counted["files"],
+        tensor_count=counted["tensors"],
+        atom_count=sum(row[1] for row in by_encoding),
+        pack_count=counted["packs"],
+        logical_bytes=counted["logical_bytes"],
+        distinct_bytes=counted["distinct_bytes"],
+        atom_bytes=atom_bytes,
+        stored_bytes=stored,
+        saved_by_equal_files=counted["logical_bytes"] - counted["live_distinct_bytes"],
+        saved_by_equal_atoms=counted["distinct_bytes"] - counted["inline_bytes"] - atom_bytes,
+        saved_by_encoding=atom_bytes - stored,
+        held=tuple(held),
+        trash_version_count=counted["trash_versions"],
+        trash_bytes=counted["trash_bytes"],
+        dead_bytes=max(0, counted["pack_bytes"] - stored - counted["manifest_bytes"]),
+        disk_bytes=_disk(parts, counted["pack_bytes"]),
+    )
+
+
+def _disk(parts: StoreParts, pack_bytes: int) -> dict[str, int]:
+    """Return the bytes on disk of each part of the store's directory."""
+    sizes = {"packs": pack_bytes, "catalog": 0, "cache": 0, "other": 0}
+    if not parts.directory.is_dir():
+        return sizes
+    sizes["packs"] = 0
+    for path in parts.directory.rglob("*"):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            continue  # another process removed it meanwhile
+        if path.is_dir():
+            continue
+        top = path.relative_to(parts.directory).parts[0]
+        key = "catalog" if top.startswith("catalog.") else top
+        sizes[key if key in sizes else "other"] += status.st_blocks * 512
+    return sizes

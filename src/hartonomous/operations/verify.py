@@ -1,0 +1,387 @@
+"""Verify: is every stored byte still what it was, and does the catalog tell the truth.
+
+Quick looks at packs' headers, tables of contents and the catalog's own sums. Full reads every
+record, decodes every atom and compares its digest, and checks every manifest.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import msgspec
+
+from hartonomous.catalog import atoms as atom_rows
+from hartonomous.catalog import manifests, packs
+from hartonomous.core.digest import AtomHasher
+from hartonomous.core.record import RecordHeader, RecordKind
+from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.pack_file import PackReader
+from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.survey import decode_entry, read_object
+from hartonomous.ports.progress import NoProgress, Progress
+
+_PAGE = 1000
+_MAX_FAULTS = 10_000
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong: in what, what, and which files need it."""
+
+    where: str
+    what: str
+    files: tuple[str, ...] = ()
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was looked at, and every fault. ``complete`` is False when a limit ended it early."""
+
+    level: str
+    pack_count: int
+    record_count: int
+    atom_count: int
+    manifest_count: int
+    read_bytes: int
+    faults: tuple[Fault, ...]
+    complete: bool
+    duration_s: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing was wrong."""
+        return not self.faults
+
+
+@dataclass(slots=True)
+class _Work:
+    parts: StoreParts
+    reader: AtomReader
+    progress: Progress
+    deadline: float
+    faults: list[Fault] = field(default_factory=list)
+    packs: int = 0
+    records: int = 0
+    atoms: int = 0
+    manifests: int = 0
+    read_bytes: int = 0
+    complete: bool = True
+
+    def fault(self, where: str, what: str, files: tuple[str, ...] = ()) -> None:
+        if len(self.faults) < _MAX_FAULTS:
+            self.faults.append(Fault(where=where, what=what, files=files))
+
+    def out_of_time(self) -> bool:
+        if time.monotonic() >= self.deadline:
+            self.complete = False
+            return True
+        return False
+
+
+def verify(
+    parts: StoreParts,
+    *,
+    quick: bool = False,
+    files: bool = False,
+    subset: Fraction = Fraction(1),
+    turn: int | None = None,
+    max_duration_s: float | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check the store.
+
+    ``subset`` (such as 1/10) reads that part of the atoms, chosen by digest; ``turn`` says which of
+    the parts (the day by default, so that daily runs cover all). ``files`` also rebuilds every
+    stored file and compares its BLAKE3. ``max_duration_s`` ends early and says so.
+    """
+    if not 0 < subset <= 1:
+        raise UsageError(f"the subset {subset} is not between 0 and 1", hint="write 1/10")
+    begun = time.monotonic()
+    limit = float("inf") if max_duration_s is None else begun + max_duration_s
+    work = _Work(parts, AtomReader(parts), progress or NoProgress(), limit)
+    try:
+        _check_packs(work)
+        _check_catalog(work)
+        if not quick:
+            _check_journal(work)
+            _check_manifests(work)
+            _check_atoms(work, _chooser(subset, turn, parts))
+            if files:
+                _check_files(work)
+    finally:
+        work.reader.close()
+    level = "quick" if quick else "files" if files else "full"
+    return VerifyReport(
+        level=level,
+        pack_count=work.packs,
+        record_count=work.records,
+        atom_count=work.atoms,
+        manifest_count=work.manifests,
+        read_bytes=work.read_bytes,
+        faults=tuple(work.faults),
+        complete=work.complete,
+        duration_s=round(time.monotonic() - begun, 3),
+    )
+
+
+def _chooser(subset: Fraction, turn: int | None, parts: StoreParts) -> Callable[[bytes], bool]:
+    if subset == 1:
+        return lambda _digest: True
+    if turn is None:
+        turn = parts.clock() // 86_400_000_000
+    low = Fraction(turn % subset.denominator, subset.denominator)
+    width = subset
+
+    def chosen(digest: bytes) -> bool:
+        place = (Fraction(int.from_bytes(digest[:8], "big"), 2**64) - low) % 1
+        return place < width
+
+    return chosen
+
+
+# -- structure
+
+
+def _check_packs(work: _Work) -> None:
+    """Every pack of the catalog is there, whole, and lists every record that rows point to."""
+    with work.parts.database.read() as tx:
+        rows = packs.everything(tx)
+    work.progress.stage("packs")
+    for row in rows:
+        if work.out_of_time():
+            return
+        name = row.key.hex()
+        with work.parts.database.read() as tx:
+            wanted = packs.offsets(tx, row.id)
+        if not wanted:
+            continue  # dead: gc may be removing it right now
+        try:
+            source = work.parts.objects.open(pack_object_key(row.key))
+        except NotFoundError:
+            with work.parts.database.read() as tx:
+                still_wanted = packs.offsets(tx, row.id)  # or compacted just now
+            if still_wanted:
+                work.fault(f"pack {name}", "is missing", _files_of_pack(work, row.id))
+            continue
+        pack = PackReader(source, name)
+        try:
+            _check_one_pack(work, pack, row, wanted)
+        except HartonomousError as error:
+            work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
+        finally:
+            pack.close()
+        work.packs += 1
+
+
+def _check_one_pack(
+    work: _Work, pack: PackReader, row: packs.PackRow, wanted: dict[int, tuple[str, int]]
+) -> None:
+    if pack.size != row.size_bytes:
+        raise IntegrityError(f"has {pack.size} bytes, the catalog says {row.size_bytes}")
+    if pack.header().key != row.key or pack.footer().key != row.key:
+        raise IntegrityError("is another pack than its name says")
+    listed: dict[int, RecordHeader] = dict(pack.records())
+    work.records += len(listed)
+    for at in wanted:
+        header = listed.get(at)
+        if header is None:
+            raise IntegrityError(f"lists no record at {at}, where the catalog expects one")
+        if pack.record(at).encode() != header.encode():
+            raise IntegrityError(f"the record at {at} differs from its table of contents")
+
+
+def _check_catalog(work: _Work) -> None:
+    with work.parts.database.read() as tx:
+        for digest, size, held in atom_rows.holes(tx, limit=100):
+            work.fault(f"atom blake3:{digest.hex()}", f"has {held} of its {size} bytes in extents")
+        for digest, kept, real in atom_rows.wrong_counts(tx, limit=100):
+            work.fault(
+                f"atom blake3:{digest.hex()}",
+                f"is counted {kept} times, manifests refer to it {real} times",
+            )
+
+
+# -- content
+
+
+def _check_journal(work: _Work) -> None:
+    """Every commit and change can be read, and says what its rows say."""
+    work.progress.stage("commits and changes")
+    for pack_id, key in _pack_keys(work):
+        if work.out_of_time():
+            return
+        with work.parts.database.read() as tx:
+            wanted = packs.journal(tx, pack_id)
+        try:
+            pack = PackReader(work.parts.objects.open(pack_object_key(key)), key.hex())
+        except NotFoundError:
+            continue  # told of already, or compacted meanwhile
+        try:
+            for row in wanted:
+                _check_entry(work, pack, row)
+        finally:
+            pack.close()
+
+
+def _pack_keys(work: _Work) -> list[tuple[int, bytes]]:
+    with work.parts.database.read() as tx:
+        return [(row.id, row.key) for row in packs.everything(tx)]
+
+
+def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
+    try:
+        header = pack.record(row.header_offset)
+        if header.kind is not (RecordKind.CHANGE if row.uid is None else RecordKind.COMMIT):
+            raise IntegrityError("another kind of record lies there")
+        content = decode_entry(read_object(pack, header))
+        if row.uid is None:
+            same = content["seq"] == row.sequence
+        else:
+            same = content["uid"] == row.uid.hex() and (
+                row.name.startswith("recovered/")
+                or (content["number"], content["seq"], content["digest"])
+                == (row.number, row.sequence, row.digest.hex())
+            )
+        if not same:
+            raise IntegrityError("the catalog says something else of it")
+    except HartonomousError as error:
+        what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
+        work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
+
+
+def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:
+    after = 0
+    while True:
+        with work.parts.database.read() as tx:
+            page = atom_rows.page(tx, after_id=after, limit=_PAGE)
+        if not page:
+            return
+        work.reader.locate(digest for _, digest, _ in page)
+        yield from page
+        after = page[-1][0]
+
+
+def _check_atoms(work: _Work, chosen: Callable[[bytes], bool]) -> None:
+    work.progress.stage("atoms")
+    buffer = bytearray(CHUNK_BYTES)
+    for atom_id, digest, size in _pages(work):
+        if work.out_of_time():
+            return
+        if not chosen(digest):
+            continue
+        try:
+            hasher = AtomHasher()
+            for start in range(0, size, CHUNK_BYTES):
+                piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
+                work.reader.read_into(digest, start, piece)
+                hasher.update(piece)
+                work.progress.advance(len(piece))
+            work.read_bytes += size
+            if hasher.digest() != digest:
+                raise IntegrityError("its content has another digest")
+        except HartonomousError as error:
+            if not _still_stored(work, digest):
+                continue
+            work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
+            _mark_damaged(work, atom_id)
+        work.atoms += 1
+
+
+def _mark_damaged(work: _Work, atom_id: int) -> None:
+    """Remember the damage, so that adding the bytes again stores them anew."""
+    try:
+        with work.parts.database.write() as tx:
+            atom_rows.mark_damaged(tx, atom_id)
+    except HartonomousError as error:  # a store that may only be read
+        work.progress.note(f"the damage could not be written down: {error.message}")
+
+
+def _still_stored(work: _Work, digest: bytes) -> bool:
+    with work.parts.database.read() as tx:
+        return digest in atom_rows.find(tx, [digest])
+
+
+def _check_manifests(work: _Work) -> None:
+    work.progress.stage("manifests")
+    for row in _manifest_rows(work):
+        if work.out_of_time():
+            return
+        name = f"manifest of blake3:{row.file_digest.hex()}"
+        try:
+            manifest = load_manifest(work.reader, row)
+        except HartonomousError as error:
+            if _manifest_stored(work, row.file_digest):
+                work.fault(name, error.message, _names(work, row.id))
+            continue
+        references: dict[bytes, int] = {}
+        for segment in manifest.segments:
+            if segment.digest is not None:
+                references[segment.digest] = references.get(segment.digest, 0) + 1
+        with work.parts.database.read() as tx:
+            if references != manifests.references_of(tx, row.id) and _complete(tx, row):
+                what = "refers to other atoms than the catalog says"
+                work.fault(name, what, _names(work, row.id))
+            if len(manifest.description.tensors) != row.tensor_count:
+                work.fault(name, "has other tensors than the catalog says", _names(work, row.id))
+            if manifest.sha256 != row.sha256:
+                work.fault(name, "has another SHA-256 than the catalog says", _names(work, row.id))
+        work.manifests += 1
+
+
+def _complete(tx: object, row: manifests.ManifestRow) -> bool:
+    now = manifests.by_file_digest(tx, row.file_digest)  # type: ignore[arg-type]
+    # Under another id it was dropped and added again since ``row`` was read.
+    return now is not None and now.complete and now.id == row.id
+
+
+def _manifest_stored(work: _Work, file_digest: bytes) -> bool:
+    with work.parts.database.read() as tx:
+        row = manifests.by_file_digest(tx, file_digest)
+        return row is not None and row.complete
+
+
+def _manifest_rows(work: _Work) -> Iterator[manifests.ManifestRow]:
+    after = 0
+    while True:
+        with work.parts.database.read() as tx:
+            page = manifests.page(tx, after_id=after, limit=_PAGE)
+        if not page:
+            return
+        yield from page
+        after = page[-1].id
+
+
+def _check_files(work: _Work) -> None:
+    work.progress.stage("files")
+    for row in _manifest_rows(work):
+        if work.out_of_time():
+            return
+        try:
+            hasher = AtomHasher()
+            for piece in FileReader(work.reader, load_manifest(work.reader, row)).chunks():
+                hasher.update(piece)
+                work.progress.advance(len(piece))
+            work.read_bytes += row.size_bytes
+            if hasher.digest() != row.file_digest:
+                raise IntegrityError("comes out with another digest")
+        except HartonomousError as error:
+            if _manifest_stored(work, row.file_digest):
+                where = f"file blake3:{row.file_digest.hex()}"
+                work.fault(where, error.message, _names(work, row.id))
+
+
+def _names(work: _Work, manifest_id: int) -> tuple[str, ...]:
+    with work.parts.database.read() as tx:
+        return tuple(manifests.file_names(tx, [manifest_id], limit=8))
+
+
+def _files_of_atom(work: _Work, atom_id: int) -> tuple[str, ...]:
+    with work.parts.database.read() as tx:
+        return tuple(manifests.file_names(tx, manifests.referring(tx, atom_id, limit=8), limit=8))
+
+
+def _files_of_pack(work: _Work, pack_id: int) -> tuple[str, ...]:
+    with work.parts.database.read() as tx:
+        ids = manifests.needing_pack(tx, pack_id, limit=8)
+        return tuple(manifests.file_names(tx, ids, limit=8))

@@ -1,0 +1,1 @@
+"""Atoms and files in packs: put and get."""

@@ -1,0 +1,181 @@
+"""Tensors of stored files as numpy arrays: views of the pack where the bytes lie raw, else copies.
+
+``TensorPlace`` says which bytes of which file a tensor is; everything here reads one. What decides
+the result is the type: plain ones (bfloat16 and float8 through ml_dtypes) have the tensor's shape;
+types whose elements share bytes come as rows of uint8, unless they are dequantised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from hartonomous.core.array import as_array, dequantise, numpy_dtype, print_array, row_range
+from hartonomous.core.dtype import DTYPES
+from hartonomous.core.manifest import Manifest
+from hartonomous.errors import UsageError
+from hartonomous.packs.files import FileReader
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Rows = slice | tuple[int, int]
+"""Rows ``[start, stop)`` of the slowest axis; a slice may be open and count from the end."""
+
+_EDGE_ROWS = 3  # numpy prints so many rows from either end of a long array
+_PRINTED_WHOLE = 1000  # and all of an array of at most so many elements
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorPlace:
+    """A tensor of a stored file. ``member`` is the file's path inside its artifact."""
+
+    member: str
+    file: FileReader
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    length: int
+    digest: bytes | None = None
+
+    @property
+    def column_major(self) -> bool:
+        """Whether the bytes run column by column, as `.npy` files in Fortran order have them."""
+        return len(self.shape) > 1 and is_column_major(self.file.manifest)
+
+    @property
+    def shares_bytes(self) -> bool:
+        """Whether elements share bytes (or are of an unknown type), so that it is read as uint8."""
+        return numpy_dtype(self.dtype) is None
+
+
+def is_column_major(manifest: Manifest) -> bool:
+    """Say whether a file is a `.npy` in Fortran order."""
+    described = manifest.description
+    return described.format == "npy" and described.metadata.get("fortran_order") is True
+
+
+def span(given: slice | tuple[int, int], size: int, what: str) -> tuple[int, int]:
+    """Return (start, stop) inside ``size`` things; raises UsageError if they are not all there."""
+    start, stop = (given.start, given.stop) if isinstance(given, slice) else given
+    if isinstance(given, slice) and given.step not in (None, 1):
+        raise UsageError(f"{what} are read in one piece, not with step {given.step}")
+    first = 0 if start is None else start + size if start < 0 else start
+    end = size if stop is None else stop + size if stop < 0 else stop
+    if not 0 <= first <= end <= size:
+        raise UsageError(
+            f"{what} {'' if start is None else start}:{'' if stop is None else stop} are outside "
+            f"the tensor's {size}",
+            hint=f"use 0 <= start <= stop <= {size}",
+        )
+    return first, end
+
+
+def row_span(place: TensorPlace, rows: Rows | None) -> tuple[int, int]:
+    """Return the rows asked for as (start, stop), all of them for None; raises UsageError."""
+    if rows is None:
+        return 0, place.shape[0] if place.shape else 0
+    if not place.shape:
+        raise UsageError("a scalar has no rows", hint="read the whole tensor")
+    return span(rows, place.shape[0], "rows")
+
+
+def row_bytes(place: TensorPlace, rows: Rows | None) -> tuple[int, int, tuple[int, ...]]:
+    """Return (file offset, length, shape) of some rows of a tensor; raises UsageError."""
+    if rows is None:
+        return place.offset, place.length, place.shape
+    if place.column_major:
+        raise UsageError(
+            f"{place.name!r} is kept column by column, so its rows do not lie together",
+            hint="read the whole tensor, or its rows as an array",
+        )
+    start, stop = row_span(place, rows)
+    first, length = row_range(place.dtype, place.shape, start, stop)
+    return place.offset + first, length, (stop - start, *place.shape[1:])
+
+
+def read_array(
+    place: TensorPlace,
+    *,
+    rows: Rows | None = None,
+    dequantised: bool = False,
+    owned: bool = False,
+) -> NDArray[Any]:
+    """Return a tensor, or rows of it, as a C-contiguous array.
+
+    Read-only, and a view of the pack where the bytes lie raw in one piece: such a view is not
+    checked, and is valid while the store is open. ``owned`` reads into fresh memory instead, checks
+    what it reads, and gives an array that may be changed. ``dequantised`` gives float32 values of
+    ggml's blocks; plain types are not touched by it. Raises UsageError, IntegrityError, and
+    LimitError for a shape that numpy does not have.
+    """
+    if place.column_major:
+        return _column_major(place, rows, owned=owned)
+    offset, length, shape = row_bytes(place, rows)
+    content = _owned(place.file, offset, length) if owned else place.file.view(offset, length)
+    if dequantised and place.shares_bytes:
+        values: NDArray[Any] = dequantise(content, place.dtype, shape)
+        values.flags.writeable = owned
+        return values
+    return as_array(content, place.dtype, shape)
+
+
+def _owned(file: FileReader, offset: int, length: int) -> memoryview:
+    import numpy as np
+
+    memory = np.empty(length, np.uint8).data
+    file.read_into(offset, memory)
+    return memory
+
+
+def _column_major(place: TensorPlace, rows: Rows | None, *, owned: bool) -> NDArray[Any]:
+    """Read all of it and turn it around: rows of such a file do not lie together."""
+    import numpy as np
+
+    content = place.file.view(place.offset, place.length)
+    turned = as_array(content, place.dtype, place.shape[::-1])
+    if turned.ndim != len(place.shape):
+        return turned  # a type that numpy has no name for: bytes, as they lie
+    array = turned.T
+    if rows is not None:
+        start, stop = row_span(place, rows)
+        array = array[start:stop]
+    result = np.array(array, order="C")
+    result.flags.writeable = owned
+    return result
+
+
+def array_form(
+    place: TensorPlace, shape: tuple[int, ...], *, dequantised: bool = False
+) -> tuple[str, tuple[int, ...]]:
+    """Return dtype name and shape of the array that ``shape`` of this tensor is read as."""
+    plain = numpy_dtype(place.dtype)
+    if plain is not None:
+        return plain.name, shape
+    if dequantised:
+        return "float32", shape
+    known = DTYPES.get(place.dtype)
+    if known is None:
+        return "uint8", (place.length,)
+    row_bytes = known.byte_count(shape[-1]) if shape else None
+    if row_bytes is None:
+        return "uint8", (known.byte_count(prod(shape)) or 0,)
+    return "uint8", (*shape[:-1], row_bytes)
+
+
+def printed(place: TensorPlace, *, rows: Rows | None = None, dequantised: bool = False) -> str:
+    """Return what numpy prints of a tensor; of a long one only the rows that are shown are read."""
+    import numpy as np
+
+    start, stop = row_span(place, rows)
+    row_elements = prod(place.shape[1:])
+    known = DTYPES.get(place.dtype)
+    few = stop - start <= 2 * _EDGE_ROWS or (stop - start) * row_elements <= _PRINTED_WHOLE
+    if few or place.column_major or known is None or row_elements % known.block_elements:
+        return print_array(read_array(place, rows=rows, dequantised=dequantised))
+    edges = [(start, start + _EDGE_ROWS + 1), (stop - _EDGE_ROWS, stop)]
+    parts = [read_array(place, rows=edge, dequantised=dequantised) for edge in edges]
+    # One row more than numpy shows, so that it leaves one out, as it would of the whole.
+    return np.array2string(np.concatenate(parts), separator=" ", threshold=0)

@@ -1,0 +1,53 @@
+"""The catalog's file in a store's directory while a new one is made beside it."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hartonomous.catalog.database import Database, create_sqlite
+from hartonomous.objects.durable import sync_directory
+
+CATALOG = "catalog.sqlite3"
+_PARTS = ("-wal", "-shm", "")
+
+
+@contextlib.contextmanager
+def rebuilding(directory: Path) -> Iterator[Database]:
+    """Yield an empty catalog beside the one in use; what fails leaves nothing behind."""
+    target = _draft(directory)
+    _remove(target)
+    try:
+        database = Database(create_sqlite(target))
+        try:
+            yield database
+        finally:
+            database.close()
+    except BaseException:
+        _remove(target)
+        raise
+
+
+def put_in_place(directory: Path, now_us: int) -> str | None:
+    """Move the new catalog to its place; return where the former one is kept, if there was one."""
+    current = directory / CATALOG
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
+    former = directory / f"{CATALOG}.before-repair-{stamp}-{now_us % 1_000_000:06d}"
+    kept = None
+    for ending in _PARTS:
+        part = current.with_name(current.name + ending)
+        if part.exists():
+            part.replace(former.with_name(former.name + ending))
+            kept = str(former)
+    _draft(directory).replace(current)
+    sync_directory(directory)
+    return kept
+
+
+def _draft(directory: Path) -> Path:
+    return directory / f"{CATALOG}.repair"
+
+
+def _remove(path: Path) -> None:
+    for ending in _PARTS:
+        path.with_name(path.name + ending).unlink(missing_ok=True)

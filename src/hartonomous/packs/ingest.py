@@ -1,0 +1,368 @@
+"""Taking in one file: describe, hash, look up, and only then store what is new.
+
+The first pass parses the header (in the limited child process) and hashes the file and its tensors
+in one read; a file or tensor that is known costs nothing more. The second pass reads what is new,
+checks that it still has the digest it had, and hands its frames to the writing session.
+"""
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from hartonomous import locks
+from hartonomous.codecs.choice import choose
+from hartonomous.core import manifest as manifests
+from hartonomous.core.chunking import cut_lengths
+from hartonomous.core.description import Description
+from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
+from hartonomous.core.record import FRAME_BYTES, Encoding
+from hartonomous.errors import SourceChangedError
+from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.files import load_manifest
+from hartonomous.packs.session import WriteSession
+from hartonomous.packs.source_file import SourceFile
+from hartonomous.ports.progress import Progress
+from hartonomous.ports.source import MemberSource
+
+LOCKED_BYTES = 8 * 1024 * 1024
+"""Files of at least this size are stored by one process at a time; others wait and find them."""
+
+_CHUNKS_A_LOOKUP = 256
+_BLOCKS_BEHIND = 2
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a file cost and why: {reason: [pieces, logical bytes, stored bytes]}."""
+
+    reasons: dict[str, list[int]] = field(default_factory=dict)
+
+    def add(self, reason: str, logical: int, stored: int = 0, pieces: int = 1) -> None:
+        """Count pieces under a reason."""
+        row = self.reasons.setdefault(reason, [0, 0, 0])
+        row[0] += pieces
+        row[1] += logical
+        row[2] += stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestedFile:
+    """A member whose bytes are stored or on their way; its manifest's id is known after a flush."""
+
+    source: MemberSource
+    digest: bytes
+    sha256: bytes
+    size: int
+    description: Description
+    manifest_digest: bytes
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Hashed:
+    digest: bytes
+    sha256: bytes
+    pieces: list[Piece]
+    checks: dict[int, bytes]  # piece offset -> digest of its bytes
+    digests: dict[int, bytes]  # the same, for the pieces that become one atom each
+
+
+class FileIngest:
+    """Takes files into one writing session."""
+
+    def __init__(
+        self,
+        session: WriteSession,
+        parser: ParserProcess,
+        atoms: AtomReader,
+        progress: Progress,
+    ) -> None:
+        self._session = session
+        self._parser = parser
+        self._atoms = atoms
+        self._progress = progress
+        self._second = ThreadPoolExecutor(1, "hash")
+
+    def close(self) -> None:
+        """End the hashing thread."""
+        self._second.shutdown(wait=True)
+
+    def take(self, member: MemberSource) -> IngestedFile:
+        """Take in one file.
+
+        Raises NotFoundError, UsageError or SourceChangedError when it cannot be read as it is.
+        """
+        with SourceFile(member.location) as source:
+            description = self._describe(source, member)
+            hashed = self._hash(source, description)
+            source.check_unchanged()
+            known = self._known(member, hashed)
+            if known is not None:
+                return known
+            with self._one_at_a_time(hashed, source.size):
+                known = self._known(member, hashed)
+                if known is not None:
+                    return known
+                taken = self._store(source, member, description, hashed)
+                source.check_unchanged()
+                if source.size >= LOCKED_BYTES:
+                    self._session.flush()
+                return taken
+
+    # -- first pass
+
+    def _describe(self, source: SourceFile, member: MemberSource) -> Description:
+        return self._parser.describe(source.descriptor, member.path)
+
+    def _hash(self, source: SourceFile, description: Description) -> _Hashed:
+        pieces = partition(source.size, description.tensors)
+        whole, sha256 = AtomHasher(), Sha256Hasher()
+        checks: dict[int, bytes] = {}
+        walk = _PieceHasher(pieces, checks)
+        behind: deque[Future[None]] = deque()
+        for block in source.blocks():
+            # SHA-256 takes longer than reading and all of BLAKE3: it has the thread to itself.
+            behind.append(self._second.submit(sha256.update, block))
+            whole.update(block)
+            walk.update(block)
+            while len(behind) > _BLOCKS_BEHIND:
+                behind.popleft().result()
+            self._progress.advance(len(block))
+        for last in behind:
+            last.result()
+        if len(pieces) == 1:
+            checks[0] = whole.digest()
+        tensors = (one for one in pieces if one.dtype is not None and one.length > INLINE_BYTES)
+        return _Hashed(
+            digest=whole.digest(),
+            sha256=sha256.digest(),
+            pieces=pieces,
+            checks=checks,
+            digests={one.offset: checks[one.offset] for one in tensors},
+        )
+
+    def _known(self, member: MemberSource, hashed: _Hashed) -> IngestedFile | None:
+        waiting = self._session.waiting_manifest(hashed.digest)
+        if waiting is not None:
+            stored, name = waiting
+        else:
+            row = self._session.known_manifest(hashed.digest)
+            if row is None:
+                return None
+            stored, name = load_manifest(self._atoms, row), row.digest
+        tally = Tally()
+        tally.add("file already stored", stored.size)
+        return IngestedFile(
+            source=member,
+            digest=hashed.digest,
+            sha256=hashed.sha256,
+            size=stored.size,
+            description=stored.description,
+            manifest_digest=name,
+            tally=tally,
+        )
+
+    @contextlib.contextmanager
+    def _one_at_a_time(self, hashed: _Hashed, size: int) -> Iterator[None]:
+        if size < LOCKED_BYTES:
+            yield
+            return
+        path = self._session.parts.lock_path(f"ingest-{hashed.digest[0]:02x}")
+        with locks.held(path, what="a file that is being added", timeout_s=24 * 3600):
+            yield
+
+    # -- second pass
+
+    def _store(
+        self, source: SourceFile, member: MemberSource, description: Description, hashed: _Hashed
+    ) -> IngestedFile:
+        tally = Tally()
+        segments: list[Segment] = []
+        known = self._session.known_atoms(hashed.digests.values())
+        for piece in hashed.pieces:
+            name = hashed.digests.get(piece.offset)
+            if piece.length <= INLINE_BYTES:
+                inline = bytes(source.read_ahead(piece.offset, piece.length))
+                _check_same(source, digest(inline), hashed.checks[piece.offset])
+                segments.append(Segment(piece.length, None, inline))
+                tally.add("inside the manifest", piece.length)
+            elif name is None:
+                check = hashed.checks[piece.offset]
+                segments.extend(self._store_opaque(source, piece, check, tally))
+            else:
+                segments.append(Segment(piece.length, name, None))
+                if name in known:
+                    tally.add("tensor already stored", piece.length)
+                else:
+                    known[name] = 0
+                    self._store_tensor(source, piece, name, tally)
+        if self._session.spoiled(hashed.digests.values()):
+            raise _changed(source)
+        manifest = Manifest(
+            size=source.size,
+            digest=hashed.digest,
+            sha256=hashed.sha256,
+            segments=tuple(segments),
+            description=description,
+        )
+        content = manifests.encode(manifest)
+        self._session.put_manifest(manifest, content, member.path)
+        return IngestedFile(
+            source=member,
+            digest=hashed.digest,
+            sha256=hashed.sha256,
+            size=source.size,
+            description=description,
+            manifest_digest=digest(content),
+            tally=tally,
+        )
+
+    def _store_tensor(self, source: SourceFile, piece: Piece, name: bytes, tally: Tally) -> None:
+        def stored(stored_bytes: int, encoding: Encoding) -> None:
+            tally.add(f"tensor stored {encoding.name.lower()}", piece.length, stored_bytes)
+
+        if piece.length <= FRAME_BYTES:
+            # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
+            self._session.put_atom(
+                name, piece.length, [source.read_ahead(piece.offset, piece.length)],
+                encoding=Encoding.ZSTD, decided=False, dtype=piece.dtype, on_stored=stored,
+                verify=True,
+            )  # fmt: skip
+            return
+        self._session.put_atom(
+            name,
+            piece.length,
+            _checked_frames(source, piece, name),
+            encoding=_sampled(source, piece),
+            decided=True,
+            dtype=piece.dtype,
+            on_stored=stored,
+        )
+
+    def _store_opaque(
+        self, source: SourceFile, piece: Piece, check: bytes, tally: Tally
+    ) -> Iterator[Segment]:
+        hasher = AtomHasher()
+        batch: list[bytes] = []
+        for chunk in _chunks(source, piece):
+            hasher.update(chunk)
+            batch.append(chunk)
+            if len(batch) >= _CHUNKS_A_LOOKUP:
+                yield from self._store_chunks(batch, tally)
+                batch = []
+        yield from self._store_chunks(batch, tally)
+        _check_same(source, hasher.digest(), check)
+
+    def _store_chunks(self, chunks: Sequence[bytes], tally: Tally) -> Iterator[Segment]:
+        names = [digest(chunk) for chunk in chunks]
+        known = self._session.known_atoms(
+            name for name, chunk in zip(names, chunks, strict=True) if len(chunk) > INLINE_BYTES
+        )
+        for name, chunk in zip(names, chunks, strict=True):
+            size = len(chunk)
+            if size <= INLINE_BYTES:
+                tally.add("inside the manifest", size)
+                yield Segment(size, None, chunk)
+                continue
+            if name in known:
+                tally.add("data already stored", size)
+            else:
+                known[name] = 0
+                self._session.put_atom(
+                    name,
+                    size,
+                    [chunk],
+                    encoding=Encoding.ZSTD,
+                    decided=False,
+                    dtype=None,
+                    on_stored=_data_counter(tally, size),
+                )
+            yield Segment(size, name, None)
+
+
+class _PieceHasher:
+    """Hashes the pieces of a file while its blocks go by; a single piece is the file's own hash."""
+
+    def __init__(self, pieces: Sequence[Piece], digests: dict[int, bytes]) -> None:
+        self._single = len(pieces) == 1
+        self._waiting = iter(pieces)
+        self._digests = digests
+        self._piece = next(self._waiting, None)
+        self._hasher = AtomHasher()
+        self._position = 0
+
+    def update(self, block: bytes) -> None:
+        """Take the next block of the file."""
+        view = memoryview(block)
+        while view and self._piece is not None:
+            end = self._piece.offset + self._piece.length
+            part = view[: end - self._position]
+            if not self._single:
+                self._hasher.update(part)
+            self._position += len(part)
+            view = view[len(part) :]
+            if self._position == end:
+                self._digests[self._piece.offset] = self._hasher.digest()
+                self._hasher = AtomHasher()
+                self._piece = next(self._waiting, None)
+
+
+def _sampled(source: SourceFile, piece: Piece) -> Encoding:
+    """Choose an encoding from the first, middle and last whole frame of a piece."""
+    last = piece.length // FRAME_BYTES - 1
+    indexes = sorted({0, last // 2, last})
+    samples = [source.read(piece.offset + index * FRAME_BYTES, FRAME_BYTES) for index in indexes]
+    return choose([memoryview(sample) for sample in samples], piece.dtype)
+
+
+def _checked_frames(source: SourceFile, piece: Piece, name: bytes) -> Iterator[memoryview]:
+    """Yield a tensor's frames; the last one only if all of them still have the digest ``name``."""
+    hasher = AtomHasher()
+    left = piece.length
+    for block in source.blocks(piece.offset, piece.length):
+        hasher.update(block)
+        left -= len(block)
+        if left == 0:
+            _check_same(source, hasher.digest(), name)
+        view = memoryview(block)
+        for start in range(0, len(view), FRAME_BYTES):
+            yield view[start : start + FRAME_BYTES]
+
+
+def _check_same(source: SourceFile, now: bytes, before: bytes) -> None:
+    """Compare the passes' digests: times and sizes do not tell every change."""
+    if now != before:
+        raise _changed(source)
+
+
+def _changed(source: SourceFile) -> SourceChangedError:
+    return SourceChangedError(
+        f"{source.location} changed while it was being read",
+        hint="add it again once nothing writes to it",
+    )
+
+
+def _chunks(source: SourceFile, piece: Piece) -> Iterator[bytes]:
+    """Yield the content-defined chunks of a piece; holds one block and one chunk."""
+    held = bytearray()
+
+    def feed() -> Iterator[memoryview]:
+        for block in source.blocks(piece.offset, piece.length):
+            held.extend(block)
+            yield memoryview(block)
+
+    for length in cut_lengths(feed()):
+        chunk = bytes(held[:length])
+        del held[:length]
+        yield chunk
+
+
+def _data_counter(tally: Tally, size: int) -> Callable[[int, Encoding], None]:
+    def stored(stored_bytes: int, encoding: Encoding) -> None:
+        tally.add(f"data stored {encoding.name.lower()}", size, stored_bytes)
+
+    return stored

@@ -1,0 +1,40 @@
+"""Where a version's files go on disk: relative paths that never lead out of their folder."""
+
+import os
+from pathlib import Path, PurePosixPath
+
+from hartonomous.catalog.versions import MemberRow
+from hartonomous.core.digest import digest
+from hartonomous.core.name import unescape_path
+from hartonomous.errors import IntegrityError
+
+MAX_PART_BYTES = 255
+"""The longest name that a file may have on Linux."""
+
+
+def member_path(member: MemberRow) -> Path:
+    """Return the member's relative path on disk; raises IntegrityError when it would lead out."""
+    raw = member.raw_path if member.raw_path is not None else unescape_path(member.path)
+    return safe_path(os.fsdecode(raw))
+
+
+def safe_path(text: str) -> Path:
+    """Return a relative path that stays below its folder; raises IntegrityError."""
+    pure = PurePosixPath(text)
+    if pure.is_absolute() or ".." in pure.parts or not pure.parts or "\0" in text:
+        raise IntegrityError(f"the stored path {text!r} would lead out of its folder")
+    return Path(*pure.parts)
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder for an artifact: the last part of its own name.
+
+    A part over 255 bytes, which no file may have, is cut and closed by ``~`` and 16 hex digits of
+    the BLAKE3 of what it was.
+    """
+    own = safe_path(name).name
+    raw = os.fsencode(own)
+    if len(raw) <= MAX_PART_BYTES:
+        return own
+    mark = f"~{digest(raw).hex()[:16]}"
+    return raw[: MAX_PART_BYTES - len(mark)].decode("utf-8", "ignore") + mark

@@ -1,0 +1,144 @@
+"""Stored files that stay open between reads, and the files of one version.
+
+One ``OpenFiles`` belongs to an open store: it holds the packs that were read and the manifests
+that were used last, so that reading a thousand tensors of a model parses its manifest once.
+"""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from hartonomous.catalog import manifests, resolve, versions
+from hartonomous.catalog.manifests import ManifestRow
+from hartonomous.catalog.versions import VersionRow
+from hartonomous.core.manifest import Manifest
+from hartonomous.errors import AmbiguousNameError, IntegrityError, NotFoundError, UsageError
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.files import FileReader, load_manifest
+from hartonomous.packs.parts import StoreParts
+
+_KEPT_FILES = 32
+_SHOWN_PATHS = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionFile:
+    """One file of a version: its path inside the artifact and its catalog row."""
+
+    path: str
+    row: ManifestRow
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VersionFiles:
+    """A version as it was when its name was looked up, with its files in order of path."""
+
+    version: VersionRow
+    files: tuple[VersionFile, ...]
+
+    @property
+    def spec(self) -> str:
+        """``NAME@NUMBER``."""
+        return f"{self.version.name}@{self.version.number}"
+
+    def chosen(self, member: str | None) -> tuple[VersionFile, ...]:
+        """Return the file at path ``member``, or all for None; raises NotFoundError."""
+        if member is None:
+            return self.files
+        found = tuple(one for one in self.files if one.path == member)
+        if not found:
+            raise NotFoundError(
+                f"{self.spec} has no file {member!r}", hint=f"it has {self.shown_paths()}"
+            )
+        return found
+
+    def single(self, member: str | None) -> VersionFile:
+        """Return the file at ``member``, or the only one; raises AmbiguousNameError of several."""
+        found = self.chosen(member)
+        if len(found) != 1:
+            raise AmbiguousNameError(
+                f"{self.spec} has {len(found)} files",
+                hint=f"name one of them: {self.shown_paths()}",
+            )
+        return found[0]
+
+    def shown_paths(self) -> str:
+        """Return the first few paths for a message."""
+        more = len(self.files) - _SHOWN_PATHS
+        shown = ", ".join(one.path for one in self.files[:_SHOWN_PATHS])
+        return f"{shown} and {more} more" if more > 0 else shown
+
+
+def find_version(parts: StoreParts, spec: str) -> VersionFiles:
+    """Look up ``NAME`` or ``NAME@X``; raises NotFoundError or AmbiguousNameError."""
+    with parts.database.read() as tx:
+        row = resolve.version(tx, spec)
+        members = versions.members_of(tx, row.id)
+        rows = manifests.by_ids(tx, [one.manifest_id for one in members])
+    return VersionFiles(
+        version=row,
+        files=tuple(VersionFile(path=one.path, row=rows[one.manifest_id]) for one in members),
+    )
+
+
+class OpenFiles:
+    """Readers of one store's files; safe to use from several threads."""
+
+    def __init__(self, parts: StoreParts) -> None:
+        self._parts = parts
+        self._guard = threading.Lock()
+        self._files: OrderedDict[bytes, FileReader] = OrderedDict()
+        self._atoms: AtomReader | None = None
+        self._closed = False
+
+    @property
+    def atoms(self) -> AtomReader:
+        """The reader of atoms, made when it is first asked for; raises UsageError when closed."""
+        with self._guard:
+            self.check_open()
+            if self._atoms is None:
+                self._atoms = AtomReader(self._parts)
+            return self._atoms
+
+    def check_open(self) -> None:
+        """Raise UsageError once the store is closed."""
+        if self._closed:
+            raise UsageError("the store is closed", hint="open it again to read from it")
+
+    def open(self, row: ManifestRow) -> FileReader:
+        """Return the reader of a stored file, kept for the next time."""
+        atoms = self.atoms
+        with self._guard:
+            kept = self._files.get(row.file_digest)
+            if kept is not None:
+                self._files.move_to_end(row.file_digest)
+                return kept
+        opened = FileReader(atoms, self._manifest(atoms, row))
+        with self._guard:
+            self._files[row.file_digest] = opened
+            while len(self._files) > _KEPT_FILES:
+                self._files.popitem(last=False)
+        return opened
+
+    def _manifest(self, atoms: AtomReader, row: ManifestRow) -> Manifest:
+        try:
+            return load_manifest(atoms, row)
+        except NotFoundError:
+            # Compaction moved the record after the row was read: the new row says where.
+            with self._parts.database.read() as tx:
+                fresh = manifests.by_file_digest(tx, row.file_digest)
+            if fresh is None or fresh.pack_key == row.pack_key:
+                raise IntegrityError(
+                    f"the manifest of blake3:{row.file_digest.hex()} lies in a pack that is gone",
+                    hint="hart verify names everything that is damaged",
+                ) from None
+            return load_manifest(atoms, fresh)
+
+    def close(self) -> None:
+        """Release every pack; later reads raise UsageError."""
+        with self._guard:
+            self._closed = True
+            self._files.clear()
+            atoms, self._atoms = self._atoms, None
+        if atoms is not None:
+            atoms.close()

@@ -1,0 +1,262 @@
+"""One pack as a file: written from front to back, read by record.
+
+The byte layout is ``core.record``; where the bytes lie is the object store's business.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from hartonomous.core.digest import Bytes, checksum
+from hartonomous.core.record import (
+    FOOTER_BYTES,
+    FRAME_BYTES,
+    FRAME_ENTRY,
+    HEADER_ALIGNMENT,
+    MIN_RECORD_BYTES,
+    PACK_HEADER_BYTES,
+    RECORD_MAGIC,
+    Encoding,
+    PackFooter,
+    PackHeader,
+    RecordHeader,
+    RecordKind,
+    decode_footer,
+    decode_pack_header,
+    decode_record,
+    decode_toc,
+    header_start,
+    payload_start,
+)
+from hartonomous.errors import IntegrityError, UnsupportedStoreError
+from hartonomous.packs.parts import pack_object_key
+from hartonomous.ports.objects import ObjectReader, ObjectStore
+
+_SCAN_BYTES = 4 * 1024 * 1024
+_GATHERED_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SealedPack:
+    """A pack that is durable."""
+
+    key: bytes
+    writer: bytes
+    size_bytes: int
+    record_count: int
+    created_us: int
+
+
+class PackWriter:
+    """Writes one pack; nobody sees it before ``seal``."""
+
+    def __init__(self, objects: ObjectStore, *, writer: bytes, now_us: int) -> None:
+        self.key = os.urandom(16)
+        self._header = PackHeader(key=self.key, writer=writer, created_us=now_us)
+        self._out = objects.create(pack_object_key(self.key))
+        self._toc: list[bytes] = []
+        self._toc_bytes = 0
+        self._frames: list[tuple[int, int]] = []
+        self._payload_offset = 0
+        self._gathered = bytearray()
+        self.size = 0
+        self._write(self._header.encode())
+
+    def _write(self, content: Bytes) -> None:
+        """Take the next bytes; small pieces go to the object together, not one call each."""
+        self.size += len(content)
+        if len(content) >= _GATHERED_BYTES:
+            self._hand_over()
+            self._out.write(content)
+            return
+        self._gathered += content
+        if len(self._gathered) >= _GATHERED_BYTES:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        gathered, self._gathered = self._gathered, bytearray()
+        if gathered:
+            self._out.write(gathered)
+
+    def _pad_to(self, offset: int) -> None:
+        if offset > self.size:
+            self._write(bytes(offset - self.size))
+
+    @property
+    def overhead(self) -> int:
+        """Bytes that sealing will add, with some room for one more header."""
+        return self._toc_bytes + FOOTER_BYTES + 1024
+
+    def begin(self, encoding: Encoding) -> None:
+        """Begin a record's payload."""
+        self._pad_to(payload_start(self.size, encoding))
+        self._payload_offset = self.size
+        self._frames = []
+
+    def give_up(self) -> None:
+        """Forget the payload begun last; its bytes stay, but no record speaks of them."""
+        self._frames = []
+
+    def frame(self, payload: Bytes, check: int) -> None:
+        """Append one encoded frame with its XXH3-64."""
+        self._frames.append((len(payload), check))
+        self._write(payload)
+
+    def end(
+        self,
+        *,
+        kind: RecordKind,
+        encoding: Encoding,
+        recipe: int,
+        digest: bytes,
+        total: int,
+        position: int,
+        length: int,
+    ) -> int:
+        """Close the record and return where its header lies."""
+        header = RecordHeader(
+            kind=kind,
+            encoding=encoding,
+            recipe=recipe,
+            digest=digest,
+            total=total,
+            position=position,
+            length=length,
+            frame_bytes=FRAME_BYTES,
+            frames=np.array(self._frames, FRAME_ENTRY),
+            offset=self._payload_offset,
+        )
+        return self._close(header)
+
+    def copy(self, header: RecordHeader, payload: Bytes) -> int:
+        """Append another pack's record as it is and return where its header lies here."""
+        self._pad_to(payload_start(self.size, header.encoding))
+        offset = self.size
+        self._write(payload)
+        return self._close(header.at(offset))
+
+    def _close(self, header: RecordHeader) -> int:
+        self._pad_to(header_start(self.size))
+        at = self.size
+        encoded = header.encode()
+        self._write(encoded)
+        self._toc.append(encoded)
+        self._toc_bytes += len(encoded)
+        return at
+
+    @property
+    def payload_bytes(self) -> int:
+        """Bytes of the payload begun last."""
+        return sum(size for size, _ in self._frames)
+
+    @property
+    def record_count(self) -> int:
+        """Records closed so far."""
+        return len(self._toc)
+
+    def seal(self) -> SealedPack:
+        """Write the table of contents and make the pack durable and visible."""
+        self._pad_to(header_start(self.size))
+        toc = b"".join(self._toc)
+        footer = PackFooter(
+            key=self.key,
+            toc_offset=self.size,
+            toc_bytes=len(toc),
+            record_count=len(self._toc),
+            toc_check=checksum(toc),
+        )
+        self._write(toc)
+        self._write(footer.encode())
+        self._hand_over()
+        self._out.commit()
+        return SealedPack(
+            key=self.key,
+            writer=self._header.writer,
+            size_bytes=self.size,
+            record_count=len(self._toc),
+            created_us=self._header.created_us,
+        )
+
+    def abort(self) -> None:
+        """Drop the pack."""
+        self._out.abort()
+
+
+class PackReader:
+    """Reads one sealed pack by record."""
+
+    def __init__(self, source: ObjectReader, name: str) -> None:
+        self._source = source
+        self.name = name
+        self.size = source.size
+
+    def header(self) -> PackHeader:
+        """Return the pack's own header."""
+        return decode_pack_header(self._source.read(0, min(PACK_HEADER_BYTES, self.size)))
+
+    def footer(self) -> PackFooter:
+        """Return the footer."""
+        if self.size < PACK_HEADER_BYTES + FOOTER_BYTES:
+            raise IntegrityError(f"pack {self.name} is cut short")
+        footer = decode_footer(self._source.read(self.size - FOOTER_BYTES, FOOTER_BYTES))
+        if footer.toc_offset + footer.toc_bytes + FOOTER_BYTES != self.size:
+            raise IntegrityError(f"pack {self.name} has a footer that does not fit its size")
+        return footer
+
+    def records(self) -> Iterator[tuple[int, RecordHeader]]:
+        """Yield (place of the inline header, header) as the table of contents has them."""
+        footer = self.footer()
+        toc = self._source.read(footer.toc_offset, footer.toc_bytes)
+        for header in decode_toc(toc, footer):
+            yield header_start(header.offset + header.stored), header
+
+    def salvage(self) -> Iterator[tuple[int, RecordHeader]]:
+        """Yield every intact inline header, found by looking for it; needs no footer."""
+        magic = np.frombuffer(RECORD_MAGIC, "<u4")[0]
+        for start in range(0, self.size, _SCAN_BYTES):
+            stop = min(start + _SCAN_BYTES, self.size - self.size % HEADER_ALIGNMENT)
+            if stop <= start:
+                break
+            words = np.frombuffer(self._source.read(start, stop - start), "<u4")[::2]
+            for index in np.flatnonzero(words == magic):
+                at = start + int(index) * HEADER_ALIGNMENT
+                try:
+                    header = self.record(at)
+                except (IntegrityError, UnsupportedStoreError):
+                    continue
+                # The table of contents repeats the headers; only the inline one lies where it says.
+                if header_start(header.offset + header.stored) == at:
+                    yield at, header
+
+    def record(self, at: int) -> RecordHeader:
+        """Return the record header at ``at``."""
+        if at < 0 or at + MIN_RECORD_BYTES > self.size:
+            raise IntegrityError(f"pack {self.name} has no record at {at}")
+        size = int.from_bytes(self._source.read(at + 4, 4), "little")
+        if at + size > self.size:
+            raise IntegrityError(f"pack {self.name}: the record at {at} is cut short")
+        header, _ = decode_record(self._source.read(at, max(size, MIN_RECORD_BYTES)))
+        if header.offset + header.stored > at:
+            raise IntegrityError(f"pack {self.name}: the record at {at} reaches past its header")
+        return header
+
+    def payload(self, header: RecordHeader) -> memoryview:
+        """Return a record's whole payload, unchecked."""
+        return self._source.read(header.offset, header.stored)
+
+    def frame(self, header: RecordHeader, index: int, start: int) -> memoryview:
+        """Return frame ``index``, whose payload starts ``start`` bytes in; checks it."""
+        entry = header.frames[index]
+        payload = self._source.read(header.offset + start, int(entry["stored"]))
+        if checksum(payload) != int(entry["check"]):
+            raise IntegrityError(
+                f"pack {self.name}: frame {index} at {header.offset + start} fails its checksum",
+                hint="hart verify names everything that is damaged",
+            )
+        return payload
+
+    def close(self) -> None:
+        """Release the object."""
+        self._source.close()

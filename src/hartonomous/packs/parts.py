@@ -1,0 +1,50 @@
+"""What a store is made of, as one value that operations receive."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hartonomous import locks
+from hartonomous.catalog.database import Database
+from hartonomous.core.record import PACK_BYTES
+from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.ports.objects import ObjectStore
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreParts:
+    """The open parts of one store. ``clock`` gives microseconds UTC.
+
+    ``parser`` starts at the first file that is added and serves until the store is closed: starting
+    it takes longer than adding a small file.
+    """
+
+    directory: Path
+    objects: ObjectStore
+    database: Database
+    clock: Callable[[], int]
+    parser: ParserProcess
+    host: str = socket.gethostname()
+    pack_bytes: int = PACK_BYTES
+    workers: int = os.cpu_count() or 1
+    check: bool = True
+
+    def lock_path(self, name: str) -> Path:
+        """Return the file of a lock of this store."""
+        return self.directory / "locks" / f"{name}.lock"
+
+    def writer_lock(self, key: bytes) -> Path:
+        """Return the lock file that a writing session holds while it is alive."""
+        return self.lock_path(f"writer-{key.hex()}")
+
+    def writer_alive(self, key: bytes) -> bool:
+        """Say whether a writing session's process still runs."""
+        return locks.is_held(self.writer_lock(key))
+
+
+def pack_object_key(key: bytes) -> str:
+    """Return the object key of a pack."""
+    name = key.hex()
+    return f"packs/{name[:2]}/{name}.pack"

@@ -1,0 +1,461 @@
+"""Publishing: commit and change records in a sealed pack, then one short transaction.
+
+One publication at a time: a lock gives every commit and change its sequence number, so the packs
+alone tell the order of events. Bulk bytes and rows are flushed before the lock is taken.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import msgspec
+
+from hartonomous import locks
+from hartonomous.catalog import artifacts, changes, manifests, properties, replay, versions
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.database import Database
+from hartonomous.core.record import RecordKind
+from hartonomous.core.tree import tree_digest
+from hartonomous.errors import ConflictError
+from hartonomous.packs.ingest import IngestedFile
+from hartonomous.packs.session import WriteSession
+
+_FLUSH_FIRST_BYTES = 8 * 1024 * 1024
+_LOCK_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A version to publish: what is in it, where it came from, what it would like to be called."""
+
+    kind: str
+    names: tuple[str, ...]
+    files: tuple[IngestedFile, ...]
+    source_place: str
+    model: dict[str, Any] | None = None
+    layers: tuple[versions.LayerRow, ...] = ()
+    tensor_count: int = 0
+    parameter_count: int | None = None
+    labels: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    # Asked for by name: a next version, unless the newest has the same bytes.
+    next_version: bool = False
+    # One of several states of a source: a next version, unless any has the same bytes.
+    revisions: bool = False
+    # A next version of whatever this source gave before.
+    update: bool = False
+
+    @property
+    def digest(self) -> bytes:
+        """The version's digest."""
+        return tree_digest((one.source.path, one.digest) for one in self.files)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """How a proposal ended: ``outcome`` is added, updated or unchanged."""
+
+    outcome: str
+    name: str
+    number: int
+    digest: bytes
+    sequence: int
+
+
+@dataclass(slots=True, kw_only=True)
+class _Decision:
+    proposal: Proposal
+    outcome: str
+    name: str
+    artifact_uid: bytes
+    number: int
+    version_uid: bytes
+    sequence: int = 0
+    place: tuple[bytes, int] | None = None
+    new_artifact: bool = False
+
+
+class Publication:
+    """One publication in progress; holds the lock, gives out sequence numbers."""
+
+    def __init__(self, session: WriteSession) -> None:
+        self._session = session
+        with session.parts.database.read() as tx:
+            self.sequence, last_us = properties.last_publication(tx)
+        # Never before the former one, whatever the clock says.
+        self.time_us = max(session.parts.clock(), last_us + 1)
+        self._changes: list[tuple[dict[str, Any], bytes, int]] = []
+
+    def next_sequence(self) -> int:
+        """Take the next sequence number."""
+        self.sequence += 1
+        return self.sequence
+
+    def record(self, kind: RecordKind, content: dict[str, Any]) -> tuple[bytes, int]:
+        """Write a record and return (pack key, header offset)."""
+        encoded = msgspec.json.encode(content, order="deterministic")
+        key, extent = self._session.put_record(kind, encoded)
+        return key, extent.header_offset
+
+    def change(self, action: str, **fields: Any) -> dict[str, Any]:
+        """Write a change record, to be applied by ``finish``."""
+        content = {
+            "version": 1,
+            "kind": "change",
+            "seq": self.next_sequence(),
+            "time_us": self.time_us,
+            "action": action,
+            **fields,
+        }
+        key, offset = self.record(RecordKind.CHANGE, content)
+        self._changes.append((content, key, offset))
+        return content
+
+    def finish(self, also: Callable[[Any], None] | None = None) -> None:
+        """Seal, then apply everything in one durable transaction."""
+        self._session.flush()
+        with self._session.parts.database.write() as tx:
+            if also is not None:
+                also(tx)
+            for content, key, offset in self._changes:
+                changes.add(
+                    tx,
+                    content=content,
+                    pack_id=self._session.pack_id(key),
+                    header_offset=offset,
+                )
+                replay.apply_change(tx, content)
+            properties.set_last_publication(tx, self.sequence, self.time_us)
+
+
+@contextlib.contextmanager
+def publication(session: WriteSession) -> Iterator[Publication]:
+    """Hold the publication lock for a block."""
+    if session.unsealed_bytes > _FLUSH_FIRST_BYTES:
+        session.flush()
+    path = session.parts.lock_path("publish")
+    with locks.held(path, what="the store's publication", timeout_s=_LOCK_TIMEOUT_S):
+        yield Publication(session)
+
+
+def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]:
+    """Publish versions; return what became of each, in order."""
+    with publication(session) as work:
+        decisions = _decide(session, proposals)
+        for one in decisions:
+            if one.outcome == "unchanged":
+                _annotate_known(session, work, one)
+            else:
+                one.sequence = work.next_sequence()
+                one.place = work.record(RecordKind.COMMIT, _commit(one, work.time_us, session))
+        session.flush()
+        _commit_again(session, work, decisions)
+        staged = [_stage(session, one, work.time_us) for one in decisions]
+
+        def make_visible(tx: Any) -> None:
+            for one, version_id in zip(decisions, staged, strict=True):
+                if version_id is not None:
+                    _publish_one(tx, session, one, version_id, work.time_us)
+
+        work.finish(make_visible)
+    return [
+        Published(
+            outcome=one.outcome,
+            name=one.name,
+            number=one.number,
+            digest=one.proposal.digest,
+            sequence=one.sequence,
+        )
+        for one in decisions
+    ]
+
+
+# -- what each proposal becomes
+
+
+def _decide(session: WriteSession, proposals: list[Proposal]) -> list[_Decision]:
+    decided: list[_Decision] = []
+    with session.parts.database.read() as tx:
+        for proposal in proposals:
+            decided.append(_decide_one(tx, session, proposal, decided))
+    return decided
+
+
+def _decide_one(
+    tx: Any, session: WriteSession, proposal: Proposal, before: list[_Decision]
+) -> _Decision:
+    digest = proposal.digest
+    from_source = versions.same_source(tx, session.parts.host, proposal.source_place)
+    explicit = proposal.next_version or proposal.revisions
+    if not explicit:
+        # A source that went back to former bytes is an update, if updates are asked for.
+        for row in from_source[:1] if proposal.update else from_source:
+            if row.digest == digest:
+                return _unchanged(proposal, row)
+    if proposal.update and from_source:
+        return _next_version(tx, proposal, from_source[0].name, digest, before)
+    for name in proposal.names:
+        taken = artifacts.by_name(tx, name)
+        twin = next((one for one in before if one.name == name), None)
+        if taken is None and twin is None:
+            return _new(proposal, name)
+        if explicit:
+            return _next_version(tx, proposal, name, digest, before)
+        if twin is not None and twin.proposal.digest == digest:
+            return _like(proposal, twin)
+        if taken is not None:
+            same = [one for one in versions.of_artifact(tx, taken.id) if one.digest == digest]
+            if same:
+                return _unchanged(proposal, same[-1])
+    return _numbered_name(tx, proposal, digest, before)
+
+
+def _numbered_name(
+    tx: Any, proposal: Proposal, digest: bytes, before: list[_Decision]
+) -> _Decision:
+    """Every path ending is taken by other bytes: append ``~2``, ``~3`` …"""
+    for count in range(2, 10_000):
+        name = f"{proposal.names[-1]}~{count}"
+        taken = artifacts.by_name(tx, name)
+        twin = next((one for one in before if one.name == name), None)
+        if taken is None and twin is None:
+            return _new(proposal, name)
+        if taken is not None:
+            same = [one for one in versions.of_artifact(tx, taken.id) if one.digest == digest]
+            if same:
+                return _unchanged(proposal, same[-1])
+    raise ConflictError(
+        f"{proposal.names[-1]!r} and thousands of numbered names are taken", hint="give --name"
+    )
+
+
+def _new(proposal: Proposal, name: str) -> _Decision:
+    return _Decision(
+        proposal=proposal,
+        outcome="added",
+        name=name,
+        artifact_uid=os.urandom(16),
+        number=1,
+        version_uid=os.urandom(16),
+        new_artifact=True,
+    )
+
+
+def _unchanged(proposal: Proposal, row: versions.VersionRow) -> _Decision:
+    return _Decision(
+        proposal=proposal,
+        outcome="unchanged",
+        name=row.name,
+        artifact_uid=row.artifact_uid,
+        number=row.number,
+        version_uid=row.uid,
+        sequence=row.sequence,
+    )
+
+
+def _like(proposal: Proposal, twin: _Decision) -> _Decision:
+    return _Decision(
+        proposal=proposal,
+        outcome="unchanged",
+        name=twin.name,
+        artifact_uid=twin.artifact_uid,
+        number=twin.number,
+        version_uid=twin.version_uid,
+    )
+
+
+def _next_version(
+    tx: Any, proposal: Proposal, name: str, digest: bytes, before: list[_Decision]
+) -> _Decision:
+    """A next version of a name, unless its newest (or any, of revisions) has the same bytes."""
+    twins = [one for one in before if one.name == name and one.outcome != "unchanged"]
+    for twin in twins if proposal.revisions else twins[-1:]:
+        if twin.proposal.digest == digest:
+            return _like(proposal, twin)
+    artifact = artifacts.by_name(tx, name)
+    if artifact is not None and (proposal.revisions or not twins):
+        rows = versions.of_artifact(tx, artifact.id)
+        same = [one for one in (rows if proposal.revisions else rows[-1:]) if one.digest == digest]
+        if same:
+            return _unchanged(proposal, same[-1])
+    number = max([artifact.next_number if artifact else 1, *(twin.number + 1 for twin in twins)])
+    uid = artifact.uid if artifact else twins[0].artifact_uid
+    return _Decision(
+        proposal=proposal,
+        outcome="updated",
+        name=name,
+        artifact_uid=uid,
+        number=number,
+        version_uid=os.urandom(16),
+    )
+
+
+# -- records and rows of one decision
+
+
+def _commit(one: _Decision, time_us: int, session: WriteSession) -> dict[str, Any]:
+    proposal = one.proposal
+    return {
+        "version": 1,
+        "kind": "commit",
+        "seq": one.sequence,
+        "time_us": time_us,
+        "artifact": one.artifact_uid.hex(),
+        "name": one.name,
+        "number": one.number,
+        "uid": one.version_uid.hex(),
+        "digest": proposal.digest.hex(),
+        "kind_of": proposal.kind,
+        "members": [_commit_member(file) for file in proposal.files],
+        "source": {"host": session.parts.host, "place": proposal.source_place},
+        "labels": list(proposal.labels),
+        "tags": list(proposal.tags),
+        "metadata": proposal.metadata,
+        "model": proposal.model,
+    }
+
+
+def _commit_again(session: WriteSession, work: Publication, decisions: list[_Decision]) -> None:
+    """Write a new commit where another session stored the same file first, described otherwise.
+
+    Its manifest is the one that stays; ours goes with the next compaction. Of several commits of
+    one version the last counts.
+    """
+    again = False
+    for one in decisions:
+        if one.outcome == "unchanged":
+            continue
+        with session.parts.database.read() as tx:
+            ids = [session.manifest_ids[file.digest] for file in one.proposal.files]
+            kept = {row.file_digest: row.digest for row in manifests.by_ids(tx, ids).values()}
+        files = tuple(
+            replace(file, manifest_digest=kept[file.digest]) for file in one.proposal.files
+        )
+        if files != one.proposal.files:
+            one.proposal = replace(one.proposal, files=files)
+            one.sequence = work.next_sequence()
+            one.place = work.record(RecordKind.COMMIT, _commit(one, work.time_us, session))
+            again = True
+    if again:
+        session.flush()
+
+
+def _commit_member(file: IngestedFile) -> dict[str, Any]:
+    member: dict[str, Any] = {
+        "path": file.source.path,
+        "manifest": file.manifest_digest.hex(),
+        "digest": file.digest.hex(),
+        "size": file.size,
+        "mode": file.source.mode,
+        "modified_us": file.source.modified_us,
+    }
+    if file.source.raw_path is not None:
+        member["raw_path"] = file.source.raw_path
+    return member
+
+
+def _annotate_known(session: WriteSession, work: Publication, one: _Decision) -> None:
+    """Give a version that was there already the labels, tags and metadata asked for."""
+    proposal = one.proposal
+    with session.parts.database.read() as tx:
+        found = versions.by_uids(tx, [one.version_uid])
+        if not found:
+            return
+        tags, metadata = versions.annotations_of(tx, found[0].id)
+        labels = artifacts.labels(tx, found[0].artifact_id)
+        uids = {row.id: row.uid.hex() for row in versions.of_artifact(tx, found[0].artifact_id)}
+    new_tags = [tag for tag in proposal.tags if tag not in tags]
+    new_pairs = {k: v for k, v in proposal.metadata.items() if metadata.get(k) != v}
+    if new_tags or new_pairs:
+        work.change(
+            "annotate", version_uid=one.version_uid.hex(), tags=new_tags, metadata=new_pairs
+        )
+    for label in proposal.labels:
+        if labels.get(label) != found[0].id:
+            work.change(
+                "label",
+                artifact=one.artifact_uid.hex(),
+                label=label,
+                version_uid=one.version_uid.hex(),
+                previous_uid=uids.get(labels.get(label, -1)),
+            )
+
+
+def _stage(session: WriteSession, one: _Decision, now_us: int) -> int | None:
+    if one.outcome == "unchanged":
+        return None
+    proposal = one.proposal
+    members = tuple(
+        versions.MemberRow(
+            path=file.source.path,
+            raw_path=file.source.raw_path,
+            manifest_id=session.manifest_ids[file.digest],
+            mode=file.source.mode,
+            modified_us=file.source.modified_us,
+        )
+        for file in proposal.files
+    )
+    new = versions.NewVersion(
+        uid=one.version_uid,
+        digest=proposal.digest,
+        kind=proposal.kind,
+        size_bytes=sum(file.size for file in proposal.files),
+        tensor_count=proposal.tensor_count,
+        parameter_count=proposal.parameter_count,
+        source_host=session.parts.host,
+        source_place=proposal.source_place,
+        model=proposal.model,
+        members=members,
+        layers=proposal.layers,
+        tags=proposal.tags,
+        metadata=proposal.metadata,
+    )
+    return stage_version(session.parts.database, new, writer_id=session.id, now_us=now_us)
+
+
+def stage_version(
+    database: Database, new: versions.NewVersion, *, writer_id: int, now_us: int
+) -> int:
+    """Stage a version's rows, at most 500 a transaction; return its id."""
+    first_members, first_layers = new.members[:200], new.layers[:200]
+    with database.write(durable=False) as tx:
+        version_id = versions.stage(tx, new, writer_id=writer_id, now_us=now_us)
+        versions.add_members(tx, version_id, 0, first_members)
+        versions.add_layers(tx, version_id, 0, first_layers)
+    done = len(first_members)
+    for members in batches(new.members[done:]):
+        with database.write(durable=False) as tx:
+            versions.add_members(tx, version_id, done, members)
+        done += len(members)
+    done = len(first_layers)
+    for layers in batches(new.layers[done:]):
+        with database.write(durable=False) as tx:
+            versions.add_layers(tx, version_id, done, layers)
+        done += len(layers)
+    return version_id
+
+
+def _publish_one(
+    tx: Any, session: WriteSession, one: _Decision, version_id: int, now_us: int
+) -> None:
+    artifact = artifacts.by_uid(tx, one.artifact_uid)
+    if artifact is None:
+        artifact_id = artifacts.add(tx, uid=one.artifact_uid, name=one.name, now_us=now_us)
+    else:
+        artifact_id = artifact.id
+    artifacts.take_number(tx, artifact_id, one.number)
+    key, offset = one.place or (b"", 0)
+    versions.publish(
+        tx,
+        version_id,
+        artifact_id=artifact_id,
+        number=one.number,
+        sequence=one.sequence,
+        pack_id=session.pack_id(key),
+        header_offset=offset,
+    )
+    for label in one.proposal.labels:
+        artifacts.set_label(tx, artifact_id, label, version_id)

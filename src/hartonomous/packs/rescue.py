@@ -1,0 +1,616 @@
+#!/usr/bin/env python3
+"""Read a Hartonomous store without Hartonomous: list, restore and verify what its packs hold.
+
+This file lies in every store and needs nothing of the program that wrote it. The layout that it
+reads is described in FORMAT.md beside it. It reads packs only, never the catalog, and changes
+nothing in the store. STORE is the folder that this file lies in, unless it is named.
+
+    python rescue.py list [STORE]
+    python rescue.py restore [STORE] OUT [--name NAME] [--all-versions] [--include-removed]
+    python rescue.py verify [STORE]
+
+Needs Python 3.9 or later and, for zstd, one of: Python 3.14, the packages backports.zstd or
+zstandard, the program zstd. The packages blake3 and xxhash are used if they are there: with them
+damage is found in the single frame or atom, without them in the whole file, by its SHA-256.
+Exit codes: 0 all well, 1 something could not be done, 2 usage, 4 damage was found.
+"""
+
+from __future__ import annotations
+
+# ruff: noqa: T201, UP035, B905, PTH101, PTH104, PTH123, ARG001, PLW2901 - a script that prints, for Python 3.9
+import argparse
+import base64
+import hashlib
+import importlib
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, BinaryIO, Iterator, NamedTuple
+
+PACK_HEADER = struct.Struct("<8sHHII16s16sQI")  # magic, version, -, required, optional, key, …
+FOOTER = struct.Struct("<8sQQQQ16sQ")  # magic, toc offset, toc bytes, records, -, key, checksum
+RECORD = struct.Struct("<4sIBBHIQQQQQ32sIIHH")  # the fixed part of a record header
+FRAME = struct.Struct("<IQ")  # stored bytes, XXH3-64 of them
+CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it closes
+EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
+RAW, ZSTD = 0, 1  # encodings; others need a newer rescue.py
+MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
+MAX_JSON_BYTES = 1 << 30
+SCAN_BYTES = 1 << 20
+
+
+class DamageError(Exception):
+    """Some bytes are not what they should be; the rest may still be read."""
+
+
+class RefusedError(Exception):
+    """The work cannot be done at all: no store, a newer format, a missing tool."""
+
+
+FOUND: dict[str, set[str]] = {"NOTE": set(), "FAILED": set(), "DAMAGED": set()}
+
+
+def say(kind: str, text: str) -> None:
+    """Print a finding to standard error, once, and keep it: findings decide the exit code."""
+    if text not in FOUND[kind]:
+        FOUND[kind].add(text)
+        print(f"{kind}: {shown(text)}", file=sys.stderr)
+
+
+def shown(text: str) -> str:
+    """Return text without control characters, which could steer a terminal."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def optional(*names: str) -> Any:
+    """Return the first of these packages that is installed, or None."""
+    for name in names:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            continue
+    return None
+
+
+BLAKE3 = optional("blake3")
+XXHASH = optional("xxhash")
+ZSTD_MODULE = optional("compression.zstd", "backports.zstd", "zstandard")
+
+
+def checksum_fits(content: bytes, expected: int) -> bool:
+    """Compare the XXH3-64 of some bytes; without the package xxhash everything fits."""
+    return XXHASH is None or bool(XXHASH.xxh3_64_intdigest(content) == expected)
+
+
+def decode_zstd(frame: bytes, limit: int) -> bytes:
+    """Decode a zstd frame; returns at most ``limit`` bytes, whatever the frame would grow to."""
+    if ZSTD_MODULE is None:
+        return decode_zstd_by_program(frame, limit)
+    decompressor = ZSTD_MODULE.ZstdDecompressor()
+    try:
+        if hasattr(decompressor, "stream_reader"):  # the package zstandard
+            return bytes(decompressor.stream_reader(frame).read(limit))
+        return bytes(decompressor.decompress(frame, limit))
+    except (ZSTD_MODULE.ZstdError, EOFError, ValueError) as error:
+        raise DamageError(f"zstd: {error}") from error
+
+
+def decode_zstd_by_program(frame: bytes, limit: int) -> bytes:
+    """Do the same through the program zstd."""
+    program = shutil.which("zstd")
+    if program is None:
+        raise RefusedError("install the program zstd or the Python package backports.zstd first")
+    with tempfile.TemporaryFile() as feed:  # a pipe could fill up while nobody reads the answer
+        feed.write(frame)
+        feed.seek(0)
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen([program, "-dcq"], stdin=feed, stdout=-1, stderr=quiet) as process:
+            content = process.stdout.read(limit) if process.stdout else b""
+            process.kill()  # does nothing to one that has ended
+    return content
+
+
+# --- packs and records ----------------------------------------------------------------------------
+
+
+class Record(NamedTuple):
+    """A record: its payload decodes to ``[position, position + length)`` of ``total`` bytes."""
+
+    pack: Path
+    at: int  # where this header begins, behind the payload
+    size: int  # of the header
+    kind: int
+    encoding: int
+    offset: int  # where the payload begins
+    end: int  # and where it ends
+    position: int
+    length: int
+    total: int
+    digest: bytes  # BLAKE3 of the whole object
+    frame_bytes: int  # decoded; the last frame is shorter
+    frames: tuple[tuple[int, int], ...]  # stored bytes and checksum of each frame
+
+
+Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
+
+
+def aligned(value: int, step: int = 8) -> int:
+    """Return ``value`` rounded up to a multiple of ``step``."""
+    return -(-value // step) * step
+
+
+def read_exactly(file: BinaryIO, at: int, length: int) -> bytes:
+    """Return bytes of a pack; an end too early or a disk error is damage like any other."""
+    try:
+        file.seek(at)
+        content = file.read(length)
+    except (OSError, OverflowError) as error:
+        raise DamageError(f"cannot be read at {at}: {error}") from error
+    if len(content) != length:
+        raise DamageError(f"ends before byte {at + length}")
+    return content
+
+
+def read_record(file: BinaryIO, at: int) -> Record:
+    """Read the record header at ``at``; raises DamageError when there is no sound one."""
+    fixed = read_exactly(file, at, RECORD.size)
+    (magic, size, kind, encoding, _recipe, _flags, offset, stored, position, length, total, digest,
+     frame_bytes, frame_count, base_count, param_bytes) = RECORD.unpack(fixed)  # fmt: skip
+    table = RECORD.size + 32 * base_count + param_bytes
+    if (
+        magic != b"HREC"
+        or size != aligned(table + FRAME.size * frame_count + CHECK.size)
+        or size > MAX_HEADER_BYTES
+        or not 0 < frame_bytes <= MAX_FRAME_BYTES
+        or frame_count != -(-length // frame_bytes)
+        or position + length > total
+    ):
+        raise DamageError(f"there is no sound record header at {at}")
+    body = fixed + read_exactly(file, at + RECORD.size, size - RECORD.size)
+    frames = tuple(FRAME.iter_unpack(body[table : table + FRAME.size * frame_count]))
+    sound = checksum_fits(body[:-8], CHECK.unpack(body[-8:])[0])
+    if not sound or sum(frame[0] for frame in frames) != stored:
+        raise DamageError(f"the record header at {at} is damaged")
+    return Record(
+        Path(file.name), at, size, kind, encoding, offset, offset + stored,
+        position, length, total, digest, frame_bytes, frames,
+    )  # fmt: skip
+
+
+def read_contents(file: BinaryIO, size: int) -> Iterator[Record]:
+    """Yield the records of the table of contents; each header there has a checksum of its own."""
+    content = read_exactly(file, max(0, size - FOOTER.size), FOOTER.size)
+    magic, at, length, count, _, _, check = FOOTER.unpack(content)
+    if magic != b"HARTTOC1" or not checksum_fits(content[:-8], check):
+        raise DamageError("the footer is damaged")
+    end = at + length
+    for _ in range(count if end + FOOTER.size == size else 0):
+        record = read_record(file, at)
+        yield record
+        at += record.size
+    if at != end or end + FOOTER.size != size:
+        raise DamageError("the table of contents does not fit the footer")
+
+
+def walk(file: BinaryIO, size: int) -> Iterator[Record]:
+    """Salvage: yield the records whose headers lie behind their payloads, table or no table.
+
+    What is left of the table of contents is met on the way: its entries are copies of the headers.
+    """
+    at = find_magic(file, PACK_HEADER.size, size)
+    while at + RECORD.size + CHECK.size <= size:
+        try:
+            record = read_record(file, at)
+            if aligned(record.end) != at and record.end > at:
+                raise DamageError(f"the record header at {at} points to a wrong place")
+        except DamageError:
+            at = find_magic(file, at + 8, size)
+            continue
+        yield record
+        at = find_magic(file, at + record.size, size)
+
+
+def find_magic(file: BinaryIO, at: int, size: int) -> int:
+    """Return the next place where a record header may begin, or ``size``."""
+    for start in range(at, size, SCAN_BYTES):
+        try:
+            window = read_exactly(file, start, min(SCAN_BYTES, size - start))
+        except DamageError:  # an unreadable sector: go on behind it
+            continue
+        hit = window.find(b"HREC")
+        while hit > 0 and hit % 8:
+            hit = window.find(b"HREC", hit + 1)
+        if hit >= 0:
+            return start + hit
+    return size
+
+
+def read_pack(path: Path) -> list[Record]:
+    """Return every record of a pack; reads nothing but headers."""
+    if not path.is_file():  # opening a pipe would wait for its other end
+        raise RefusedError("it is no plain file")
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        try:
+            start = read_exactly(file, 0, PACK_HEADER.size)
+            magic, version, _, required, *_ = PACK_HEADER.unpack(start)
+            if magic == b"HARTPACK" and (version != 1 or required):
+                raise RefusedError(f"it needs format version {version} and features {required:#x}")
+            if magic != b"HARTPACK":
+                raise DamageError("it does not begin like a pack")
+            return list(read_contents(file, size))
+        except DamageError as damage:
+            say("DAMAGED", f"{path.name}: {damage}; reading what is left of it")
+        return list({record.offset: record for record in walk(file, size)}.values())
+
+
+def read_store(store: Path) -> Index:
+    """Find the records of all packs; refuses what is no store or needs a newer program."""
+    if not (store / "packs").is_dir():
+        raise RefusedError(f"{store} is no store: it has no folder named packs")
+    try:
+        card = json.loads((store / "store.json").read_bytes())
+        version, needed = card["version"], card["required_features"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        say("NOTE", f"store.json cannot be read, going on with the packs: {error!r}")
+        version, needed = 1, []
+    if version != 1 or needed:
+        raise RefusedError(
+            f"the store needs a newer rescue.py: version {version}, features {needed}"
+        )
+    index: Index = defaultdict(list)
+    for path in sorted((store / "packs").rglob("*.pack")):
+        try:
+            for record in read_pack(path):
+                index[record.kind, record.digest].append(record._replace(frames=()))
+        except (RefusedError, OSError) as problem:
+            say("DAMAGED", f"{path.name} was left out: {problem}")
+    return index
+
+
+def read_frames(record: Record, at: int) -> Iterator[bytes]:
+    """Yield decoded bytes from ``at`` of the object on; DamageError at the first bad frame."""
+    with record.pack.open("rb") as file:
+        record = read_record(file, record.at)
+        if record.encoding not in (RAW, ZSTD):
+            raise DamageError(f"the encoding {record.encoding} needs a newer rescue.py")
+        first, skip = divmod(at - record.position, record.frame_bytes)
+        offset = record.offset + sum(stored for stored, _ in record.frames[:first])
+        for number in range(first, len(record.frames)):
+            stored, check = record.frames[number]
+            length = min(record.frame_bytes, record.length - number * record.frame_bytes)
+            if stored > length or (record.encoding == RAW and stored < length):
+                raise DamageError(f"the frame at {offset} has a wrong size")
+            content = read_exactly(file, offset, stored)
+            if not checksum_fits(content, check):
+                raise DamageError(f"the frame at {offset} fails its checksum")
+            if stored < length:
+                content = decode_zstd(content, length + 1)
+            if len(content) != length:
+                raise DamageError(f"the frame at {offset} does not decode to its length")
+            yield content[skip:]
+            offset, skip = offset + stored, 0
+
+
+def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (length, bytes) of an object in order, without bytes where no copy holds them.
+
+    ``turn`` says which copy to prefer where there are several; the others fill its gaps.
+    """
+    copies = [copy for copy in copies if copy.total == total]
+    at = 0
+    while at < total:
+        start = at
+        here = [copy for copy in copies if copy.position <= at < copy.position + copy.length]
+        for number in range(len(here)):
+            copy = here[(number + turn) % len(here)]
+            try:
+                for piece in read_frames(copy, at):
+                    yield len(piece), piece
+                    at += len(piece)
+            except (DamageError, OSError) as damage:
+                say("DAMAGED", f"{copy.pack.name}: {damage}")
+            if at > start:
+                break
+        if at == start:  # go on behind the bad frame, or where another copy begins
+            ends = [at + c.frame_bytes - (at - c.position) % c.frame_bytes for c in here]
+            ends += [c.position + c.length for c in here]
+            ends += [c.position for c in copies if c.position > at]
+            at = min([*ends, total])
+            yield at - start, b""
+
+
+def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
+    """Return the JSON object of a manifest, commit or change; raises Damage."""
+    copies = index.get((kind, digest), [])
+    for turn, copy in enumerate(copies):
+        if copy.total > MAX_JSON_BYTES:
+            continue
+        content = b"".join(piece for _, piece in read_object(copies, copy.total, turn))
+        if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
+            continue
+        try:
+            found = json.loads(content)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(found, dict) and found.get("version") == 1:
+            return found
+    raise DamageError(f"a record of kind {kind} is missing or damaged: {digest.hex()}")
+
+
+# --- names, versions and labels: commits and changes in their order -------------------------------
+
+
+class State:
+    """What the store holds after the commits and changes that were applied."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, str] = {}  # artifact → name
+        self.versions: dict[str, dict[str, Any]] = {}  # version → commit
+        self.labels: dict[tuple[str, str], str] = {}  # artifact, label → version or nothing
+        self.trash: set[str] = set()  # versions that were removed
+        self.changes: dict[int, dict[str, Any]] = {}  # by number: an undo names one
+
+    def apply(self, entry: dict[str, Any]) -> None:
+        """Apply one commit or change; an unknown action changes nothing."""
+        if entry["kind"] == "commit":
+            self.versions[entry["uid"]] = entry
+            self.names[entry["artifact"]] = str(entry["name"])
+            for label in entry["labels"]:
+                self.labels[entry["artifact"], label] = entry["uid"]
+            return
+        self.changes[entry["seq"]] = entry
+        back = False
+        while entry["action"] == "undo":  # the undoing of an undoing does it again
+            if entry["of"] >= entry["seq"] or entry["of"] not in self.changes:
+                return
+            entry, back = self.changes[entry["of"]], not back
+        action = entry["action"]
+        if action in ("label", "unlabel"):
+            after = entry["version_uid"] if action == "label" else ""
+            uid = entry["previous_uid"] if back else after
+            self.labels[entry["artifact"], entry["label"]] = "" if uid in self.trash else uid or ""
+        elif action == "rename":
+            self.names[entry["artifact"]] = str(entry["previous_name" if back else "name"])
+        elif action == "remove":
+            (self.trash.difference_update if back else self.trash.update)(entry["version_uids"])
+            for lost in entry["labels"]:
+                key, uid = (lost["artifact"], lost["label"]), lost["version_uid"]
+                if self.labels.get(key, "") in ("", uid):  # else it was given to another version
+                    self.labels[key] = uid if back else ""
+        elif action == "purge" and not back:
+            for uid in entry["version_uids"]:
+                self.versions.pop(uid, None)
+
+    def selected(self, name: str, every: bool, removed: bool) -> list[tuple[str, dict[str, Any]]]:
+        """Return (name, commit): the newest version of each artifact of that name, or every one."""
+        kept: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for uid, version in self.versions.items():
+            if removed or uid not in self.trash:
+                kept[version["artifact"]].append(version)
+        chosen = []
+        for artifact, versions in kept.items():
+            versions.sort(key=lambda version: (version["number"], version["seq"]))
+            if name in ("", self.names[artifact]):
+                picked = versions if every else versions[-1:]
+                chosen += [(self.names[artifact], version) for version in picked]
+        return sorted(chosen, key=lambda item: (item[0], item[1]["number"]))
+
+
+def check_entry(entry: dict[str, Any]) -> None:
+    """Raise TypeError or LookupError when a commit or change lacks what is relied on below."""
+    numbers, texts = [entry["seq"], entry["time_us"]], [entry["kind"]]
+    if entry["kind"] == "commit":
+        numbers += [entry["number"]]
+        texts += [entry["artifact"], entry["uid"], entry["digest"], *entry["labels"]]
+        for member in entry["members"]:
+            numbers += [member["mode"], member["modified_us"], member["size"]]
+            texts += [member["path"], member["manifest"]]
+    if not all(isinstance(x, int) for x in numbers) or not all(isinstance(x, str) for x in texts):
+        raise TypeError("a field has a wrong type")
+
+
+def replay(index: Index) -> State:
+    """Apply all commits and changes in the order of (seq, time, digest)."""
+    entries = []
+    for kind, digest in [key for key in index if key[0] in (COMMIT, CHANGE)]:
+        try:
+            entry = read_json(index, kind, digest)
+            check_entry(entry)
+            entries.append((entry["seq"], entry["time_us"], digest, entry))
+        except (DamageError, LookupError, TypeError) as problem:
+            say("DAMAGED", f"a commit or change cannot be read: {problem}")
+    newest: dict[int, int] = {}
+    for seq, time_us, *_ in entries:
+        newest[seq] = max(time_us, newest.get(seq, time_us))
+    # Two of one number: the earlier was never acknowledged, nor was anything else of its time.
+    never = {time_us for seq, time_us, *_ in entries if time_us < newest[seq]}
+    state = State()
+    for _, time_us, digest, entry in sorted(entries, key=lambda item: item[:3]):
+        try:
+            if time_us in never and entry["kind"] != "commit":
+                continue
+            if time_us in never:  # an artifact of its own
+                name = f"recovered/{entry['name']}@{entry['number']}"
+                entry = {**entry, "artifact": entry["uid"], "name": name, "labels": []}
+            state.apply(entry)
+        except (LookupError, TypeError) as problem:
+            say("DAMAGED", f"the change {digest.hex()} cannot be applied: {problem!r}")
+    return state
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def read_manifest(index: Index, manifest: str) -> tuple[list[tuple[int, bytes, bytes]], bytes]:
+    """Return a file's segments (length, digest or nothing, inline bytes) and its SHA-256."""
+    try:
+        found = read_json(index, MANIFEST, bytes.fromhex(manifest))
+        segments = []
+        for length, *held in found["segments"]:
+            digest, inline = (base64.b64decode(text or "") for text in (*held, None, None)[:2])
+            if length < 0 or (not digest and len(inline) != length):
+                raise DamageError("a segment of the manifest makes no sense")
+            segments.append((length, digest, inline))
+        if sum(segment[0] for segment in segments) != found["size"]:
+            raise DamageError("the manifest's segments do not add up")
+        return segments, base64.b64decode(found["sha256"])
+    except (LookupError, TypeError, ValueError) as error:
+        raise DamageError(f"the manifest cannot be understood: {error!r}") from error
+
+
+def rebuild(index: Index, manifest: str, out: BinaryIO) -> bool:
+    """Write a file from its segments; return whether its SHA-256 is right. Lost bytes are holes."""
+    segments, expected = read_manifest(index, manifest)
+    copies = [index.get((EXTENT, digest), []) for _, digest, _ in segments]
+    for turn in range(min(8, max([1, *map(len, copies)]))):  # right checksum, wrong content?
+        out.seek(0)
+        hasher = hashlib.sha256()
+        for (length, digest, inline), places in zip(segments, copies):
+            pieces = read_object(places, length, turn) if digest else [(length, inline)]
+            for size, piece in pieces:
+                hasher.update(piece)
+                out.write(piece)
+                out.seek(size - len(piece), os.SEEK_CUR)
+        if hasher.digest() == expected:
+            if turn:
+                say("DAMAGED", "one copy of an atom has wrong content, another copy served")
+            return True
+    return False
+
+
+def safe_parts(member: dict[str, Any]) -> list[str]:
+    """Return the parts of a member's path; DamageError if they could lead out of a folder."""
+    path = member["path"]
+    if member.get("raw_path") and os.name == "posix":  # a name on disk that was no UTF-8
+        path = os.fsdecode(base64.b64decode(member["raw_path"]))
+    strange = {"\0"} if os.name == "posix" else {"\0", "\\", ":"}
+    parts: list[str] = path.split("/")
+    if any(part in ("", ".", "..") or strange & set(part) for part in parts):
+        raise DamageError("the path is refused, it could lead out of the output folder")
+    return parts
+
+
+def restore_file(index: Index, member: dict[str, Any], root: Path) -> bool:
+    """Write one file under ``root``; what cannot be made whole gets the ending ``.damaged``."""
+    target = root.joinpath(*safe_parts(member))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, draft = tempfile.mkstemp(prefix=".rescue-", dir=target.parent)
+    try:
+        with open(handle, "wb") as out:
+            good = rebuild(index, member["manifest"], out)
+            out.truncate()
+        if not good:
+            say("DAMAGED", f"{target} is not what it was; what is lost of it is zero")
+            target = Path(f"{target}.damaged")
+        os.utime(draft, ns=(member["modified_us"] * 1000, member["modified_us"] * 1000))
+        os.chmod(draft, member["mode"] & 0o777)
+        if os.path.lexists(target):
+            raise FileExistsError(f"{target} is there already and is not overwritten")
+        os.rename(draft, target)
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    return good
+
+
+def folder_name(name: str, uid: str, taken: set[str]) -> str:
+    """Return the folder of a version: its name made harmless, and not used before."""
+    clean = "".join(c if c.isprintable() and c not in "\\:" else "_" for c in name)
+    parts = [part if part.strip(".") else "_" for part in clean.split("/") if part]
+    folder = "/".join(parts) or "_"
+    while folder.casefold() in taken:
+        folder += "~" + hashlib.sha256(ascii(uid).encode()).hexdigest()[:8]
+    taken.add(folder.casefold())
+    return folder
+
+
+def restore(index: Index, state: State, options: argparse.Namespace) -> None:
+    """Write the newest versions, or those asked for, as plain files under OUT/NAME/."""
+    chosen = state.selected(options.name, options.all_versions, options.include_removed)
+    if not chosen:
+        say("FAILED", "no version of that name was found")
+    taken: set[str] = set()
+    done = 0
+    for name, version in chosen:
+        name += f"@{version['number']}" if options.all_versions else ""
+        root = options.out / folder_name(name, version["uid"], taken)
+        for member in version["members"]:
+            try:
+                done += restore_file(index, member, root)
+            except DamageError as damage:
+                say("DAMAGED", f"{name}: {member['path']}: {damage}")
+            except (OSError, ValueError, TypeError, OverflowError) as error:
+                say("FAILED", f"{name}: {member['path']}: {error}")
+    print(f"{done} files restored, each right by its SHA-256")
+
+
+def show(index: Index, state: State, options: argparse.Namespace) -> None:
+    """Print a line for each version, the removed ones too."""
+    for name, version in state.selected("", True, True):
+        members = version["members"]
+        size = sum(member["size"] for member in members)
+        about = f"{name}@{version['number']}  {size} bytes  {len(members)} files"
+        labels = [key[1] for key, uid in state.labels.items() if uid == version["uid"]]
+        removed = ["(removed)"] * (version["uid"] in state.trash)
+        print(shown("  ".join([about, *sorted(labels), *removed])))
+
+
+def verify(index: Index, state: State, options: argparse.Namespace) -> None:
+    """Decode every record and rebuild every file of every version, keeping nothing."""
+    for (_, digest), copies in index.items():
+        for copy in copies:
+            hasher = BLAKE3.blake3() if BLAKE3 and copy.length == copy.total else None
+            try:
+                for piece in read_frames(copy, copy.position):
+                    if hasher:
+                        hasher.update(piece)
+                if hasher and hasher.digest() != digest:
+                    raise DamageError(f"the record at {copy.at} has wrong content")
+            except (DamageError, OSError) as damage:
+                say("DAMAGED", f"{copy.pack.name}: {damage}")
+    files = {m["manifest"]: (v, m) for v in state.versions.values() for m in v["members"]}
+    for version, member in files.values():
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                if not rebuild(index, member["manifest"], nowhere):
+                    raise DamageError("its SHA-256 is wrong")
+        except (DamageError, OSError, ValueError, OverflowError) as problem:
+            say("DAMAGED", f"{version['name']}: {member['path']}: {problem}")
+    print(f"{sum(map(len, index.values()))} records and {len(files)} files verified")
+
+
+def main() -> int:
+    """Do what the command line asks for; return the exit code."""
+    parser = argparse.ArgumentParser(description="Read a Hartonomous store from its packs alone.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, work in (("list", show), ("restore", restore), ("verify", verify)):
+        command = commands.add_parser(name, help=work.__doc__)
+        command.set_defaults(work=work)
+        command.add_argument("store", nargs="?", type=Path, default=Path(__file__).resolve().parent)
+        if name == "restore":
+            command.add_argument("out", type=Path)
+            command.add_argument("--name", default="", help="only this artifact")
+            command.add_argument("--all-versions", action="store_true", help="as NAME@NUMBER")
+            command.add_argument("--include-removed", action="store_true", help="the trash too")
+    options = parser.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    for package, module in (("blake3", BLAKE3), ("xxhash", XXHASH)):
+        if module is None:
+            say("NOTE", f"no {package} here: files are checked by SHA-256; pip install {package}")
+    try:
+        index = read_store(options.store)
+        options.work(index, replay(index), options)
+    except RefusedError as problem:
+        say("FAILED", str(problem))
+    return 4 if FOUND["DAMAGED"] else 1 if FOUND["FAILED"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,499 @@
+"""A writing session: atoms and records into packs, then rows into the catalog.
+
+Bytes first: a pack is sealed (synced) before a row speaks of it. Rows are staged in transactions
+of at most 500; nobody sees them before a version that refers to them is published. Frames are
+encoded on a pool of threads, small ones many at a time, and written in order; memory is bounded by
+the frames in flight.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+
+from hartonomous import locks
+from hartonomous.catalog import atoms, manifests, packs, versions, writers
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.core.digest import digest
+from hartonomous.core.manifest import Manifest
+from hartonomous.core.record import FRAME_BYTES, Encoding, RecordKind
+from hartonomous.errors import HartonomousError, LockedError
+from hartonomous.packs.frames import (
+    EncodedFrame,
+    FrameWork,
+    encode_frame,
+    encode_frames,
+    split_frames,
+)
+from hartonomous.packs.manifest_rows import new_manifest
+from hartonomous.packs.pack_file import PackWriter, SealedPack
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.staging import stage_manifest
+
+_BYTES_IN_FLIGHT = 32 * 1024 * 1024  # decoded; encoded there may be as much again
+# What a thread is given at once: handing over costs as much as encoding some kilobytes.
+_BATCH_BYTES = 4 * FRAME_BYTES
+_BATCH_FRAMES = 256
+_SEALS_IN_FLIGHT = 2
+_KEY_ATTEMPTS = 100
+
+
+@dataclass(slots=True, kw_only=True)
+class _Extent:
+    pack_key: bytes
+    position: int
+    length: int
+    header_offset: int
+    stored_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class PendingAtom:
+    """An atom on its way into packs; ``on_stored`` is told its stored bytes when all is written."""
+
+    digest: bytes
+    size: int
+    encoding: Encoding
+    decided: bool  # False: one frame whose size decides between raw and encoded
+    dtype: str | None
+    verify: bool  # one frame, whose digest is not known to be the atom's
+    on_stored: Callable[[int, Encoding], None]
+    extents: list[_Extent] = field(default_factory=list)
+    written: int = 0
+    given_up: bool = False  # not all of its frames came, or they were other bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Frames that are encoded together, each with its atom."""
+
+    atoms: list[PendingAtom]
+    encoded: Future[list[EncodedFrame | None]]
+    decoded_bytes: int
+
+
+class WriteSession:
+    """One writer's work on a store; use as a context manager.
+
+    On leaving, what is not published stays behind as orphans for `gc`. Not for several threads.
+    """
+
+    def __init__(self, parts: StoreParts) -> None:
+        self.parts = parts
+        self.key, self._lock = _new_writer(parts)
+        try:
+            with parts.database.write(durable=False) as tx:
+                self.id = writers.begin(
+                    tx, key=self.key, host=parts.host, process=os.getpid(), now_us=parts.clock()
+                )
+        except BaseException:
+            self._lock.release(remove=True)
+            raise
+        self._encoders = ThreadPoolExecutor(parts.workers, "encode")
+        self._sealer = ThreadPoolExecutor(1, "seal")
+        self._gathered: list[tuple[PendingAtom, bytes | memoryview]] = []
+        self._gathered_bytes = 0
+        self._queue: deque[_Batch] = deque()
+        self._queued_bytes = 0
+        self._pack: PackWriter | None = None
+        self._extent_of: PendingAtom | None = None  # whose extent is open
+        self._extent_start = 0
+        self._sealing: deque[Future[SealedPack]] = deque()
+        self._pack_ids: dict[bytes, int] = {}
+        self._done_atoms: list[PendingAtom] = []
+        self._manifests: dict[bytes, tuple[Manifest, bytes, str, _Extent]] = {}
+        self._fresh: set[bytes] = set()
+        self._spoiled: set[bytes] = set()
+        self.manifest_ids: dict[bytes, int] = {}
+
+    # -- what is there already
+
+    def known_atoms(self, digests: Iterable[bytes]) -> dict[bytes, int]:
+        """Return {digest: stored bytes} of atoms that need no storing, and hold on to them."""
+        wanted = set(digests)
+        known = dict.fromkeys(wanted & self._fresh, 0)
+        rest = sorted(wanted - known.keys())
+        for piece in batches(rest):
+            with self.parts.database.read() as tx:
+                if not atoms.find(tx, piece, sound=True):
+                    continue
+            with self.parts.database.write(durable=False) as tx:
+                found = atoms.find(tx, piece, sound=True)
+                writers.pin_atoms(tx, self.id, [row[0] for row in found.values()])
+            known.update({name: row[1] for name, row in found.items()})
+        return known
+
+    def known_manifest(self, file_digest: bytes) -> manifests.ManifestRow | None:
+        """Return the stored manifest of a file's content, and hold on to it.
+
+        None too where an atom of it is known to be damaged: what is damaged is stored again.
+        """
+        with self.parts.database.read() as tx:
+            row = manifests.by_file_digest(tx, file_digest)
+            if row is None or not row.complete or manifests.has_damaged_atoms(tx, row.id):
+                return None
+        with self.parts.database.write(durable=False) as tx:
+            row = manifests.by_file_digest(tx, file_digest)
+            if row is None or not row.complete:
+                return None
+            writers.pin_manifest(tx, self.id, row.id)
+        self.manifest_ids[file_digest] = row.id
+        return row
+
+    def waiting_manifest(self, file_digest: bytes) -> tuple[Manifest, bytes] | None:
+        """Return (manifest, its digest) of a file that this session took in since its last flush.
+
+        A file has one manifest, whatever paths it lies under: commits name it by digest.
+        """
+        found = self._manifests.get(file_digest)
+        return None if found is None else (found[0], digest(found[1]))
+
+    # -- bytes into packs
+
+    def put_atom(
+        self,
+        name: bytes,
+        size: int,
+        frames: Iterable[bytes | memoryview],
+        *,
+        encoding: Encoding,
+        decided: bool,
+        dtype: str | None,
+        on_stored: Callable[[int, Encoding], None],
+        verify: bool = False,
+    ) -> None:
+        """Store an atom from its frames (256 KiB each, the last one shorter).
+
+        ``frames`` must stay unchanged until they are written. ``decided`` says that ``encoding``
+        holds for all frames; otherwise the single frame's own size decides. ``verify`` has the
+        digest of a single frame compared with ``name``; ``spoiled`` tells those that differed.
+        When ``frames`` raises, the atom is given up and the session may go on.
+        """
+        atom = PendingAtom(
+            digest=name, size=size, encoding=encoding, decided=decided, dtype=dtype,
+            verify=verify, on_stored=on_stored,
+        )  # fmt: skip
+        self._fresh.add(name)
+        self._spoiled.discard(name)
+        try:
+            for frame in frames:
+                self._gather(atom, frame)
+        except BaseException:
+            self._give_up(atom)
+            raise
+
+    def spoiled(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Return those atoms whose bytes turned out to be others, once all waiting is written."""
+        self._drain()
+        return self._spoiled.intersection(digests)
+
+    def _give_up(self, atom: PendingAtom) -> None:
+        atom.given_up = True
+        self._fresh.discard(atom.digest)
+
+    def _gather(self, atom: PendingAtom, frame: bytes | memoryview) -> None:
+        self._gathered.append((atom, frame))
+        self._gathered_bytes += len(frame)
+        if self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_FRAMES:
+            self._encode_gathered()
+            while self._queued_bytes > _BYTES_IN_FLIGHT:
+                self._write_next()
+
+    def _encode_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        size, self._gathered_bytes = self._gathered_bytes, 0
+        if not gathered:
+            return
+        work = [
+            FrameWork(frame, atom.encoding, atom.dtype, atom.digest if atom.verify else None)
+            for atom, frame in gathered
+        ]
+        encoded = self._encoders.submit(encode_frames, work, check=self.parts.check)
+        self._queue.append(_Batch([atom for atom, _ in gathered], encoded, size))
+        self._queued_bytes += size
+
+    def put_manifest(self, manifest: Manifest, content: bytes, path: str) -> None:
+        """Write a manifest record (its JSON); its rows follow when the pack is sealed."""
+        _, extent = self.put_record(RecordKind.MANIFEST, content)
+        self._manifests[manifest.digest] = (manifest, content, path, extent)
+
+    def put_record(self, kind: RecordKind, content: bytes) -> tuple[bytes, _Extent]:
+        """Write a small record whole; return the pack's key and the record's place."""
+        self._drain()
+        frames = [
+            encode_frame(frame, Encoding.ZSTD, None, check=self.parts.check)
+            for frame in split_frames(content)
+        ]
+        stored = sum(len(frame.payload) for frame in frames)
+        pack = self._room_for(stored)
+        pack.begin(Encoding.ZSTD)
+        for frame in frames:
+            pack.frame(frame.payload, frame.check)
+        at = pack.end(
+            kind=kind,
+            encoding=Encoding.ZSTD,
+            recipe=1,
+            digest=digest(content),
+            total=len(content),
+            position=0,
+            length=len(content),
+        )
+        extent = _Extent(
+            pack_key=pack.key,
+            position=0,
+            length=len(content),
+            header_offset=at,
+            stored_bytes=stored,
+        )
+        return pack.key, extent
+
+    @property
+    def unsealed_bytes(self) -> int:
+        """Bytes in the open pack and on their way to it (an upper bound)."""
+        waiting = self._gathered_bytes + self._queued_bytes
+        return waiting + (0 if self._pack is None else self._pack.size)
+
+    def _drain(self) -> None:
+        self._encode_gathered()
+        while self._queue:
+            self._write_next()
+        self._drop_given_up()
+
+    def _write_next(self) -> None:
+        batch = self._queue.popleft()
+        self._queued_bytes -= batch.decoded_bytes
+        for atom, frame in zip(batch.atoms, batch.encoded.result(), strict=True):
+            if frame is None:
+                self._spoiled.add(atom.digest)
+                self._give_up(atom)
+            elif not atom.given_up:
+                self._write_frame(atom, frame)
+
+    def _drop_given_up(self) -> None:
+        """Leave an extent that will never be whole without a record."""
+        if self._extent_of is not None and self._extent_of.given_up:
+            self._open_pack().give_up()
+            self._extent_of = None
+
+    def _write_frame(self, atom: PendingAtom, frame: EncodedFrame) -> None:
+        self._drop_given_up()
+        if not atom.decided:
+            if len(frame.payload) == frame.length:
+                atom.encoding = Encoding.RAW
+            atom.decided = True
+        pack = self._pack_for(atom, len(frame.payload))
+        if self._extent_of is None:
+            pack.begin(atom.encoding)
+            self._extent_of, self._extent_start = atom, atom.written
+        pack.frame(frame.payload, frame.check)
+        atom.written += frame.length
+        if atom.written == atom.size:
+            self._end_extent(atom)
+            self._done_atoms.append(atom)
+            atom.on_stored(sum(one.stored_bytes for one in atom.extents), atom.encoding)
+
+    def _pack_for(self, atom: PendingAtom, frame_bytes: int) -> PackWriter:
+        """Return the pack for an atom's next frame; an atom that fits one pack is not split."""
+        limit = self.parts.pack_bytes
+        pack = self._pack
+        if pack is not None:
+            full = pack.size + frame_bytes + pack.overhead > limit
+            begins = self._extent_of is None and atom.size <= limit
+            splits = begins and pack.size + atom.size > limit and pack.size > limit // 4
+            if full or splits:
+                if self._extent_of is not None:
+                    self._end_extent(atom)
+                self._seal_soon()
+        return self._open_pack()
+
+    def _room_for(self, stored_bytes: int) -> PackWriter:
+        pack = self._pack
+        if pack is not None and pack.size + stored_bytes + pack.overhead > self.parts.pack_bytes:
+            self._seal_soon()
+        return self._open_pack()
+
+    def _open_pack(self) -> PackWriter:
+        if self._pack is None:
+            self._pack = PackWriter(self.parts.objects, writer=self.key, now_us=self.parts.clock())
+        return self._pack
+
+    def _end_extent(self, atom: PendingAtom) -> None:
+        pack = self._open_pack()
+        stored = pack.payload_bytes
+        at = pack.end(
+            kind=RecordKind.EXTENT,
+            encoding=atom.encoding,
+            recipe=0 if atom.encoding is Encoding.RAW else 1,
+            digest=atom.digest,
+            total=atom.size,
+            position=self._extent_start,
+            length=atom.written - self._extent_start,
+        )
+        atom.extents.append(
+            _Extent(
+                pack_key=pack.key,
+                position=self._extent_start,
+                length=atom.written - self._extent_start,
+                header_offset=at,
+                stored_bytes=stored,
+            )
+        )
+        self._extent_of = None
+
+    def _seal_soon(self) -> None:
+        pack, self._pack = self._pack, None
+        if pack is None:
+            return
+        self._sealing.append(self._sealer.submit(pack.seal))
+        while len(self._sealing) > _SEALS_IN_FLIGHT:
+            self._register(self._sealing.popleft().result())
+        self._stage_atoms()
+
+    # -- rows into the catalog
+
+    def flush(self) -> None:
+        """Make every byte durable, then stage every row that is waiting."""
+        self._drain()
+        self._seal_soon()
+        while self._sealing:
+            self._register(self._sealing.popleft().result())
+        self._stage_atoms()
+        waiting, self._manifests = self._manifests, {}
+        for manifest, content, path, extent in waiting.values():
+            new = new_manifest(
+                manifest,
+                content,
+                path=path,
+                pack_id=self._pack_ids[extent.pack_key],
+                header_offset=extent.header_offset,
+                stored_bytes=extent.stored_bytes,
+            )
+            self.manifest_ids[manifest.digest] = stage_manifest(self.parts, self.id, new)
+
+    def pack_id(self, key: bytes) -> int:
+        """Return the catalog's id of a pack that this session sealed and flushed."""
+        return self._pack_ids[key]
+
+    def _register(self, sealed: SealedPack) -> None:
+        with self.parts.database.write(durable=False) as tx:
+            self._pack_ids[sealed.key] = packs.add(
+                tx,
+                key=sealed.key,
+                writer_key=sealed.writer,
+                size_bytes=sealed.size_bytes,
+                record_count=sealed.record_count,
+                created_us=sealed.created_us,
+            )
+
+    def _stage_atoms(self) -> None:
+        """Stage the atoms all of whose packs are registered."""
+        ready: list[PendingAtom] = []
+        waiting: list[PendingAtom] = []
+        for atom in self._done_atoms:
+            known = all(one.pack_key in self._pack_ids for one in atom.extents)
+            (ready if known else waiting).append(atom)
+        self._done_atoms = waiting
+        for piece in _batches_by_rows(ready):
+            with self.parts.database.write(durable=False) as tx:
+                new = [self._new_atom(one) for one in piece]
+                # Somebody else's atom of the same digest may have won: hold on to that one.
+                found = atoms.find(tx, atoms.add(tx, new, now_us=self.parts.clock()))
+                writers.pin_atoms(tx, self.id, [row[0] for row in found.values()])
+            self._fresh.difference_update(one.digest for one in piece)
+
+    def _new_atom(self, atom: PendingAtom) -> atoms.NewAtom:
+        return atoms.NewAtom(
+            digest=atom.digest,
+            size_bytes=atom.size,
+            encoding=int(atom.encoding),
+            extents=tuple(
+                atoms.NewExtent(
+                    pack_id=self._pack_ids[one.pack_key],
+                    position=one.position,
+                    length=one.length,
+                    header_offset=one.header_offset,
+                    stored_bytes=one.stored_bytes,
+                )
+                for one in atom.extents
+            ),
+        )
+
+    # -- the end
+
+    def close(self) -> None:
+        """End the session: drop what is open, forget the pins."""
+        try:
+            self._encoders.shutdown(wait=True, cancel_futures=True)
+            self._queue.clear()
+            pack, self._pack = self._pack, None
+            if pack is not None:
+                pack.abort()
+        finally:
+            try:
+                self._sealer.shutdown(wait=True)
+                forget_writer(self.parts, self.id)
+            finally:
+                # Whatever went wrong: with the lock gone, a collection does the rest.
+                self._lock.release(remove=True)
+
+    def __enter__(self) -> "WriteSession":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.close()
+        except HartonomousError as second:
+            if error is None:
+                raise
+            # What went wrong first says more, such as how much room was wanted.
+            error.add_note(f"ending the session failed too: {second.message}")
+
+
+def _new_writer(parts: StoreParts) -> tuple[bytes, locks.FileLock]:
+    """Take the lock of a new key; a collection may be looking at the fresh file just then."""
+    for _ in range(_KEY_ATTEMPTS):
+        key = os.urandom(16)
+        lock = locks.try_lock(parts.writer_lock(key))
+        if lock is not None:
+            return key, lock
+    raise LockedError("the locks of new writers are all held by somebody else")
+
+
+def forget_writer(parts: StoreParts, writer_id: int) -> None:
+    """Drop a finished or dead session's pins and staged versions, in small transactions."""
+    with parts.database.read() as tx:
+        staged = writers.staged_versions(tx, writer_id)
+    for version_id in staged:
+        gone = False
+        while not gone:
+            with parts.database.write(durable=False) as tx:
+                gone = versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION)
+    done = False
+    while not done:
+        with parts.database.write(durable=False) as tx:
+            done = writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION)
+            if done:
+                writers.end(tx, writer_id)
+
+
+def _batches_by_rows(pending: Sequence[PendingAtom]) -> Iterable[list[PendingAtom]]:
+    """Cut so that atoms, extents and pins stay within the rows of one transaction."""
+    piece: list[PendingAtom] = []
+    rows = 0
+    for atom in pending:
+        need = 2 + len(atom.extents)
+        if piece and rows + need > ROWS_PER_TRANSACTION:
+            yield piece
+            piece, rows = [], 0
+        piece.append(atom)
+        rows += need
+    if piece:
+        yield piece

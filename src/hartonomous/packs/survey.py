@@ -1,0 +1,291 @@
+"""What all packs of a store hold, read from the packs alone: the ground for a new catalog.
+
+Every pack is read by its table of contents or, where that is lost, by looking for record headers.
+Commits and changes come out in the order in which they count.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
+
+import msgspec
+
+from hartonomous.core.digest import digest
+from hartonomous.core.journal import unacknowledged_times
+from hartonomous.core.record import PackHeader, RecordHeader, RecordKind
+from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.packs.files import MAX_MANIFEST_BYTES
+from hartonomous.packs.frames import decode_record_whole
+from hartonomous.packs.pack_file import PackReader
+from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.ports.progress import Progress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a record lies; ``pack`` numbers the packs in the order in which they were read."""
+
+    pack: int
+    writer: bytes
+    at: int
+    header: RecordHeader
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurveyedPack:
+    """A pack that could be read, with how many records were found in it."""
+
+    header: PackHeader
+    size_bytes: int
+    record_count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A commit or change. ``doubtful``: its number was given again, so nobody was told of it."""
+
+    content: dict[str, Any]
+    digest: bytes
+    place: Place
+    doubtful: bool = False
+
+    @property
+    def is_commit(self) -> bool:
+        """Whether it is a commit."""
+        return bool(self.content["kind"] == "commit")
+
+
+@dataclass(slots=True)
+class Survey:
+    """Everything found, by digest; of most objects there is one copy, any intact one serves."""
+
+    packs: list[SurveyedPack] = field(default_factory=list)
+    extents: dict[bytes, list[Place]] = field(default_factory=dict)
+    manifests: dict[bytes, list[Place]] = field(default_factory=dict)
+    journal: list[Entry] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+
+
+_MOST = 2**62  # what the catalog can hold, with room to count on
+_Count = Annotated[int, msgspec.Meta(ge=0, le=_MOST)]
+_Number = Annotated[int, msgspec.Meta(ge=1, le=_MOST)]
+_Time = Annotated[int, msgspec.Meta(ge=-_MOST, le=_MOST)]
+
+
+class _Member(msgspec.Struct):
+    path: str
+    manifest: str
+    digest: str
+    size: _Count
+    mode: _Count
+    modified_us: _Time
+    raw_path: bytes | None = None
+
+
+class _Source(msgspec.Struct):
+    host: str
+    place: str
+
+
+class _Layer(msgspec.Struct):
+    name: str
+    kind: str
+    tensor_count: _Count
+    parameter_count: _Count
+    tensor_bytes: _Count
+
+
+class _Model(msgspec.Struct):
+    """What a rebuild takes from the summary of a model."""
+
+    layers: list[_Layer]
+    parameter_count: _Count | None
+
+
+class _Commit(msgspec.Struct, tag_field="kind", tag="commit"):
+    version: int
+    seq: _Number
+    time_us: _Time
+    artifact: str
+    name: str
+    number: _Number
+    uid: str
+    digest: str
+    kind_of: str
+    members: list[_Member]
+    source: _Source
+    labels: list[str]
+    tags: list[str]
+    metadata: dict[str, str]
+    model: _Model | None
+
+
+class _Held(msgspec.Struct):
+    artifact: str
+    label: str
+    version_uid: str
+
+
+class _Given(msgspec.Struct):
+    artifact: str
+    number: _Count
+
+
+class _Change(msgspec.Struct, tag_field="kind", tag="change"):
+    """All fields that some action has; which of them it must have is in ``_FIELDS``."""
+
+    version: int
+    seq: _Number
+    time_us: _Time
+    action: str
+    artifact: str | None = None
+    label: str | None = None
+    name: str | None = None
+    previous_name: str | None = None
+    version_uid: str | None = None
+    previous_uid: str | None = None
+    version_uids: list[str] | None = None
+    labels: list[_Held] | None = None
+    manifests: list[str] | None = None
+    of: _Count | None = None
+    tags: list[str] | None = None
+    metadata: dict[str, str] | None = None
+    numbers: list[_Given] = []
+
+
+_FIELDS = {
+    "label": ("artifact", "label", "version_uid"),
+    "unlabel": ("artifact", "label"),
+    "rename": ("artifact", "name", "previous_name"),
+    "remove": ("version_uids", "labels"),
+    "undo": ("of",),
+    "purge": ("version_uids", "manifests"),
+    "annotate": ("version_uid", "tags", "metadata"),
+}
+
+
+def survey(
+    parts: StoreParts, progress: Progress, register: Callable[[SurveyedPack], None]
+) -> Survey:
+    """Read the headers of all packs, and the commits and changes in them.
+
+    ``register`` is told of each pack, in order. What cannot be read is noted under ``damaged``.
+    """
+    found = Survey()
+    for entry in sorted(parts.objects.list("packs/"), key=lambda one: one.key):
+        try:
+            _read_pack(parts, entry.key, found, register)
+        except HartonomousError as error:
+            found.damaged.append(f"{entry.key}: {error.message}")
+        progress.advance(entry.size)
+    found.journal = in_order(found.journal)
+    return found
+
+
+def in_order(entries: list[Entry]) -> list[Entry]:
+    """Return commits and changes in the order of (seq, time, digest), each once.
+
+    What was never acknowledged (see ``core.journal``) is left out if it is a change, and marked as
+    doubtful if it is a commit.
+    """
+    once = {entry.digest: entry for entry in entries}
+    ordered = sorted(
+        once.values(), key=lambda one: (one.content["seq"], one.content["time_us"], one.digest)
+    )
+    never = unacknowledged_times(entry.content for entry in ordered)
+    kept: list[Entry] = []
+    for entry in ordered:
+        if entry.content["time_us"] not in never:
+            kept.append(entry)
+        elif entry.is_commit:
+            kept.append(replace(entry, doubtful=True))
+    return kept
+
+
+def read_object(reader: PackReader, header: RecordHeader) -> bytes:
+    """Return a manifest's, commit's or change's JSON; raises IntegrityError."""
+    content = decode_record_whole(reader, header, limit=MAX_MANIFEST_BYTES)
+    if digest(content) != header.digest:
+        raise IntegrityError("has another digest than it claims")
+    return content
+
+
+def decode_entry(content: bytes) -> dict[str, Any]:
+    """Return a commit or change as a dictionary; raises IntegrityError if it lacks something."""
+    try:
+        shape = msgspec.json.decode(content, type=_Commit | _Change)
+        if shape.version != 1:
+            raise IntegrityError(f"has version {shape.version}, this program knows 1")
+        if isinstance(shape, _Commit):
+            _check_hex(shape.artifact, shape.uid, shape.digest)
+            for member in shape.members:
+                _check_hex(member.manifest, member.digest)
+        else:
+            _check_change(shape)
+        return msgspec.json.decode(content, type=dict[str, Any])
+    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        raise IntegrityError(f"is not what its kind says: {error}") from error
+
+
+def _check_change(shape: _Change) -> None:
+    needed = _FIELDS.get(shape.action, ())
+    missing = [name for name in needed if getattr(shape, name) is None]
+    if missing:
+        raise IntegrityError(f"the {shape.action} lacks {', '.join(missing)}")
+    single = (shape.artifact, shape.version_uid, shape.previous_uid)
+    _check_hex(*(one for one in single if one is not None))
+    _check_hex(*(shape.version_uids or ()), *(shape.manifests or ()))
+    for held in shape.labels or ():
+        _check_hex(held.artifact, held.version_uid)
+    _check_hex(*(one.artifact for one in shape.numbers))
+
+
+def _check_hex(*texts: str) -> None:
+    for text in texts:
+        try:
+            bytes.fromhex(text)
+        except ValueError as error:
+            raise IntegrityError(f"{text[:80]!r} is no hexadecimal digest or id") from error
+
+
+def _read_pack(
+    parts: StoreParts, key: str, found: Survey, register: Callable[[SurveyedPack], None]
+) -> None:
+    reader = PackReader(parts.objects.open(key), key)
+    try:
+        pack_header = reader.header()
+        if pack_object_key(pack_header.key) != key:
+            raise IntegrityError("is another pack than its name says")
+        records = _records(reader, found, key)
+        pack = SurveyedPack(header=pack_header, size_bytes=reader.size, record_count=len(records))
+        register(pack)
+        number = len(found.packs)
+        found.packs.append(pack)
+        for at, header in records:
+            place = Place(pack=number, writer=pack_header.writer, at=at, header=header)
+            _take_record(reader, place, found, key)
+    finally:
+        reader.close()
+
+
+def _records(reader: PackReader, found: Survey, key: str) -> list[tuple[int, RecordHeader]]:
+    try:
+        return list(reader.records())
+    except HartonomousError as error:
+        found.damaged.append(f"{key}: {error.message}; its records were looked for one by one")
+        return list(reader.salvage())
+
+
+def _take_record(reader: PackReader, place: Place, found: Survey, key: str) -> None:
+    header = place.header
+    if header.kind is RecordKind.EXTENT:
+        found.extents.setdefault(header.digest, []).append(place)
+    elif header.kind is RecordKind.MANIFEST:
+        found.manifests.setdefault(header.digest, []).append(place)
+    elif header.kind in (RecordKind.COMMIT, RecordKind.CHANGE):
+        try:
+            content = decode_entry(read_object(reader, header))
+            found.journal.append(Entry(content=content, digest=header.digest, place=place))
+        except HartonomousError as error:
+            what = RecordKind(header.kind).name.lower()
+            found.damaged.append(f"{key}: the {what} at {place.at} {error.message}")

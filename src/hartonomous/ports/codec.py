@@ -1,0 +1,30 @@
+"""Port of codecs: one frame of decoded bytes to a payload and back, exactly."""
+
+from typing import Protocol
+
+from hartonomous.core.record import Encoding
+
+
+class Codec(Protocol):
+    """A lossless encoding of independent frames."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """The number written into record headers."""
+        ...
+
+    @property
+    def recipe(self) -> int:
+        """Version of the encoding's rules; a version never changes its meaning."""
+        ...
+
+    def encode(self, frame: memoryview, dtype: str | None) -> bytes | None:
+        """Return the payload of one frame, or None where it would not be smaller.
+
+        ``dtype`` is the element type of the tensor that the bytes belong to, if any.
+        """
+        ...
+
+    def decode_into(self, payload: memoryview, out: memoryview, params: bytes) -> None:
+        """Fill ``out`` (exactly one frame) from ``payload``; raises DecodeError on damage."""
+        ...

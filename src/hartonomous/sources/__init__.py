@@ -1,0 +1,1 @@
+"""What can be added: files, model folders, trees, hub caches, Ollama's blobs, standard input."""

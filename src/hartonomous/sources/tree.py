@@ -1,0 +1,174 @@
+"""A folder walked: every model in it is found, every other file is kept as a file.
+
+Also the one place that decides what a folder is: a store (left out), a repository of a hub cache,
+Ollama's folder, a model folder, or a plain folder. Folders are listed one at a time, lazily and in
+the order of their names' bytes; memory grows with the widest folder and the largest model, not with
+the tree.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from hartonomous.ports.source import Candidate, Skipped
+from hartonomous.sources import hub_cache, ollama
+from hartonomous.sources.files import file_candidate, split_candidate, split_set_of
+from hartonomous.sources.gather import MAX_MEMBERS, gather
+from hartonomous.sources.listing import (
+    Entry,
+    EntryKind,
+    is_store,
+    join,
+    list_folder,
+    skipped,
+    text_of,
+    unreadable,
+)
+from hartonomous.sources.model_folder import (
+    is_composite,
+    is_model_folder,
+    model_candidate,
+    stands_alone,
+)
+from hartonomous.sources.pattern import Filter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tree:
+    """The folder that was named: its absolute path, its real path, what is wanted of it."""
+
+    top: str
+    boundary: str
+    wanted: Filter
+
+    def relative(self, location: str) -> str:
+        return location[len(self.top) :].lstrip("/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Folder:
+    """A folder still to be visited; names below have ``above`` parts more than their path."""
+
+    location: str
+    above: int
+
+
+def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
+    """Yield what is in the folder ``top`` (an absolute path), named relative to it.
+
+    If ``top`` itself is a model, its name is its own, and that of a model inside it begins with it.
+    """
+    tree = _Tree(top=top, boundary=os.path.realpath(top), wanted=wanted)
+    levels = [_visit(tree, _Folder(location=top, above=0))]
+    while levels:
+        for item in levels[-1]:
+            if isinstance(item, _Folder):
+                levels.append(_visit(tree, item))
+                break
+            yield item
+        else:
+            levels.pop()
+
+
+def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Folder]:
+    location = folder.location
+    try:
+        entries = list_folder(location)
+    except OSError as error:
+        yield unreadable(location, error)
+        return
+    if is_store(entries):
+        yield skipped(location, "a store: copy its models with its own get or export")
+    elif hub_cache.is_repository(location, entries):
+        yield from hub_cache.repository_candidates(location, wanted=tree.wanted)
+    elif ollama.is_models_folder(entries):
+        yield from ollama.models(location, wanted=tree.wanted)
+    elif is_model_folder(location, entries):
+        yield from _model(tree, folder, entries)
+    else:
+        yield from _loose(tree, folder, entries)
+
+
+def _model(
+    tree: _Tree, folder: _Folder, entries: list[Entry]
+) -> Iterator[Candidate | Skipped | _Folder]:
+    in_composite = is_composite(entries)
+
+    def leaves(location: str, below: list[Entry]) -> bool:
+        return _is_foreign(location, below) or stands_alone(
+            location, below, in_composite=in_composite
+        )
+
+    relative = tree.relative(folder.location)
+    gathered = gather(
+        folder.location,
+        boundary=tree.boundary,
+        wanted=tree.wanted,
+        prefix=text_of(relative),
+        stands_alone=leaves,
+    )
+    if gathered is None:
+        reason = f"has more than {MAX_MEMBERS} files: taken as a tree, not as one model"
+        yield skipped(folder.location, reason)
+        yield from _loose(tree, folder, entries)
+        return
+    above = folder.above if relative else 1
+    if gathered.members:
+        at_least = _part_count(relative) + above
+        yield model_candidate(folder.location, gathered, at_least=at_least)
+    else:
+        yield from gathered.skipped
+    for location in gathered.nested:
+        yield _Folder(location=location, above=above)
+
+
+def _is_foreign(location: str, entries: list[Entry]) -> bool:
+    return (
+        is_store(entries)
+        or hub_cache.is_repository(location, entries)
+        or ollama.is_models_folder(entries)
+    )
+
+
+def _loose(
+    tree: _Tree, folder: _Folder, entries: list[Entry]
+) -> Iterator[Candidate | Skipped | _Folder]:
+    """Yield the files and folders of a folder that is no model."""
+    private = hub_cache.private_entries(folder.location, entries)
+    private |= ollama.private_entries(folder.location, entries)
+    relative = tree.relative(folder.location)
+    at_least = _part_count(relative) + 1 + folder.above
+    sets = _split_sets(tree, relative, entries)
+    for entry in entries:
+        location = join(folder.location, entry.name)
+        shown = text_of(join(relative, entry.name))
+        if entry.name in private:
+            yield skipped(location, "kept there by another program for itself")
+        elif entry.kind is EntryKind.FOLDER:
+            if tree.wanted.enters(shown):
+                yield _Folder(location=location, above=folder.above)
+        elif not tree.wanted.keeps(shown):
+            continue
+        elif entry.kind is EntryKind.OTHER:
+            yield skipped(location, "a socket, device or pipe")
+        elif (described := split_set_of(entry.name)) is None:
+            yield file_candidate(location, boundary=tree.boundary, at_least=at_least)
+        elif names := sets.pop(described, None):  # at its first part, the others follow silently
+            yield split_candidate(folder.location, names, boundary=tree.boundary, at_least=at_least)
+
+
+def _split_sets(
+    tree: _Tree, relative: str, entries: list[Entry]
+) -> dict[tuple[str, int], list[str]]:
+    """Return the wanted parts of the split GGUF sets of a folder, by stem and number of parts."""
+    sets: dict[tuple[str, int], list[str]] = {}
+    for entry in entries:
+        if entry.kind in (EntryKind.FILE, EntryKind.LINK):
+            described = split_set_of(entry.name)
+            if described and tree.wanted.keeps(text_of(join(relative, entry.name))):
+                sets.setdefault(described, []).append(entry.name)
+    return sets
+
+
+def _part_count(relative: str) -> int:
+    return relative.count("/") + 1 if relative else 0

@@ -1,0 +1,400 @@
+"""The store as Python code sees it: the composition root. It forwards; operations do the work."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
+
+from hartonomous.errors import ConflictError
+from hartonomous.operations import add as adding
+from hartonomous.operations import change as changing
+from hartonomous.operations import collect as collecting
+from hartonomous.operations import diff as diffing
+from hartonomous.operations import doctor as examining
+from hartonomous.operations import estimate as estimating
+from hartonomous.operations import explain as explaining
+from hartonomous.operations import get as getting
+from hartonomous.operations import journal as recounting
+from hartonomous.operations import listing
+from hartonomous.operations import migrate as migrating
+from hartonomous.operations import path as plain_paths
+from hartonomous.operations import read as reading
+from hartonomous.operations import repair as repairing
+from hartonomous.operations import stats as counting
+from hartonomous.operations import verify as verifying
+from hartonomous.packs import directory
+from hartonomous.packs.arrays import Rows
+from hartonomous.packs.checks import Check
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.ports.progress import Progress
+from hartonomous.settings import Settings, StorePlace, find_store, load_settings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+
+
+def now_us() -> int:
+    """Return microseconds UTC."""
+    return time.time_ns() // 1000
+
+
+class Store:
+    """Everything at one place. Open it with ``hartonomous.open``; use it as a context manager.
+
+    Safe to use from several threads and processes at once.
+    """
+
+    def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
+        self._held = held
+        self.parts = held.parts
+        self.files = OpenFiles(held.parts)
+        self.settings = settings
+        self.path = held.parts.directory
+        self.id = held.card.id
+
+    def __repr__(self) -> str:
+        return f"Store({str(self.path)!r})"
+
+    def close(self) -> None:
+        """Close the store; arrays and files that read from it are not to be used after."""
+        self.files.close()
+        self._held.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- in
+
+    def add(
+        self,
+        paths: Places,
+        *,
+        name: str | None = None,
+        labels: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None,
+        update: bool = False,
+        move: bool = False,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> adding.AddReport:
+        """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`."""
+        options = adding.AddOptions(
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
+            update=update, move=move, include=tuple(include), exclude=tuple(exclude),
+        )  # fmt: skip
+        many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        return adding.add(self.parts, many, options=options, progress=progress)
+
+    def add_stream(
+        self,
+        stream: BinaryIO,
+        *,
+        name: str,
+        labels: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> adding.AddReport:
+        """Add what a binary stream gives, under ``name``."""
+        options = adding.AddOptions(
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
+        )
+        return adding.add_stream(self.parts, stream, options=options, progress=progress)
+
+    def estimate(
+        self,
+        paths: Places,
+        *,
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+        progress: Progress | None = None,
+    ) -> estimating.Estimate:
+        """Tell what this store would need for what is at ``paths``. See `hart estimate`."""
+        many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        return estimating.estimate(
+            self.parts, many, include=include, exclude=exclude, progress=progress
+        )
+
+    # -- names
+
+    def ls(
+        self,
+        pattern: str | None = None,
+        *,
+        versions: bool = False,
+        trash: bool = False,
+        tag: str | None = None,
+    ) -> list[listing.Listed]:
+        """List artifacts, all their versions, or the trash."""
+        return listing.list_artifacts(
+            self.parts, pattern, all_versions=versions, trash=trash, tag=tag
+        )
+
+    def show(self, spec: str, *, tensors: bool = True) -> listing.Shown:
+        """Return everything known of one version."""
+        return listing.show(self.parts, spec, with_tensors=tensors)
+
+    def label(self, spec: str, label: str, *, dry_run: bool = False) -> changing.Changed:
+        """Point a label to a version."""
+        return changing.label(self.parts, spec, label, dry_run=dry_run)
+
+    def unlabel(self, name: str, label: str, *, dry_run: bool = False) -> changing.Changed:
+        """Forget a label."""
+        return changing.unlabel(self.parts, name, label, dry_run=dry_run)
+
+    def mv(self, name: str, new_name: str, *, dry_run: bool = False) -> changing.Changed:
+        """Give an artifact another name."""
+        return changing.rename(self.parts, name, new_name, dry_run=dry_run)
+
+    def rm(
+        self, spec: str, *, keep_last: int | None = None, dry_run: bool = False
+    ) -> changing.Changed:
+        """Put versions into the trash."""
+        return changing.remove(self.parts, spec, keep_last=keep_last, dry_run=dry_run)
+
+    def undo(self, sequence: int | None = None, *, dry_run: bool = False) -> changing.Changed:
+        """Take back the newest change, or a given one."""
+        return changing.undo(self.parts, sequence, dry_run=dry_run)
+
+    def log(self, *, limit: int = 50, only_undoable: bool = False) -> tuple[recounting.Entry, ...]:
+        """Return what happened, newest first, with the numbers that ``undo`` takes."""
+        return recounting.journal(self.parts, limit=limit, only_undoable=only_undoable)
+
+    def names(self, beginning: str = "", *, limit: int = 100) -> list[str]:
+        """Return names in use that begin with a text."""
+        return listing.names(self.parts, beginning, limit=limit)
+
+    # -- out
+
+    def get(
+        self,
+        spec: str,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        members: Iterable[str] = (),
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> getting.GetReport:
+        """Write the exact files of a version."""
+        return getting.get(
+            self.parts, spec, None if output is None else Path(output), members=members,
+            force=force, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    def export_all(
+        self,
+        output: str | os.PathLike[str],
+        *,
+        names: Iterable[str] | None = None,
+        versions: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> list[getting.GetReport]:
+        """Write everything, or the artifacts of these names or patterns, plain below a folder."""
+        return getting.export_all(
+            self.parts, Path(output), names=None if names is None else tuple(names),
+            all_versions=versions, force=force, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    def plain(
+        self, spec: str, *, file: str | None = None, progress: Progress | None = None
+    ) -> plain_paths.Plain:
+        """Return the path (`os.PathLike`) of a plain, read-only file or folder. See `hart path`."""
+        return plain_paths.path(
+            self.parts, spec, file=file, cache_bytes=self.settings.cache_bytes,
+            keep_hours=self.settings.cache_keep_hours, progress=progress,
+        )  # fmt: skip
+
+    def plain_cache(self) -> list[plain_paths.PlainHeld]:
+        """List the cache of plain files, the least recently used first."""
+        return plain_paths.listing(self.parts, keep_hours=self.settings.cache_keep_hours)
+
+    def clear_plain_cache(self, *, force: bool = False) -> plain_paths.PlainCleared:
+        """Empty the cache of plain files; ``force`` removes what was given out lately too."""
+        return plain_paths.clear(self.parts, keep_hours=self.settings.cache_keep_hours, force=force)
+
+    # -- tensors
+
+    def tensor(
+        self,
+        spec: str,
+        name: str,
+        *,
+        rows: Rows | None = None,
+        dequantise: bool = False,
+        member: str | None = None,
+    ) -> NDArray[Any]:
+        """Return a tensor (or ``rows``: a slice or (start, stop)) as a read-only numpy array.
+
+        Where its bytes lie raw it is a view of the pack, not copied and not checked, and it is
+        valid while the store is open. ggml's blocks come as uint8 unless ``dequantise``.
+        ``member`` names the file, where several have a tensor of that name.
+        """
+        return reading.tensor(
+            self.parts, self.files, spec, name, rows=rows, dequantise=dequantise, member=member
+        )
+
+    def tensor_bytes(
+        self,
+        spec: str,
+        name: str,
+        *,
+        bytes_range: slice | tuple[int, int] | None = None,
+        member: str | None = None,
+    ) -> memoryview:
+        """Return a tensor's bytes as they lie in its file; valid while the store is open."""
+        return reading.tensor_bytes(
+            self.parts, self.files, spec, name, bytes_range=bytes_range, member=member
+        )
+
+    def tensors(self, spec: str, *, member: str | None = None) -> dict[str, reading.StoredTensor]:
+        """Return {name: type, shape, file, digest} of a version's tensors."""
+        return reading.list_tensors(self.parts, spec, member=member)
+
+    def file(self, spec: str, member: str | None = None) -> io.BufferedReader:
+        """Open a stored file for reading, as ``open(path, "rb")`` does; needs the store open."""
+        return reading.open_file(self.parts, self.files, spec, member)
+
+    def diff(
+        self,
+        a: str | os.PathLike[str],
+        b: str | os.PathLike[str],
+        *,
+        values: bool = True,
+        progress: Progress | None = None,
+    ) -> diffing.Difference:
+        """Compare two versions, or a version with a file or folder on disk. See `hart diff`."""
+        return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
+
+    def explain(self, spec: str, name: str, *, member: str | None = None) -> explaining.Explained:
+        """Say how a tensor is kept, who shares it and what that saves."""
+        return explaining.explain(self.parts, self.files, spec, name, member=member)
+
+    # -- care
+
+    def stats(self) -> counting.Stats:
+        """Return what is stored, what it takes, and why."""
+        return counting.stats(self.parts)
+
+    def verify(
+        self,
+        *,
+        quick: bool = False,
+        files: bool = False,
+        subset: Fraction = Fraction(1),
+        max_duration_s: float | None = None,
+        progress: Progress | None = None,
+    ) -> verifying.VerifyReport:
+        """Check that every stored byte is what it was."""
+        return verifying.verify(
+            self.parts, quick=quick, files=files, subset=subset,
+            max_duration_s=max_duration_s, progress=progress,
+        )  # fmt: skip
+
+    def gc(
+        self,
+        *,
+        trash_days: float | None = None,
+        grace_s: float = 3600,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> collecting.Collected:
+        """Free what nothing needs."""
+        days = self.settings.trash_days if trash_days is None else trash_days
+        return collecting.collect(
+            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
+        )
+
+
+def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:
+    """Make an empty store and open it."""
+    place = Path(path)
+    directory.create(place, force=force)
+    return open_store(place, force=force)
+
+
+def open_store(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> Store:
+    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none."""
+    place = find_store(None)[0] if path is None else Path(path)
+    if create and not (place / "store.json").exists():
+        try:
+            directory.create(place, force=force)
+        except ConflictError:
+            if not (place / "store.json").exists():  # else somebody else made it just now
+                raise
+    values = load_settings(given=settings or {}, store=place)
+    held = directory.open_directory(place, settings=values, clock=now_us, force=force)
+    return Store(held, values)
+
+
+def migrate_store(
+    path: str | os.PathLike[str], *, force: bool = False, settings: dict[str, Any] | None = None
+) -> migrating.Migrated:
+    """Bring a store's catalog to the newest schema; nobody else may have it open."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    return migrating.migrate(place, settings=values, clock=now_us, force=force)
+
+
+def repair_store(
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Rebuild a store's catalog from its packs; nobody else may have it open."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    held = directory.open_directory(
+        place, settings=values, clock=now_us, force=force, exclusive=True, with_catalog=False
+    )
+    try:
+        return repairing.repair(held.parts, progress=progress)
+    finally:
+        held.close()
+
+
+def estimate_paths(
+    paths: Places,
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> estimating.Estimate:
+    """Tell what an empty store would need for what is at ``paths``; needs no store."""
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    return estimating.estimate(None, many, include=include, exclude=exclude, progress=progress)
+
+
+def diagnose(
+    place: StorePlace | None, settings: Settings, *, found: tuple[Check, ...] = ()
+) -> examining.Diagnosis:
+    """Look at the program, the machine and the store at ``place``. See `hart doctor`."""
+    return examining.diagnose(place, settings, clock=now_us, found=found)

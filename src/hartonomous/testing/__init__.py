@@ -1,0 +1,1 @@
+"""Conformance suites, the dictionary model and strategies, for our tests and for yours."""

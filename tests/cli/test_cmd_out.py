@@ -1,0 +1,148 @@
+"""``hart get`` and ``hart export``: exact files, and nothing written over."""
+
+from pathlib import Path
+
+import pytest
+from cli_files import NAMES
+from cli_schema import validate
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture
+def work(home):
+    return home / "work"
+
+
+def test_get_a_file(hart, full, sources, work):
+    code, out, _ = hart("get", "x.npy")
+    assert code == 0
+    assert "x.npy@1: 1 file, 80.1 kB at x.npy" in out
+    assert (work / "x.npy").read_bytes() == (sources / "x.npy").read_bytes()
+    assert (work / "x.npy").stat().st_mtime_ns // 1000 == (
+        (sources / "x.npy").stat().st_mtime_ns // 1000
+    )
+
+
+def test_get_a_model_folder(hart, full, sources, work):
+    got = validate("get", hart("get", "tiny", "-o", "there", "--json")[1])[0]
+    assert got["output"] == "there"
+    assert content(work / "there") == content(sources / "tiny")
+    again = validate("get", hart("get", "tiny", "-o", "there", "--json")[1])[0]
+    assert all(one["kept"] for one in again["files"])
+    assert hart("get", "tiny", "-o", "there", "-q")[1].splitlines() == [
+        "there/README.md", "there/config.json", "there/model.safetensors",
+    ]  # fmt: skip
+
+
+def test_get_some_files(hart, full, work):
+    assert hart("get", "tiny", "--file", "config.json", "--file", "README.md")[0] == 0
+    assert sorted(content(work)) == ["tiny/README.md", "tiny/config.json"]
+    code, _, err = hart("get", "tiny", "--file", "weights")
+    assert code == 1
+    assert "it has README.md, config.json" in err
+
+
+def test_get_never_writes_over_something_else(hart, full, work):
+    (work / "x.npy").write_text("mine")
+    code, out, err = hart("get", "x.npy")
+    assert (code, out) == (11, "")
+    assert "--force" in err
+    assert (work / "x.npy").read_text() == "mine"
+    assert hart("get", "x.npy", "--dry-run")[0] == 11
+    assert hart("get", "x.npy", "--force")[0] == 0
+    assert (work / "x.npy").read_bytes() != b"mine"
+
+
+def test_get_dry_run_writes_nothing(hart, full, work):
+    code, out, _ = hart("get", "tiny", "-n")
+    assert code == 0
+    assert "would be written" in out
+    assert "nothing was written (dry run)" in out
+    assert content(work) == {}
+
+
+def test_get_goes_on_where_it_was_interrupted(hart, full, sources, work):
+    digest = validate("show", hart("show", "x.npy", "--json")[1])[0]["files"][0]["digest"]
+    part = work / f".x.npy.{digest.partition(':')[2][:16]}.part"
+    part.write_bytes((sources / "x.npy").read_bytes()[:5000])
+    assert "written, gone on at 5.0 kB" in hart("get", "x.npy")[1]
+    assert content(work) == {"x.npy": (sources / "x.npy").read_bytes()}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"), [((), 2), (("none",), 1), (("x.npy@4",), 1), (("x.npy", "more"), 2)]
+)
+def test_get_refuses(hart, full, work, arguments, expected):
+    code, out, _ = hart("get", *arguments)
+    assert (code, out) == (expected, "")
+    assert content(work) == {}
+
+
+def test_export_all(hart, full, sources, work):
+    done = validate("export", hart("export", "--all", "out", "--json")[1])
+    assert [one["name"] for one in done] == NAMES
+    assert content(work / "out") == content(sources)
+    code, out, _ = hart("export", "--all", "out")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("5 exported: 7 files, 7 of them there already, ")
+
+
+def test_export_some(hart, full, sources, work):
+    assert hart("export", "t*", "x.npy@1", "out", "-q")[1].splitlines() == [
+        "out/tiny", "out/tuned.safetensors", "out/x.npy",
+    ]  # fmt: skip
+    code, out, _ = hart("export", "tiny", "dry", "-n")
+    assert code == 0
+    assert "nothing was written (dry run)" in out
+    assert not (work / "dry").exists()
+
+
+def test_export_versions(hart, store, home, work):
+    path = home / "notes"
+    for text in ("one", "two"):
+        path.write_text(text)
+        assert hart("add", str(path), "--name", "notes")[0] == 0
+    assert hart("export", "--all", "--versions", "out")[0] == 0
+    assert content(work / "out") == {"notes@1/notes": b"one", "notes@2/notes": b"two"}
+    assert hart("export", "notes@1", "notes@2", "two")[0] == 0
+    assert content(work / "two") == {"notes": b"one", "notes@2/notes": b"two"}
+    assert hart("export", "--versions", "notes", "three")[0] == 0
+    assert len(content(work / "three")) == 2
+
+
+def test_export_when_a_name_lies_below_another(hart, store, home, work):
+    path = home / "one"
+    for name, text in (("a", "1"), ("a/b", "2"), ("a/b/c", "3")):
+        path.write_text(text)
+        assert hart("add", str(path), "--name", name)[0] == 0
+    assert hart("export", "--all", "out")[0] == 0
+    assert content(work / "out") == {"a@1/one": b"1", "a/b@1/one": b"2", "a/b/c": b"3"}
+
+
+def test_export_of_an_empty_store(hart, store, work):
+    assert hart("export", "--all", "out") == (
+        0, "", "hart: note: the store is empty; nothing to export\n",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("out",), 2),
+        (("--all", "tiny", "out"), 2),
+        ((), 2),
+        (("none", "out"), 1),
+        (("n*z", "out"), 1),
+    ],
+)
+def test_export_refuses(hart, full, work, arguments, expected):
+    code, out, _ = hart("export", *arguments)
+    assert (code, out) == (expected, "")
+    assert content(work) == {}

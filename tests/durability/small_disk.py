@@ -1,0 +1,215 @@
+"""A store on a disk that runs full: a script for where it may mount (see test_full_disk.py)."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.durability.workload import DirectParser
+
+import hartonomous as hn
+from hartonomous.errors import HartonomousError, StorageFullError
+from hartonomous.packs import directory
+
+MIB = 1 << 20
+SETTINGS = {"pack_bytes": 4 * MIB, "workers": 2}
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Leave at most so many bytes free on the disk."""
+    path = disk / "filler"
+    with path.open("ab", buffering=0) as out:
+        while (free := shutil.disk_usage(disk).free) > leave:
+            try:
+                out.write(bytes(min(free - leave, MIB)))
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                break
+    return path
+
+
+def make(folder: Path, name: str, size: int) -> Path:
+    path = folder / name
+    path.write_bytes(random.Random(name).randbytes(size))
+    return path
+
+
+def expect_full(use: Callable[[], object]) -> StorageFullError:
+    try:
+        use()
+    except StorageFullError as error:
+        return error
+    raise AssertionError("there was room")
+
+
+def check_whole(store: hn.Store, folder: Path, names: list[str]) -> None:
+    assert store.verify(files=True).faults == ()
+    for name in names:
+        out = folder / "check.out"
+        store.get(name, out)
+        assert out.read_bytes() == (folder / name).read_bytes()
+        out.unlink()
+    assert {row.name for row in store.ls()} == set(names)
+
+
+def check_no_litter(store: hn.Store) -> None:
+    store.gc(trash_days=0, grace_s=0)
+    with store.parts.database.read() as tx:
+        assert not tx.exec_driver_sql("SELECT * FROM writer").all()
+    assert not list((store.path / "tmp").iterdir())
+    assert not list((store.path / "locks").glob("writer-*"))
+    packed = len(list((store.path / "packs").rglob("*.pack")))
+    assert packed == store.stats().pack_count
+
+
+def adding_runs_full(disk: Path, folder: Path) -> None:
+    """An add that does not fit says so, leaves nothing, and works once there is room."""
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        store.add(make(folder, "first", 3 * MIB))
+        large = make(folder, "large", 30 * MIB)
+        error = expect_full(lambda: store.add(large))
+        assert "bytes were wanted" in error.message and "bytes are free" in error.message, error
+        assert error.hint
+        check_no_litter(store)
+        check_whole(store, folder, ["first"])
+    with hn.open(disk / "store", settings=SETTINGS) as store:
+        filler = fill(disk, 300_000)
+        expect_full(lambda: store.add(make(folder, "second", 2 * MIB)))
+        filler.unlink()
+        assert store.add(folder / "second").artifacts[0].outcome == "added"
+        check_no_litter(store)
+        check_whole(store, folder, ["first", "second"])
+
+
+def catalog_runs_full(disk: Path, folder: Path) -> None:
+    """No room for rows: labels, adds and removals fail; the store opens and all is there."""
+    (folder / "many").mkdir()
+    for i in range(300):
+        make(folder / "many", f"{i}", 200)
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        store.add(make(folder, "first", MIB))
+        filler = fill(disk, 0)
+        errors = [
+            expect_full(lambda: store.add(folder / "many")),
+            expect_full(lambda: store.label("first", "prod")),
+            expect_full(lambda: store.rm("first")),
+        ]
+        assert all(error.hint for error in errors)
+        assert store.ls()[0].name == "first"
+        check_whole(store, folder, ["first"])
+    try:
+        with hn.open(disk / "store", settings=SETTINGS) as store:
+            check_whole(store, folder, ["first"])
+    except HartonomousError as error:
+        assert "full" in f"{error.message} {error.hint}", error  # no room for the log's index
+    filler.unlink()
+    with hn.open(disk / "store", settings=SETTINGS) as store:
+        check_whole(store, folder, ["first"])
+        store.label("first", "prod")
+        check_no_litter(store)
+        assert store.add(folder / "many").failed_count == 0
+        assert store.verify(files=True).sound
+
+
+def collecting_runs_full(disk: Path, folder: Path) -> None:
+    """No room to compact: what is dead already goes all the same, nothing living is lost."""
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        names = [f"f{i}" for i in range(9)]
+        for name in names:
+            store.add(make(folder, name, MIB))
+        store.rm("f3")
+        fill(disk, 400_000)
+        error = expect_full(lambda: store.gc(trash_days=0, grace_s=0))
+        assert error.message
+        names.remove("f3")
+        check_whole(store, folder, names)
+        assert shutil.disk_usage(disk).free > MIB // 2, "the dead pack was not removed first"
+        (disk / "filler").unlink()
+        check_no_litter(store)
+        check_whole(store, folder, names)
+
+
+def getting_runs_full(disk: Path, folder: Path) -> None:
+    """No room for what is taken out: it says so, and the next get goes on where it stopped."""
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        store.add(make(folder, "first", 8 * MIB))
+        filler = fill(disk, 5 * MIB)
+        error = expect_full(lambda: store.get("first", disk / "out"))
+        assert f"{8 * MIB:,} bytes were wanted" in error.message
+        assert not (disk / "out").exists()
+        filler.unlink()
+        [got] = store.get("first", disk / "out").files
+        assert got.resumed_bytes > 0
+        assert (disk / "out").read_bytes() == (folder / "first").read_bytes()
+
+
+def repairing_runs_full(disk: Path, folder: Path) -> None:
+    """No room for a new catalog: the old one stays, and nothing half made."""
+    (folder / "many").mkdir()
+    for i in range(200):
+        make(folder / "many", f"{i}", 2000)
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        store.add(folder / "many")
+        names = {row.name for row in store.ls()}
+    filler = fill(disk, 100_000)
+    expect_full(lambda: hn.repair(disk / "store"))
+    assert not list((disk / "store").glob("*.repair*"))
+    filler.unlink()
+    with hn.open(disk / "store") as store:
+        assert store.verify(files=True).sound
+        assert {row.name for row in store.ls()} == names
+    hn.repair(disk / "store")
+    with hn.open(disk / "store") as store:
+        assert store.verify(files=True).sound
+        assert {row.name for row in store.ls()} == names
+
+
+def making_runs_full(disk: Path, folder: Path) -> None:
+    """No room for a store: no store."""
+    filler = fill(disk, 0)
+    expect_full(lambda: hn.init(disk / "store"))
+    assert not (disk / "store" / "store.json").exists()
+    filler.unlink()
+
+
+def read_only(disk: Path, folder: Path) -> None:
+    """A store on a disk that cannot be written says so."""
+    with hn.open(disk / "store", create=True) as store:
+        store.add(make(folder, "first", 1000))
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    for use in (lambda: hn.open(disk / "store"), lambda: hn.init(disk / "other"),
+                lambda: hn.repair(disk / "store")):  # fmt: skip
+        try:
+            use()
+        except HartonomousError as error:
+            assert "Read-only" in error.message and error.hint, error
+        else:
+            raise AssertionError("the disk cannot be written")
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    with hn.open(disk / "store") as store:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        check_whole(store, folder, ["first"])
+
+
+SCENARIOS = {
+    one.__name__: one
+    for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
+                repairing_runs_full, making_runs_full, read_only)
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    directory.ParserProcess = DirectParser  # type: ignore[misc, assignment]
+    base = Path(sys.argv[2])
+    small = base / "disk"
+    small.mkdir()
+    work = base / "files"
+    work.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=24m", "none", small], check=True)
+    os.chdir(work)
+    SCENARIOS[sys.argv[1]](small, work)

@@ -1,0 +1,58 @@
+"""What the tests of the whole store share: quick stores, and a way to change bytes on disk."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import hartonomous as hn
+from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.packs import directory
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
+settings.register_profile(
+    "ci", max_examples=60, deadline=None, suppress_health_check=_SLOW, print_blob=True
+)
+settings.register_profile("long", settings.get_profile("ci"), max_examples=3000)
+settings.load_profile(os.environ.get("HARTONOMOUS_TEST_PROFILE", "ci"))
+
+
+class _KeptParser(ParserProcess):
+    """The parser's child process, kept from one add to the next: starting it takes longest."""
+
+    def close(self) -> None:
+        """Stay; the fixture ends it."""
+
+    def end(self) -> None:
+        super().close()
+
+
+@pytest.fixture(autouse=True, scope="package")
+def _one_parser() -> Iterator[None]:
+    parser = _KeptParser()
+    patch = pytest.MonkeyPatch()
+    patch.setattr(directory, "ParserProcess", lambda: parser)
+    yield
+    patch.undo()
+    parser.end()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[hn.Store]:
+    with hn.open(tmp_path / "store", create=True, settings={"workers": 2}) as opened:
+        yield opened
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Callable[..., Path]:
+    """Write a file below a folder for sources and return its path."""
+
+    def write(name: str, content: bytes) -> Path:
+        path = tmp_path / "source" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
+    return write

@@ -1,0 +1,262 @@
+"""The catalog: its schema, its migrations, its plans, and how much one transaction writes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from alembic import command, op
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from alembic.script import ScriptDirectory
+from disk import noise
+from safetensors.numpy import save
+from sqlalchemy import event, inspect, text
+
+import hartonomous as hn
+from hartonomous.catalog import artifacts, atoms, database, manifests, versions, writers
+from hartonomous.catalog.schema import metadata
+from hartonomous.errors import UnsupportedStoreError
+from hartonomous.packs import directory
+from hartonomous.packs.session import WriteSession
+from hartonomous.settings import load_settings
+from hartonomous.store import now_us
+
+
+@pytest.fixture
+def engine(tmp_path):
+    made = database.create_sqlite(tmp_path / "catalog.sqlite3")
+    yield made
+    made.dispose()
+
+
+def alembic(connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(database.MIGRATIONS))
+    config.attributes["connection"] = connection
+    return config
+
+
+def test_the_schema_is_the_sum_of_the_migrations(engine):
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection, opts={"compare_type": True, "compare_server_default": True}
+        )
+        assert compare_metadata(context, metadata) == []
+
+
+def test_the_revision_is_the_newest_migration(engine):
+    scripts = ScriptDirectory(str(database.MIGRATIONS))
+    assert scripts.get_heads() == [database.SCHEMA_REVISION]
+    assert database.current_revision(engine) == database.SCHEMA_REVISION
+
+
+def test_down_and_up_again(engine):
+    with engine.connect() as plain:
+        connection = plain.execution_options(begin="IMMEDIATE")
+        with connection.begin():
+            command.downgrade(alembic(connection), "base")
+    assert set(inspect(engine).get_table_names()) <= {"alembic_version"}
+    database.migrate(engine)
+    assert set(inspect(engine).get_table_names()) == {*metadata.tables, "alembic_version"}
+
+
+def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    engine = database._sqlite_engine(tmp_path / "catalog.sqlite3")
+    real, made = Operations.create_table, []
+
+    def create_table(self, name, *words, **how):
+        made.append(name)
+        if len(made) == 6:
+            raise InterruptedError
+        return real(self, name, *words, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("alembic.op.create_table", lambda *w, **h: create_table(_ops(), *w, **h))
+        with pytest.raises(InterruptedError):
+            database.migrate(engine)
+    assert len(made) == 6
+    assert inspect(engine).get_table_names() == []
+    database.migrate(engine)
+    assert database.current_revision(engine) == database.SCHEMA_REVISION
+    engine.dispose()
+
+
+def _ops():
+    return op._proxy
+
+
+def test_a_store_with_another_schema_is_refused_and_migrated(store):
+    place = store.path
+    with store.parts.database.write() as tx:
+        tx.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    store.close()
+    with pytest.raises(UnsupportedStoreError, match="9999"):
+        hn.open(place)
+    with hn.open(place.parent / "fresh", create=True):
+        pass
+    old, new, copy = directory.migrate(
+        place.parent / "fresh", settings=load_settings(), clock=now_us
+    )
+    assert (old, new, copy) == (database.SCHEMA_REVISION, database.SCHEMA_REVISION, "")
+
+
+# -- plans
+
+
+@contextmanager
+def plans(engine) -> Iterator[list[str]]:
+    """Collect the query plans of everything that is executed meanwhile."""
+    found: list[str] = []
+
+    def explain(connection, cursor, statement, parameters, context, many) -> None:
+        if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+            other = cursor.connection.cursor()
+            rows = other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            found.extend(row[-1] for row in rows)
+
+    event.listen(engine, "before_cursor_execute", explain)
+    try:
+        yield found
+    finally:
+        event.remove(engine, "before_cursor_execute", explain)
+
+
+@pytest.mark.parametrize(
+    ("query", "indexes"),
+    [
+        (lambda tx: atoms.find(tx, [b"1" * 32, b"2" * 32]), ["sqlite_autoindex_atom_1"]),
+        (lambda tx: atoms.extents(tx, [b"1" * 32]), ["ix_extent_atom_id_position"]),
+        (
+            lambda tx: manifests.by_file_digest(tx, b"1" * 32),
+            ["sqlite_autoindex_manifest_2"],
+        ),
+        (lambda tx: versions.same_source(tx, "host", "/a"), ["ix_version_source_place"]),
+        (lambda tx: artifacts.by_name(tx, "a"), ["artifact_", "name"]),
+        (lambda tx: versions.of_artifact(tx, 1), ["uq_version_artifact_id_number"]),
+        (lambda tx: versions.by_uids(tx, [b"1" * 16]), ["sqlite_autoindex_version_1"]),
+        (
+            lambda tx: atoms.unreferenced(tx, after_id=0, limit=9, spared_writers=[b"w" * 16]),
+            ["ix_manifest_atom_atom_id", "ix_atom_pin_atom_id", "ix_extent_atom_id_position"],
+        ),
+        (lambda tx: manifests.referring(tx, 1, limit=8), ["ix_manifest_atom_atom_id"]),
+    ],
+)
+def test_hot_queries_use_their_index(engine, query, indexes):
+    with plans(engine) as found, database.Database(engine).read() as tx:
+        query(tx)
+    assert found
+    whole = "\n".join(found)
+    for index in indexes:
+        assert index in whole, whole
+    # Every table is searched, or walked in order of its key where that is the job.
+    assert [line for line in found if line.startswith("SCAN") and "VIRTUAL" not in line] == [], (
+        whole
+    )
+
+
+# -- small transactions
+
+
+@contextmanager
+def rows_written(engine) -> Iterator[list[int]]:
+    """Collect how many rows each transaction writes."""
+    counts: list[int] = [0]
+
+    def executed(connection, cursor, statement, parameters, context, many) -> None:
+        if statement.startswith("INSERT"):
+            # Rows one by one, or many in one statement with one flat list of values.
+            apart = many and parameters and isinstance(parameters[0], tuple)
+            counts[-1] += len(parameters) if apart else statement.count("), (") + 1
+        elif statement.startswith(("UPDATE", "DELETE")):
+            counts[-1] += max(0, cursor.rowcount)
+
+    def ended(connection) -> None:
+        counts.append(0)
+
+    event.listen(engine, "after_cursor_execute", executed)
+    event.listen(engine, "commit", ended)
+    try:
+        yield counts
+    finally:
+        event.remove(engine, "after_cursor_execute", executed)
+        event.remove(engine, "commit", ended)
+
+
+def test_no_transaction_of_an_add_writes_more_than_500_rows(store, source):
+    tensors = {f"layers.{n}.w": np.full(20, n, "f4") for n in range(1500)}
+    folder = source("m/config.json", b"{}").parent
+    source("m/model.safetensors", save(tensors))
+    for number in range(700):
+        source(f"m/extra/{number}.txt", b"%d" % number)
+    with rows_written(store.parts.database.engine) as counts:
+        (added,) = store.add(folder).artifacts
+    assert (added.file_count, added.tensor_count) == (702, 1500)
+    assert sum(counts) > 1500 * 3 + 700 * 2
+    assert max(counts) <= database.ROWS_PER_TRANSACTION
+
+
+def test_many_small_files_are_added_in_small_transactions(store, source):
+    for number in range(300):
+        source(f"tree/{number}.bin", noise(100, number))
+    with rows_written(store.parts.database.engine) as counts:
+        store.add(source("tree/0.bin", noise(100, 0)).parent, labels=["prod"])
+    assert sum(counts) > 1500
+    assert max(counts) <= database.ROWS_PER_TRANSACTION
+
+
+def test_pins_are_dropped_in_small_transactions(store, source):
+    store.add([source(f"{number}.bin", noise(100, number)) for number in range(20)])
+    with WriteSession(store.parts) as session:
+        with store.parts.database.read() as tx:
+            found = [digest for _, digest, _ in atoms.page(tx, after_id=0, limit=100)]
+            files = [row.file_digest for row in manifests.page(tx, after_id=0, limit=100)]
+        session.known_atoms(found)
+        for one in files:
+            assert session.known_manifest(one)
+        left = []
+        for _ in range(5):
+            with store.parts.database.write() as tx:
+                left.append(writers.drop_pins(tx, session.id, limit=10))
+        assert left == [False, False, False, False, True]
+
+
+# -- counts
+
+
+def test_counts_equal_what_manifests_say(store, source):
+    body = np.arange(500, dtype="f4")
+    store.add(source("a.safetensors", save({"x": body, "y": body, "z": body + 1})))
+    store.add(source("b.safetensors", save({"x": body, "q": body + 2})))
+    store.gc(grace_s=0)
+
+    def counted() -> list[int]:
+        with store.parts.database.read() as tx:
+            assert atoms.wrong_counts(tx, limit=10) == []
+            assert atoms.holes(tx, limit=10) == []
+            return sorted(tx.scalars(text("SELECT reference_count FROM atom")))
+
+    assert counted() == [1, 1, 1, 1, 3]  # the two headers too
+    store.rm("b.safetensors")
+    store.gc(trash_days=0, grace_s=0)
+    assert counted()[-1] == 2
+    store.rm("a.safetensors")
+    store.gc(trash_days=0, grace_s=0)
+    assert counted() == []
+
+
+def test_folding_in_small_steps_gives_the_same(store, source):
+    body = np.arange(500, dtype="f4")
+    for number in range(5):
+        store.add(source(f"{number}.safetensors", save({"x": body, "y": body + number + 1})))
+    steps = 0
+    while True:
+        with store.parts.database.write() as tx:
+            folded = atoms.count_references(tx, limit=3)
+            assert atoms.wrong_counts(tx, limit=10) == []
+        if not folded:
+            break
+        steps += 1
+    assert steps >= 3

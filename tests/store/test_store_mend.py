@@ -1,0 +1,62 @@
+"""Damage that verify found is mended by adding the same bytes again, whatever file they come in."""
+
+import numpy as np
+from disk import first_record, noise, pack_with, records_of, rewrite
+from safetensors.numpy import save_file
+
+import hartonomous as hn
+from hartonomous.core.record import RecordKind
+
+
+def damage(store):
+    """Flip a byte in the payload of the oldest extent."""
+    pack = pack_with(store, RecordKind.EXTENT)
+    _, header = first_record(pack, RecordKind.EXTENT)
+    content = bytearray(pack.read_bytes())
+    content[header.offset + header.stored // 2] ^= 1
+    rewrite(pack, bytes(content))
+
+
+def test_the_same_file_again_mends_it(tmp_path):
+    plain = tmp_path / "plain.bin"
+    plain.write_bytes(noise(50_000))
+    place = tmp_path / "store"
+    with hn.open(place, create=True) as store:
+        store.add(plain)
+    damage(place)
+    with hn.open(place) as store:
+        assert store.add(plain).stored_bytes == 0  # nobody knows of the damage yet
+        assert len(store.verify().faults) == 1
+        again = store.add(plain)
+        assert again.artifacts[0].outcome == "unchanged"
+        assert 0 < again.stored_bytes < 50_000  # the one chunk that was damaged
+        assert store.verify(files=True).sound
+        store.get("plain.bin", tmp_path / "out.bin")
+        assert (tmp_path / "out.bin").read_bytes() == plain.read_bytes()
+        store.gc(trash_days=0, grace_s=0)
+        assert store.verify(files=True).sound
+    assert hn.repair(place).version_count == 1
+    with hn.open(place) as store:
+        store.get("plain.bin", tmp_path / "after.bin")
+    assert (tmp_path / "after.bin").read_bytes() == plain.read_bytes()
+
+
+def test_the_same_tensor_in_another_file_mends_it(tmp_path):
+    weights = {"w": np.frombuffer(noise(80_000), "<f4").copy()}
+    save_file(weights, tmp_path / "a.safetensors")
+    save_file({"other": weights["w"]}, tmp_path / "b.safetensors")
+    place = tmp_path / "store"
+    with hn.open(place, create=True) as store:
+        store.add(tmp_path / "a.safetensors")
+    pack = pack_with(place, RecordKind.EXTENT)
+    content = bytearray(pack.read_bytes())
+    extents = [h for _, h in records_of(pack) if h.kind is RecordKind.EXTENT]
+    largest = max(extents, key=lambda one: one.total)
+    content[largest.offset + 10] ^= 1
+    rewrite(pack, bytes(content))
+    with hn.open(place) as store:
+        assert not store.verify().sound
+        store.add(tmp_path / "b.safetensors")
+        assert store.verify(files=True).sound
+        store.get("a.safetensors", tmp_path / "out.safetensors")
+    assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
