@@ -1,22 +1,13 @@
 """What the tests of the whole store share: quick stores, and a way to change bytes on disk."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 import hartonomous as hn
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs import directory
-
-_SLOW = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
-settings.register_profile(
-    "ci", max_examples=60, deadline=None, suppress_health_check=_SLOW, print_blob=True
-)
-settings.register_profile("long", settings.get_profile("ci"), max_examples=3000)
-settings.load_profile(os.environ.get("HARTONOMOUS_TEST_PROFILE", "ci"))
 
 
 class _KeptParser(ParserProcess):

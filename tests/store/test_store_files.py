@@ -136,7 +136,7 @@ def test_a_model_folder_with_odd_names_comes_back_exactly(one_store, place, name
     assert back == wanted
 
 
-@settings(max_examples=15 if settings.default.max_examples < 100 else 500)
+@settings(max_examples=15 if settings.default.max_examples < 1000 else 500)
 @given(files=st.lists(any_file(), min_size=1, max_size=6))
 def test_what_is_stored_verifies_and_adds_up(place, files):
     shutil.rmtree(place / "sums", ignore_errors=True)

@@ -1,6 +1,6 @@
 """The whole store against dictionaries: hundreds of steps, the same names and bytes after each.
 
-``HARTONOMOUS_TEST_PROFILE=long`` runs it for hours.
+``HYPOTHESIS_PROFILE=long`` runs it for hours.
 """
 
 import os
@@ -319,9 +319,9 @@ def _files_below(out: Path, version: Version) -> Files:
     return {str(one.relative_to(out)): one.read_bytes() for one in out.rglob("*") if one.is_file()}
 
 
-_LONG = os.environ.get("HARTONOMOUS_TEST_PROFILE") == "long"
+_LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 TestStoreMachine = StoreMachine.TestCase
 TestStoreMachine.pytestmark = [pytest.mark.timeout(0 if _LONG else 1200)]
 TestStoreMachine.settings = settings(
-    settings.get_profile("ci"), max_examples=400 if _LONG else 15, stateful_step_count=60
+    settings.default, max_examples=400 if _LONG else 15, stateful_step_count=60
 )
