@@ -25,6 +25,7 @@ from hartonomous.operations import listing
 from hartonomous.operations import migrate as migrating
 from hartonomous.operations import path as plain_paths
 from hartonomous.operations import read as reading
+from hartonomous.operations import repack as repacking
 from hartonomous.operations import repair as repairing
 from hartonomous.operations import stats as counting
 from hartonomous.operations import verify as verifying
@@ -324,6 +325,20 @@ class Store:
         return collecting.collect(
             self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
         )
+
+    def repack(
+        self,
+        *,
+        max_duration_s: float | None = None,
+        again: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> repacking.Repacked:
+        """Encode anew what would take less now. See `hart repack`."""
+        return repacking.repack(
+            self.parts, max_duration_s=max_duration_s, again=again, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
 
 
 def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:

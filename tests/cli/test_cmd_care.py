@@ -260,3 +260,26 @@ def test_migrate_refuses_a_newer_catalog(hart, full):
 def test_migrate_while_the_store_is_in_use(hart, full):
     with hartonomous.open(full):
         assert hart("migrate")[0] == 11
+
+
+# -- repack
+
+
+def test_repack(hart, full):
+    dry = validate("repack", hart("repack", "-n", "--json")[1])[0]
+    assert dry["dry_run"] is True
+    assert dry["atom_count"] == 0
+    assert "nothing was changed" in hart("repack", "-n")[1]
+    (done,) = validate("repack", hart("repack", "--json")[1])
+    assert done["examined_count"] == dry["examined_count"] > 0
+    assert done["complete"] is True
+    assert validate("repack", hart("repack", "--json")[1])[0]["examined_count"] == 0
+    code, out, _ = hart("repack", "--again")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["atoms", "looked", "at:", str(dry["examined_count"])]
+
+
+def test_repack_without_time(hart, full):
+    code, out, _ = hart("repack", "--max-duration", "0")
+    assert code == 0
+    assert "are left for the next run" in out

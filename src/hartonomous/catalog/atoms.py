@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from hartonomous.catalog.batches import batches, insert_or_skip
-from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack
+from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack, tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,14 +89,7 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
     there = [one.digest for one in ordered if one.digest not in ids]
     ids.update(_mend(tx, [one for one in ordered if one.digest in set(there)]))
     extents = [
-        {
-            "atom_id": ids[one.digest],
-            "pack_id": part.pack_id,
-            "position": part.position,
-            "length": part.length,
-            "header_offset": part.header_offset,
-            "stored_bytes": part.stored_bytes,
-        }
+        _extent_row(ids[one.digest], part)
         for one in ordered
         if one.digest in ids
         for part in one.extents
@@ -104,6 +97,17 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
     if extents:
         tx.execute(insert(extent), extents)
     return there
+
+
+def _extent_row(atom_id: int, part: NewExtent) -> dict[str, int]:
+    return {
+        "atom_id": atom_id,
+        "pack_id": part.pack_id,
+        "position": part.position,
+        "length": part.length,
+        "header_offset": part.header_offset,
+        "stored_bytes": part.stored_bytes,
+    }
 
 
 def _mend(tx: Connection, again: Sequence[NewAtom]) -> dict[bytes, int]:
@@ -163,6 +167,70 @@ def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[Extent
                 )
             )
     return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredAtom:
+    """An atom as it is kept now; ``dtype`` is the element type of a tensor that it holds."""
+
+    id: int
+    digest: bytes
+    size_bytes: int
+    stored_bytes: int
+    encoding: int
+    dtype: str | None
+
+
+def stored_page(tx: Connection, *, after_id: int, limit: int) -> list[StoredAtom]:
+    """Return sound atoms and how they are kept, in id order."""
+    dtype = (
+        select(func.min(tensor.c.dtype)).where(tensor.c.digest == atom.c.digest).scalar_subquery()
+    )
+    query = (
+        select(
+            atom.c.id, atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,
+            dtype.label("dtype"),
+        )
+        .where(atom.c.id > after_id, atom.c.damaged == 0)
+        .order_by(atom.c.id)
+        .limit(limit)
+    )  # fmt: skip
+    return [StoredAtom(**row) for row in tx.execute(query).mappings()]
+
+
+def stored_after(tx: Connection, after_id: int) -> tuple[int, int]:
+    """Return how many atoms have a higher id, and their bytes."""
+    query = select(func.count(), func.coalesce(func.sum(atom.c.size_bytes), 0)).where(
+        atom.c.id > after_id
+    )
+    count, total = tx.execute(query).one()
+    return int(count), int(total)
+
+
+def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
+    """Point sound atoms to newly written extents of the same bytes; return how many were.
+
+    An atom that was removed or found damaged meanwhile, or that would not get smaller, is left
+    alone: its new extents stay without a row, and the next collection frees them.
+    """
+    replaced = 0
+    for one in sorted(new, key=lambda each: each.digest):
+        stored = sum(part.stored_bytes for part in one.extents)
+        held = select(atom.c.id).where(
+            atom.c.digest == one.digest, atom.c.damaged == 0, atom.c.stored_bytes > stored
+        )
+        atom_id = tx.scalar(held)
+        if atom_id is None:
+            continue
+        tx.execute(delete(extent).where(extent.c.atom_id == atom_id))
+        tx.execute(insert(extent), [_extent_row(atom_id, part) for part in one.extents])
+        tx.execute(
+            update(atom)
+            .where(atom.c.id == atom_id)
+            .values(encoding=one.encoding, stored_bytes=stored)
+        )
+        replaced += 1
+    return replaced
 
 
 def page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, bytes, int]]:

@@ -72,6 +72,9 @@ COMMANDS: dict[str, Entry] = {
     ),
     "repair": Entry("hartonomous.cli.repair:command", "Rebuild the catalog from the packs.", CARE),
     "gc": Entry("hartonomous.cli.gc:command", "Free what nothing needs.", CARE),
+    "repack": Entry(
+        "hartonomous.cli.repack:command", "Encode anew what would take less now.", CARE
+    ),
     "doctor": Entry(
         "hartonomous.cli.doctor:command", "Look at the program, the machine and the store.", CARE
     ),

@@ -61,6 +61,7 @@ class PendingAtom:
     dtype: str | None
     verify: bool  # one frame, whose digest is not known to be the atom's
     on_stored: Callable[[int, Encoding], None]
+    replaces: bool = False  # stored already: the new extents take the place of the old ones
     extents: list[_Extent] = field(default_factory=list)
     written: int = 0
     given_up: bool = False  # not all of its frames came, or they were other bytes
@@ -164,17 +165,20 @@ class WriteSession:
         dtype: str | None,
         on_stored: Callable[[int, Encoding], None],
         verify: bool = False,
+        replaces: bool = False,
     ) -> None:
         """Store an atom from its frames (256 KiB each, the last one shorter).
 
         ``frames`` must stay unchanged until they are written. ``decided`` says that ``encoding``
         holds for all frames; otherwise the single frame's own size decides. ``verify`` has the
         digest of a single frame compared with ``name``; ``spoiled`` tells those that differed.
+        ``replaces`` is for an atom that is stored already: its rows then point to what is written
+        here instead.
         When ``frames`` raises, the atom is given up and the session may go on.
         """
         atom = PendingAtom(
             digest=name, size=size, encoding=encoding, decided=decided, dtype=dtype,
-            verify=verify, on_stored=on_stored,
+            verify=verify, on_stored=on_stored, replaces=replaces,
         )  # fmt: skip
         self._fresh.add(name)
         self._spoiled.discard(name)
@@ -398,7 +402,9 @@ class WriteSession:
         self._done_atoms = waiting
         for piece in _batches_by_rows(ready):
             with self.parts.database.write(durable=False) as tx:
-                new = [self._new_atom(one) for one in piece]
+                again = [self._new_atom(one) for one in piece if one.replaces]
+                atoms.replace_extents(tx, again)
+                new = [self._new_atom(one) for one in piece if not one.replaces]
                 # Somebody else's atom of the same digest may have won: hold on to that one.
                 found = atoms.find(tx, atoms.add(tx, new, now_us=self.parts.clock()))
                 writers.pin_atoms(tx, self.id, [row[0] for row in found.values()])
