@@ -1,0 +1,238 @@
+/* hartonomous.codecs._kernel: the frames of fields.c for Python, many in one call without the GIL.
+ *
+ * Only the stable ABI of 3.11 is used, so one binary serves every later version.
+ */
+#define PY_SSIZE_T_CLEAN
+#define Py_LIMITED_API 0x030b0000
+#include <Python.h>
+
+#include "fields.h"
+
+#include <string.h>
+
+/* The buffers of one call. */
+typedef struct {
+    Py_buffer *views;
+    Py_ssize_t count;
+} buffers;
+
+static void release(buffers *held) {
+    for (Py_ssize_t k = 0; k < held->count; k++) PyBuffer_Release(held->views + k);
+    PyMem_Free(held->views);
+    held->views = NULL;
+    held->count = 0;
+}
+
+/* Take the buffers of a sequence; returns 0 with an exception set. */
+static int take(PyObject *sequence, int flags, buffers *out) {
+    Py_ssize_t count = PySequence_Size(sequence);
+    out->count = 0;
+    out->views = NULL;
+    if (count < 0) return 0;
+    out->views = PyMem_Calloc((size_t)count + 1, sizeof *out->views);
+    if (!out->views) {
+        PyErr_NoMemory();
+        return 0;
+    }
+    for (Py_ssize_t k = 0; k < count; k++) {
+        PyObject *item = PySequence_GetItem(sequence, k);
+        int failed = !item || PyObject_GetBuffer(item, out->views + k, flags);
+        Py_XDECREF(item);
+        if (failed) {
+            release(out);
+            return 0;
+        }
+        out->count++;
+    }
+    return 1;
+}
+
+static const fields_path *find_path(const char *name) {
+    for (const fields_path *const *one = fields_paths(); *one; one++)
+        if (!strcmp(fields_path_name(*one), name)) return *one;
+    PyErr_Format(PyExc_ValueError, "there is no path '%s' on this machine", name);
+    return NULL;
+}
+
+/* What encode_many works on while the GIL is released. */
+typedef struct {
+    size_t lead, begin, written;
+    fields_status status;
+} encoding;
+
+/* Read the leads; returns how many bytes all payloads may need together, or 0 with an exception. */
+static size_t prepare(encoding *each, const buffers *frames, PyObject *leads, size_t field_count) {
+    size_t room = 1;
+    for (Py_ssize_t k = 0; k < frames->count; k++) {
+        Py_ssize_t size = frames->views[k].len;
+        PyObject *lead = PySequence_GetItem(leads, k);
+        each[k].lead = lead ? PyLong_AsSize_t(lead) : 0;
+        Py_XDECREF(lead);
+        if (PyErr_Occurred()) return 0;
+        if ((size_t)size > FIELDS_MAX_FRAME_BYTES) {
+            PyErr_Format(PyExc_ValueError, "a frame of %zd bytes is over the limit of %u", size,
+                         FIELDS_MAX_FRAME_BYTES);
+            return 0;
+        }
+        room += fields_bound((size_t)size, field_count);
+    }
+    return room;
+}
+
+/* Make the result of one frame: bytes, or None where encoding does not pay. */
+static PyObject *payload_of(const encoding *one, const uint8_t *arena) {
+    if (one->status == FIELDS_OK)
+        return PyBytes_FromStringAndSize((const char *)arena + one->begin,
+                                         (Py_ssize_t)one->written);
+    if (one->status == FIELDS_NO_MEMORY) return PyErr_NoMemory();
+    if (one->status == FIELDS_DOES_NOT_PAY) {
+        Py_INCREF(Py_None);
+        return Py_None;
+    }
+    PyErr_Format(PyExc_ValueError, "a frame cannot be encoded: %s", fields_message(one->status));
+    return NULL;
+}
+
+static PyObject *encode_all(const fields_path *path, const buffers *frames, PyObject *leads,
+                            const uint8_t *layout, size_t field_count) {
+    Py_ssize_t count = frames->count;
+    size_t room, used = 0;
+    fields_workspace work = {NULL, 0};
+    PyObject *result = NULL;
+    uint8_t *arena = NULL;
+    encoding *each = PyMem_Calloc((size_t)count + 1, sizeof *each);
+    if (!each) return PyErr_NoMemory();
+    room = prepare(each, frames, leads, field_count);
+    if (room) arena = PyMem_Malloc(room);
+    if (!arena) {
+        if (room) PyErr_NoMemory();
+        goto done;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    for (Py_ssize_t k = 0; k < count; k++) {
+        fields_input frame = {frames->views[k].buf, (size_t)frames->views[k].len};
+        fields_output out = {arena + used, room - used};
+        each[k].begin = used;
+        each[k].status = fields_encode(path, &work, layout, field_count, each[k].lead, frame, out,
+                                       &each[k].written);
+        used += each[k].status == FIELDS_OK ? each[k].written : 0;
+    }
+    fields_release(&work);
+    Py_END_ALLOW_THREADS
+    result = PyList_New(count);
+    for (Py_ssize_t k = 0; result && k < count; k++) {
+        PyObject *payload = payload_of(each + k, arena);
+        if (!payload || PyList_SetItem(result, k, payload)) Py_CLEAR(result);
+    }
+done:
+    PyMem_Free(arena);
+    PyMem_Free(each);
+    return result;
+}
+
+static PyObject *encode_many(PyObject *self, PyObject *arguments) {
+    const char *name, *layout;
+    Py_ssize_t layout_bytes;
+    PyObject *sequence, *leads, *result = NULL;
+    const fields_path *path;
+    buffers frames;
+    size_t field_count;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "sOOy#", &name, &sequence, &leads, &layout, &layout_bytes))
+        return NULL;
+    path = find_path(name);
+    if (!path) return NULL;
+    field_count = (size_t)layout_bytes / FIELDS_DESCRIPTION_BYTES;
+    if (layout_bytes % FIELDS_DESCRIPTION_BYTES ||
+        !fields_element_bytes((const uint8_t *)layout, field_count)) {
+        PyErr_SetString(PyExc_ValueError, "these field descriptions make no layout");
+        return NULL;
+    }
+    if (!take(sequence, PyBUF_SIMPLE, &frames)) return NULL;
+    result = encode_all(path, &frames, leads, (const uint8_t *)layout, field_count);
+    release(&frames);
+    return result;
+}
+
+static PyObject *decode_all(const fields_path *path, const buffers *payloads, const buffers *outs) {
+    size_t count = (size_t)payloads->count;
+    fields_workspace work = {NULL, 0};
+    PyObject *result = NULL;
+    fields_input *in = PyMem_Calloc(count + 1, sizeof *in);
+    fields_output *out = PyMem_Calloc(count + 1, sizeof *out);
+    fields_status *statuses = PyMem_Calloc(count + 1, sizeof *statuses);
+    if (!in || !out || !statuses) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (size_t k = 0; k < count; k++) {
+        in[k].bytes = payloads->views[k].buf;
+        in[k].size = (size_t)payloads->views[k].len;
+        out[k].bytes = outs->views[k].buf;
+        out[k].size = (size_t)outs->views[k].len;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    fields_decode(path, &work, count, in, out, statuses);
+    fields_release(&work);
+    Py_END_ALLOW_THREADS
+    result = PyList_New((Py_ssize_t)count);
+    for (size_t k = 0; result && k < count; k++) {
+        PyObject *fault = NULL;
+        if (statuses[k] == FIELDS_NO_MEMORY) PyErr_NoMemory();
+        else if (statuses[k] != FIELDS_OK) fault = PyUnicode_FromString(fields_message(statuses[k]));
+        else Py_INCREF(fault = Py_None);
+        if (!fault || PyList_SetItem(result, (Py_ssize_t)k, fault)) Py_CLEAR(result);
+    }
+done:
+    PyMem_Free(in);
+    PyMem_Free(out);
+    PyMem_Free(statuses);
+    return result;
+}
+
+static PyObject *decode_many(PyObject *self, PyObject *arguments) {
+    const char *name;
+    PyObject *sequence, *targets, *result = NULL;
+    const fields_path *path;
+    buffers payloads, outs;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "sOO", &name, &sequence, &targets)) return NULL;
+    path = find_path(name);
+    if (!path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
+    if (take(targets, PyBUF_WRITABLE, &outs)) {
+        if (outs.count == payloads.count) result = decode_all(path, &payloads, &outs);
+        else PyErr_SetString(PyExc_ValueError, "there are not as many outputs as payloads");
+        release(&outs);
+    }
+    release(&payloads);
+    return result;
+}
+
+static PyObject *paths(PyObject *self, PyObject *none) {
+    PyObject *names = PyList_New(0);
+    (void)self, (void)none;
+    for (const fields_path *const *one = fields_paths(); names && *one; one++) {
+        PyObject *name = PyUnicode_FromString(fields_path_name(*one));
+        if (!name || PyList_Append(names, name)) Py_CLEAR(names);
+        Py_XDECREF(name);
+    }
+    return names;
+}
+
+static PyMethodDef methods[] = {
+    {"encode_many", encode_many, METH_VARARGS,
+     "encode_many(path, frames, leads, layout) -> list of bytes, None where it does not pay"},
+    {"decode_many", decode_many, METH_VARARGS,
+     "decode_many(path, payloads, outs) -> list of None, or what is wrong with a payload"},
+    {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyModuleDef_Slot slots[] = {{0, NULL}};
+
+static struct PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_kernel", "Frames of the encoding FIELDS, in C.", 0, methods, slots,
+    NULL, NULL, NULL,
+};
+
+PyMODINIT_FUNC PyInit__kernel(void) { return PyModuleDef_Init(&definition); }

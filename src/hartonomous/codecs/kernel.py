@@ -1,0 +1,94 @@
+"""Which implementation of FIELDS runs: the C kernel's best path for this machine, or numpy.
+
+The variable ``HARTONOMOUS_KERNEL`` forces one of ``scalar``, ``avx2``, ``neon`` and ``numpy``. All
+of them write and read the same bits.
+"""
+
+import functools
+import importlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+
+from hartonomous.codecs import reference
+from hartonomous.codecs.layouts import Layout
+from hartonomous.errors import UsageError
+
+VARIABLE = "HARTONOMOUS_KERNEL"
+NUMPY = "numpy"
+NAMES = ("avx2", "neon", "scalar", NUMPY)
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One implementation; ``name`` is its path's. Holds no state, so it serves all threads."""
+
+    name: str
+    native: ModuleType | None = None
+
+    def encode_many(
+        self, frames: Sequence[memoryview], leads: Sequence[int], layout: Layout
+    ) -> list[bytes | None]:
+        """Encode frames in one call, without the GIL in C; None where it does not pay.
+
+        The first whole element of frame ``i`` begins at its byte ``leads[i]``. Raises ValueError
+        for a frame over 16 MiB or a lead that is not shorter than an element.
+        """
+        if self.native is None:
+            return reference.encode_many(frames, leads, layout)
+        coded: list[bytes | None] = self.native.encode_many(
+            self.name, frames, leads, layout.encode()
+        )
+        return coded
+
+    def decode_many(
+        self, payloads: Sequence[memoryview], outs: Sequence[memoryview]
+    ) -> list[str | None]:
+        """Fill each of ``outs``; returns for each payload None, or what is wrong with it.
+
+        What a damaged payload's output holds is undefined; nothing outside it is written.
+        """
+        if self.native is None:
+            return reference.decode_many(payloads, outs)
+        faults: list[str | None] = self.native.decode_many(self.name, payloads, outs)
+        return faults
+
+
+@functools.cache
+def _native() -> ModuleType | None:
+    try:
+        return importlib.import_module("hartonomous.codecs._kernel")
+    except ImportError:
+        return None
+
+
+def available() -> tuple[str, ...]:
+    """Return the names of what this machine can run, fastest first."""
+    native = _native()
+    return (*(native.paths() if native else ()), NUMPY)
+
+
+def of_name(name: str) -> Kernel:
+    """Return one implementation; raises UsageError where it is unknown or cannot run here."""
+    if name not in NAMES:
+        raise UsageError(
+            f"there is no kernel named {name!r}", hint=f"{VARIABLE} takes {', '.join(NAMES)}"
+        )
+    if name not in available():
+        raise UsageError(
+            f"the kernel {name} cannot run here",
+            hint=f"this machine and installation have {', '.join(available())}",
+        )
+    return Kernel(name, None if name == NUMPY else _native())
+
+
+@functools.cache
+def _chosen(name: str) -> Kernel:
+    return of_name(name)
+
+
+def active(environ: Mapping[str, str] | None = None) -> Kernel:
+    """Return what runs: what the variable names, else the fastest there is."""
+    forced = (os.environ if environ is None else environ).get(VARIABLE, "")
+    return _chosen(forced or available()[0])
