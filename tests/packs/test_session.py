@@ -19,7 +19,7 @@ def store(tmp_path):
         yield opened
 
 
-def put(session, content, *, encoding=Encoding.ZSTD, decided=False, verify=False, name=None, log):
+def put(session, content, *, encoding=None, verify=False, name=None, log):
     name = digest(content) if name is None else name
     frames = [content[at : at + FRAME_BYTES] for at in range(0, len(content), FRAME_BYTES)]
 
@@ -27,7 +27,7 @@ def put(session, content, *, encoding=Encoding.ZSTD, decided=False, verify=False
         log.append((name, stored_bytes, final))
 
     session.put_atom(
-        name, len(content), frames, encoding=encoding, decided=decided, dtype=None,
+        name, len(content), frames, encoding=encoding, dtype=None,
         on_stored=stored, verify=verify,
     )  # fmt: skip
     return name
@@ -56,7 +56,8 @@ def test_atoms_of_all_sizes_come_back(store):
     log = []
     with WriteSession(store.parts) as session:
         for content in contents:
-            put(session, content, decided=len(content) > FRAME_BYTES, log=log)
+            encoding = Encoding.ZSTD if len(content) > FRAME_BYTES else None
+            put(session, content, encoding=encoding, log=log)
         session.flush()
     assert [name for name, _, _ in log] == [digest(content) for content in contents]
     assert log[0][1:] == (65, Encoding.RAW)
@@ -75,11 +76,11 @@ def test_an_atom_given_up_spoils_no_other(store, encoding, frames):
         put(session, before, log=log)
         with pytest.raises(SourceChangedError):
             session.put_atom(
-                lost, 300 * FRAME_BYTES, broken_frames(frames), encoding=encoding, decided=True,
+                lost, 300 * FRAME_BYTES, broken_frames(frames), encoding=encoding,
                 dtype=None, on_stored=lambda *_: log.append("lost"),
             )  # fmt: skip
         assert lost not in session.known_atoms([lost])
-        put(session, after, decided=True, log=log)
+        put(session, after, log=log)
         session.flush()
     assert "lost" not in log
     for content in (before, after):

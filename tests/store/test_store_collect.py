@@ -165,7 +165,7 @@ if how == "pins":
     assert found
 else:
     session.put_atom(
-        digest(content), len(content), [content], encoding=Encoding.RAW, decided=True,
+        digest(content), len(content), [content], encoding=Encoding.RAW,
         dtype=None, on_stored=lambda *_: None,
     )
     if how == "sealed":

@@ -7,6 +7,7 @@ dictionary. Any level decodes, so it may change without a new recipe.
 
 import sys
 import threading
+from collections.abc import Sequence
 
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.record import Encoding
@@ -19,6 +20,7 @@ else:
 
 LEVEL = 3
 FLOAT_LEVEL = 1
+_REPETITION_LEVEL = -7  # looks for repetitions only: literals stay as they are
 MAGIC = b"\x28\xb5\x2f\xfd"
 
 _MIN_WINDOW_LOG, _MAX_WINDOW_LOG = zstd.DecompressionParameter.window_log_max.bounds()
@@ -42,6 +44,7 @@ class _Contexts(threading.local):
     def __init__(self) -> None:
         self.plain = _compressor(LEVEL)
         self.floats = _compressor(FLOAT_LEVEL)
+        self.repetitions = _compressor(_REPETITION_LEVEL)
 
 
 def _compressor(level: int) -> zstd.ZstdCompressor:
@@ -53,17 +56,39 @@ def _compressor(level: int) -> zstd.ZstdCompressor:
 _contexts = _Contexts()
 
 
+def repetition_bytes(frame: memoryview) -> int:
+    """Return what a frame takes when only its repetitions are saved, which is fast to find out."""
+    compressor = _contexts.repetitions
+    return len(compressor.compress(frame, compressor.FLUSH_FRAME))
+
+
 class ZstdCodec:
     """Zstandard frames; holds no state, so one object serves all threads."""
 
     encoding = Encoding.ZSTD
     recipe = 1
 
-    def encode(self, frame: memoryview, dtype: str | None) -> bytes | None:
+    def encode(
+        self,
+        frame: memoryview,
+        dtype: str | None,
+        *,
+        position: int = 0,  # noqa: ARG002
+    ) -> bytes | None:
         """Return the payload of one frame, or None where it would not be smaller."""
         compressor = _contexts.floats if dtype in _FLOATS else _contexts.plain
         payload = compressor.compress(frame, compressor.FLUSH_FRAME)
         return payload if len(payload) < frame.nbytes else None
+
+    def encode_many(
+        self,
+        frames: Sequence[memoryview],
+        dtype: str | None,
+        *,
+        positions: Sequence[int],  # noqa: ARG002
+    ) -> list[bytes | None]:
+        """Encode frames one by one: each releases the GIL for long enough."""
+        return [self.encode(frame, dtype) for frame in frames]
 
     def decode_into(self, payload: memoryview, out: memoryview, params: bytes) -> None:
         """Fill ``out`` from ``payload``, which must be one whole frame of exactly that content.
@@ -85,6 +110,13 @@ class ZstdCodec:
         if not decompressor.eof or decompressor.unused_data or len(content) != out.nbytes:
             raise DecodeError(f"a zstd payload does not decode to its {out.nbytes} bytes")
         out[:] = content
+
+    def decode_many(
+        self, payloads: Sequence[memoryview], outs: Sequence[memoryview], params: bytes = b""
+    ) -> None:
+        """Decode frames one by one; see ``decode_into``."""
+        for payload, out in zip(payloads, outs, strict=True):
+            self.decode_into(payload, out, params)
 
 
 def _check_frame(payload: memoryview, size: int) -> None:

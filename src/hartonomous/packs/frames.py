@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import numpy as np
 
-from hartonomous.codecs.choice import codec_for
+from hartonomous.codecs.choice import codec_for, smallest
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
 from hartonomous.errors import IntegrityError, UnsupportedStoreError
@@ -22,51 +23,93 @@ class EncodedFrame:
     payload: bytes | memoryview
     length: int
     check: int
-
-
-def encode_frame(
-    frame: bytes | memoryview, encoding: Encoding, dtype: str | None, *, check: bool
-) -> EncodedFrame:
-    """Encode one frame; with ``check``, decode it again and compare.
-
-    Raises IntegrityError when the codec does not give back what it was given.
-    """
-    size = len(frame)
-    if encoding is not Encoding.RAW:
-        codec = codec_for(encoding)
-        payload = codec.encode(memoryview(frame), dtype)
-        if payload is not None and len(payload) < WORTH * size:
-            if check:
-                back = bytearray(size)
-                codec.decode_into(memoryview(payload), memoryview(back), b"")
-                # A bytearray on the left compares whole; two views are compared byte by byte.
-                if back != frame:  # type: ignore[comparison-overlap]  # bytes all the same
-                    raise IntegrityError(
-                        f"the {encoding.name.lower()} codec did not give back what it was given",
-                        hint="this is a fault of the program or the machine's memory; report it",
-                    )
-            return EncodedFrame(payload, size, checksum(payload))
-    return EncodedFrame(frame, size, checksum(frame))
+    encoding: Encoding
 
 
 @dataclass(frozen=True, slots=True)
 class FrameWork:
-    """A frame to encode; with ``expected``, only if that is its digest."""
+    """A frame to encode; with ``expected``, only if that is its digest.
+
+    ``position`` is where it begins in its atom. Without an ``encoding`` it gets the smallest one.
+    """
 
     frame: bytes | memoryview
-    encoding: Encoding
+    encoding: Encoding | None
     dtype: str | None = None
     expected: bytes | None = None
+    position: int = 0
+
+
+def encode_frame(
+    frame: bytes | memoryview, encoding: Encoding | None, dtype: str | None, *, check: bool
+) -> EncodedFrame:
+    """Encode one frame; see ``encode_frames``."""
+    (encoded,) = encode_frames([FrameWork(frame, encoding, dtype)], check=check)
+    assert encoded is not None, "no digest was expected"
+    return encoded
 
 
 def encode_frames(work: Sequence[FrameWork], *, check: bool) -> list[EncodedFrame | None]:
-    """Encode several frames as one piece of work for a thread; None for one of another digest."""
-    return [
-        encode_frame(one.frame, one.encoding, one.dtype, check=check)
-        if one.expected is None or digest(one.frame) == one.expected
-        else None
-        for one in work
-    ]
+    """Encode several frames as one piece of work for a thread; None for one of another digest.
+
+    With ``check``, each is decoded again and compared: raises IntegrityError when a codec does not
+    give back what it was given.
+    """
+    made: list[_Made] = [(Encoding.RAW, None)] * len(work)
+    wanted = [at for at, one in enumerate(work) if one.encoding is not Encoding.RAW]
+    for (encoding, dtype), group in groupby(wanted, lambda at: (work[at].encoding, work[at].dtype)):
+        at = list(group)
+        for index, coded in zip(at, _encode([work[i] for i in at], encoding, dtype), strict=True):
+            made[index] = coded
+    if check:
+        _check_payloads(work, made)
+    return [_encoded(one, *coded) for one, coded in zip(work, made, strict=True)]
+
+
+_Made = tuple[Encoding, bytes | None]
+
+
+def _encode(
+    work: Sequence[FrameWork], encoding: Encoding | None, dtype: str | None
+) -> Iterator[_Made]:
+    """Encode frames of one type alike; (RAW, None) for those that gain too little."""
+    frames = [memoryview(one.frame) for one in work]
+    positions = [one.position for one in work]
+    if encoding is None:
+        made = smallest(frames, dtype, positions=positions)
+    else:
+        payloads = codec_for(encoding).encode_many(frames, dtype, positions=positions)
+        made = [(encoding, payload) for payload in payloads]
+    for frame, (used, payload) in zip(frames, made, strict=True):
+        worth = payload is not None and len(payload) < WORTH * frame.nbytes
+        yield (used, payload) if worth else (Encoding.RAW, None)
+
+
+def _encoded(one: FrameWork, encoding: Encoding, payload: bytes | None) -> EncodedFrame | None:
+    if one.expected is not None and digest(one.frame) != one.expected:
+        return None
+    kept = one.frame if payload is None else payload
+    return EncodedFrame(kept, len(one.frame), checksum(kept), encoding)
+
+
+def _check_payloads(work: Sequence[FrameWork], made: Sequence[_Made]) -> None:
+    """Decode payloads and compare them with their frames, those of one encoding in one call."""
+    for encoding in {encoding for encoding, payload in made if payload is not None}:
+        pairs = [
+            (one.frame, payload)
+            for one, (used, payload) in zip(work, made, strict=True)
+            if used is encoding and payload is not None
+        ]
+        backs = [bytearray(len(frame)) for frame, _ in pairs]
+        payloads = [memoryview(payload) for _, payload in pairs]
+        codec_for(encoding).decode_many(payloads, [memoryview(back) for back in backs])
+        for back, (frame, _) in zip(backs, pairs, strict=True):
+            # A bytearray on the left compares whole; two views are compared byte by byte.
+            if back != frame:  # type: ignore[comparison-overlap]  # bytes all the same
+                raise IntegrityError(
+                    f"the {encoding.name.lower()} codec did not give back what it was given",
+                    hint="this is a fault of the program or the machine's memory; report it",
+                )
 
 
 def split_frames(content: bytes) -> Iterator[memoryview]:

@@ -229,7 +229,7 @@ class FileIngest:
             # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
             self._session.put_atom(
                 name, piece.length, [source.read_ahead(piece.offset, piece.length)],
-                encoding=Encoding.ZSTD, decided=False, dtype=piece.dtype, on_stored=stored,
+                encoding=None, dtype=piece.dtype, on_stored=stored,
                 verify=True,
             )  # fmt: skip
             return
@@ -237,8 +237,7 @@ class FileIngest:
             name,
             piece.length,
             _checked_frames(source, piece, name),
-            encoding=_sampled(source, piece),
-            decided=True,
+            encoding=choose(_WholeFrames(source, piece), piece.dtype),
             dtype=piece.dtype,
             on_stored=stored,
         )
@@ -276,8 +275,7 @@ class FileIngest:
                     name,
                     size,
                     [chunk],
-                    encoding=Encoding.ZSTD,
-                    decided=False,
+                    encoding=None,
                     dtype=None,
                     on_stored=_data_counter(tally, size),
                 )
@@ -311,12 +309,19 @@ class _PieceHasher:
                 self._piece = next(self._waiting, None)
 
 
-def _sampled(source: SourceFile, piece: Piece) -> Encoding:
-    """Choose an encoding from the first, middle and last whole frame of a piece."""
-    last = piece.length // FRAME_BYTES - 1
-    indexes = sorted({0, last // 2, last})
-    samples = [source.read(piece.offset + index * FRAME_BYTES, FRAME_BYTES) for index in indexes]
-    return choose([memoryview(sample) for sample in samples], piece.dtype)
+class _WholeFrames(Sequence[memoryview]):
+    """The whole frames of a piece, each read when it is asked for."""
+
+    def __init__(self, source: SourceFile, piece: Piece) -> None:
+        self._source = source
+        self._piece = piece
+
+    def __len__(self) -> int:
+        return self._piece.length // FRAME_BYTES
+
+    def __getitem__(self, index: int) -> memoryview:  # type: ignore[override]  # no slices
+        start = self._piece.offset + index * FRAME_BYTES
+        return memoryview(self._source.read(start, FRAME_BYTES))
 
 
 def _checked_frames(source: SourceFile, piece: Piece, name: bytes) -> Iterator[memoryview]:

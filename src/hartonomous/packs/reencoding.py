@@ -79,7 +79,6 @@ def reencode(
         row.size_bytes,
         _checked_frames(reader, row),
         encoding=encoding,
-        decided=True,
         dtype=row.dtype,
         on_stored=lambda stored, _encoding: on_stored(stored),
         replaces=True,

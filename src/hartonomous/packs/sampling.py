@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from hartonomous.codecs.choice import choose
 from hartonomous.core.estimation import Guess, guess_from_samples, spots, steps
-from hartonomous.core.record import FRAME_BYTES, Encoding
+from hartonomous.core.record import FRAME_BYTES
 from hartonomous.packs.frames import encode_frame
 from hartonomous.packs.source_file import SourceFile
 from hartonomous.ports.source import MemberSource
@@ -71,9 +70,7 @@ def fingerprint_bytes(length: int, spot: int) -> int:
 
 def encoded_size(frame: bytes, dtype: str | None) -> int:
     """Return the stored bytes of one frame, encoded as it would be in the store."""
-    view = memoryview(frame)
-    encoding = Encoding.ZSTD if dtype is None else choose([view], dtype)
-    return len(encode_frame(view, encoding, dtype, check=False).payload)
+    return len(encode_frame(frame, None, dtype, check=False).payload)
 
 
 def measure(

@@ -56,13 +56,14 @@ class PendingAtom:
 
     digest: bytes
     size: int
-    encoding: Encoding
-    decided: bool  # False: one frame whose size decides between raw and encoded
+    wanted: Encoding | None  # None: one frame, which gets the smallest
     dtype: str | None
     verify: bool  # one frame, whose digest is not known to be the atom's
     on_stored: Callable[[int, Encoding], None]
+    encoding: Encoding = Encoding.RAW  # known once the first frame is written
     replaces: bool = False  # stored already: the new extents take the place of the old ones
     extents: list[_Extent] = field(default_factory=list)
+    gathered: int = 0  # bytes whose frames have come
     written: int = 0
     given_up: bool = False  # not all of its frames came, or they were other bytes
 
@@ -95,7 +96,7 @@ class WriteSession:
             raise
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
-        self._gathered: list[tuple[PendingAtom, bytes | memoryview]] = []
+        self._gathered: list[tuple[PendingAtom, bytes | memoryview, int]] = []
         self._gathered_bytes = 0
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
@@ -160,8 +161,7 @@ class WriteSession:
         size: int,
         frames: Iterable[bytes | memoryview],
         *,
-        encoding: Encoding,
-        decided: bool,
+        encoding: Encoding | None,
         dtype: str | None,
         on_stored: Callable[[int, Encoding], None],
         verify: bool = False,
@@ -169,15 +169,14 @@ class WriteSession:
     ) -> None:
         """Store an atom from its frames (256 KiB each, the last one shorter).
 
-        ``frames`` must stay unchanged until they are written. ``decided`` says that ``encoding``
-        holds for all frames; otherwise the single frame's own size decides. ``verify`` has the
-        digest of a single frame compared with ``name``; ``spoiled`` tells those that differed.
-        ``replaces`` is for an atom that is stored already: its rows then point to what is written
-        here instead.
-        When ``frames`` raises, the atom is given up and the session may go on.
+        ``frames`` must stay unchanged until they are written. ``encoding`` holds for all of them;
+        None gives a single frame the smallest one. ``verify`` has the digest of a single frame
+        compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
+        that is stored already: its rows then point to what is written here instead. When ``frames``
+        raises, the atom is given up and the session may go on.
         """
         atom = PendingAtom(
-            digest=name, size=size, encoding=encoding, decided=decided, dtype=dtype,
+            digest=name, size=size, wanted=encoding, dtype=dtype,
             verify=verify, on_stored=on_stored, replaces=replaces,
         )  # fmt: skip
         self._fresh.add(name)
@@ -199,7 +198,8 @@ class WriteSession:
         self._fresh.discard(atom.digest)
 
     def _gather(self, atom: PendingAtom, frame: bytes | memoryview) -> None:
-        self._gathered.append((atom, frame))
+        self._gathered.append((atom, frame, atom.gathered))
+        atom.gathered += len(frame)
         self._gathered_bytes += len(frame)
         if self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_FRAMES:
             self._encode_gathered()
@@ -212,11 +212,13 @@ class WriteSession:
         if not gathered:
             return
         work = [
-            FrameWork(frame, atom.encoding, atom.dtype, atom.digest if atom.verify else None)
-            for atom, frame in gathered
+            FrameWork(
+                frame, atom.wanted, atom.dtype, atom.digest if atom.verify else None, position
+            )
+            for atom, frame, position in gathered
         ]
         encoded = self._encoders.submit(encode_frames, work, check=self.parts.check)
-        self._queue.append(_Batch([atom for atom, _ in gathered], encoded, size))
+        self._queue.append(_Batch([atom for atom, _, _ in gathered], encoded, size))
         self._queued_bytes += size
 
     def put_manifest(self, manifest: Manifest, content: bytes, path: str) -> None:
@@ -284,10 +286,7 @@ class WriteSession:
 
     def _write_frame(self, atom: PendingAtom, frame: EncodedFrame) -> None:
         self._drop_given_up()
-        if not atom.decided:
-            if len(frame.payload) == frame.length:
-                atom.encoding = Encoding.RAW
-            atom.decided = True
+        atom.encoding = frame.encoding if atom.wanted is None else atom.wanted
         pack = self._pack_for(atom, len(frame.payload))
         if self._extent_of is None:
             pack.begin(atom.encoding)
