@@ -13,6 +13,7 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 SOURCES = ("fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
+HEADERS = ("fields.h", "planes.h", "rans.h")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
 OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-DNDEBUG")

@@ -3,7 +3,10 @@
  * Only the stable ABI of 3.11 is used, so one binary serves every later version.
  */
 #define PY_SSIZE_T_CLEAN
+#include <pyconfig.h>
+#ifndef Py_GIL_DISABLED
 #define Py_LIMITED_API 0x030b0000
+#endif
 #include <Python.h>
 
 #include "fields.h"
