@@ -3,24 +3,30 @@
 # make check  format, lint, floors, types, unit tests
 # make bench  the figures of docs/limits.md and the README, beside other tools
 # make docs   writes docs/commands.md and docs/errors.md anew
+# make wheels builds a wheel that can be installed elsewhere, and the source distribution, into dist
 # make lock   writes requirements/*.txt anew
 # make clean  removes what these made
 
 VENV := .venv
 PY := $(VENV)/bin/python
-SOURCES := pyproject.toml README.md $(shell find src -name '*.py')
+KERNEL := setup.py $(shell find native -name '*.[ch]' -o -name '*.py')
+SOURCES := pyproject.toml README.md $(KERNEL) $(shell find src -name '*.py')
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check bench docs lock clean
+.PHONY: demo test check bench docs wheels lock programs clean
 .DELETE_ON_ERROR:
 
 # DEMO takes options of `hart demo`: make demo DEMO="--from PATH --keep DIR"
 demo: $(VENV)/installed
 	$(VENV)/bin/hart demo $(DEMO)
 
-test: $(VENV)/dev
-	tools/need_programs.sh
+test: programs
+	$(MAKE) --no-print-directory $(VENV)/dev
 	$(PY) -m pytest -n 2 $(TESTS)
+
+# What the tests run; a C compiler among it, which has to be there before the kernel is built.
+programs: $(PY)
+	tools/need_programs.sh $(PY)
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff format --check .
@@ -38,6 +44,9 @@ docs: $(VENV)/dev
 	$(PY) -m hartonomous.cli.error_page > docs/errors.md.part
 	mv docs/errors.md.part docs/errors.md
 
+wheels:
+	tools/make_wheels.sh dist
+
 COMPILE := --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	--no-emit-index-url
 
@@ -51,6 +60,7 @@ lock:
 clean:
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f src/hartonomous/codecs/_kernel*.so
 
 $(PY):
 	tools/make_venv.sh $(VENV)
@@ -61,7 +71,7 @@ $(VENV)/installed: $(PY) $(SOURCES)
 	touch $@
 
 # Everything comes from the lock file with its hash; the project itself is then linked in place.
-$(VENV)/dev: $(PY) requirements/dev.txt pyproject.toml
+$(VENV)/dev: $(PY) requirements/dev.txt pyproject.toml $(KERNEL)
 	$(PIP) install -q --require-hashes -r requirements/dev.txt
 	$(PIP) install -q --no-deps --no-build-isolation -e .
 	touch $@

@@ -1,7 +1,7 @@
 """Builds the C kernel without installing: ``python native/build.py`` puts it into src.
 
 ``pip install`` does the same through setup.py; this is for a working copy that is run from its
-folder, for the fuzz harness, and for other machines' binaries. Needs a C compiler (``CC``, else cc).
+folder, for the fuzz harness, and for other machines' binaries. Needs a C compiler: ``CC``, else cc.
 """
 
 import os
@@ -12,10 +12,12 @@ import sysconfig
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-SOURCES = ("fields.c", "rans.c", "rans_avx2.c")
+SOURCES = ("fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
+HEADERS = ("fields.h", "planes.h", "rans.h")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
-WARNINGS = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion", "-Werror")
+DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
 OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-DNDEBUG")
+SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
 def compiler() -> list[str]:
@@ -28,7 +30,7 @@ def compile_program(
 ) -> None:
     """Compile the kernel with further sources to a program or library at ``out``."""
     kernel = [NATIVE / name for name in SOURCES]
-    words = [*(command or compiler()), *WARNINGS, f"-I{NATIVE}", *flags, *kernel, *sources]
+    words = [*(command or compiler()), *DIALECT, f"-I{NATIVE}", *flags, *kernel, *sources]
     subprocess.run([*map(str, words), "-o", str(out)], check=True)
 
 
@@ -44,6 +46,14 @@ def build_module(out: Path = MODULE) -> Path:
         draft.replace(out)
     finally:
         draft.unlink(missing_ok=True)
+    return out
+
+
+def build_frames(
+    out: Path, *, command: list[str] | None = None, flags: tuple[str, ...] = OPTIMISED
+) -> Path:
+    """Build the program around the kernel, fuzz/frames.c; with other ``flags``, sanitizers."""
+    compile_program(out, NATIVE / "fuzz" / "frames.c", command=command, flags=flags)
     return out
 
 

@@ -3,7 +3,10 @@
  * Only the stable ABI of 3.11 is used, so one binary serves every later version.
  */
 #define PY_SSIZE_T_CLEAN
+#include <pyconfig.h>
+#ifndef Py_GIL_DISABLED
 #define Py_LIMITED_API 0x030b0000
+#endif
 #include <Python.h>
 
 #include "fields.h"
@@ -54,29 +57,33 @@ static const fields_path *find_path(const char *name) {
     return NULL;
 }
 
+/* Frames are encoded without the GIL until this much room is used, then their payloads become bytes
+ * objects. Little enough to stay in the processor's cache, enough for some milliseconds of work. */
+#define ARENA_BYTES (4u << 20)
+
 /* What encode_many works on while the GIL is released. */
 typedef struct {
     size_t lead, begin, written;
     fields_status status;
 } encoding;
 
-/* Read the leads; returns how many bytes all payloads may need together, or 0 with an exception. */
+/* Read the leads; returns the room that the largest payload may need, or 0 with an exception. */
 static size_t prepare(encoding *each, const buffers *frames, PyObject *leads, size_t field_count) {
-    size_t room = 1;
+    size_t largest = 1;
     for (Py_ssize_t k = 0; k < frames->count; k++) {
-        Py_ssize_t size = frames->views[k].len;
+        size_t size = (size_t)frames->views[k].len, bound = fields_bound(size, field_count);
         PyObject *lead = PySequence_GetItem(leads, k);
         each[k].lead = lead ? PyLong_AsSize_t(lead) : 0;
         Py_XDECREF(lead);
         if (PyErr_Occurred()) return 0;
-        if ((size_t)size > FIELDS_MAX_FRAME_BYTES) {
-            PyErr_Format(PyExc_ValueError, "a frame of %zd bytes is over the limit of %u", size,
+        if (size > FIELDS_MAX_FRAME_BYTES) {
+            PyErr_Format(PyExc_ValueError, "a frame of %zu bytes is over the limit of %u", size,
                          FIELDS_MAX_FRAME_BYTES);
             return 0;
         }
-        room += fields_bound((size_t)size, field_count);
+        if (bound > largest) largest = bound;
     }
-    return room;
+    return largest;
 }
 
 /* Make the result of one frame: bytes, or None where encoding does not pay. */
@@ -96,34 +103,35 @@ static PyObject *payload_of(const encoding *one, const uint8_t *arena) {
 static PyObject *encode_all(const fields_path *path, const buffers *frames, PyObject *leads,
                             const uint8_t *layout, size_t field_count) {
     Py_ssize_t count = frames->count;
-    size_t room, used = 0;
+    size_t room;
     fields_workspace work = {NULL, 0};
     PyObject *result = NULL;
     uint8_t *arena = NULL;
     encoding *each = PyMem_Calloc((size_t)count + 1, sizeof *each);
     if (!each) return PyErr_NoMemory();
     room = prepare(each, frames, leads, field_count);
-    if (room) arena = PyMem_Malloc(room);
-    if (!arena) {
-        if (room) PyErr_NoMemory();
-        goto done;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    for (Py_ssize_t k = 0; k < count; k++) {
-        fields_input frame = {frames->views[k].buf, (size_t)frames->views[k].len};
-        fields_output out = {arena + used, room - used};
-        each[k].begin = used;
-        each[k].status = fields_encode(path, &work, layout, field_count, each[k].lead, frame, out,
-                                       &each[k].written);
-        used += each[k].status == FIELDS_OK ? each[k].written : 0;
+    if (!room) goto done;
+    if (count > 1 && room < ARENA_BYTES) room = ARENA_BYTES;
+    arena = PyMem_Malloc(room);
+    result = arena ? PyList_New(count) : PyErr_NoMemory();
+    for (Py_ssize_t first = 0, last = 0; result && first < count; first = last) {
+        Py_BEGIN_ALLOW_THREADS
+        for (size_t used = 0; last < count; last++) {
+            fields_input frame = {frames->views[last].buf, (size_t)frames->views[last].len};
+            fields_output out = {arena + used, room - used};
+            if (fields_bound(frame.size, field_count) > out.size) break;
+            each[last].begin = used;
+            each[last].status = fields_encode(path, &work, layout, field_count, each[last].lead,
+                                              frame, out, &each[last].written);
+            used += each[last].status == FIELDS_OK ? each[last].written : 0;
+        }
+        Py_END_ALLOW_THREADS
+        for (Py_ssize_t k = first; result && k < last; k++) {
+            PyObject *payload = payload_of(each + k, arena);
+            if (!payload || PyList_SetItem(result, k, payload)) Py_CLEAR(result);
+        }
     }
     fields_release(&work);
-    Py_END_ALLOW_THREADS
-    result = PyList_New(count);
-    for (Py_ssize_t k = 0; result && k < count; k++) {
-        PyObject *payload = payload_of(each + k, arena);
-        if (!payload || PyList_SetItem(result, k, payload)) Py_CLEAR(result);
-    }
 done:
     PyMem_Free(arena);
     PyMem_Free(each);

@@ -1,12 +1,18 @@
 #!/bin/sh
-# Programs that tests run: zstd (rescue.py's last resort) and strace (the order of syncs). As root on
-# Debian this installs what is missing.
+# Programs that tests run: zstd (rescue.py's last resort), strace (the order of syncs), a C compiler
+# (the kernel); and Python.h for the Python that is named:
+#   tools/need_programs.sh PYTHON
+# As root on Debian this installs what is missing.
 set -eu
 
 missing=""
 for program in zstd strace; do
     command -v "$program" >/dev/null || missing="$missing $program"
 done
+compiler=${CC:-cc}
+command -v "${compiler%% *}" >/dev/null || missing="$missing gcc libc6-dev"
+header=$("$1" -c 'import sysconfig; print(sysconfig.get_paths()["include"] + "/Python.h")')
+[ -e "$header" ] || missing="$missing python3-dev"
 [ -n "$missing" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     # shellcheck disable=SC2086  # several names

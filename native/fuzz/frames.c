@@ -1,0 +1,212 @@
+/* A program around the kernel, for what Python cannot drive: other machines and sanitizers.
+ *
+ *   frames paths                        names of what this machine can run
+ *   frames encode PATH LAYOUT < IN      each frame of IN to its payload
+ *   frames decode PATH < IN             each payload of IN to its frame, or to its fault
+ *   frames fuzz PATH LAYOUT SEED ROUNDS < IN    damages payloads of IN's frames and decodes them
+ *
+ * LAYOUT is hexadecimal. IN is a sequence of (u32 number, u32 length, bytes): the number is a frame's
+ * lead, or the size that a payload decodes to. What comes out is (u32 status, u32 length, bytes).
+ */
+#include "fields.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    uint32_t number, size;
+    uint8_t *bytes;
+} item;
+
+static void stop(const char *why) {
+    fprintf(stderr, "frames: %s\n", why);
+    exit(2);
+}
+
+/* A block of exactly this size, so that a sanitizer sees the first byte beyond it. */
+static uint8_t *block(size_t size) {
+    uint8_t *bytes = malloc(size ? size : 1);
+    if (!bytes) stop("no memory");
+    return bytes;
+}
+
+static int read_item(item *one) {
+    uint32_t head[2];
+    size_t got = fread(head, 1, sizeof head, stdin);
+    if (!got) return 0;
+    if (got != sizeof head || head[1] > FIELDS_MAX_FRAME_BYTES) stop("bad input");
+    one->number = head[0];
+    one->size = head[1];
+    one->bytes = block(one->size);
+    if (fread(one->bytes, 1, one->size, stdin) != one->size) stop("input is cut short");
+    return 1;
+}
+
+static void write_item(fields_status status, const uint8_t *bytes, size_t size) {
+    uint32_t head[2] = {status, status == FIELDS_OK ? (uint32_t)size : 0};
+    fwrite(head, 1, sizeof head, stdout);
+    fwrite(bytes, 1, head[1], stdout);
+}
+
+static const fields_path *path_of(const char *name) {
+    for (const fields_path *const *one = fields_paths(); *one; one++)
+        if (!strcmp(fields_path_name(*one), name)) return *one;
+    stop("no such path on this machine");
+    return NULL;
+}
+
+static size_t layout_of(const char *hex, uint8_t *out) {
+    size_t bytes = strlen(hex) / 2;
+    if (bytes > FIELDS_DESCRIPTION_BYTES * FIELDS_MAX_FIELDS) stop("too many fields");
+    for (size_t k = 0; k < bytes; k++) {
+        unsigned value;
+        if (sscanf(hex + 2 * k, "%2x", &value) != 1) stop("bad layout");
+        out[k] = (uint8_t)value;
+    }
+    return bytes / FIELDS_DESCRIPTION_BYTES;
+}
+
+/* Encode into a block of exactly the payload's size; NULL where it does not pay. */
+static uint8_t *encode(const fields_path *path, fields_workspace *work, const uint8_t *layout,
+                       size_t fields, const item *one, size_t *size, fields_status *status) {
+    fields_output out = {NULL, fields_bound(one->size, fields)};
+    fields_input frame = {one->bytes, one->size};
+    uint8_t *payload = NULL;
+    out.bytes = block(out.size);
+    *status = fields_encode(path, work, layout, fields, one->number, frame, out, size);
+    if (*status == FIELDS_OK) {
+        payload = block(*size);
+        memcpy(payload, out.bytes, *size);
+    }
+    free(out.bytes);
+    return payload;
+}
+
+static void encode_all(const fields_path *path, const uint8_t *layout, size_t fields) {
+    fields_workspace work = {NULL, 0};
+    for (item one; read_item(&one); free(one.bytes)) {
+        size_t size = 0;
+        fields_status status;
+        uint8_t *payload = encode(path, &work, layout, fields, &one, &size, &status);
+        write_item(status, payload ? payload : one.bytes, size);
+        free(payload);
+    }
+    fields_release(&work);
+}
+
+static void decode_all(const fields_path *path) {
+    fields_workspace work = {NULL, 0};
+    for (item pair[2]; read_item(pair);) {
+        size_t count = 1 + (size_t)read_item(pair + 1);
+        fields_input in[2];
+        fields_output out[2];
+        fields_status statuses[2];
+        for (size_t k = 0; k < count; k++) {
+            in[k] = (fields_input){pair[k].bytes, pair[k].size};
+            if (pair[k].number > FIELDS_MAX_FRAME_BYTES) stop("too large a frame");
+            out[k] = (fields_output){block(pair[k].number), pair[k].number};
+        }
+        fields_decode(path, &work, count, in, out, statuses);
+        for (size_t k = 0; k < count; k++) {
+            write_item(statuses[k], out[k].bytes, out[k].size);
+            free(out[k].bytes);
+            free(pair[k].bytes);
+        }
+    }
+    fields_release(&work);
+}
+
+static uint64_t random_state;
+
+static uint32_t draw(uint32_t below) { /* xorshift64* (Vigna 2016) */
+    random_state ^= random_state >> 12;
+    random_state ^= random_state << 25;
+    random_state ^= random_state >> 27;
+    return (uint32_t)((random_state * 0x2545F4914F6CDD1DULL) >> 32) % below;
+}
+
+/* Return a damaged copy of a payload, or noise. */
+static uint8_t *damage(const uint8_t *payload, size_t size, size_t *damaged_size) {
+    size_t length = size;
+    uint32_t kind = draw(8);
+    uint8_t *out;
+    if (kind == 0) length = draw((uint32_t)size + 1);
+    if (kind == 1) length = size + draw(100);
+    if (kind == 2) length = draw(300);
+    out = block(length);
+    for (size_t k = 0; k < length; k++) out[k] = k < size ? payload[k] : (uint8_t)draw(256);
+    if (kind == 2)
+        for (size_t k = 4; k < length; k++) out[k] = (uint8_t)draw(256);
+    for (uint32_t changes = kind > 2 ? 1 + draw(4) : draw(2); changes && length; changes--) {
+        /* The structure is at the beginning; half of the damage goes there. */
+        size_t at = draw(2) ? draw((uint32_t)length) : draw(length < 160 ? (uint32_t)length : 160);
+        out[at] = (uint8_t)(draw(2) ? draw(256) : out[at] ^ 1u << draw(8));
+    }
+    *damaged_size = length;
+    return out;
+}
+
+/* Decode two damaged payloads in a call; returns how many gave something. */
+static unsigned long attack(const fields_path *path, fields_workspace *work, const uint8_t *payload,
+                            size_t size, size_t frame_size) {
+    uint8_t *damaged[2];
+    fields_input in[2];
+    fields_output out[2];
+    fields_status statuses[2];
+    unsigned long sound = 0;
+    for (int k = 0; k < 2; k++) {
+        damaged[k] = damage(payload, size, &in[k].size);
+        in[k].bytes = damaged[k];
+        out[k].size = draw(10) ? frame_size : draw((uint32_t)(2 * frame_size + 2));
+        out[k].bytes = block(out[k].size);
+    }
+    fields_decode(path, work, 2, in, out, statuses);
+    for (int k = 0; k < 2; k++) {
+        sound += statuses[k] == FIELDS_OK;
+        free(out[k].bytes);
+        free(damaged[k]);
+    }
+    return sound;
+}
+
+static void fuzz_all(const fields_path *path, const uint8_t *layout, size_t fields,
+                     unsigned long rounds) {
+    fields_workspace work = {NULL, 0};
+    unsigned long attacks = 0, decoded = 0;
+    for (item one; read_item(&one); free(one.bytes)) {
+        size_t size = 0;
+        fields_status status;
+        uint8_t *payload = encode(path, &work, layout, fields, &one, &size, &status);
+        for (unsigned long k = 0; payload && k < rounds; k++, attacks += 2)
+            decoded += attack(path, &work, payload, size, one.size);
+        free(payload);
+    }
+    fields_release(&work);
+    printf("%lu attacks, %lu decoded to something\n", attacks, decoded);
+}
+
+int main(int count, char **words) {
+    uint8_t layout[FIELDS_DESCRIPTION_BYTES * FIELDS_MAX_FIELDS];
+    size_t fields;
+    if (count == 2 && !strcmp(words[1], "paths")) {
+        for (const fields_path *const *one = fields_paths(); *one; one++)
+            printf("%s\n", fields_path_name(*one));
+        return 0;
+    }
+    if (count == 3 && !strcmp(words[1], "decode")) {
+        decode_all(path_of(words[2]));
+        return 0;
+    }
+    if (count < 4) stop("encode PATH LAYOUT, decode PATH, fuzz PATH LAYOUT SEED ROUNDS, or paths");
+    fields = layout_of(words[3], layout);
+    if (!strcmp(words[1], "encode")) {
+        encode_all(path_of(words[2]), layout, fields);
+    } else if (!strcmp(words[1], "fuzz") && count == 6) {
+        random_state = strtoull(words[4], NULL, 10) * 2654435761u + 1;
+        fuzz_all(path_of(words[2]), layout, fields, strtoul(words[5], NULL, 10));
+    } else {
+        stop("unknown words");
+    }
+    return 0;
+}
