@@ -19,7 +19,7 @@ kernel = Extension(
     sources=[f"native/{name}" for name in (*build.SOURCES, "module.c")],
     depends=[f"native/{name}" for name in build.HEADERS],
     include_dirs=["native"],
-    extra_compile_args=[*build.DIALECT, *build.OPTIMISED, "-fvisibility=hidden"],
+    extra_compile_args=[*build.DIALECT, *build.OPTIMISED, *build.module_flags()],
     extra_link_args=["-s"],
     py_limited_api=abi3,
     optional=True,

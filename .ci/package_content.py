@@ -1,6 +1,6 @@
 """Asserts that wheel and source distribution carry what the program needs beside its modules.
 
-    package_content.py WHEEL SDIST [WHEEL BUILT WITHOUT A COMPILER]
+package_content.py WHEEL SDIST [WHEEL BUILT WITHOUT A COMPILER]
 """
 
 import sys
@@ -11,6 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = {
     "packs/FORMAT.md": ROOT / "docs" / "format.md",
+    "packs/FORMAT-FIELDS.md": ROOT / "docs" / "format-fields.md",
     "packs/rescue.py": ROOT / "src" / "hartonomous" / "packs" / "rescue.py",
     "py.typed": ROOT / "src" / "hartonomous" / "py.typed",
 }
@@ -38,7 +39,14 @@ def main(wheel: str, sdist: str, plain_wheel: str) -> None:
         for name, path in NEEDED.items():
             member = archive.extractfile(f"{top}/src/hartonomous/{name}")
             assert member is not None and member.read() == path.read_bytes(), name
-        for name in ("README.md", "LICENSE", "pyproject.toml", "docs/format.md", *SOURCES):
+        for name in (
+            "README.md",
+            "LICENSE",
+            "pyproject.toml",
+            "docs/format.md",
+            "docs/format-fields.md",
+            *SOURCES,
+        ):
             assert archive.getmember(f"{top}/{name}").isreg(), name
     with zipfile.ZipFile(plain_wheel) as archive:
         plain = set(archive.namelist())

@@ -4,6 +4,7 @@
 folder, for the fuzz harness, and for other machines' binaries. Needs a C compiler: ``CC``, else cc.
 """
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,6 +21,12 @@ OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-DNDEBUG")
 SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
+def identity() -> str:
+    """Return a digest of the sources, which a built kernel carries to say what it was made of."""
+    content = b"".join((NATIVE / name).read_bytes() for name in (*SOURCES, *HEADERS, "module.c"))
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 def compiler() -> list[str]:
     """Return the C compiler's command."""
     return os.environ.get("CC", "cc").split()
@@ -34,6 +41,11 @@ def compile_program(
     subprocess.run([*map(str, words), "-o", str(out)], check=True)
 
 
+def module_flags() -> tuple[str, ...]:
+    """Return what the extension module needs beside the kernel's own flags."""
+    return "-fvisibility=hidden", f'-DKERNEL_IDENTITY="{identity()}"'
+
+
 def build_module(out: Path = MODULE) -> Path:
     """Build the extension module; whoever has the old one loaded keeps it."""
     draft = out.with_name(f".{os.getpid()}.{out.name}")
@@ -41,7 +53,7 @@ def build_module(out: Path = MODULE) -> Path:
     try:
         compile_program(
             draft, NATIVE / "module.c",
-            flags=(*OPTIMISED, headers, "-fPIC", "-shared", "-fvisibility=hidden", "-s"),
+            flags=(*OPTIMISED, *module_flags(), headers, "-fPIC", "-shared", "-s"),
         )  # fmt: skip
         draft.replace(out)
     finally:

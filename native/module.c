@@ -236,7 +236,15 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
-static PyModuleDef_Slot slots[] = {{0, NULL}};
+#ifndef KERNEL_IDENTITY
+#define KERNEL_IDENTITY "" /* built by hand */
+#endif
+
+static int add_identity(PyObject *module) {
+    return PyModule_AddStringConstant(module, "identity", KERNEL_IDENTITY);
+}
+
+static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_identity}, {0, NULL}};
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT, "_kernel", "Frames of the encoding FIELDS, in C.", 0, methods, slots,

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from backports import zstd
 
+from hartonomous.codecs.fields import FieldsCodec
 from hartonomous.core import manifest as manifests
 from hartonomous.core.description import Description
 from hartonomous.core.digest import checksum, digest
@@ -61,11 +62,12 @@ class PackByHand:
         """
         whole = content if whole is None else whole
         windows = [content[at : at + frame_bytes] for at in range(0, len(content), frame_bytes)]
-        frames = frames or [encode(window, encoding) for window in windows]
+        frames = frames or [encode(window, encoding, k) for k, window in enumerate(windows)]
         table = np.array([(len(frame), checksum(frame)) for frame in frames], FRAME_ENTRY)
         header = RecordHeader(
             kind=kind, encoding=encoding, digest=name or digest(whole), total=len(whole),
             position=position, length=len(content), frame_bytes=frame_bytes, frames=table,
+            recipe=int(encoding is Encoding.FIELDS),
         )  # fmt: skip
         at = PACK_HEADER_BYTES + len(self.body)
         header = header.at(payload_start(at, encoding))
@@ -87,10 +89,13 @@ class PackByHand:
         return start.encode() + bytes(self.body) + toc + footer.encode()
 
 
-def encode(window: bytes, encoding: Encoding) -> bytes:
-    """Encode one frame; zstd frames that would not shrink stay raw."""
+def encode(window: bytes, encoding: Encoding, number: int) -> bytes:
+    """Encode one frame; those that would not shrink stay raw. Fields are those of F32."""
     if encoding is Encoding.RAW:
         return window
+    if encoding is Encoding.FIELDS:
+        position = number * len(window)  # right for every frame but a shorter last one
+        return FieldsCodec().encode(memoryview(window), "F32", position=position) or window
     packed = zstd.compress(window, 3)
     return packed if len(packed) < len(window) else window
 

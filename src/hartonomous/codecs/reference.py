@@ -156,6 +156,8 @@ class _Frame:
 
 def decode_many(payloads: Sequence[memoryview], outs: Sequence[memoryview]) -> list[str | None]:
     """Fill each of ``outs``; returns for each payload None, or what is wrong with it."""
+    if len(payloads) != len(outs):
+        raise ValueError("there are not as many outputs as payloads")
     faults: list[str | None] = []
     for first, last in _groups([out.nbytes for out in outs]):
         faults += _decode_group(payloads[first:last], outs[first:last])
@@ -166,10 +168,12 @@ def _decode_group(payloads: Sequence[memoryview], outs: Sequence[memoryview]) ->
     streams: list[rans.Stream] = []
     frames = [_Frame(out) for out in outs]
     for frame, payload in zip(frames, payloads, strict=True):
+        known = len(streams)
         try:
             _open(frame, payload, streams)
         except ValueError as error:
             frame.fault = str(error)
+            del streams[known:]
     decoded = rans.decode_streams(streams)
     for frame in frames:
         if frame.fault is None:

@@ -64,7 +64,7 @@ class Encoding(IntEnum):
 
     RAW = 0
     ZSTD = 1
-    FIELDS = 2  # reserved
+    FIELDS = 2
     DELTA = 3  # reserved
     DERIVED = 4  # reserved
     ROWS = 5  # reserved

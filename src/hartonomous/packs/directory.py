@@ -34,6 +34,8 @@ from hartonomous.settings import STORE_FILE, Settings
 STORE_VERSION = 1
 KNOWN_FEATURES: frozenset[str] = frozenset()
 CATALOG = "catalog.sqlite3"
+CARRIED = ("FORMAT.md", "FORMAT-FIELDS.md", "rescue.py")
+"""What every store has of the program: its specification, and a reader in one file."""
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.s3fs",
@@ -102,8 +104,8 @@ def _fill(path: Path) -> StoreCard:
         (path / f"{CATALOG}{ending}").unlink(missing_ok=True)
     Database(catalog.create_sqlite(path / CATALOG)).close()
     here = Path(__file__).parent
-    write_atomically(path / "FORMAT.md", (here / "FORMAT.md").read_bytes())
-    write_atomically(path / "rescue.py", (here / "rescue.py").read_bytes())
+    for name in CARRIED:
+        write_atomically(path / name, (here / name).read_bytes())
     card = StoreCard(
         id=uuid.uuid4().hex, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     )
@@ -115,7 +117,8 @@ def _fill(path: Path) -> StoreCard:
 
 def _is_free(path: Path) -> bool:
     """Say whether a folder is empty, or has only what a making that was cut short leaves."""
-    ours = ("FORMAT.md", "rescue.py", CATALOG, ".FORMAT.md.", ".rescue.py.", f".{STORE_FILE}.")
+    drafts = (f".{name}." for name in (*CARRIED, STORE_FILE))
+    ours = (*CARRIED, CATALOG, *drafts)
     entries = list(path.iterdir())
     for entry in entries:
         if entry.name in _FOLDERS and entry.is_dir():

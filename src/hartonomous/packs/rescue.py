@@ -2,16 +2,18 @@
 """Read a Hartonomous store without Hartonomous: list, restore and verify what its packs hold.
 
 This file lies in every store and needs nothing of the program that wrote it. The layout that it
-reads is described in FORMAT.md beside it. It reads packs only, never the catalog, and changes
-nothing in the store. STORE is the folder that this file lies in, unless it is named.
+reads is described in FORMAT.md and FORMAT-FIELDS.md beside it. It reads packs only, never the
+catalog, and changes nothing in the store. STORE is the folder that this file lies in, unless it is
+named.
 
     python rescue.py list [STORE]
     python rescue.py restore [STORE] OUT [--name NAME] [--all-versions] [--include-removed]
     python rescue.py verify [STORE]
 
-Needs Python 3.9 or later and, for zstd, one of: Python 3.14, the packages backports.zstd or
-zstandard, the program zstd. The packages blake3 and xxhash are used if they are there: with them
-damage is found in the single frame or atom, without them in the whole file, by its SHA-256.
+Needs Python 3.9 or later; for zstd, one of: Python 3.14, the packages backports.zstd or
+zstandard, the program zstd; for tensors that are kept by their fields, the package numpy. The
+packages blake3 and xxhash are used if they are there: with them damage is found in the single
+frame or atom, without them in the whole file, by its SHA-256.
 Exit codes: 0 all well, 1 something could not be done, 2 usage, 4 damage was found.
 """
 
@@ -39,7 +41,9 @@ RECORD = struct.Struct("<4sIBBHIQQQQQ32sIIHH")  # the fixed part of a record hea
 FRAME = struct.Struct("<IQ")  # stored bytes, XXH3-64 of them
 CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it closes
 EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
-RAW, ZSTD = 0, 1  # encodings; others need a newer rescue.py
+RAW, ZSTD, FIELDS = 0, 1, 2  # encodings; others need a newer rescue.py
+FIELDS_RECIPE = 1
+BATCH_BYTES = 16 << 20  # frames of FIELDS are decoded together, since numpy's work is by the step
 MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
 MAX_JSON_BYTES = 1 << 30
 SCAN_BYTES = 1 << 20
@@ -80,6 +84,7 @@ def optional(*names: str) -> Any:
 
 BLAKE3 = optional("blake3")
 XXHASH = optional("xxhash")
+NUMPY = optional("numpy")
 ZSTD_MODULE = optional("compression.zstd", "backports.zstd", "zstandard")
 
 
@@ -116,6 +121,151 @@ def decode_zstd_by_program(frame: bytes, limit: int) -> bytes:
     return content
 
 
+# --- frames of FIELDS, recipe 1: FORMAT-FIELDS.md -------------------------------------------------
+
+LANES, TOTAL, LOW = 32, 4096, 1 << 15
+
+
+class Stream(NamedTuple):
+    """An entropy-coded plane: how many symbols, for each slot what it means, states, words."""
+
+    size: int
+    slots: Any
+    states: Any
+    words: Any
+
+
+class FieldsFrame:
+    """A payload of FIELDS, cut into its parts; every read is inside it, or DamageError."""
+
+    def __init__(self, payload: bytes, length: int) -> None:
+        """Read the structure; planes are arrays of bytes, or streams to be decoded."""
+        self.payload, self.at, self.length = payload, 0, length
+        size, self.lead, field_count = struct.unpack("<IHB", self.take(7))
+        self.fields = [struct.unpack("<BH", self.take(3)) for _ in range(field_count)]
+        self.element = sum((kind & 15) * words for kind, words in self.fields)
+        known = all(kind in (1, 2, 4, 8, 0x12, 0x14, 0x18) and n for kind, n in self.fields)
+        if size != length or not known or not self.lead < self.element or self.lead > length:
+            raise DamageError("a frame of fields has no sound header")
+        self.count, tail = divmod(length - self.lead, self.element)
+        self.head, self.tail = self.take(self.lead), self.take(tail)
+        self.planes = [
+            self.read_plane(self.count * words)
+            for kind, words in self.fields
+            for _ in range(kind & 15)
+        ]
+        if self.at != len(payload):
+            raise DamageError("bytes follow the last plane of a frame")
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        self.at += count
+        if self.at > len(self.payload):
+            raise DamageError("a frame of fields is cut short")
+        return self.payload[self.at - count : self.at]
+
+    def read_plane(self, count: int) -> Any:
+        """Return a plane's symbols, or its stream."""
+        tag = self.take(1)[0]
+        if tag == 0:
+            return NUMPY.frombuffer(self.take(count), NUMPY.uint8)
+        if tag == 1:
+            return NUMPY.full(count, self.take(1)[0], NUMPY.uint8)
+        if tag != 2:
+            raise DamageError("a plane has an unknown tag")
+        slots = self.read_table()
+        length = struct.unpack("<I", self.take(4))[0]
+        states = NUMPY.frombuffer(self.take(4 * LANES), "<u4").astype(NUMPY.int64)
+        words = NUMPY.frombuffer(self.take(2 * length), "<u2").astype(NUMPY.int64)
+        if ((states < LOW) | (states >> 31 > 0)).any():
+            raise DamageError("a stream begins with a wrong state")
+        return Stream(count, slots, states, words)
+
+    def read_table(self) -> Any:
+        """Return for each slot its frequency << 20, its place in the share << 8, its symbol."""
+        groups = struct.unpack("<I", self.take(4))[0]
+        bits = {g: self.take(1)[0] for g in range(32) if groups >> g & 1}
+        slots = []
+        for symbol in (8 * g + k for g in bits for k in range(8) if bits[g] >> k & 1):
+            less = self.take(1)[0]
+            if less >= 128:
+                less = (less & 127) << 8 | self.take(1)[0]
+            if less > TOTAL - 2:
+                raise DamageError("a table of frequencies is damaged")
+            slots += [(less + 1) << 20 | place << 8 | symbol for place in range(less + 1)]
+        if len(slots) != TOTAL:
+            raise DamageError("a table of frequencies does not add up")
+        return NUMPY.array(slots, NUMPY.int64)
+
+    def join(self, planes: list[Any]) -> bytes:
+        """Return the decoded bytes, once every plane is there."""
+        table = NUMPY.empty((self.count, self.element), NUMPY.uint8)
+        at = 0
+        for kind, count in self.fields:
+            width = kind & 15
+            words = NUMPY.stack(planes[:width][::-1], axis=1).reshape(-1).view(f"<u{width}")
+            if kind > 15:  # rotated
+                words = words >> 1 | words << (8 * width - 1)
+            part = words.view(NUMPY.uint8).reshape(self.count, width * count)
+            table[:, at : at + width * count] = part
+            at, planes = at + width * count, planes[width:]
+        return b"".join((self.head, table.tobytes(), self.tail))
+
+
+def decode_streams(streams: list[Stream]) -> list[Any]:
+    """Decode all streams together, 32 symbols of each a step; None for a damaged one."""
+    if not streams:
+        return []
+    order = sorted(range(len(streams)), key=lambda k: -streams[k].size)
+    counts = NUMPY.array([streams[k].size for k in order])
+    out = NUMPY.empty((len(order), aligned(int(counts[0]), LANES)), NUMPY.uint8)
+    states = NUMPY.stack([streams[k].states for k in order])
+    slots = NUMPY.concatenate([streams[k].slots for k in order])
+    words = NUMPY.concatenate([*(streams[k].words for k in order), NUMPY.zeros(1, NUMPY.int64)])
+    ends = NUMPY.cumsum([len(streams[k].words) for k in order])
+    at = ends - [len(streams[k].words) for k in order]
+    rows = TOTAL * NUMPY.arange(len(order))[:, None]
+    for first in range(0, out.shape[1], LANES):
+        n = int(NUMPY.searchsorted(-counts, -first))  # streams that go on
+        slot = slots[(states[:n] & (TOTAL - 1)) + rows[:n]]
+        out[:n, first : first + LANES] = slot & 255
+        used = first + NUMPY.arange(LANES) < counts[:n, None]
+        state = (slot >> 20) * (states[:n] >> 12) + (slot >> 8 & (TOTAL - 1))
+        low = used & (state < LOW)
+        rank = NUMPY.cumsum(low, 1)
+        place = NUMPY.clip(at[:n, None] + rank - 1, 0, len(words) - 1)
+        state = NUMPY.where(low, state << 16 | words[place], state)
+        states[:n] = NUMPY.where(used, state, states[:n])
+        at[:n] = NUMPY.minimum(at[:n] + rank[:, -1], ends[:n] + 1)
+    sound = (at == ends) & (states == LOW).all(1)
+    rank_of = {k: row for row, k in enumerate(order)}
+    return [
+        out[rank_of[k], : streams[k].size] if sound[rank_of[k]] else None
+        for k in range(len(streams))
+    ]
+
+
+def decode_fields(payloads: list[bytes], lengths: list[int]) -> list[Any]:
+    """Decode frames of FIELDS; returns the bytes of each, or the DamageError it has."""
+    if NUMPY is None:
+        raise RefusedError("install the Python package numpy first")
+    frames: list[Any] = []
+    for payload, length in zip(payloads, lengths):
+        try:
+            frames.append(FieldsFrame(payload, length))
+        except DamageError as damage:
+            frames.append(damage)
+    sound = [frame for frame in frames if isinstance(frame, FieldsFrame)]
+    streams = [plane for frame in sound for plane in frame.planes if isinstance(plane, Stream)]
+    decoded = iter(decode_streams(streams))
+    for number, frame in enumerate(frames):
+        if isinstance(frame, FieldsFrame):
+            planes = [next(decoded) if isinstance(p, Stream) else p for p in frame.planes]
+            whole = all(plane is not None for plane in planes)
+            frames[number] = frame.join(planes) if whole else DamageError("a stream is damaged")
+    return frames
+
+
 # --- packs and records ----------------------------------------------------------------------------
 
 
@@ -135,6 +285,7 @@ class Record(NamedTuple):
     digest: bytes  # BLAKE3 of the whole object
     frame_bytes: int  # decoded; the last frame is shorter
     frames: tuple[tuple[int, int], ...]  # stored bytes and checksum of each frame
+    recipe: int = 0  # version of the encoding
 
 
 Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
@@ -160,7 +311,7 @@ def read_exactly(file: BinaryIO, at: int, length: int) -> bytes:
 def read_record(file: BinaryIO, at: int) -> Record:
     """Read the record header at ``at``; raises DamageError when there is no sound one."""
     fixed = read_exactly(file, at, RECORD.size)
-    (magic, size, kind, encoding, _recipe, _flags, offset, stored, position, length, total, digest,
+    (magic, size, kind, encoding, recipe, _flags, offset, stored, position, length, total, digest,
      frame_bytes, frame_count, base_count, param_bytes) = RECORD.unpack(fixed)  # fmt: skip
     table = RECORD.size + 32 * base_count + param_bytes
     if (
@@ -179,7 +330,7 @@ def read_record(file: BinaryIO, at: int) -> Record:
         raise DamageError(f"the record header at {at} is damaged")
     return Record(
         Path(file.name), at, size, kind, encoding, offset, offset + stored,
-        position, length, total, digest, frame_bytes, frames,
+        position, length, total, digest, frame_bytes, frames, recipe,
     )  # fmt: skip
 
 
@@ -274,28 +425,72 @@ def read_store(store: Path) -> Index:
     return index
 
 
+def read_frame(file: BinaryIO, record: Record, number: int, offset: int) -> bytes:
+    """Return a frame as it is stored, checked; DamageError where it is not what it should be."""
+    stored, check = record.frames[number]
+    length = frame_length(record, number)
+    if stored > length or (record.encoding == RAW and stored < length):
+        raise DamageError(f"the frame at {offset} has a wrong size")
+    content = read_exactly(file, offset, stored)
+    if not checksum_fits(content, check):
+        raise DamageError(f"the frame at {offset} fails its checksum")
+    return content
+
+
+def frame_length(record: Record, number: int) -> int:
+    """Return how many bytes a frame decodes to."""
+    return min(record.frame_bytes, record.length - number * record.frame_bytes)
+
+
+def decode_frames(encoding: int, frames: list[bytes], lengths: list[int]) -> list[Any]:
+    """Decode frames; returns the bytes of each, or the DamageError it has. Raw ones pass."""
+    out: list[Any] = list(frames)
+    coded = [number for number, frame in enumerate(frames) if len(frame) < lengths[number]]
+    if encoding == FIELDS and coded:
+        some = decode_fields([frames[n] for n in coded], [lengths[n] for n in coded])
+        for number, content in zip(coded, some):
+            out[number] = content
+    elif encoding == ZSTD:
+        for number in coded:
+            out[number] = decode_zstd(frames[number], lengths[number] + 1)
+    return out
+
+
 def read_frames(record: Record, at: int) -> Iterator[bytes]:
     """Yield decoded bytes from ``at`` of the object on; DamageError at the first bad frame."""
     with record.pack.open("rb") as file:
         record = read_record(file, record.at)
-        if record.encoding not in (RAW, ZSTD):
+        known = record.encoding in (RAW, ZSTD) or record.recipe == FIELDS_RECIPE
+        if record.encoding not in (RAW, ZSTD, FIELDS) or not known:
             raise DamageError(f"the encoding {record.encoding} needs a newer rescue.py")
         first, skip = divmod(at - record.position, record.frame_bytes)
         offset = record.offset + sum(stored for stored, _ in record.frames[:first])
-        for number in range(first, len(record.frames)):
-            stored, check = record.frames[number]
-            length = min(record.frame_bytes, record.length - number * record.frame_bytes)
-            if stored > length or (record.encoding == RAW and stored < length):
-                raise DamageError(f"the frame at {offset} has a wrong size")
-            content = read_exactly(file, offset, stored)
-            if not checksum_fits(content, check):
-                raise DamageError(f"the frame at {offset} fails its checksum")
-            if stored < length:
-                content = decode_zstd(content, length + 1)
-            if len(content) != length:
-                raise DamageError(f"the frame at {offset} does not decode to its length")
-            yield content[skip:]
-            offset, skip = offset + stored, 0
+        together = max(1, BATCH_BYTES // record.frame_bytes) if record.encoding == FIELDS else 1
+        for start in range(first, len(record.frames), together):
+            numbers = range(start, min(start + together, len(record.frames)))
+            frames: list[bytes] = []
+            fault: DamageError | None = None
+            places = [offset]
+            for number in numbers:
+                try:
+                    frames.append(read_frame(file, record, number, offset))
+                except DamageError as damage:  # those before it are still good
+                    fault = damage
+                    break
+                offset += record.frames[number][0]
+                places.append(offset)
+            lengths = [frame_length(record, number) for number in numbers]
+            for content, length, place in zip(
+                decode_frames(record.encoding, frames, lengths), lengths, places
+            ):
+                if isinstance(content, DamageError):
+                    raise DamageError(f"the frame at {place}: {content}")
+                if len(content) != length:
+                    raise DamageError(f"the frame at {place} does not decode to its length")
+                yield content[skip:]
+                skip = 0
+            if fault:
+                raise fault
 
 
 def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[int, bytes]]:

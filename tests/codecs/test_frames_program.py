@@ -1,0 +1,66 @@
+"""The kernel outside Python: under sanitizers against damaged payloads, and on another machine."""
+
+import pytest
+from sample_tensors import weights
+
+from hartonomous.codecs import kernel
+from hartonomous.codecs.layouts import LAYOUTS
+
+TYPES = ("BF16", "F32", "F64", "U8", "Q8_0", "Q4_K")
+_ROUNDS = 800
+
+
+def samples(dtype: str) -> list[tuple[int, bytes]]:
+    """Return (lead, frame) of different sizes; the last begins inside an element."""
+    element = LAYOUTS[dtype].element_bytes
+    content = weights(dtype, 70_000)
+    return [(0, content), (0, content[:9000]), (element - 1, content[1:20_002])]
+
+
+def expected(dtype: str) -> list[tuple[int, bytes]]:
+    """Return what the program must say of the samples; status 1 is that it does not pay."""
+    items = samples(dtype)
+    frames = [memoryview(frame) for _, frame in items]
+    leads = [lead for lead, _ in items]
+    payloads = kernel.of_name("numpy").encode_many(frames, leads, LAYOUTS[dtype])
+    return [(1, b"") if one is None else (0, one) for one in payloads]
+
+
+def check_program(program, dtype):
+    payloads = expected(dtype)
+    coded = [
+        (len(frame), payload, frame)
+        for (_, frame), (status, payload) in zip(samples(dtype), payloads, strict=True)
+        if status == 0
+    ]
+    assert coded
+    for path in program.paths:
+        layout = LAYOUTS[dtype].encode().hex()
+        assert program.results("encode", path, layout, items=samples(dtype)) == payloads
+        found = program.results("decode", path, items=[(size, one) for size, one, _ in coded])
+        assert found == [(0, frame) for _, _, frame in coded]
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_under_sanitizers(sanitised, dtype):
+    assert "scalar" in sanitised.paths
+    check_program(sanitised, dtype)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_damaged_payloads_under_sanitizers(sanitised, dtype):
+    """A sanitizer ends the program at the first byte read or written outside a buffer."""
+    small = [(lead, frame[:9000]) for lead, frame in samples(dtype)[1:]]
+    for path in sanitised.paths:
+        said = sanitised.run(
+            "fuzz", path, LAYOUTS[dtype].encode().hex(), "1", str(_ROUNDS), items=small
+        )
+        attacks, decoded = (int(word) for word in said.split() if word.isdigit())
+        assert attacks >= 2 * _ROUNDS
+        assert 0 < decoded < attacks / 2
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_on_aarch64(foreign, dtype):
+    assert foreign.paths == ["neon", "scalar"]
+    check_program(foreign, dtype)
