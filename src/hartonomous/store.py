@@ -142,7 +142,7 @@ class Store:
         versions: bool = False,
         trash: bool = False,
         tag: str | None = None,
-    ) -> list[listing.Listed]:
+    ) -> listing.Listing:
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
             self.parts, pattern, all_versions=versions, trash=trash, tag=tag

@@ -11,7 +11,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Cell, Column, Style, Table
-from hartonomous.cli.sizes import share, size
+from hartonomous.cli.sizes import several, share, size
 from hartonomous.errors import HartonomousError, NotFoundError, PartlyDoneError, UsageError
 
 if TYPE_CHECKING:
@@ -133,9 +133,14 @@ def _row(added: "Added") -> tuple[str | Cell, ...]:
     outcome = Cell(added.outcome, _STYLES.get(added.outcome, "warn"))
     if added.number is None:
         return added.name, "-", outcome, "-", "-", added.error or ""
-    why = "the same bytes as before" if added.outcome == "unchanged" else ""
+    why = reasons.summary(added.reasons)
+    if added.outcome == "unchanged":
+        mended = f"; damaged data stored anew ({why})" if added.stored_bytes else ""
+        why = f"the same bytes as before{mended}"
     moved = "source removed" if added.moved else ""
-    texts = (why or reasons.summary(added.reasons), moved)
+    if added.source_kept is not None:
+        moved = f"source kept: {added.source_kept}"
+    texts = (why, moved)
     return (
         added.name, str(added.number), outcome, size(added.logical_bytes),
         size(added.stored_bytes), "; ".join(filter(None, texts)),
@@ -157,11 +162,19 @@ def _check_found(report: "AddReport", paths: tuple[str, ...]) -> None:
         return
     raise NotFoundError(
         f"nothing to add was found at {', '.join(paths[:5])}{' ...' if len(paths) > 5 else ''}",
-        hint=report.skipped[0] if report.skipped else None,
+        hint="the notes above say why" if report.skipped else None,
     )
 
 
 def _check_failed(report: "AddReport") -> None:
+    kept = [one for one in report.artifacts if one.source_kept is not None]
+    if kept and not report.failed_count:
+        sys.stdout.flush()
+        raise PartlyDoneError(
+            f"{several(len(kept), 'source was', 'sources were')} not removed: "
+            f"{kept[0].name}: {kept[0].source_kept}",
+            hint="what the table lists is in the store; nothing that was kept was changed",
+        )
     if not report.failed_count:
         return
     sys.stdout.flush()  # what was done is told before what was not

@@ -8,7 +8,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.page import Block, Cell, Column, Style, Table
-from hartonomous.cli.sizes import count, size
+from hartonomous.cli.sizes import count, several, size
 from hartonomous.core.comparison import PairStatus, TensorDifference
 from hartonomous.core.metadata_comparison import MetadataDifference
 from hartonomous.errors import UsageError
@@ -103,14 +103,14 @@ def _ids(found: DiffReport) -> Iterator[str]:
 def _page(found: DiffReport) -> Iterable[Block]:
     yield f"a: {_side(found.a)}"
     yield f"b: {_side(found.b)}"
+    yield _summary(found)
     if found.tensors:
         yield Table(columns=_COLUMNS, rows=map(_row, found.tensors))
     hidden = found.tensor_omitted_count - _left_out_same(found)
     if hidden > 0:
-        yield Cell(f"{count(hidden)} more tensors are not shown", "dim")
+        yield Cell(f"{several(hidden, 'more tensor is', 'more tensors are')} not shown", "dim")
     yield from _metadata(found)
     yield from _files(found)
-    yield _summary(found)
 
 
 def _left_out_same(found: DiffReport) -> int:
@@ -120,8 +120,7 @@ def _left_out_same(found: DiffReport) -> int:
 
 
 def _side(side: ComparedSide) -> str:
-    name = side.name if side.number is None else f"{side.name}@{side.number}"
-    return f"{name}  {size(side.logical_bytes)}  {side.digest}"
+    return f"{side.spec}  {size(side.logical_bytes)}  {side.digest}"
 
 
 def _row(one: TensorDifference) -> tuple[str | Cell, ...]:
@@ -177,7 +176,8 @@ def _metadata(found: DiffReport) -> Iterator[Block]:
     )
     more = len(differences) + found.metadata.omitted_count - _METADATA_SHOWN
     if more > 0:
-        yield Cell(f"{count(more)} more metadata differences are not shown", "dim")
+        more_text = several(more, "more metadata difference is", "more metadata differences are")
+        yield Cell(f"{more_text} not shown", "dim")
 
 
 def _metadata_row(one: MetadataDifference) -> tuple[str, ...]:
@@ -195,7 +195,10 @@ def _files(found: DiffReport) -> Iterator[Block]:
         rows=map(_file_row, different[:_FILES_SHOWN]),
     )
     if len(different) > _FILES_SHOWN:
-        yield Cell(f"{count(len(different) - _FILES_SHOWN)} more files are not shown", "dim")
+        yield Cell(
+            f"{several(len(different) - _FILES_SHOWN, 'more file is', 'more files are')} not shown",
+            "dim",
+        )
 
 
 def _file_row(one: FileDifference) -> tuple[str, ...]:
@@ -209,11 +212,12 @@ def _summary(found: DiffReport) -> Cell:
         return Cell("identical: the files have the same bytes", "good")
     statuses = [f"{count(number)} {word}" for word, number in found.summary.statuses.items()
                 if number]  # fmt: skip
-    words = [", ".join(statuses) + " tensors" if statuses else "no tensors"]
+    one = sum(found.summary.statuses.values()) == 1
+    words = [", ".join(statuses) + (" tensor" if one else " tensors") if statuses else "no tensors"]
     if found.summary.identical:
         words.append("tensors and metadata are the same, the files are not")
     if found.summary.metadata_difference_count:
-        words.append(f"{count(found.summary.metadata_difference_count)} metadata differences")
+        words.append(several(found.summary.metadata_difference_count, "metadata difference"))
     if found.summary.shared_bytes:
         words.append(f"{size(found.summary.shared_bytes)} in both")
     return Cell("; ".join(words), "strong")

@@ -7,7 +7,7 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
-from hartonomous.cli.sizes import count, ratio, size
+from hartonomous.cli.sizes import count, ratio, several, size
 from hartonomous.operations.explain import Explained, ExplainedExtent, ExplainedPiece
 from hartonomous.store import open_store
 
@@ -63,7 +63,10 @@ def _extents(found: Explained) -> Iterator[Block]:
         rows=[_extent_row(*row) for row in rows[:_PIECES_SHOWN]],
     )  # fmt: skip
     if len(rows) > _PIECES_SHOWN:
-        yield Cell(f"{count(len(rows) - _PIECES_SHOWN)} more extents are not shown", "dim")
+        yield Cell(
+            f"{several(len(rows) - _PIECES_SHOWN, 'more extent is', 'more extents are')} not shown",
+            "dim",
+        )
 
 
 def _extent_row(piece: ExplainedPiece, extent: ExplainedExtent) -> tuple[str, ...]:
@@ -92,4 +95,4 @@ def _uses(found: Explained) -> Iterator[Block]:
         ],
     )  # fmt: skip
     if found.use_count > len(found.uses):
-        yield Cell(f"{count(found.use_count - len(found.uses))} more are not shown", "dim")
+        yield Cell(f"{count(found.use_count - len(found.uses))} more not shown", "dim")

@@ -10,7 +10,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Column, Fields, Table
 from hartonomous.cli.quantities import Duration
-from hartonomous.cli.sizes import count, size
+from hartonomous.cli.sizes import count, several, size
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _ask(invocation: Invocation, store: "Store") -> None:
     waiting = store.ls(trash=True)
     if waiting:
         total = size(sum(one.logical_bytes for one in waiting))
-        number = f"{count(len(waiting))} version{'' if len(waiting) == 1 else 's'}"
+        number = several(len(waiting), "version")
         invocation.confirm(f"Delete {number} of {total} in the trash for good?")
 
 

@@ -11,6 +11,7 @@ import msgspec
 from hartonomous.catalog import artifacts, changes, replay, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.name import check_label, check_name
+from hartonomous.core.quantity import several
 from hartonomous.errors import ConflictError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.publication import Publication, publication
@@ -166,7 +167,7 @@ def remove(
         return Changed(
             action="remove",
             name=chosen[0].name if chosen else spec,
-            detail=f"{len(chosen)} version{'' if len(chosen) == 1 else 's'} to the trash",
+            detail=f"{several(len(chosen), 'version')} to the trash",
             versions=tuple(f"{one.name}@{one.number}" for one in chosen),
             changed=bool(chosen),
         )
