@@ -196,8 +196,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, None if output is None else Path(output), members=members,
-            force=force, dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     def export_all(

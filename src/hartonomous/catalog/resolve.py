@@ -56,7 +56,7 @@ def _instead(tx: Connection, wanted: str, near: Sequence[str]) -> str:
         )
     if any(letter in wanted for letter in "*?["):
         return f"a name stands for itself here; hart ls -q {wanted!r} lists the names that fit"
-    if not near and is_short_prefix(wanted):
+    if not near and is_short_prefix(wanted.rpartition("@")[2]):
         return _SHORT
     return f"did you mean {', '.join(near)}?" if near else "hart ls shows what is there"
 

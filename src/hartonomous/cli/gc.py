@@ -42,7 +42,7 @@ def command(
 
     Empties the trash of what lies there long enough, drops bytes that nothing refers to, and writes
     packs anew that are mostly unused. Works beside other commands. What went from the trash cannot
-    be had back. With -n the space that emptying the trash would free is not counted.
+    be had back. With -n everything is foreseen but damage of what would be copied.
     """
     if empty_trash and trash_days is not None:
         raise UsageError(
