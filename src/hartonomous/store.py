@@ -93,12 +93,13 @@ class Store:
         move: bool = False,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        hidden: bool = False,
         progress: Progress | None = None,
     ) -> adding.AddReport:
         """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`."""
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
-            update=update, move=move, include=tuple(include), exclude=tuple(exclude),
+            update=update, move=move, include=tuple(include), exclude=tuple(exclude), hidden=hidden,
         )  # fmt: skip
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         return adding.add(self.parts, many, options=options, progress=progress)

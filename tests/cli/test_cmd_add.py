@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_files import NAMES
+from cli_files import NAMES, TREE_NAMES
 from cli_schema import validate
 
 
@@ -34,7 +34,7 @@ def test_table_says_what_each_cost_and_why(hart, store, sources):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split() == ["name", "version", "outcome", "size", "stored", "why"]
-    assert [line.split()[0] for line in lines[1:-1]] == NAMES
+    assert [line.split()[0] for line in lines[1:-1]] == TREE_NAMES
     tuned = next(line for line in lines if line.startswith("tuned"))
     assert "8 of 9 tensors already stored; zstd" in tuned
     assert lines[-1].startswith("5 added: ")
@@ -48,7 +48,7 @@ def test_json_is_one_report(hart, store, sources):
     code, out, _ = hart("add", str(sources), "--json")
     assert code == 0
     (report,) = validate("add", out)
-    assert [one["name"] for one in report["artifacts"]] == NAMES
+    assert [one["name"] for one in report["artifacts"]] == TREE_NAMES
     assert {one["outcome"] for one in report["artifacts"]} == {"added"}
     assert report["logical_bytes"] == sum(
         path.stat().st_size for path in sources.rglob("*") if path.is_file()
@@ -80,7 +80,7 @@ def test_labels_tags_and_metadata(hart, store, sources):
 
 def test_include_and_exclude(hart, store, sources):
     assert hart("add", "-q", str(sources), "--include", "*.npy", "--include", "*.txt")[1] == (
-        "notes.txt@1\nx.npy@1\n"
+        "sources/notes.txt@1\nsources/x.npy@1\n"
     )
     code, _, err = hart("add", str(sources), "--include", "*.none")
     assert code == 1
@@ -121,13 +121,16 @@ def test_some_failed_is_three(hart, store, sources, broken):
     broken("notes.txt")
     code, out, err = hart("add", str(sources))
     assert code == 3
-    assert next(line for line in out.splitlines() if "failed" in line).startswith("notes.txt")
+    assert next(line for line in out.splitlines() if "failed" in line).startswith(
+        "sources/notes.txt"
+    )
     assert out.splitlines()[-1].startswith("4 added, 1 failed: ")
     assert "hart: error: 1 of 5 could not be added" in err
     report = validate("add", hart("add", "--json", str(sources))[1])[0]
     assert report["failed_count"] == 1
-    assert [one["name"] for one in report["artifacts"] if one["error"]] == ["notes.txt"]
-    assert hart("ls", "-q")[1].split() == [name for name in NAMES if name != "notes.txt"]
+    assert [one["name"] for one in report["artifacts"] if one["error"]] == ["sources/notes.txt"]
+    kept = [name for name in TREE_NAMES if name != "sources/notes.txt"]
+    assert hart("ls", "-q")[1].split() == sorted(kept)
 
 
 def test_all_failed_is_one(hart, store, sources, broken):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hartonomous.store import Store
 
 _STREAM = "-"
-_FOR_PATHS = ("update", "move", "include", "exclude")
+_FOR_PATHS = ("update", "move", "include", "exclude", "hidden")
 _STYLES: dict[str, Style] = {
     "added": "good", "updated": "good", "unchanged": "dim", "failed": "bad",
 }  # fmt: skip
@@ -36,6 +36,7 @@ _STYLES: dict[str, Style] = {
 @click.option("--move", is_flag=True, help="Delete each source after its stored copy was compared.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Take only files that fit.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that fit.")
+@click.option("--hidden", is_flag=True, help="Take hidden and temporary files in folders too.")
 @click.option("--init", "make", is_flag=True, help="Make the store first if there is none.")
 @dry_run_option
 @click.pass_obj
@@ -50,6 +51,10 @@ def command(
     **given: Any,
 ) -> None:
     """Add files, model folders, trees, hub caches or Ollama's folder.
+
+    A model folder is one artifact. In any other folder each model is found and named relative to
+    it; other files get the folder's name in front. Hidden and half-written files in folders are
+    left out, with a note, unless --hidden.
 
     Every option with several values may be given several times. PATH - is standard input, which
     needs --name. The same bytes again change nothing. Other bytes of a known source get a longer

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from hartonomous.cli.artifact_name import ARTIFACT_OR_PATH
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import OutputFormat
@@ -13,7 +14,6 @@ from hartonomous.core.comparison import PairStatus, TensorDifference
 from hartonomous.core.metadata_comparison import MetadataDifference
 from hartonomous.errors import UsageError
 from hartonomous.operations.diff import ComparedSide, Difference, FileDifference
-from hartonomous.store import open_store
 
 DIFFERENT = 5
 """Exit code of ``--exit-code``."""
@@ -34,8 +34,8 @@ class DiffReport(Difference, frozen=True, kw_only=True):
 
 
 @make_command("diff")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=ARTIFACT_OR_PATH)
+@click.argument("b", type=ARTIFACT_OR_PATH)
 @click.option("--no-values", is_flag=True, help="Compare names and digests only; reads no tensor.")
 @click.option("--exit-code", is_flag=True, help="End with 5 when anything differs.")
 @click.option(
@@ -62,12 +62,7 @@ def command(
     """
     invocation: Invocation = ctx.obj
     statuses = _statuses(status, invocation)
-    path = invocation.store_path()
-    settings = invocation.settings(path)
-    with (
-        open_store(path, settings=dict(invocation.options.settings)) as store,
-        invocation.progress(settings) as progress,
-    ):
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
         found = store.diff(a, b, values=not no_values, progress=progress)
     invocation.output.emit(_report(found, statuses, limit), human=_page, ids=_ids)
     if exit_code and not found.identical:

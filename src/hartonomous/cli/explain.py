@@ -4,19 +4,19 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from hartonomous.cli.artifact_name import ARTIFACT, TENSOR
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.cli.sizes import count, ratio, several, size
 from hartonomous.operations.explain import Explained, ExplainedExtent, ExplainedPiece
-from hartonomous.store import open_store
 
 _PIECES_SHOWN = 50
 
 
 @make_command("explain")
-@click.argument("name")
-@click.argument("tensor")
+@click.argument("name", type=ARTIFACT)
+@click.argument("tensor", type=TENSOR)
 @click.option("--file", "member", metavar="PATH", help="The file inside NAME that is meant.")
 @click.pass_obj
 def command(invocation: Invocation, *, name: str, tensor: str, member: str | None) -> None:
@@ -25,8 +25,7 @@ def command(invocation: Invocation, *, name: str, tensor: str, member: str | Non
     Shows its digest, its encoding and why, the packs that hold its frames, and every other tensor
     in use with the same bytes.
     """
-    path = invocation.store_path()
-    with open_store(path, settings=dict(invocation.options.settings)) as store:
+    with invocation.store() as store:
         found = store.explain(name, tensor, member=member)
     invocation.output.emit(found, human=_page, ids=lambda one: [one.digest or "-"])
 

@@ -118,6 +118,7 @@ class AddOptions:
     move: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -140,7 +141,7 @@ def add(
     and NotFoundError for a path that does not exist, before anything is stored.
     """
     _check_options(options)
-    found = discover(paths, include=options.include, exclude=options.exclude)
+    found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     return _add_all(parts, found, options, progress or NoProgress())
 
 
