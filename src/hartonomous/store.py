@@ -94,15 +94,20 @@ class Store:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         hidden: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> adding.AddReport:
-        """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`."""
+        """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
+
+        ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
+        """
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
             update=update, move=move, include=tuple(include), exclude=tuple(exclude), hidden=hidden,
         )  # fmt: skip
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        return adding.add(self.parts, many, options=options, progress=progress)
+        act = adding.foresee if dry_run else adding.add
+        return act(self.parts, many, options=options, progress=progress)
 
     def add_stream(
         self,

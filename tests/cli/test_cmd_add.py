@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_files import NAMES, TREE_NAMES
+from cli_files import TREE_NAMES
 from cli_schema import validate
 
 
@@ -150,12 +150,44 @@ def test_skipped_things_are_notes(hart, store, sources):
 
 
 def test_dry_run_is_an_estimate_and_stores_nothing(hart, store, sources):
-    (found,) = validate("estimate", hart("add", "-n", "--json", str(sources))[1])
-    assert found["artifact_count"] == len(NAMES)
-    assert hart("add", "-n", str(sources))[1] == hart("estimate", str(sources))[1]
+    (found,) = validate("add", hart("add", "-n", "--json", str(sources))[1])
+    assert found["dry_run"]
+    assert [one["name"] for one in found["artifacts"]] == TREE_NAMES
+    out = hart("add", "-n", str(sources))[1]
+    assert out.splitlines()[0].split()[-3:] == ["would", "take", "why"]
+    assert "nothing was stored (dry run)" in out.splitlines()[-1]
     assert hart("ls", "-q") == (0, "", "")
-    assert hart("add", "-n", "--init", "--store", "other", str(sources))[0] == 0
+    assert hart("add", "-n", "--init", "--store", "other", str(sources))[1] == out
     assert not Path("other").exists()
+    assert hart("add", "-n", "--store", "other", str(sources))[0] == 10
+
+
+@pytest.mark.parametrize("options", [(), ("--update",)])
+def test_dry_run_foresees_names_and_outcomes(hart, store, sources, home, options):
+    def told(*arguments):
+        (report,) = validate("add", hart("add", "--json", *arguments)[1])
+        keys = ("outcome", "name", "number", "logical_bytes", "file_count", "source", "labels")
+        return [tuple(map(str, map(one.get, keys))) for one in report["artifacts"]], report
+
+    other = home / "other" / "sources"
+    other.mkdir(parents=True)
+    for name in ("notes.txt", "x.npy"):  # one of the same bytes, one of others
+        (other / name).write_bytes((sources / name).read_bytes())
+    (other / "x.npy").write_bytes(b"else")
+    (other / "twin.txt").write_bytes((other / "notes.txt").read_bytes())
+    foreseen, dry = told("-n", *options, str(sources))
+    done, real = told(*options, str(sources))
+    assert foreseen == done
+    assert abs(dry["stored_bytes"] - real["stored_bytes"]) < 0.1 * real["stored_bytes"]
+    assert told("-n", *options, str(sources))[0] == told(*options, str(sources))[0]
+    (sources / "notes.txt").write_text("a line\n" * 499 + "a lime\n")
+    for places in ((str(sources),), (str(other),), (str(sources), str(other))):
+        foreseen, _ = told("-n", *options, *places)
+        assert foreseen == told(*options, *places)[0]
+    foreseen, dry = told("-n", str(sources / "x.npy"), "--name", "tiny")
+    assert foreseen == told(str(sources / "x.npy"), "--name", "tiny")[0]
+    assert dry["stored_bytes"] == 0  # its bytes are stored already
+    assert foreseen[0][:3] == ("updated", "tiny", "2")
 
 
 @pytest.mark.parametrize(

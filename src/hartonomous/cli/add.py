@@ -1,7 +1,8 @@
 """``hart add``: take files, model folders, trees and caches into the store."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -60,22 +61,24 @@ def command(
     needs --name. The same bytes again change nothing. Other bytes of a known source get a longer
     name, unless --update (next version of that source's artifact) or --name says otherwise.
 
-    With -n nothing is stored and 'hart estimate' tells what would be needed, in its own output.
+    With -n nothing is stored: names, versions and outcomes are those of the real work, the stored
+    bytes are estimated. Files of a size that something else has are read whole for that.
 
     Ends with 3 when some artifacts failed, 1 when all failed or nothing was found.
     """
     from hartonomous.core.name import parse_meta
 
     given["metadata"] = dict(map(parse_meta, meta))
-    if dry_run:
-        _estimate(invocation, paths, given)
-        return
-    if make and not invocation.place().exists:
-        from hartonomous.cli.init import make_store
-
-        click.echo(f"hart: note: made an empty store at {make_store(invocation).path}", err=True)
-    with invocation.store() as store, invocation.progress(store.settings) as progress:
-        report = _add(store, paths, given, progress)
+    if dry_run and _STREAM in paths:
+        raise UsageError(
+            "standard input cannot be looked at without reading it",
+            hint="write it to a file and look at that",
+        )
+    with (
+        _opened(invocation, make=make, dry_run=dry_run) as store,
+        invocation.progress(store.settings) as progress,
+    ):
+        report = _add(store, paths, {**given, "dry_run": dry_run}, progress)
         for added in report.artifacts:
             for notice in added.notices:
                 member = notice.partition(": ")[0]
@@ -86,15 +89,29 @@ def command(
     _check_failed(report)
 
 
-def _estimate(invocation: Invocation, paths: tuple[str, ...], given: dict[str, Any]) -> None:
-    if _STREAM in paths:
-        raise UsageError(
-            "standard input cannot be estimated without reading it",
-            hint="write it to a file and estimate that",
-        )
-    from hartonomous.cli import estimate
+@contextmanager
+def _opened(invocation: Invocation, *, make: bool, dry_run: bool) -> Iterator["Store"]:
+    """Open the store; with --init make it first, in a dry run elsewhere and for this time only."""
+    if not make or invocation.place().exists:
+        with invocation.store() as store:
+            yield store
+    elif dry_run:
+        from tempfile import TemporaryDirectory
 
-    estimate.run(invocation, paths, include=given["include"], exclude=given["exclude"])
+        from hartonomous.store import open_store
+
+        settings = dict(invocation.options.settings)
+        with (
+            TemporaryDirectory(prefix="hart-dry-run-") as folder,
+            open_store(f"{folder}/store", create=True, settings=settings) as store,
+        ):
+            yield store
+    else:
+        from hartonomous.cli.init import make_store
+
+        click.echo(f"hart: note: made an empty store at {make_store(invocation).path}", err=True)
+        with invocation.store() as store:
+            yield store
 
 
 def _add(
@@ -108,6 +125,7 @@ def _add(
             f"standard input (-) does not go with {wrong[0] if wrong else 'other paths'}",
             hint="add it alone: hart add - --name NAME",
         )
+    given.pop("dry_run")
     return store.add_stream(_standard_input(), progress=progress, **given)
 
 
@@ -128,7 +146,8 @@ def _ids(report: "AddReport") -> Iterable[str]:
 def _page(report: "AddReport") -> Iterable[Block]:
     columns = (
         Column("name"), Column("version", right=True, extra=True), Column("outcome", whole=True),
-        Column("size", right=True, extra=True), Column("stored", right=True), Column("why"),
+        Column("size", right=True, extra=True),
+        Column("would take" if report.dry_run else "stored", right=True), Column("why"),
     )  # fmt: skip
     yield Table(columns=columns, rows=map(_row, report.artifacts))
     yield total_line(report)
@@ -159,6 +178,9 @@ def total_line(report: "AddReport") -> str:
         counts[one.outcome] = counts.get(one.outcome, 0) + 1
     told = ", ".join(f"{counts[word]:,} {word}" for word in _STYLES if word in counts)
     part = share(report.stored_bytes, report.logical_bytes)
+    if report.dry_run:
+        about = f"would take about {size(report.stored_bytes)} ({part})"
+        return f"{told}: {size(report.logical_bytes)}, {about}; nothing was stored (dry run)"
     return f"{told}: {size(report.logical_bytes)}, stored {size(report.stored_bytes)} ({part})"
 
 

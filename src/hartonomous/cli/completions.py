@@ -1,9 +1,14 @@
 """``hart completions SHELL``: the script that a shell reads to complete commands and options."""
 
+from typing import TYPE_CHECKING
+
 import click
 from click.shell_completion import get_completion_class
 
 from hartonomous.cli.frame import command as make_command
+
+if TYPE_CHECKING:
+    from click.shell_completion import ShellComplete
 
 # click's own script takes words as bash splits them, at : = and @ too, so that it completes neither
 # llama3:8b nor NAME@prod; it also leaves spaces in names unquoted.
@@ -69,9 +74,9 @@ def command(ctx: click.Context, shell: str) -> None:
     click.echo(_source(maker, root))
 
 
-def _source(maker: type, root: click.Command) -> str:
-    from click.shell_completion import BashComplete, ShellComplete
+def _source(maker: "type[ShellComplete]", root: click.Command) -> str:
+    from click.shell_completion import BashComplete
 
     if issubclass(maker, BashComplete):
         return _BASH
-    return ShellComplete.source(maker(root, {}, "hart", "_HART_COMPLETE"))
+    return maker.source(maker(root, {}, "hart", "_HART_COMPLETE"))

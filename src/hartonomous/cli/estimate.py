@@ -11,7 +11,8 @@ from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.sizes import count, several, share, size
 
 if TYPE_CHECKING:
-    from hartonomous.operations.estimate import Estimate, EstimatedClass
+    from hartonomous.operations.estimate import Estimate
+    from hartonomous.packs.forecast import EstimatedClass
 
 
 @make_command("estimate")

@@ -29,6 +29,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.preview import Foreseen, preview
 from hartonomous.packs.publication import Proposal, Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES, SourceFile
@@ -75,13 +76,14 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an add did: its artifacts, and what was met and not taken."""
+    """What an add did, or (``dry_run``) would do: its artifacts, and what was met and not taken."""
 
     artifacts: tuple[Added, ...]
     skipped: tuple[str, ...]
     logical_bytes: int
     stored_bytes: int
     failed_count: int
+    dry_run: bool = False
 
     def __repr__(self) -> str:
         """Return one line, such as ``<AddReport: 2 added, 1 failed; 1.2 GB, stored 310 MB>``."""
@@ -102,7 +104,8 @@ class AddReport(msgspec.Struct, frozen=True, kw_only=True):
     def _summary(self) -> str:
         counts = Counter(one.outcome for one in self.artifacts)
         told = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
-        sizes = f"{size(self.logical_bytes)}, stored {size(self.stored_bytes)}"
+        stored = "would take about" if self.dry_run else "stored"
+        sizes = f"{size(self.logical_bytes)}, {stored} {size(self.stored_bytes)}"
         return f"{told or 'nothing found'}; {sizes}"
 
 
@@ -143,6 +146,56 @@ def add(
     _check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     return _add_all(parts, found, options, progress or NoProgress())
+
+
+def foresee(
+    parts: StoreParts,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    options: AddOptions,
+    progress: Progress | None = None,
+) -> AddReport:
+    """Return what ``add`` would report, storing nothing: ``dry_run`` is true in it.
+
+    Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
+    digests are None where a file was not read whole, and nothing is said of reasons and tensors.
+    """
+    _check_options(options)
+    progress = progress or NoProgress()
+    found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
+    candidates: list[Candidate] = []
+    skipped: list[str] = []
+    for item in _only_one_if_named(found, options):
+        if isinstance(item, Candidate):
+            candidates.append(item)
+        else:
+            skipped.append(f"{item.location}: {item.reason}")
+            progress.note(f"skipped {item.location}: {item.reason}")
+    foreseen = preview(parts, candidates, progress, name=options.name, update=options.update)
+    return _report([_foreseen(one, options) for one in foreseen], skipped, dry_run=True)
+
+
+def _foreseen(one: Foreseen, options: AddOptions) -> Added:
+    candidate, decision = one.candidate, one.decision
+    if decision is None:
+        return Added(
+            outcome="failed", name=_shown_name(candidate, options), kind=str(candidate.kind),
+            source=candidate.source, file_count=len(candidate.members), error=one.error,
+        )  # fmt: skip
+    sketch = decision.proposal
+    return Added(
+        outcome=decision.outcome,
+        name=decision.name,
+        number=decision.number,
+        digest=f"blake3:{sketch.digest.hex()}" if sketch.digest_known else None,
+        kind=str(candidate.kind),
+        source=candidate.source,
+        file_count=len(candidate.members),
+        logical_bytes=candidate.size,
+        stored_bytes=one.estimated_bytes,
+        labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
+        notices=candidate.notes,
+    )
 
 
 def add_stream(
@@ -233,12 +286,19 @@ def _add_all(
         finally:
             ingest.close()
             reader.close()
+    return _report(artifacts, skipped)
+
+
+def _report(
+    artifacts: Sequence[Added], skipped: Sequence[str], *, dry_run: bool = False
+) -> AddReport:
     return AddReport(
         artifacts=tuple(artifacts),
         skipped=tuple(skipped),
         logical_bytes=sum(one.logical_bytes for one in artifacts),
         stored_bytes=sum(one.stored_bytes for one in artifacts),
         failed_count=sum(one.outcome == "failed" for one in artifacts),
+        dry_run=dry_run,
     )
 
 
