@@ -19,6 +19,8 @@ class HartonomousError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+        if hint is not None:
+            self.add_note(f"hint: {hint}")  # which a traceback shows
 
 
 class UsageError(HartonomousError):

@@ -1,19 +1,25 @@
 """Locks between processes of one machine: whole-file locks that the kernel drops with the process.
 
-A lock file's content is never read; only whether somebody holds it counts. `flock` locks belong to
-the open file, so threads of one process exclude each other too.
+A lock file has no content; only whether somebody holds it counts. `flock` locks belong to the open
+file, so threads of one process exclude each other too. Who holds one is asked of the kernel
+(/proc/locks), and its file's time is when it was taken.
 """
 
 import contextlib
 import fcntl
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from hartonomous.errors import LockedError
 
 _POLL_S = 0.02
+TOLD_AFTER_S = 2.0
+"""Who waits for so long is told what for."""
+
+_listeners: list[Callable[[str], None]] = []
 
 
 class FileLock:
@@ -68,18 +74,91 @@ def held(
     path: Path, *, what: str, timeout_s: float = 600.0, shared: bool = False
 ) -> Iterator[None]:
     """Hold a lock for a block; raises LockedError naming ``what`` after ``timeout_s`` seconds."""
+    waiting = Waiting(what, lambda: holder(path))
     deadline = time.monotonic() + timeout_s
     while (lock := try_lock(path, shared=shared)) is None:
         if time.monotonic() >= deadline:
             raise LockedError(
-                f"{what} was held by another process for {timeout_s:g} s",
+                f"{what} was held by {holder(path)} for {timeout_s:g} s",
                 hint="wait for the other command to end, or end it, and try again",
             )
+        waiting.tell_in_time()
         time.sleep(_POLL_S)
     try:
+        with contextlib.suppress(OSError):  # it is for people: see ``holder``
+            os.utime(path)
         yield
     finally:
         lock.release()
+
+
+@contextlib.contextmanager
+def telling(listener: Callable[[str], None]) -> Iterator[None]:
+    """Tell ``listener`` of long waits for the time of a block; the newest listener is told.
+
+    The line names what is waited for and, where it is known, who holds it.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+class Waiting:
+    """A wait for ``what``, which is told once when it has become long."""
+
+    def __init__(self, what: str, holder: Callable[[], str]) -> None:
+        self._what = what
+        self._holder = holder
+        self._told_at: float | None = time.monotonic() + TOLD_AFTER_S
+
+    def tell_in_time(self) -> None:
+        """Tell of the wait if it is long and nobody was told yet; called again and again."""
+        if self._told_at is None or time.monotonic() < self._told_at:
+            return
+        self._told_at = None
+        if _listeners:
+            _listeners[-1](f"waiting for {self._what}, held by {self._holder()}")
+
+
+def holder(path: Path) -> str:
+    """Return who holds a lock, such as ``process 71 (hart) on box since 08:30:00Z``.
+
+    Processes of another container are not seen; then it is just another process.
+    """
+    try:
+        status = path.stat()
+        numbers = _holding_processes(status)
+    except OSError:
+        return "another process"
+    if not numbers:
+        return "another process"
+    names = ", ".join(f"{number} ({_process_name(number)})" for number in numbers)
+    word = "process" if len(numbers) == 1 else "processes"
+    since = time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(status.st_mtime))
+    return f"{word} {names} on {socket.gethostname()} since {since}"
+
+
+def _holding_processes(status: os.stat_result) -> list[int]:
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    wanted = f"{device}:{status.st_ino}"
+    found = set()
+    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+        # "1: FLOCK  ADVISORY  WRITE 71 08:01:1234 0 EOF"; one that waits has "->" after the number.
+        words = line.split()
+        if len(words) >= 6 and words[1] == "FLOCK" and words[5] == wanted and int(words[4]) > 0:
+            found.add(int(words[4]))
+    return sorted(found)
+
+
+def _process_name(number: int) -> str:
+    try:
+        words = Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return "ended"
+    shown = b" ".join(word.rpartition(b"/")[2] for word in words[:4] if word)
+    return shown.decode(errors="replace")[:60] or "no command line"
 
 
 def is_held(path: Path) -> bool:

@@ -94,15 +94,21 @@ class Store:
         move: bool = False,
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        hidden: bool = False,
+        dry_run: bool = False,
         progress: Progress | None = None,
     ) -> adding.AddReport:
-        """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`."""
+        """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
+
+        ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
+        """
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
-            update=update, move=move, include=tuple(include), exclude=tuple(exclude),
+            update=update, move=move, include=tuple(include), exclude=tuple(exclude), hidden=hidden,
         )  # fmt: skip
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-        return adding.add(self.parts, many, options=options, progress=progress)
+        act = adding.foresee if dry_run else adding.add
+        return act(self.parts, many, options=options, progress=progress)
 
     def add_stream(
         self,
@@ -143,7 +149,7 @@ class Store:
         versions: bool = False,
         trash: bool = False,
         tag: str | None = None,
-    ) -> list[listing.Listed]:
+    ) -> listing.Listing:
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
             self.parts, pattern, all_versions=versions, trash=trash, tag=tag
@@ -197,8 +203,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, None if output is None else Path(output), members=members,
-            force=force, dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     def export_all(

@@ -12,12 +12,13 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from math import prod
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.name import check_name, escape_path
-from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.errors import HartonomousError, NoStoreError, NotFoundError, UsageError
 from hartonomous.operations import add as adding
 from hartonomous.packs.arrays import TensorPlace, array_form, read_array
 from hartonomous.packs.tensor_names import OpenModel, open_model
@@ -114,9 +115,20 @@ class safe_open:  # noqa: N801 - the name that users of safetensors know
         self._device = device
         self._dequantise = dequantise
         self._stack = ExitStack()
+        opened: Store | None = None
         try:
             opened = _opened(store, self._stack)
             self._model: OpenModel = open_model(opened.parts, opened.files, name, member=member)
+        except (NoStoreError, NotFoundError, UsageError) as error:
+            meant_file = _is_file(name) and not (opened and _has(opened, name))
+            self._stack.close()
+            if not meant_file:
+                raise
+            raise type(error)(
+                f"{error.message}; {name!r} is a file on disk, and names are those of a store",
+                hint=f"store.add({name!r}) keeps it ('hart add'), then load it by the name that"
+                " this gives; safetensors.numpy.load_file reads the file itself",
+            ) from error
         except BaseException:
             self._stack.close()
             raise
@@ -204,6 +216,21 @@ class TensorSlice:
         Only the rows that the first axis asks for are read.
         """
         return self._source._given(self._place, index)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).exists()
+    except (OSError, ValueError):  # too long, or with a zero byte: no file's name
+        return False
+
+
+def _has(store: Store, name: str) -> bool:
+    try:
+        store.show(name, tensors=False)
+    except (NotFoundError, UsageError):
+        return False
+    return True
 
 
 def _opened(store: StorePlace, stack: ExitStack) -> Store:

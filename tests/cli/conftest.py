@@ -77,5 +77,5 @@ def sources(home: Path) -> Path:
 @pytest.fixture
 def full(store: Path, sources: Path, hart: Callable[..., tuple[int, str, str]]) -> Path:
     """The store with the sources in it."""
-    assert hart("add", str(sources), "-q")[0] == 0
+    assert hart("add", *map(str, sorted(sources.iterdir())), "-q")[0] == 0
     return store

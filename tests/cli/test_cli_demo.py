@@ -90,7 +90,7 @@ def test_a_damaged_return_is_told(ran):
     assert not damaged.sound
     stream = io.StringIO()
     Output(format=OutputFormat.HUMAN, stream=stream).emit(damaged, human=demo._page, ids=None)
-    assert "1 files differ" in stream.getvalue()
+    assert "1 file differs" in stream.getvalue()
     assert "base/config.json" in stream.getvalue()
 
 

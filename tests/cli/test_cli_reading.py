@@ -142,13 +142,13 @@ def test_diff_for_people(models, hart):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].startswith("a: a@1  ")
-    rows = {line.split()[0]: line for line in lines[3:6]}
+    rows = {line.split()[0]: line for line in lines[4:7]}
     assert set(rows) == {"cast", "changed", "renamed"}
     assert "100.00 %" in rows["changed"]
     assert "F32 -> F16 [40]" in rows["cast"]
     assert "bf -> moved" in rows["renamed"]
     assert "a.safetensors.__metadata__.step" in out
-    assert lines[-1].startswith("1 renamed, 1 cast, 1 changed tensors; ")
+    assert lines[2].startswith("1 renamed, 1 cast, 1 changed tensors; ")  # before the table
 
 
 def test_diff_json(models, hart):

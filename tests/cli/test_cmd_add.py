@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from cli_files import NAMES
+from cli_files import TREE_NAMES
 from cli_schema import validate
 
 
@@ -34,7 +34,7 @@ def test_table_says_what_each_cost_and_why(hart, store, sources):
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split() == ["name", "version", "outcome", "size", "stored", "why"]
-    assert [line.split()[0] for line in lines[1:-1]] == NAMES
+    assert [line.split()[0] for line in lines[1:-1]] == TREE_NAMES
     tuned = next(line for line in lines if line.startswith("tuned"))
     assert "8 of 9 tensors already stored; zstd" in tuned
     assert lines[-1].startswith("5 added: ")
@@ -48,7 +48,7 @@ def test_json_is_one_report(hart, store, sources):
     code, out, _ = hart("add", str(sources), "--json")
     assert code == 0
     (report,) = validate("add", out)
-    assert [one["name"] for one in report["artifacts"]] == NAMES
+    assert [one["name"] for one in report["artifacts"]] == TREE_NAMES
     assert {one["outcome"] for one in report["artifacts"]} == {"added"}
     assert report["logical_bytes"] == sum(
         path.stat().st_size for path in sources.rglob("*") if path.is_file()
@@ -80,7 +80,7 @@ def test_labels_tags_and_metadata(hart, store, sources):
 
 def test_include_and_exclude(hart, store, sources):
     assert hart("add", "-q", str(sources), "--include", "*.npy", "--include", "*.txt")[1] == (
-        "notes.txt@1\nx.npy@1\n"
+        "sources/notes.txt@1\nsources/x.npy@1\n"
     )
     code, _, err = hart("add", str(sources), "--include", "*.none")
     assert code == 1
@@ -121,13 +121,16 @@ def test_some_failed_is_three(hart, store, sources, broken):
     broken("notes.txt")
     code, out, err = hart("add", str(sources))
     assert code == 3
-    assert next(line for line in out.splitlines() if "failed" in line).startswith("notes.txt")
+    assert next(line for line in out.splitlines() if "failed" in line).startswith(
+        "sources/notes.txt"
+    )
     assert out.splitlines()[-1].startswith("4 added, 1 failed: ")
     assert "hart: error: 1 of 5 could not be added" in err
     report = validate("add", hart("add", "--json", str(sources))[1])[0]
     assert report["failed_count"] == 1
-    assert [one["name"] for one in report["artifacts"] if one["error"]] == ["notes.txt"]
-    assert hart("ls", "-q")[1].split() == [name for name in NAMES if name != "notes.txt"]
+    assert [one["name"] for one in report["artifacts"] if one["error"]] == ["sources/notes.txt"]
+    kept = [name for name in TREE_NAMES if name != "sources/notes.txt"]
+    assert hart("ls", "-q")[1].split() == sorted(kept)
 
 
 def test_all_failed_is_one(hart, store, sources, broken):
@@ -147,12 +150,44 @@ def test_skipped_things_are_notes(hart, store, sources):
 
 
 def test_dry_run_is_an_estimate_and_stores_nothing(hart, store, sources):
-    (found,) = validate("estimate", hart("add", "-n", "--json", str(sources))[1])
-    assert found["artifact_count"] == len(NAMES)
-    assert hart("add", "-n", str(sources))[1] == hart("estimate", str(sources))[1]
+    (found,) = validate("add", hart("add", "-n", "--json", str(sources))[1])
+    assert found["dry_run"]
+    assert [one["name"] for one in found["artifacts"]] == TREE_NAMES
+    out = hart("add", "-n", str(sources))[1]
+    assert out.splitlines()[0].split()[-3:] == ["would", "take", "why"]
+    assert "nothing was stored (dry run)" in out.splitlines()[-1]
     assert hart("ls", "-q") == (0, "", "")
-    assert hart("add", "-n", "--init", "--store", "other", str(sources))[0] == 0
+    assert hart("add", "-n", "--init", "--store", "other", str(sources))[1] == out
     assert not Path("other").exists()
+    assert hart("add", "-n", "--store", "other", str(sources))[0] == 10
+
+
+@pytest.mark.parametrize("options", [(), ("--update",)])
+def test_dry_run_foresees_names_and_outcomes(hart, store, sources, home, options):
+    def told(*arguments):
+        (report,) = validate("add", hart("add", "--json", *arguments)[1])
+        keys = ("outcome", "name", "number", "logical_bytes", "file_count", "source", "labels")
+        return [tuple(map(str, map(one.get, keys))) for one in report["artifacts"]], report
+
+    other = home / "other" / "sources"
+    other.mkdir(parents=True)
+    for name in ("notes.txt", "x.npy"):  # one of the same bytes, one of others
+        (other / name).write_bytes((sources / name).read_bytes())
+    (other / "x.npy").write_bytes(b"else")
+    (other / "twin.txt").write_bytes((other / "notes.txt").read_bytes())
+    foreseen, dry = told("-n", *options, str(sources))
+    done, real = told(*options, str(sources))
+    assert foreseen == done
+    assert abs(dry["stored_bytes"] - real["stored_bytes"]) < 0.1 * real["stored_bytes"]
+    assert told("-n", *options, str(sources))[0] == told(*options, str(sources))[0]
+    (sources / "notes.txt").write_text("a line\n" * 499 + "a lime\n")
+    for places in ((str(sources),), (str(other),), (str(sources), str(other))):
+        foreseen, _ = told("-n", *options, *places)
+        assert foreseen == told(*options, *places)[0]
+    foreseen, dry = told("-n", str(sources / "x.npy"), "--name", "tiny")
+    assert foreseen == told(str(sources / "x.npy"), "--name", "tiny")[0]
+    assert dry["stored_bytes"] == 0  # its bytes are stored already
+    assert foreseen[0][:3] == ("updated", "tiny", "2")
 
 
 @pytest.mark.parametrize(

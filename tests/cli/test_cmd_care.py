@@ -55,7 +55,7 @@ def test_stats_of_an_empty_store(hart, store):
 
 def test_stats_tell_the_trash(hart, full):
     assert hart("rm", "tiny")[0] == 0
-    assert "1 versions of" in hart("stats")[1]
+    assert "1 version of" in hart("stats")[1]
 
 
 # -- verify

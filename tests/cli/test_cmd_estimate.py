@@ -16,7 +16,7 @@ def source(home):
 def test_without_a_store(hart, home, source):
     code, out, err = hart("estimate", str(source))
     assert (code, err) == (0, "")
-    assert "1 files in 1 artifacts" in out
+    assert "1 file in 1 artifact:" in out
     assert "no store to compare with" in out
     assert not list(home.rglob("store.json"))
 

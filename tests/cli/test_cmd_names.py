@@ -150,7 +150,46 @@ def test_rm_is_all_or_nothing_and_refuses(hart, full):
 def test_a_missing_name_says_where_it_went(hart, full):
     assert hart("rm", "tiny")[0] == 0
     assert "it is in the trash" in hart("show", "tiny")[2]
-    assert "hart ls -q 't*'" in hart("rm", "t*")[2]
+    assert "hart ls -q 't*'" in hart("show", "t*")[2]
+
+
+def test_rm_takes_patterns(hart, full):
+    (dry,) = validate("rm", hart("rm", "t*", "--json", "-n")[1])
+    assert (dry["versions"], dry["dry_run"]) == (["tiny@1", "tuned.safetensors@1"], True)
+    assert names(hart("ls", "-q")[1]) == NAMES
+    code, out, _ = hart("rm", "t*", "tiny", "[nx]*")
+    assert code == 0
+    assert "t*: 2 versions of 2 artifacts to the trash; 'hart undo" in out
+    assert "[nx]*: 2 versions of 2 artifacts to the trash" in out
+    assert len(out.splitlines()) == 6  # tiny had gone with the pattern before it
+    assert names(hart("ls", "-q")[1]) == ["a.gguf"]
+    code, _, err = hart("rm", "a.gguf", "none*")
+    assert (code, "no artifact fits 'none*'" in err) == (1, True)
+    assert hart("undo")[0] == hart("undo")[0] == 0
+    assert names(hart("ls", "-q")[1]) == NAMES
+
+
+def test_rm_of_a_name_with_pattern_marks_takes_that_name(hart, store, home):
+    for name in ("a*", "ab"):
+        (home / "x").write_text(name)
+        assert hart("add", str(home / "x"), "--name", name)[0] == 0
+    assert hart("rm", "a*", "-q")[1] == "a*@1\n"
+    assert hart("ls", "-q")[1] == "ab\n"
+
+
+def test_ls_filters_sums_up_and_shortens_commits(hart, full):
+    lines = hart("ls", "t*")[1].splitlines()
+    assert [line.split()[0] for line in lines[1:-1]] == ["tiny", "tuned.safetensors"]
+    assert lines[-1].startswith("2 artifacts, 4 files, ")
+    assert hart("ls", "x.npy")[1].splitlines()[-1] == "1 artifact, 1 file, 80.1 kB"
+    assert hart("ls", "--versions", "x.npy")[1].splitlines()[-1].startswith("1 version, 1 file, ")
+    commit = "0123456789abcdef" * 2 + "01234567"
+    assert hart("label", "tiny", commit)[0] == 0
+    out = hart("ls", "tiny")[1]
+    assert "01234567..." in out
+    assert commit not in out
+    assert validate("ls", hart("ls", "tiny", "--json")[1])[0]["labels"] == [commit]
+    assert hart("ls", "-q", "tiny")[1] == "tiny\n"
 
 
 def test_undo_of_an_addition_names_the_way(hart, full):

@@ -49,6 +49,25 @@ def test_get_some_files(hart, full, work):
     assert "it has README.md, config.json" in err
 
 
+def test_get_one_file_of_a_folder_goes_where_cp_would_put_it(hart, full, sources, work):
+    wanted = (sources / "tiny" / "config.json").read_bytes()
+    got = validate("get", hart("get", "tiny", "--file", "config.json", "-o", "c.json", "--json")[1])
+    assert got[0]["files"][0]["path"] == got[0]["output"] == "c.json"
+    assert hart("get", "tiny", "--file", "config.json", "-o", "new/deep.json")[0] == 0
+    (work / "there").mkdir()
+    assert hart("get", "tiny", "--file", "config.json", "-o", "there")[0] == 0
+    assert hart("get", "tiny", "--file", "config.json", "-o", "folder/")[0] == 0
+    assert content(work) == {
+        "c.json": wanted, "new/deep.json": wanted, "there/config.json": wanted,
+        "folder/config.json": wanted,
+    }  # fmt: skip
+    code, _, err = hart("get", "tiny", "--file", "README.md", "-o", "c.json")
+    assert (code, "c.json exists and is something else" in err) == (11, True)
+    two = ("--file", "config.json", "--file", "README.md")
+    assert hart("get", "tiny", *two, "-o", "two")[0] == 0
+    assert sorted(content(work / "two")) == ["README.md", "config.json"]
+
+
 def test_get_never_writes_over_something_else(hart, full, work):
     (work / "x.npy").write_text("mine")
     code, out, err = hart("get", "x.npy")

@@ -36,6 +36,7 @@ def write_samples(folder):
     )
     np.save(folder / "weights.npy", tensors["encoder.weight"])
     shutil.copyfile(_GGUF, folder / "downloads" / "mini.Q8_0.gguf")
+    (folder / "downloads" / "notes.txt").write_text("What came from where.\n" * 20)
 
 
 @pytest.fixture

@@ -84,6 +84,36 @@ def test_architecture_has_a_heading_for_every_package():
         assert heading is not None, f"no heading that asks what {name}/ answers"
 
 
+_NAMED_AS_A_WHOLE = {"catalog", "cli", "codecs", "operations", "ports", "testing"}
+"""Folders of one file for each command, operation or table; of the others each file is named."""
+
+
+def test_architecture_names_every_module():
+    text = text_of("ARCHITECTURE.md")
+    top = ROOT / "src" / "hartonomous"
+    missing = [
+        str(path.relative_to(top))
+        for path in sorted(top.rglob("*.py"))
+        if path.name not in ("__init__.py", "__main__.py", "version.py")
+        and path.relative_to(top).parts[0] not in _NAMED_AS_A_WHOLE
+        and f"`{path.name}`" not in text
+    ]
+    assert missing == []
+    assert all(f"## `{name}/`" in text for name in _NAMED_AS_A_WHOLE)
+
+
+def test_architecture_names_no_module_that_is_not_there():
+    there = {path.name for path in ROOT.glob("src/hartonomous/**/*.py")}
+    there |= {path.name for path in ROOT.glob("tests/**/*.py")}
+    named = set(re.findall(r"`(?:\w+/)*(\w+\.py)`", text_of("ARCHITECTURE.md")))
+    assert named <= there
+
+
+def test_llms_txt_names_every_command():
+    text = text_of("llms.txt")
+    assert [verb for verb in COMMANDS if f"`{verb}`" not in text] == []
+
+
 def test_decisions_are_numbered_without_gaps():
     paths = sorted((ROOT / "docs" / "decisions").glob("*.md"))
     for number, path in enumerate(paths, 1):

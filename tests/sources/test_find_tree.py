@@ -22,7 +22,7 @@ def test_models_in_a_tree_are_named_relative_to_the_argument(write, find):
     assert found.contents == {
         "b.gguf": ["b.gguf"],
         "org/x": ["config.json", "model.safetensors", "tokenizer/vocab.txt"],
-        "readme.md": ["readme.md"],
+        "models/readme.md": ["readme.md"],
     }
     model = found.candidate("org/x")
     assert model.kind is CandidateKind.MODEL
@@ -31,10 +31,10 @@ def test_models_in_a_tree_are_named_relative_to_the_argument(write, find):
     assert model.size == sum(Path(member.location).stat().st_size for member in model.members)
 
 
-def test_a_file_deep_in_a_tree_is_a_file_named_relative(write, find):
+def test_a_file_in_a_tree_has_the_name_of_the_tree_in_front(write, find):
     top = write("data/notes/deep/a.txt")
     (one,) = find(top / "data").candidates
-    assert one.names[:2] == ("notes/deep/a.txt", "data/notes/deep/a.txt")
+    assert one.names[0] == "data/notes/deep/a.txt"
     assert one.members[0].path == "a.txt"
     assert one.kind is CandidateKind.FILE
 
@@ -158,16 +158,36 @@ def test_hidden_lock_and_temporary_files_are_passed_over(write, find):
         "t/old.tmp/y.txt",
     )
     found = find(top / "t")
-    assert sorted(found.contents) == ["old.tmp/y.txt", "x.txt"]
-    assert found.skipped == []
+    assert sorted(found.contents) == ["t/old.tmp/y.txt", "t/x.txt"]
+    assert "hidden or temporary, left out: " in found.reason("/t")
+    assert "(--hidden takes them)" in found.reason("/t")
+    taken = find(top / "t", hidden=True)
+    assert taken.skipped == []
+    files = {path for path in (top / "t").rglob("*") if path.is_file()}
+    assert sorted(taken.contents) == sorted(f"t/{path.relative_to(top / 't')}" for path in files)
+    assert len(taken.contents) > len(found.contents)
+
+
+def test_hidden_files_of_a_model_folder_come_when_they_are_asked_for(write, find):
+    top = write("m/config.json", "m/model.gguf", "m/.gitattributes", "m/.git/HEAD", "m/x.lock")
+    (shown,) = find(top / "m").candidates
+    assert [one.path for one in shown.members] == ["config.json", "model.gguf"]
+    assert "left out hidden or temporary (--hidden takes them): .git, .gitattributes, x.lock" in (
+        shown.notes
+    )
+    (whole,) = find(top / "m", hidden=True).candidates
+    assert [one.path for one in whole.members] == [
+        ".git/HEAD", ".gitattributes", "config.json", "model.gguf", "x.lock",
+    ]  # fmt: skip
+    assert whole.notes == ()
 
 
 def test_links_inside_the_tree_are_kept_as_files(write, find):
     top = write("t/real/a.bin")
     (top / "t/alias.bin").symlink_to("real/a.bin")
     found = find(top / "t")
-    assert sorted(found.contents) == ["alias.bin", "real/a.bin"]
-    (member,) = found.candidate("alias.bin").members
+    assert sorted(found.contents) == ["t/alias.bin", "t/real/a.bin"]
+    (member,) = found.candidate("t/alias.bin").members
     assert Path(member.location).read_bytes() == b"t/real/a.bin"
     assert member.location == str(top / "t/alias.bin")  # so that moving removes only the link
 
@@ -186,7 +206,7 @@ def test_links_that_leave_loop_or_dangle_are_skipped(write, find):
         (top / "t" / name).symlink_to(target)
     (top / "t/hop").symlink_to("out")
     found = find(top / "t")
-    assert list(found.contents) == ["a.bin"]
+    assert list(found.contents) == ["t/a.bin"]
     for name in ("up", "absolute", "out", "sibling", "hop"):
         assert "leaves" in found.reason(f"t/{name}")
     assert "loop" in found.reason("t/loop")
@@ -217,7 +237,7 @@ def test_pipes_are_skipped(write, find):
     top = write("t/a.txt")
     os.mkfifo(top / "t/pipe")
     found = find(top / "t")
-    assert list(found.contents) == ["a.txt"]
+    assert list(found.contents) == ["t/a.txt"]
     assert "pipe" in found.reason("t/pipe")
 
 
@@ -310,7 +330,7 @@ def test_a_folder_that_may_not_be_read_is_noted_and_passed(write, find, monkeypa
         listing.os, "access", lambda path, _mode: not os.fspath(path).endswith("z.bin")
     )
     found = find(top / "t")
-    assert found.contents == {"a.bin": ["a.bin"], "m": ["config.json", "x.gguf"]}
+    assert found.contents == {"t/a.bin": ["a.bin"], "m": ["config.json", "x.gguf"]}
     assert "denied" in found.reason("t/locked")
     assert "denied" in found.reason("t/z.bin")
     assert "denied" in found.candidate("m").notes[0]
@@ -331,7 +351,7 @@ def test_a_path_deeper_than_the_system_allows_is_noted(tmp_path, find):
     os.close(handle)
     os.close(home)
     found = find(top)
-    assert list(found.contents) == ["a.txt"]
+    assert list(found.contents) == ["t/a.txt"]
     assert "name too long" in found.skipped[0].reason.lower()
     _remove_deep(top)
 

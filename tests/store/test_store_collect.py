@@ -121,6 +121,35 @@ def test_a_dry_run_changes_nothing_and_foresees(filled):
     assert [one.name for one in filled.ls(trash=True)] == ["a.bin"]
 
 
+@pytest.mark.parametrize("small_packs", [2, 3, 50])
+@pytest.mark.parametrize("removed", [(), ("a.bin",), ("a.bin", "b.bin", "c.bin")])
+def test_a_dry_run_foresees_what_the_run_does(filled, source, monkeypatch, removed, small_packs):
+    monkeypatch.setattr(collect, "SMALL_PACKS", small_packs)
+    for number in range(3):
+        filled.add(source(f"small{number}.txt", b"%d line\n" % number * 400))
+    filled.label("small1.txt", "prod")
+    for name in removed:
+        filled.rm(name)
+    if removed:
+        filled.undo()
+        filled.rm(removed[-1])
+    (filled.path / "tmp" / "left-behind.tmp").write_bytes(b"half")
+    before = everything_below(filled.path)
+    dry = filled.gc(trash_days=0, grace_s=0, dry_run=True)
+    assert everything_below(filled.path) == before
+    done = filled.gc(trash_days=0, grace_s=0)
+    assert sorted(dry.purged_versions) == sorted(f"{name}@1" for name in removed)
+    exact = ("purged_versions", "manifest_count", "atom_count", "pack_count",
+             "compacted_count", "litter_count", "notes")  # fmt: skip
+    assert {name: getattr(dry, name) for name in exact} == {
+        name: getattr(done, name) for name in exact
+    }
+    # The record of a purge is not written in a dry run; its size is a guess.
+    assert abs(dry.freed_bytes - done.freed_bytes) <= (1000 if removed else 0)
+    assert filled.verify().sound
+    assert filled.gc(trash_days=0, grace_s=0, dry_run=True).pack_count == 0
+
+
 def test_the_trash_keeps_what_is_young(filled, tmp_path):
     filled.rm("a.bin")
     assert filled.gc(trash_days=30, grace_s=0).purged_versions == ()

@@ -8,12 +8,13 @@ from sqlalchemy import Connection
 from hartonomous.catalog import artifacts, versions
 from hartonomous.catalog.artifacts import ArtifactRow
 from hartonomous.catalog.versions import VersionRow
-from hartonomous.core.digest import DIGEST_BYTES, parse_digest_prefix
+from hartonomous.core.digest import DIGEST_BYTES, LEAST_DIGITS, is_short_prefix, parse_digest_prefix
 from hartonomous.core.name import Selector, parse_selector, split_spec
 from hartonomous.errors import AmbiguousNameError, NotFoundError
 
 _SUGGESTED_FROM = 5_000
 """Mistyped names are compared with at most so many."""
+_SHORT = f"if this is the beginning of a digest: give {LEAST_DIGITS} digits or more"
 
 
 def version(tx: Connection, spec: str) -> VersionRow:
@@ -55,6 +56,8 @@ def _instead(tx: Connection, wanted: str, near: Sequence[str]) -> str:
         )
     if any(letter in wanted for letter in "*?["):
         return f"a name stands for itself here; hart ls -q {wanted!r} lists the names that fit"
+    if not near and is_short_prefix(wanted.rpartition("@")[2]):
+        return _SHORT
     return f"did you mean {', '.join(near)}?" if near else "hart ls shows what is there"
 
 
@@ -102,7 +105,9 @@ def _select(
         return max(fitting.values(), key=lambda one: one.number)
     raise NotFoundError(
         f"{artifact.name} has no version {selector.text!r}",
-        hint=f"hart ls --versions {artifact.name!r} shows which there are",
+        hint=_SHORT
+        if is_short_prefix(selector.text)
+        else f"hart ls --versions {artifact.name!r} shows which there are",
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
+from hartonomous.catalog.batches import batches
 from hartonomous.catalog.schema import (
     artifact,
     label,
@@ -227,7 +228,10 @@ def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> lis
 
 def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
     """Return published versions by uid, the trash included."""
-    return _rows(tx, _PUBLISHED.where(version.c.uid.in_(list(uids))).order_by(version.c.id))
+    found = []
+    for some in batches(list(uids)):
+        found += _rows(tx, _PUBLISHED.where(version.c.uid.in_(some)))
+    return sorted(found, key=lambda row: row.id)
 
 
 def live(tx: Connection, *, name_like: str | None = None) -> list[VersionRow]:
@@ -305,7 +309,8 @@ def annotations_of(tx: Connection, version_id: int) -> tuple[list[str], dict[str
 
 def set_removed(tx: Connection, version_ids: Sequence[int], removed_us: int | None) -> None:
     """Put versions into the trash, or take them out again with None."""
-    tx.execute(update(version).where(version.c.id.in_(version_ids)).values(removed_us=removed_us))
+    for some in batches(version_ids):
+        tx.execute(update(version).where(version.c.id.in_(some)).values(removed_us=removed_us))
 
 
 def remove_some(tx: Connection, version_id: int, *, limit: int) -> bool:
@@ -356,12 +361,13 @@ def with_tag(tx: Connection, tag: str) -> set[int]:
 
 def set_unpublished(tx: Connection, version_ids: Sequence[int]) -> None:
     """Hide versions whose rows are about to be removed for good; their names end with them."""
-    tx.execute(delete(label).where(label.c.version_id.in_(list(version_ids))))
-    tx.execute(
-        update(version)
-        .where(version.c.id.in_(list(version_ids)))
-        .values(published=0, pack_id=None, header_offset=None)
-    )
+    for some in batches(version_ids):
+        tx.execute(delete(label).where(label.c.version_id.in_(some)))
+        tx.execute(
+            update(version)
+            .where(version.c.id.in_(some))
+            .values(published=0, pack_id=None, header_offset=None)
+        )
 
 
 def purged(tx: Connection) -> list[int]:

@@ -1,7 +1,8 @@
 """``hart add``: take files, model folders, trees and caches into the store."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
@@ -11,7 +12,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Cell, Column, Style, Table
-from hartonomous.cli.sizes import share, size
+from hartonomous.cli.sizes import several, share, size
 from hartonomous.errors import HartonomousError, NotFoundError, PartlyDoneError, UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from hartonomous.store import Store
 
 _STREAM = "-"
-_FOR_PATHS = ("update", "move", "include", "exclude")
+_FOR_PATHS = ("update", "move", "include", "exclude", "hidden")
 _STYLES: dict[str, Style] = {
     "added": "good", "updated": "good", "unchanged": "dim", "failed": "bad",
 }  # fmt: skip
@@ -36,6 +37,7 @@ _STYLES: dict[str, Style] = {
 @click.option("--move", is_flag=True, help="Delete each source after its stored copy was compared.")
 @click.option("--include", multiple=True, metavar="PATTERN", help="Take only files that fit.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that fit.")
+@click.option("--hidden", is_flag=True, help="Take hidden and temporary files in folders too.")
 @click.option("--init", "make", is_flag=True, help="Make the store first if there is none.")
 @dry_run_option
 @click.pass_obj
@@ -51,26 +53,32 @@ def command(
 ) -> None:
     """Add files, model folders, trees, hub caches or Ollama's folder.
 
+    A model folder is one artifact. In any other folder each model is found and named relative to
+    it; other files get the folder's name in front. Hidden and half-written files in folders are
+    left out, with a note, unless --hidden.
+
     Every option with several values may be given several times. PATH - is standard input, which
     needs --name. The same bytes again change nothing. Other bytes of a known source get a longer
     name, unless --update (next version of that source's artifact) or --name says otherwise.
 
-    With -n nothing is stored and 'hart estimate' tells what would be needed, in its own output.
+    With -n nothing is stored: names, versions and outcomes are those of the real work, the stored
+    bytes are estimated. Files of a size that something else has are read whole for that.
 
     Ends with 3 when some artifacts failed, 1 when all failed or nothing was found.
     """
     from hartonomous.core.name import parse_meta
 
     given["metadata"] = dict(map(parse_meta, meta))
-    if dry_run:
-        _estimate(invocation, paths, given)
-        return
-    if make and not invocation.place().exists:
-        from hartonomous.cli.init import make_store
-
-        click.echo(f"hart: note: made an empty store at {make_store(invocation).path}", err=True)
-    with invocation.store() as store, invocation.progress(store.settings) as progress:
-        report = _add(store, paths, given, progress)
+    if dry_run and _STREAM in paths:
+        raise UsageError(
+            "standard input cannot be looked at without reading it",
+            hint="write it to a file and look at that",
+        )
+    with (
+        _opened(invocation, make=make, dry_run=dry_run) as store,
+        invocation.progress(store.settings) as progress,
+    ):
+        report = _add(store, paths, {**given, "dry_run": dry_run}, progress)
         for added in report.artifacts:
             for notice in added.notices:
                 member = notice.partition(": ")[0]
@@ -81,15 +89,29 @@ def command(
     _check_failed(report)
 
 
-def _estimate(invocation: Invocation, paths: tuple[str, ...], given: dict[str, Any]) -> None:
-    if _STREAM in paths:
-        raise UsageError(
-            "standard input cannot be estimated without reading it",
-            hint="write it to a file and estimate that",
-        )
-    from hartonomous.cli import estimate
+@contextmanager
+def _opened(invocation: Invocation, *, make: bool, dry_run: bool) -> Iterator["Store"]:
+    """Open the store; with --init make it first, in a dry run elsewhere and for this time only."""
+    if not make or invocation.place().exists:
+        with invocation.store() as store:
+            yield store
+    elif dry_run:
+        from tempfile import TemporaryDirectory
 
-    estimate.run(invocation, paths, include=given["include"], exclude=given["exclude"])
+        from hartonomous.store import open_store
+
+        settings = dict(invocation.options.settings)
+        with (
+            TemporaryDirectory(prefix="hart-dry-run-") as folder,
+            open_store(f"{folder}/store", create=True, settings=settings) as store,
+        ):
+            yield store
+    else:
+        from hartonomous.cli.init import make_store
+
+        click.echo(f"hart: note: made an empty store at {make_store(invocation).path}", err=True)
+        with invocation.store() as store:
+            yield store
 
 
 def _add(
@@ -103,6 +125,7 @@ def _add(
             f"standard input (-) does not go with {wrong[0] if wrong else 'other paths'}",
             hint="add it alone: hart add - --name NAME",
         )
+    given.pop("dry_run")
     return store.add_stream(_standard_input(), progress=progress, **given)
 
 
@@ -123,7 +146,8 @@ def _ids(report: "AddReport") -> Iterable[str]:
 def _page(report: "AddReport") -> Iterable[Block]:
     columns = (
         Column("name"), Column("version", right=True, extra=True), Column("outcome", whole=True),
-        Column("size", right=True, extra=True), Column("stored", right=True), Column("why"),
+        Column("size", right=True, extra=True),
+        Column("would take" if report.dry_run else "stored", right=True), Column("why"),
     )  # fmt: skip
     yield Table(columns=columns, rows=map(_row, report.artifacts))
     yield total_line(report)
@@ -133,9 +157,14 @@ def _row(added: "Added") -> tuple[str | Cell, ...]:
     outcome = Cell(added.outcome, _STYLES.get(added.outcome, "warn"))
     if added.number is None:
         return added.name, "-", outcome, "-", "-", added.error or ""
-    why = "the same bytes as before" if added.outcome == "unchanged" else ""
+    why = reasons.summary(added.reasons)
+    if added.outcome == "unchanged":
+        mended = f"; damaged data stored anew ({why})" if added.stored_bytes else ""
+        why = f"the same bytes as before{mended}"
     moved = "source removed" if added.moved else ""
-    texts = (why or reasons.summary(added.reasons), moved)
+    if added.source_kept is not None:
+        moved = f"source kept: {added.source_kept}"
+    texts = (why, moved)
     return (
         added.name, str(added.number), outcome, size(added.logical_bytes),
         size(added.stored_bytes), "; ".join(filter(None, texts)),
@@ -149,6 +178,9 @@ def total_line(report: "AddReport") -> str:
         counts[one.outcome] = counts.get(one.outcome, 0) + 1
     told = ", ".join(f"{counts[word]:,} {word}" for word in _STYLES if word in counts)
     part = share(report.stored_bytes, report.logical_bytes)
+    if report.dry_run:
+        about = f"would take about {size(report.stored_bytes)} ({part})"
+        return f"{told}: {size(report.logical_bytes)}, {about}; nothing was stored (dry run)"
     return f"{told}: {size(report.logical_bytes)}, stored {size(report.stored_bytes)} ({part})"
 
 
@@ -157,11 +189,19 @@ def _check_found(report: "AddReport", paths: tuple[str, ...]) -> None:
         return
     raise NotFoundError(
         f"nothing to add was found at {', '.join(paths[:5])}{' ...' if len(paths) > 5 else ''}",
-        hint=report.skipped[0] if report.skipped else None,
+        hint="the notes above say why" if report.skipped else None,
     )
 
 
 def _check_failed(report: "AddReport") -> None:
+    kept = [one for one in report.artifacts if one.source_kept is not None]
+    if kept and not report.failed_count:
+        sys.stdout.flush()
+        raise PartlyDoneError(
+            f"{several(len(kept), 'source was', 'sources were')} not removed: "
+            f"{kept[0].name}: {kept[0].source_kept}",
+            hint="what the table lists is in the store; nothing that was kept was changed",
+        )
     if not report.failed_count:
         return
     sys.stdout.flush()  # what was done is told before what was not

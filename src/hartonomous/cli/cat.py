@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from hartonomous.cli.artifact_name import ARTIFACT, TENSOR
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import OutputFormat, force
@@ -14,7 +15,7 @@ from hartonomous.errors import UsageError
 from hartonomous.operations import read as reading
 from hartonomous.operations.read import TensorText
 from hartonomous.packs.tensor_names import find_tensor
-from hartonomous.store import Store, open_store
+from hartonomous.store import Store
 
 _RANGE = re.compile(r"(-?\d{1,19})?:(-?\d{1,19})?")
 _CHUNK_BYTES = 4 * 1024 * 1024
@@ -33,8 +34,8 @@ def _range(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 
 
 @make_command("cat")
-@click.argument("name")
-@click.argument("tensor", required=False)
+@click.argument("name", type=ARTIFACT)
+@click.argument("tensor", required=False, type=TENSOR)
 @click.option("--file", "member", metavar="PATH", help="The file inside NAME that is meant.")
 @click.option(
     "--rows", callback=_range, metavar="A:B", help="Rows A to B of the first axis, B not included."
@@ -68,8 +69,7 @@ def command(
     """
     _check_options(invocation, tensor, rows=rows, span=span, raw=raw, npy=npy,
                    dequantise=dequantise)  # fmt: skip
-    path = invocation.store_path()
-    with open_store(path, settings=dict(invocation.options.settings)) as store:
+    with invocation.store() as store:
         writer = _Writer(invocation, force=force)
         if tensor is None:
             writer.write(_file_chunks(store, name, member))

@@ -10,7 +10,7 @@ from hartonomous.cli import reasons
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
-from hartonomous.cli.sizes import count, duration, ratio, share, size
+from hartonomous.cli.sizes import count, duration, ratio, several, share, size
 
 if TYPE_CHECKING:
     from hartonomous.cli.demo_run import DemoChange, DemoDiff, DemoMember, DemoReport
@@ -104,23 +104,27 @@ def _checks(report: "DemoReport") -> Iterator[Block]:
     verify, back = report.verify, report.returned
     state: str | Cell = "verify: no fault"
     if verify.faults:
-        state = Cell(f"verify: {len(verify.faults)} faults", "bad")
+        state = Cell(f"verify: {several(len(verify.faults), 'fault')}", "bad")
     yield state
     yield (
-        f"  {count(verify.atom_count)} atoms, {size(verify.read_bytes)} decoded and"
+        f"  {several(verify.atom_count, 'atom')}, {size(verify.read_bytes)} decoded and"
         f" digested in {duration(verify.duration_s)}"
     )
     for fault in verify.faults[:_SHOWN_CHANGES]:
         yield Cell(f"  {fault.where}: {fault.what}", "bad")
     if back.different:
-        yield Cell(f"got back: {len(back.different)} files differ", "bad")
+        yield Cell(
+            f"got back: {several(len(back.different), 'file differs', 'files differ')}", "bad"
+        )
         for name in back.different[:_SHOWN_CHANGES]:
             yield Cell(f"  {name}", "bad")
     else:
         yield "got back: every byte the same"
-    yield f"  {back.file_count} files, {size(back.logical_bytes)}, in {duration(back.duration_s)}"
+    files = several(back.file_count, "file")
+    yield f"  {files}, {size(back.logical_bytes)}, in {duration(back.duration_s)}"
     if back.hidden_count:
-        yield f"  ({back.hidden_count} hidden files of the folders are not taken by add)"
+        hidden = several(back.hidden_count, "hidden file")
+        yield f"  ({hidden} of the folders not taken: add takes those with --hidden)"
 
 
 def _diff(diff: "DemoDiff") -> Iterator[Block]:
@@ -128,7 +132,8 @@ def _diff(diff: "DemoDiff") -> Iterator[Block]:
     yield Cell(f"{diff.a} and {diff.b}: {told}", "strong")
     exact = [one for one in diff.changes if one.cast_exact]
     if exact:
-        yield f"  {len(exact)} tensors are the others rounded to nearest, every element of them"
+        tensors = several(len(exact), "tensor is", "tensors are")
+        yield f"  {tensors} the other side's rounded to nearest, every element of them"
     rest = [one for one in diff.changes if not one.cast_exact]
     if rest:
         columns = (

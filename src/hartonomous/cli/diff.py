@@ -4,16 +4,16 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from hartonomous.cli.artifact_name import ARTIFACT_OR_PATH
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.page import Block, Cell, Column, Style, Table
-from hartonomous.cli.sizes import count, size
+from hartonomous.cli.sizes import count, several, size
 from hartonomous.core.comparison import PairStatus, TensorDifference
 from hartonomous.core.metadata_comparison import MetadataDifference
 from hartonomous.errors import UsageError
 from hartonomous.operations.diff import ComparedSide, Difference, FileDifference
-from hartonomous.store import open_store
 
 DIFFERENT = 5
 """Exit code of ``--exit-code``."""
@@ -34,8 +34,8 @@ class DiffReport(Difference, frozen=True, kw_only=True):
 
 
 @make_command("diff")
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", type=ARTIFACT_OR_PATH)
+@click.argument("b", type=ARTIFACT_OR_PATH)
 @click.option("--no-values", is_flag=True, help="Compare names and digests only; reads no tensor.")
 @click.option("--exit-code", is_flag=True, help="End with 5 when anything differs.")
 @click.option(
@@ -62,12 +62,7 @@ def command(
     """
     invocation: Invocation = ctx.obj
     statuses = _statuses(status, invocation)
-    path = invocation.store_path()
-    settings = invocation.settings(path)
-    with (
-        open_store(path, settings=dict(invocation.options.settings)) as store,
-        invocation.progress(settings) as progress,
-    ):
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
         found = store.diff(a, b, values=not no_values, progress=progress)
     invocation.output.emit(_report(found, statuses, limit), human=_page, ids=_ids)
     if exit_code and not found.identical:
@@ -103,14 +98,14 @@ def _ids(found: DiffReport) -> Iterator[str]:
 def _page(found: DiffReport) -> Iterable[Block]:
     yield f"a: {_side(found.a)}"
     yield f"b: {_side(found.b)}"
+    yield _summary(found)
     if found.tensors:
         yield Table(columns=_COLUMNS, rows=map(_row, found.tensors))
     hidden = found.tensor_omitted_count - _left_out_same(found)
     if hidden > 0:
-        yield Cell(f"{count(hidden)} more tensors are not shown", "dim")
+        yield Cell(f"{several(hidden, 'more tensor is', 'more tensors are')} not shown", "dim")
     yield from _metadata(found)
     yield from _files(found)
-    yield _summary(found)
 
 
 def _left_out_same(found: DiffReport) -> int:
@@ -120,8 +115,7 @@ def _left_out_same(found: DiffReport) -> int:
 
 
 def _side(side: ComparedSide) -> str:
-    name = side.name if side.number is None else f"{side.name}@{side.number}"
-    return f"{name}  {size(side.logical_bytes)}  {side.digest}"
+    return f"{side.spec}  {size(side.logical_bytes)}  {side.digest}"
 
 
 def _row(one: TensorDifference) -> tuple[str | Cell, ...]:
@@ -177,7 +171,8 @@ def _metadata(found: DiffReport) -> Iterator[Block]:
     )
     more = len(differences) + found.metadata.omitted_count - _METADATA_SHOWN
     if more > 0:
-        yield Cell(f"{count(more)} more metadata differences are not shown", "dim")
+        more_text = several(more, "more metadata difference is", "more metadata differences are")
+        yield Cell(f"{more_text} not shown", "dim")
 
 
 def _metadata_row(one: MetadataDifference) -> tuple[str, ...]:
@@ -195,7 +190,10 @@ def _files(found: DiffReport) -> Iterator[Block]:
         rows=map(_file_row, different[:_FILES_SHOWN]),
     )
     if len(different) > _FILES_SHOWN:
-        yield Cell(f"{count(len(different) - _FILES_SHOWN)} more files are not shown", "dim")
+        yield Cell(
+            f"{several(len(different) - _FILES_SHOWN, 'more file is', 'more files are')} not shown",
+            "dim",
+        )
 
 
 def _file_row(one: FileDifference) -> tuple[str, ...]:
@@ -209,11 +207,12 @@ def _summary(found: DiffReport) -> Cell:
         return Cell("identical: the files have the same bytes", "good")
     statuses = [f"{count(number)} {word}" for word, number in found.summary.statuses.items()
                 if number]  # fmt: skip
-    words = [", ".join(statuses) + " tensors" if statuses else "no tensors"]
+    one = sum(found.summary.statuses.values()) == 1
+    words = [", ".join(statuses) + (" tensor" if one else " tensors") if statuses else "no tensors"]
     if found.summary.identical:
         words.append("tensors and metadata are the same, the files are not")
     if found.summary.metadata_difference_count:
-        words.append(f"{count(found.summary.metadata_difference_count)} metadata differences")
+        words.append(several(found.summary.metadata_difference_count, "metadata difference"))
     if found.summary.shared_bytes:
         words.append(f"{size(found.summary.shared_bytes)} in both")
     return Cell("; ".join(words), "strong")

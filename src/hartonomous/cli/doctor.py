@@ -8,6 +8,7 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Style, Table
+from hartonomous.cli.sizes import several
 from hartonomous.errors import HartonomousError
 
 if TYPE_CHECKING:
@@ -76,4 +77,4 @@ def _page(diagnosis: "Diagnosis") -> Iterable[Block]:
     ]
     yield Table(columns=columns, rows=rows)
     count = diagnosis.problem_count
-    yield f"{count} problem{'' if count == 1 else 's'}" if count else "no problem"
+    yield several(count, "problem") if count else "no problem"

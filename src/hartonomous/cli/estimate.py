@@ -8,10 +8,11 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Column, Table
-from hartonomous.cli.sizes import count, share, size
+from hartonomous.cli.sizes import count, several, share, size
 
 if TYPE_CHECKING:
-    from hartonomous.operations.estimate import Estimate, EstimatedClass
+    from hartonomous.operations.estimate import Estimate
+    from hartonomous.packs.forecast import EstimatedClass
 
 
 @make_command("estimate")
@@ -64,7 +65,7 @@ def _page(found: "Estimate") -> Iterable[Block]:
     yield Table(columns=columns, rows=map(_row, found.classes))
     part = share(found.estimated_bytes, found.logical_bytes)
     yield (
-        f"{count(found.file_count)} files in {count(found.artifact_count)} artifacts: "
+        f"{several(found.file_count, 'file')} in {several(found.artifact_count, 'artifact')}: "
         f"{size(found.logical_bytes)}, would take {size(found.estimated_bytes)} ({part}), "
         f"between {size(found.low_bytes)} and {size(found.high_bytes)}"
     )

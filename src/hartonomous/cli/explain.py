@@ -4,19 +4,19 @@ from collections.abc import Iterable, Iterator
 
 import click
 
+from hartonomous.cli.artifact_name import ARTIFACT, TENSOR
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
-from hartonomous.cli.sizes import count, ratio, size
+from hartonomous.cli.sizes import count, ratio, several, size
 from hartonomous.operations.explain import Explained, ExplainedExtent, ExplainedPiece
-from hartonomous.store import open_store
 
 _PIECES_SHOWN = 50
 
 
 @make_command("explain")
-@click.argument("name")
-@click.argument("tensor")
+@click.argument("name", type=ARTIFACT)
+@click.argument("tensor", type=TENSOR)
 @click.option("--file", "member", metavar="PATH", help="The file inside NAME that is meant.")
 @click.pass_obj
 def command(invocation: Invocation, *, name: str, tensor: str, member: str | None) -> None:
@@ -25,8 +25,7 @@ def command(invocation: Invocation, *, name: str, tensor: str, member: str | Non
     Shows its digest, its encoding and why, the packs that hold its frames, and every other tensor
     in use with the same bytes.
     """
-    path = invocation.store_path()
-    with open_store(path, settings=dict(invocation.options.settings)) as store:
+    with invocation.store() as store:
         found = store.explain(name, tensor, member=member)
     invocation.output.emit(found, human=_page, ids=lambda one: [one.digest or "-"])
 
@@ -63,7 +62,10 @@ def _extents(found: Explained) -> Iterator[Block]:
         rows=[_extent_row(*row) for row in rows[:_PIECES_SHOWN]],
     )  # fmt: skip
     if len(rows) > _PIECES_SHOWN:
-        yield Cell(f"{count(len(rows) - _PIECES_SHOWN)} more extents are not shown", "dim")
+        yield Cell(
+            f"{several(len(rows) - _PIECES_SHOWN, 'more extent is', 'more extents are')} not shown",
+            "dim",
+        )
 
 
 def _extent_row(piece: ExplainedPiece, extent: ExplainedExtent) -> tuple[str, ...]:
@@ -92,4 +94,4 @@ def _uses(found: Explained) -> Iterator[Block]:
         ],
     )  # fmt: skip
     if found.use_count > len(found.uses):
-        yield Cell(f"{count(found.use_count - len(found.uses))} more are not shown", "dim")
+        yield Cell(f"{count(found.use_count - len(found.uses))} more not shown", "dim")

@@ -11,7 +11,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.options import force as force_option
 from hartonomous.cli.page import Block, Column, Table
-from hartonomous.cli.sizes import size
+from hartonomous.cli.sizes import several, size
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,4 +82,4 @@ def _page(reports: Iterable["GetReport"], *, dry_run: bool) -> Iterable[Block]:
     there = f", {kept:,} of them there already" if kept else ""
     end = "; nothing was written (dry run)" if dry_run else ""
     total = size(sum(one.logical_bytes for one in listed))
-    yield f"{len(listed):,} exported: {len(files):,} files{there}, {total}{end}"
+    yield f"{len(listed):,} exported: {several(len(files), 'file')}{there}, {total}{end}"

@@ -10,7 +10,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Column, Fields, Table
 from hartonomous.cli.quantities import Duration
-from hartonomous.cli.sizes import count, size
+from hartonomous.cli.sizes import count, several, size
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def command(
 
     Empties the trash of what lies there long enough, drops bytes that nothing refers to, and writes
     packs anew that are mostly unused. Works beside other commands. What went from the trash cannot
-    be had back. With -n the space that emptying the trash would free is not counted.
+    be had back. With -n everything is foreseen but damage of what would be copied.
     """
     if empty_trash and trash_days is not None:
         raise UsageError(
@@ -66,7 +66,7 @@ def _ask(invocation: Invocation, store: "Store") -> None:
     waiting = store.ls(trash=True)
     if waiting:
         total = size(sum(one.logical_bytes for one in waiting))
-        number = f"{count(len(waiting))} version{'' if len(waiting) == 1 else 's'}"
+        number = several(len(waiting), "version")
         invocation.confirm(f"Delete {number} of {total} in the trash for good?")
 
 

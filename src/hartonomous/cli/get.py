@@ -11,7 +11,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.options import force as force_option
 from hartonomous.cli.page import Block, Cell, Column, Table
-from hartonomous.cli.sizes import size
+from hartonomous.cli.sizes import several, size
 
 if TYPE_CHECKING:
     from hartonomous.operations.get import GetReport, GotFile
@@ -38,9 +38,10 @@ def command(
     """Write the exact files of an artifact.
 
     A single file goes to PATH (a file name, or a folder that exists), a model folder becomes PATH;
-    without PATH they go under their own names into the working folder. Files that are there already
-    with the right bytes are kept, an interrupted get goes on, and nothing else is written over
-    without --force. X is a version number, a label or the beginning of a digest.
+    without PATH they go under their own names into the working folder. One --file of a folder goes
+    to PATH as well, or below it where PATH is a folder that exists or ends in a slash. Files that
+    are there already with the right bytes are kept, an interrupted get goes on, and nothing else is
+    written over without --force. X is a version number, a label or the beginning of a digest.
     """
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         report = store.get(
@@ -78,7 +79,7 @@ def _outcome(file: "GotFile", *, dry_run: bool) -> str | Cell:
 def total_line(report: "GetReport", *, dry_run: bool) -> str:
     """Return ``bert@2: 3 files, 90.9 MB in bert``."""
     count = len(report.files)
-    files = f"{count:,} file{'' if count == 1 else 's'}"
+    files = several(count, "file")
     end = "; nothing was written (dry run)" if dry_run else ""
     where = f"in {report.output}" if count != 1 else f"at {report.files[0].path}"
     return f"{report.name}@{report.number}: {files}, {size(report.logical_bytes)} {where}{end}"

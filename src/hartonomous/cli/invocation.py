@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from hartonomous.cli.options import Options
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ class Invocation:
 
     def __init__(self) -> None:
         self.options = Options()
+        self._progress: Progress | None = None
 
     def change(self, **changes: Any) -> None:
         """Take options that were given; later ones win."""
@@ -52,14 +55,27 @@ class Invocation:
     @contextmanager
     def store(self) -> Iterator["Store"]:
         """Open the store that is found, with the settings given; raises NoStoreError."""
+        from hartonomous import locks
         from hartonomous.store import open_store
 
-        with open_store(
-            self.store_path(),
-            settings=dict(self.options.settings),
-            force=self.options.force_network,
-        ) as store:
+        with (
+            locks.telling(self._tell),
+            open_store(
+                self.store_path(),
+                settings=dict(self.options.settings),
+                force=self.options.force_network,
+            ) as store,
+        ):
             yield store
+
+    def _tell(self, text: str) -> None:
+        """Say something on standard error, above the progress that is shown, if any is."""
+        if self._progress is not None:
+            self._progress.note(text)
+            return
+        from hartonomous.cli.text import clean
+
+        click.echo(f"hart: note: {clean(text)}", err=True)
 
     def settings(self, store: Path | None = None) -> "Settings":
         """Return the settings that hold for the store at ``store``, if any; raises UsageError."""
@@ -73,7 +89,11 @@ class Invocation:
         from hartonomous.cli.progress import open_progress
 
         with open_progress(settings.progress, color=self.options.color) as progress:
-            yield progress
+            self._progress = progress
+            try:
+                yield progress
+            finally:
+                self._progress = None
 
     def confirm(self, question: str) -> None:
         """Ask before a dangerous change; see ``confirm.py``."""

@@ -2,7 +2,7 @@
 
 import click
 
-from hartonomous.cli.artifact_name import ARTIFACT
+from hartonomous.cli.artifact_name import ARTIFACT, LABEL
 from hartonomous.cli.changed import show_change
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
@@ -11,7 +11,7 @@ from hartonomous.cli.options import dry_run as dry_run_option
 
 @make_command("label")
 @click.argument("spec", type=ARTIFACT, metavar="NAME[@X]")
-@click.argument("labels", nargs=-1, required=True, metavar="LABEL...")
+@click.argument("labels", nargs=-1, required=True, type=LABEL, metavar="LABEL...")
 @click.option("--remove", is_flag=True, help="Take the labels away from NAME.")
 @dry_run_option
 @click.pass_obj

@@ -1,6 +1,7 @@
 """``hart ls``: list artifacts, their versions, or the trash."""
 
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -9,7 +10,7 @@ from hartonomous.cli.artifact_name import ARTIFACT
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Column, Table
-from hartonomous.cli.sizes import moment, parameters, size
+from hartonomous.cli.sizes import moment, parameters, several, size
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,9 @@ _ORDERS: dict[str, Callable[["Listed"], Any]] = {
     "size": lambda one: (-one.logical_bytes, one.name, one.number),
     "time": lambda one: (-one.created_us, one.name, -one.number),
 }
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGITS_SHOWN = 8
 
 
 @make_command("ls")
@@ -67,7 +71,21 @@ def _nothing(pattern: str | None, *, trash: bool, tag: str | None) -> str:
     return "the trash is empty" if trash else "the store is empty; 'hart add PATH' fills it"
 
 
+def _short(label: str) -> str:
+    """Shorten what is a hub's commit: 40 hex digits would take the place of everything else."""
+    return f"{label[:_DIGITS_SHOWN]}..." if _COMMIT.fullmatch(label) else label
+
+
+def _summary(rows: Sequence["Listed"], *, numbered: bool) -> str:
+    word = "version" if numbered else "artifact"
+    files = several(sum(one.file_count for one in rows), "file")
+    return f"{several(len(rows), word)}, {files}, {size(sum(one.logical_bytes for one in rows))}"
+
+
 def _page(rows: Iterable["Listed"], *, numbered: bool, trash: bool) -> Iterable[Block]:
+    listed = list(rows)
+    if not listed:
+        return
     columns = (
         Column("name"),
         Column("version" if numbered else "versions", right=True, extra=not numbered),
@@ -86,9 +104,10 @@ def _page(rows: Iterable["Listed"], *, numbered: bool, trash: bool) -> Iterable[
                 size(one.logical_bytes),
                 f"{one.file_count:,}",
                 "-" if one.parameter_count is None else parameters(one.parameter_count),
-                ", ".join(one.labels),
+                ", ".join(map(_short, one.labels)),
                 moment(one.removed_us or one.created_us if trash else one.created_us),
             )
-            for one in rows
+            for one in listed
         ),
     )
+    yield _summary(listed, numbered=numbered)

@@ -71,6 +71,16 @@ def _pair(text: str) -> tuple[str, str]:
     return name.strip().replace("-", "_"), value
 
 
+def _complete_setting(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    from hartonomous.settings import ProgressMode, setting_names
+
+    values = {"progress": [mode.value for mode in ProgressMode], "check": ["true", "false"]}
+    words = [f"{name}=" for name in setting_names()]
+    words += [f"{name}={value}" for name, known in values.items() for value in known]
+    fitting = [word for word in words if word.startswith(incomplete)]
+    return [word for word in fitting if word != incomplete or not word.endswith("=")]
+
+
 def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
         from hartonomous.version import __version__
@@ -109,6 +119,7 @@ GLOBAL_OPTIONS: tuple[GlobalOption, ...] = (
         "set_values",
         multiple=True,
         metavar="NAME=VALUE",
+        shell_complete=_complete_setting,
         help="Give a setting for this run; 'hart config' lists them.",
     ),
     _option("-v", "--verbose", count=True, help="Say more; twice, still more."),

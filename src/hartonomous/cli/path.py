@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hartonomous.operations.path import PlainCleared, PlainHeld
     from hartonomous.store import Store
 
+_HOUR_US = 3_600_000_000
+
 
 @make_command("path")
 @click.argument("spec", required=False, type=ARTIFACT, metavar="[NAME[@X]]")
@@ -48,8 +50,12 @@ def command(
     _check(spec, file, listed=listed, clear=clear, force=force)
     with invocation.store() as store:
         if listed:
-            held = store.plain_cache()
-            invocation.output.emit_each(held, human=_list_page, ids=lambda one: one.path)
+            keep_us = store.settings.cache_keep_hours * _HOUR_US
+            invocation.output.emit_each(
+                store.plain_cache(),
+                human=lambda held: _list_page(held, keep_us),
+                ids=lambda one: one.path,
+            )
         elif clear:
             done = store.clear_plain_cache(force=force)
             invocation.output.emit(done, human=_clear_page, ids=None)
@@ -88,15 +94,15 @@ def _print_path(invocation: Invocation, store: "Store", spec: str, file: str | N
         sys.stdout.buffer.flush()
 
 
-def _list_page(held: Iterable["PlainHeld"]) -> Iterable[Block]:
+def _list_page(held: Iterable["PlainHeld"], keep_us: int) -> Iterable[Block]:
     columns = (
         Column("last given out"), Column("size", right=True), Column("files", right=True),
-        Column("in use"), Column("path"),
+        Column("kept until"), Column("path"),
     )  # fmt: skip
     rows = (
         (
             moment(one.used_us), size(one.logical_bytes), str(one.file_count),
-            "yes" if one.in_use else "no", one.path,
+            moment(one.used_us + keep_us) if one.in_use else "room is needed", one.path,
         )
         for one in held
     )  # fmt: skip

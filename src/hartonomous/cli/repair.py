@@ -8,7 +8,7 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
-from hartonomous.cli.sizes import count
+from hartonomous.cli.sizes import count, several
 from hartonomous.errors import IntegrityError
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def command(invocation: Invocation) -> None:
     invocation.output.emit(done, human=_page, ids=lambda one: (*one.lost, *one.damaged))
     if done.lost or done.damaged:
         raise IntegrityError(
-            f"{len(done.lost)} things could not be brought back whole, "
-            f"{len(done.damaged)} records or packs are damaged",
+            f"{several(len(done.lost), 'thing')} could not be brought back whole, "
+            f"{several(len(done.damaged), 'record or pack is', 'records or packs are')} damaged",
             hint="add the files again from elsewhere; equal bytes fill the holes",
         )
 

@@ -1,18 +1,11 @@
-"""Numbers as people read them. Sizes are decimal: 1 kB is 1,000 bytes, as disks are sold."""
+"""Numbers and times as people read them; those that the core knows too come from there."""
 
 from hartonomous.cli.as_json import format_time
+from hartonomous.core.quantity import count, ratio, several, share, size
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
-
-
-def size(byte_count: int) -> str:
-    """Return ``0 B``, ``999 B``, ``1.3 GB``, ``130 GB``."""
-    if abs(byte_count) < 1000:
-        return f"{byte_count} B"
-    amount, power = byte_count / 1000, 1
-    while abs(amount) >= 999.5 and power < len(_UNITS) - 1:
-        amount, power = amount / 1000, power + 1
-    return f"{amount:.{1 if abs(amount) < 99.95 else 0}f} {_UNITS[power]}"
+__all__ = [
+    "count", "duration", "moment", "parameters", "rate", "ratio", "several", "share", "size",
+]  # fmt: skip
 
 
 def rate(bytes_per_second: float) -> str:
@@ -34,21 +27,6 @@ def duration(seconds: float) -> str:
         return f"{minutes // 60} h {minutes % 60:02d} min"
     hours = round(seconds / 3600)
     return f"{hours // 24} d {hours % 24:02d} h"
-
-
-def ratio(logical_bytes: int, stored_bytes: int) -> str:
-    """Return how many times smaller the stored bytes are, ``3.14x``; ``-`` where none are."""
-    return f"{logical_bytes / stored_bytes:.2f}x" if stored_bytes else "-"
-
-
-def share(part: int, whole: int) -> str:
-    """Return ``12.5 %``; ``-`` of nothing."""
-    return f"{100 * part / whole:.1f} %" if whole else "-"
-
-
-def count(number: int) -> str:
-    """Return ``50,000``."""
-    return f"{number:,}"
 
 
 def parameters(number: int) -> str:

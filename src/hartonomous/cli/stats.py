@@ -8,10 +8,12 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
-from hartonomous.cli.sizes import count, ratio, share, size
+from hartonomous.cli.sizes import count, ratio, several, share, size
 
 if TYPE_CHECKING:
     from hartonomous.operations.stats import Stats
+
+INSIDE_MANIFESTS = "inside manifests"
 
 
 @make_command("stats")
@@ -61,6 +63,7 @@ def _page(found: "Stats") -> Iterable[Block]:
                 ratio(held.logical_bytes, held.stored_bytes),
             )
             for held in found.held
+            if held.kind != INSIDE_MANIFESTS
         ],
     )
     yield ""
@@ -70,18 +73,28 @@ def _page(found: "Stats") -> Iterable[Block]:
     )
 
 
+def _manifests(found: "Stats") -> str:
+    """Say what manifests take: they hold descriptions too, so no ratio would mean anything."""
+    held = next(one for one in found.held if one.kind == INSIDE_MANIFESTS)
+    text = f"{count(held.count)} of {size(held.stored_bytes)}"
+    return (
+        f"{text}; {size(held.logical_bytes)} of files lie in them" if held.logical_bytes else text
+    )
+
+
 def _sums(found: "Stats") -> list[tuple[str, str | Cell]]:
     kept = size(found.stored_bytes)
     smaller = ratio(found.logical_bytes, found.stored_bytes)
     rows: list[tuple[str, str | Cell]] = [
-        ("artifacts", f"{count(found.artifact_count)} ({count(found.version_count)} versions)"),
-        ("files", f"{count(found.file_count)} ({count(found.tensor_count)} tensors)"),
+        ("artifacts", f"{count(found.artifact_count)} ({several(found.version_count, 'version')})"),
+        ("files", f"{count(found.file_count)} ({several(found.tensor_count, 'tensor')})"),
         ("as plain files", size(found.logical_bytes)),
         ("stored", Cell(f"{kept} ({smaller} smaller)" if found.stored_bytes else kept, "strong")),
-        ("packs", f"{count(found.pack_count)} with {count(found.atom_count)} atoms"),
+        ("packs", f"{count(found.pack_count)} with {several(found.atom_count, 'atom')}"),
     ]
+    rows.append(("manifests", _manifests(found)))
     if found.trash_version_count:
-        trash = f"{count(found.trash_version_count)} versions of {size(found.trash_bytes)}"
+        trash = f"{several(found.trash_version_count, 'version')} of {size(found.trash_bytes)}"
         rows.append(("trash", f"{trash}; 'hart gc' empties it in time"))
     if found.dead_bytes:
         rows.append(("besides", f"{size(found.dead_bytes)} of records' headers, journal, unused"))

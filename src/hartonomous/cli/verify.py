@@ -10,7 +10,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.quantities import Duration, Share
-from hartonomous.cli.sizes import count, duration, size
+from hartonomous.cli.sizes import duration, several, size
 from hartonomous.errors import IntegrityError, UsageError
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command(
     invocation.output.emit(report, human=_page, ids=lambda one: (f.where for f in one.faults))
     if report.faults:
         raise IntegrityError(
-            f"{_faults(len(report.faults))} found",
+            f"{several(len(report.faults), 'fault')} found",
             hint="'hart get' still gives what is whole; where data is damaged and you have the"
             " files elsewhere, 'hart add' them again: damaged data is stored anew; run"
             " 'hart repair' if the catalog is at fault",
@@ -77,15 +77,16 @@ def _page(report: "VerifyReport") -> Iterable[Block]:
             ),
         )
     looked = (
-        f"{report.level}: {count(report.pack_count)} packs, {count(report.record_count)} records, "
-        f"{count(report.atom_count)} atoms, {count(report.manifest_count)} manifests, "
+        f"{report.level}: {several(report.pack_count, 'pack')}, "
+        f"{several(report.record_count, 'record')}, {several(report.atom_count, 'atom')}, "
+        f"{several(report.manifest_count, 'manifest')}, "
         f"{size(report.read_bytes)} read in {duration(report.duration_s)}"
     )
     yield looked
     if not report.complete:
         yield Cell("the time was up before everything was looked at", "warn")
     if report.faults:
-        yield Cell(f"{_faults(len(report.faults))} found", "bad")
+        yield Cell(f"{several(len(report.faults), 'fault')} found", "bad")
     else:
         yield Cell("no fault found", "good")
 
@@ -93,7 +94,3 @@ def _page(report: "VerifyReport") -> Iterable[Block]:
 def _some(files: tuple[str, ...]) -> str:
     more = len(files) - _MOST_FILES
     return ", ".join(files[:_MOST_FILES]) + (f" and {more} more" if more > 0 else "")
-
-
-def _faults(number: int) -> str:
-    return f"{count(number)} fault{'' if number == 1 else 's'}"

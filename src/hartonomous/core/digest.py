@@ -93,12 +93,23 @@ def format_digest(value: bytes, algorithm: str = "blake3") -> str:
     return f"{algorithm}:{value.hex()}"
 
 
+LEAST_DIGITS = 8
+"""A digest prefix of fewer hex digits is taken for none."""
+
+
+def is_short_prefix(text: str) -> bool:
+    """Say whether ``text`` looks like a digest prefix that is too short to be one."""
+    digits = text.removeprefix("blake3:").lower()
+    least = 1 if text.startswith("blake3:") else 4
+    return least <= len(digits) < LEAST_DIGITS and _HEX.fullmatch(digits) is not None
+
+
 def parse_digest_prefix(text: str) -> str | None:
     """Return the lower-case hex digits of a digest or digest prefix, or None if it is none.
 
     Accepts 8 to 64 hex digits, with or without ``blake3:`` in front.
     """
     digits = text.removeprefix("blake3:").lower()
-    if 8 <= len(digits) <= 2 * DIGEST_BYTES and _HEX.fullmatch(digits):
+    if LEAST_DIGITS <= len(digits) <= 2 * DIGEST_BYTES and _HEX.fullmatch(digits):
         return digits
     return None

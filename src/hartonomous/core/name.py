@@ -10,7 +10,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from hartonomous.core.digest import digest, parse_digest_prefix
+from hartonomous.core.digest import LEAST_DIGITS, digest, is_short_prefix, parse_digest_prefix
 from hartonomous.errors import UsageError
 
 MAX_NAME_BYTES = 512
@@ -162,6 +162,11 @@ def parse_selector(text: str) -> Selector:
     Raises UsageError when it can be none of them.
     """
     found = _reading_of(text)
+    if found is None and is_short_prefix(text):
+        raise UsageError(
+            f"{text!r} selects no version",
+            hint=f"the beginning of a digest needs {LEAST_DIGITS} digits or more",
+        )
     if found is None:
         raise UsageError(
             f"{text[:100]!r} selects no version",

@@ -1,6 +1,7 @@
 """Add: what is found at the given places becomes artifacts, or is found to be there already."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +14,22 @@ from hartonomous.catalog.versions import LayerRow
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.name import check_label, check_name, check_tag, parse_meta
-from hartonomous.errors import HartonomousError, IntegrityError, UsageError
+from hartonomous.core.notebook import html_table
+from hartonomous.core.quantity import size
+from hartonomous.errors import (
+    HartonomousError,
+    IntegrityError,
+    NotFoundError,
+    SourceChangedError,
+    UsageError,
+)
 from hartonomous.objects.durable import storage_error, write_fully
 from hartonomous.objects.local import new_temporary
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.preview import Foreseen, preview
 from hartonomous.packs.publication import Proposal, Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES, SourceFile
@@ -41,7 +51,10 @@ class Reason(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one artifact. ``outcome``: added, updated, unchanged, or failed."""
+    """What became of one artifact. ``outcome``: added, updated, unchanged, or failed.
+
+    ``moved`` says that its source was removed, ``source_kept`` why it was not though asked for.
+    """
 
     outcome: str
     name: str
@@ -58,17 +71,42 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     labels: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
     moved: bool = False
+    source_kept: str | None = None
     error: str | None = None
 
 
 class AddReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an add did: its artifacts, and what was met and not taken."""
+    """What an add did, or (``dry_run``) would do: its artifacts, and what was met and not taken."""
 
     artifacts: tuple[Added, ...]
     skipped: tuple[str, ...]
     logical_bytes: int
     stored_bytes: int
     failed_count: int
+    dry_run: bool = False
+
+    def __repr__(self) -> str:
+        """Return one line, such as ``<AddReport: 2 added, 1 failed; 1.2 GB, stored 310 MB>``."""
+        return f"<AddReport: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        return html_table(
+            self._summary(),
+            ("name", "version", "outcome", "size", "stored", "error"),
+            (
+                (one.name, one.number, one.outcome, size(one.logical_bytes),
+                 size(one.stored_bytes), one.error)
+                for one in self.artifacts
+            ),
+        )  # fmt: skip
+
+    def _summary(self) -> str:
+        counts = Counter(one.outcome for one in self.artifacts)
+        told = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
+        stored = "would take about" if self.dry_run else "stored"
+        sizes = f"{size(self.logical_bytes)}, {stored} {size(self.stored_bytes)}"
+        return f"{told or 'nothing found'}; {sizes}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +121,7 @@ class AddOptions:
     move: bool = False
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
+    hidden: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -105,8 +144,58 @@ def add(
     and NotFoundError for a path that does not exist, before anything is stored.
     """
     _check_options(options)
-    found = discover(paths, include=options.include, exclude=options.exclude)
+    found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     return _add_all(parts, found, options, progress or NoProgress())
+
+
+def foresee(
+    parts: StoreParts,
+    paths: Sequence[str | os.PathLike[str]],
+    *,
+    options: AddOptions,
+    progress: Progress | None = None,
+) -> AddReport:
+    """Return what ``add`` would report, storing nothing: ``dry_run`` is true in it.
+
+    Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
+    digests are None where a file was not read whole, and nothing is said of reasons and tensors.
+    """
+    _check_options(options)
+    progress = progress or NoProgress()
+    found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
+    candidates: list[Candidate] = []
+    skipped: list[str] = []
+    for item in _only_one_if_named(found, options):
+        if isinstance(item, Candidate):
+            candidates.append(item)
+        else:
+            skipped.append(f"{item.location}: {item.reason}")
+            progress.note(f"skipped {item.location}: {item.reason}")
+    foreseen = preview(parts, candidates, progress, name=options.name, update=options.update)
+    return _report([_foreseen(one, options) for one in foreseen], skipped, dry_run=True)
+
+
+def _foreseen(one: Foreseen, options: AddOptions) -> Added:
+    candidate, decision = one.candidate, one.decision
+    if decision is None:
+        return Added(
+            outcome="failed", name=_shown_name(candidate, options), kind=str(candidate.kind),
+            source=candidate.source, file_count=len(candidate.members), error=one.error,
+        )  # fmt: skip
+    sketch = decision.proposal
+    return Added(
+        outcome=decision.outcome,
+        name=decision.name,
+        number=decision.number,
+        digest=f"blake3:{sketch.digest.hex()}" if sketch.digest_known else None,
+        kind=str(candidate.kind),
+        source=candidate.source,
+        file_count=len(candidate.members),
+        logical_bytes=candidate.size,
+        stored_bytes=one.estimated_bytes,
+        labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
+        notices=candidate.notes,
+    )
 
 
 def add_stream(
@@ -197,12 +286,19 @@ def _add_all(
         finally:
             ingest.close()
             reader.close()
+    return _report(artifacts, skipped)
+
+
+def _report(
+    artifacts: Sequence[Added], skipped: Sequence[str], *, dry_run: bool = False
+) -> AddReport:
     return AddReport(
         artifacts=tuple(artifacts),
         skipped=tuple(skipped),
         logical_bytes=sum(one.logical_bytes for one in artifacts),
         stored_bytes=sum(one.stored_bytes for one in artifacts),
         failed_count=sum(one.outcome == "failed" for one in artifacts),
+        dry_run=dry_run,
     )
 
 
@@ -311,12 +407,13 @@ def _publish(
     published = publish(session, [one.proposal for one in batch])
     results = []
     for taken, done in zip(batch, published, strict=True):
-        moved = options.move and _remove_source(session, reader, taken)
-        results.append(_added(taken, done, moved))
+        kept = _remove_source(session, reader, taken) if options.move else None
+        moved = options.move and kept is None
+        results.append(_added(taken, done, moved=moved, source_kept=kept))
     return results
 
 
-def _added(taken: _Taken, done: Published, moved: bool) -> Added:
+def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | None) -> Added:
     sums: dict[str, list[int]] = {}
     notices = [*taken.candidate.notes]
     for file in taken.files:
@@ -344,29 +441,48 @@ def _added(taken: _Taken, done: Published, moved: bool) -> Added:
         labels=taken.proposal.labels,
         notices=tuple(notices),
         moved=moved,
+        source_kept=source_kept,
     )
 
 
-def _remove_source(session: WriteSession, reader: AtomReader, taken: _Taken) -> bool:
-    """Delete the source files, each after its stored copy was read back and compared with it."""
+def _remove_source(session: WriteSession, reader: AtomReader, taken: _Taken) -> str | None:
+    """Delete the source files, each after its stored copy was read back and compared with it.
+
+    None if all are gone, else why they were kept. None is deleted before all were compared.
+    """
     for file in taken.files:
-        with session.parts.database.read() as tx:
-            row = manifests.by_file_digest(tx, file.digest)
-        if row is None:
-            raise IntegrityError(f"{file.source.location} was published without its manifest")
+        kept = _differs(session, reader, file)
+        if kept is not None:
+            return kept
+    for file in taken.files:
+        try:
+            Path(file.source.location).unlink()
+        except OSError as error:
+            return f"{file.source.path} cannot be removed: {error.strerror}"
+    return None
+
+
+def _differs(session: WriteSession, reader: AtomReader, file: IngestedFile) -> str | None:
+    """Say how a source differs from its stored copy; None if it does not."""
+    with session.parts.database.read() as tx:
+        row = manifests.by_file_digest(tx, file.digest)
+    if row is None:
+        raise IntegrityError(f"{file.source.location} was published without its manifest")
+    try:
         stored = FileReader(reader, load_manifest(reader, row))
         with SourceFile(file.source.location) as source:
             offset = 0
             for block in source.blocks():
-                if stored.read(offset, len(block)) != block:
-                    raise IntegrityError(
-                        f"the stored copy of {file.source.location} differs; it was left in place"
-                    )
+                if offset + len(block) > stored.size or stored.read(offset, len(block)) != block:
+                    return f"{file.source.path} changed after it was read"
                 offset += len(block)
-            if offset != stored.size:
-                raise IntegrityError(
-                    f"the stored copy of {file.source.location} differs; it was left in place"
-                )
-    for file in taken.files:
-        Path(file.source.location).unlink()
-    return True
+            return (
+                None if offset == stored.size else f"{file.source.path} changed after it was read"
+            )
+    except IntegrityError as error:
+        return (
+            f"the stored copy of {file.source.path} is damaged ({error.message}); "
+            "'hart verify' marks the damage, and adding the file again then mends it"
+        )
+    except (NotFoundError, UsageError, SourceChangedError) as error:
+        return error.message

@@ -3,6 +3,7 @@
 Each is one record in a pack and one transaction. A change that would change nothing is not made.
 """
 
+import fnmatch
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 from hartonomous.catalog import artifacts, changes, replay, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.name import check_label, check_name
+from hartonomous.core.quantity import several
 from hartonomous.errors import ConflictError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.publication import Publication, publication
@@ -146,8 +148,9 @@ def remove(
 ) -> Changed:
     """Put versions into the trash.
 
-    ``NAME`` means all of its versions, ``NAME@X`` one; with ``keep_last`` all but the newest N,
-    and none that carries a label.
+    ``NAME`` means all of its versions, ``NAME@X`` one, a shell pattern (``*``, ``?``, ``[…]``) all
+    versions of every name that fits; with ``keep_last`` all but the newest N of each, and none
+    that carries a label. A name with such marks in it that exists stands for itself.
     """
     if keep_last is not None and keep_last < 1:
         raise UsageError(f"--keep-last {keep_last} would keep nothing", hint="use 1 or more")
@@ -165,8 +168,8 @@ def remove(
             work.change("remove", version_uids=[one.uid.hex() for one in chosen], labels=labels)
         return Changed(
             action="remove",
-            name=chosen[0].name if chosen else spec,
-            detail=f"{len(chosen)} version{'' if len(chosen) == 1 else 's'} to the trash",
+            name=_what(spec, chosen),
+            detail=_removed(chosen),
             versions=tuple(f"{one.name}@{one.number}" for one in chosen),
             changed=bool(chosen),
         )
@@ -174,10 +177,22 @@ def remove(
     return _make(parts, plan, dry_run=dry_run)
 
 
+def _what(spec: str, chosen: list[VersionRow]) -> str:
+    return chosen[0].name if len({one.artifact_id for one in chosen}) == 1 else spec
+
+
+def _removed(chosen: list[VersionRow]) -> str:
+    names = len({one.artifact_id for one in chosen})
+    of_names = f" of {several(names, 'artifact')}" if names > 1 else ""
+    return f"{several(len(chosen), 'version')}{of_names} to the trash"
+
+
 def _to_remove(tx: Any, spec: str, keep_last: int | None) -> list[VersionRow]:
     try:
         artifact, selector = resolve.split(tx, spec)
     except NotFoundError:
+        if any(mark in spec for mark in "*?["):
+            return _fitting(tx, spec, keep_last)
         return [resolve.version(tx, spec)]  # a bare digest
     if selector is not None:
         if keep_last is not None:
@@ -185,10 +200,23 @@ def _to_remove(tx: Any, spec: str, keep_last: int | None) -> list[VersionRow]:
                 "--keep-last takes a name, not one version", hint="leave out @ and what follows"
             )
         return [resolve.version(tx, spec)]
-    found = versions.of_artifact(tx, artifact.id)
+    return _but_last(tx, artifact.id, keep_last)
+
+
+def _fitting(tx: Any, pattern: str, keep_last: int | None) -> list[VersionRow]:
+    fitting = {
+        one.artifact_id: None for one in versions.live(tx) if fnmatch.fnmatchcase(one.name, pattern)
+    }
+    if not fitting:
+        raise NotFoundError(f"no artifact fits {pattern!r}", hint="hart ls shows what is there")
+    return [row for artifact_id in fitting for row in _but_last(tx, artifact_id, keep_last)]
+
+
+def _but_last(tx: Any, artifact_id: int, keep_last: int | None) -> list[VersionRow]:
+    found = versions.of_artifact(tx, artifact_id)
     if keep_last is None:
         return found
-    labelled = set(artifacts.labels(tx, artifact.id).values())
+    labelled = set(artifacts.labels(tx, artifact_id).values())
     return [one for one in found[:-keep_last] if one.id not in labelled]
 
 

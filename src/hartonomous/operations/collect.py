@@ -5,6 +5,7 @@ grace period. Every step is small and may be cut short anywhere; the next run go
 """
 
 import contextlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,11 +13,21 @@ from typing import Any
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import artifacts, atoms, changes, manifests, packs, versions, writers
+from hartonomous.catalog import (
+    artifacts,
+    atoms,
+    changes,
+    manifests,
+    packs,
+    properties,
+    versions,
+    writers,
+)
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.errors import LockedError
+from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import leftovers
-from hartonomous.packs.compaction import compact
+from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
@@ -31,6 +42,8 @@ DEAD_SHARE = 0.2
 SMALL_PACK_BYTES = 16 * 1024 * 1024
 SMALL_PACKS = 8
 """This many small packs are merged."""
+_PURGE_PACK_BYTES = 800
+"""About what the record of a purge takes, which lies in a pack of its own."""
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +92,7 @@ def collect(
         progress.stage("trash")
         _purge_trash(parts, tally, trash_days, dry_run=dry_run)
         if dry_run:
-            _foresee(parts, tally, grace_s)
+            _foresee(parts, tally, trash_days, grace_s)
         else:
             # What frees room comes before compaction, which needs some.
             _drop_leftovers(parts, tally, grace_s)
@@ -235,7 +248,21 @@ def _compact_packs(parts: StoreParts, tally: _Tally, progress: Progress) -> bool
     with parts.database.read() as tx:
         rows = packs.everything(tx)
         live = packs.live_records(tx)
-    alive = set(_live_writers(parts))
+    loose = _worth_copying(rows, live, set(_live_writers(parts)))
+    if not loose:
+        return False
+    with WriteSession(parts) as session:
+        result = compact(session, loose, progress)
+    tally.compacted += result.pack_count
+    tally.notes.extend(result.notes)
+    tally.freed_bytes -= result.written_bytes
+    return True
+
+
+def _worth_copying(
+    rows: list[packs.PackRow], live: dict[int, tuple[int, int]], alive: set[bytes]
+) -> list[packs.PackRow]:
+    """Return the packs to compact: those with much dead in them, and many small ones."""
     loose: list[packs.PackRow] = []
     small: list[packs.PackRow] = []
     for row in rows:
@@ -250,14 +277,7 @@ def _compact_packs(parts: StoreParts, tally: _Tally, progress: Progress) -> bool
             small.append(row)
     if len(small) >= SMALL_PACKS or any(row.record_count > live[row.id][0] for row in small):
         loose.extend(small)
-    if not loose:
-        return False
-    with WriteSession(parts) as session:
-        result = compact(session, loose, progress)
-    tally.compacted += result.pack_count
-    tally.notes.extend(result.notes)
-    tally.freed_bytes -= result.written_bytes
-    return True
+    return loose
 
 
 def _drop_packs(parts: StoreParts, tally: _Tally) -> None:
@@ -306,19 +326,112 @@ def _before(parts: StoreParts, grace_s: float) -> int:
     return parts.clock() - max(int(grace_s * 1_000_000), leftovers.LEAST_AGE_US)
 
 
-def _foresee(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
-    """Count what a run would drop now, apart from what follows from emptying the trash."""
+# -- a dry run
+
+
+class _TakenBackError(Exception):
+    """Ends the transaction of a rehearsal, so that nothing of it stays."""
+
+
+def _foresee(parts: StoreParts, tally: _Tally, trash_days: float, grace_s: float) -> None:
+    """Count what a run would do, by doing it to the catalog and taking that back.
+
+    The transaction holds the catalog's lock for writing; packs are only looked at.
+    """
+    _count_leftovers(parts, tally, grace_s)
+    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
+        if orphan.needed is not None:
+            tally.notes.append(f"{orphan.key} is left alone: {orphan.needed}")
+            continue
+        tally.litter += 1
+        tally.freed_bytes += orphan.size_bytes
+    with contextlib.suppress(_TakenBackError), parts.database.write(durable=False) as tx:
+        _rehearse(parts, tx, tally, parts.clock() - int(trash_days * DAY_US))
+        raise _TakenBackError
+
+
+def _count_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+    tally.litter += LocalObjects(parts.directory).litter()[0]
+    tally.litter += plain_cache(parts).litter_count()
+    tally.litter += len(leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)))
     with parts.database.read() as tx:
-        alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
-        tally.manifests = len(manifests.unreferenced(tx, limit=1_000_000, spared_writers=alive))
-        tally.atoms = len(atoms.unreferenced(tx, after_id=0, limit=1_000_000, spared_writers=alive))
-        live = packs.live_records(tx)
-        rows = packs.everything(tx)
+        known = {key.hex() for _, key in writers.keys(tx)}
+    tally.litter += len(leftovers.dead_writer_locks(parts.directory, known))
+
+
+def _rehearse(parts: StoreParts, tx: Any, tally: _Tally, before_us: int) -> None:
+    rows = versions.in_trash(tx, removed_before_us=before_us)
+    record = None
+    if rows:
+        versions.set_unpublished(tx, [row.id for row in rows])
+        record = _rehearse_purge_record(parts, tx, rows)
+    alive = _rehearse_writers(parts, tx)
+    for version_id in versions.purged(tx):
+        while not versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION):
+            pass
+    artifacts.remove_empty(tx)
+    changes.remove_pointless(tx)
+    while ids := manifests.unreferenced(tx, limit=ROWS_PER_TRANSACTION, spared_writers=alive):
+        atoms.uncount_references(tx, ids)
+        manifests.set_incomplete(tx, ids)
+        for manifest_id in ids:
+            while not manifests.remove_some(tx, manifest_id, limit=ROWS_PER_TRANSACTION):
+                pass
+        tally.manifests += len(ids)
+    after = 0
+    while ids := atoms.unreferenced(
+        tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
+    ):
+        atoms.remove(tx, ids)
+        tally.atoms += len(ids)
+        after = ids[-1]
+    _rehearse_packs(parts, tx, tally, set(alive), record)
+
+
+def _rehearse_purge_record(parts: StoreParts, tx: Any, rows: list[versions.VersionRow]) -> int:
+    """Put in the rows of the record that the purge would write; return its own pack's id."""
+    key = os.urandom(16)
+    pack_id = packs.add(
+        tx, key=key, writer_key=key, size_bytes=_PURGE_PACK_BYTES, record_count=1,
+        created_us=parts.clock(),
+    )  # fmt: skip
+    sequence, _ = properties.last_publication(tx)
+    content = {"seq": sequence + 1, "time_us": parts.clock(), "action": "purge"}
+    content["version_uids"] = [row.uid.hex() for row in rows]
+    changes.add(tx, content=content, pack_id=pack_id, header_offset=0)
+    return pack_id
+
+
+def _rehearse_writers(parts: StoreParts, tx: Any) -> list[bytes]:
+    """Forget the writers that are dead; return the keys of the others."""
+    alive = []
+    for writer_id, key in writers.keys(tx):
+        if parts.writer_alive(key):
+            alive.append(key)
+            continue
+        for version_id in writers.staged_versions(tx, writer_id):
+            while not versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION):
+                pass
+        while not writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION):
+            pass
+        writers.end(tx, writer_id)
+    return alive
+
+
+def _rehearse_packs(
+    parts: StoreParts, tx: Any, tally: _Tally, alive: set[bytes], record: int | None
+) -> None:
+    """Count packs to drop and to compact; ``record`` is the pack that is none yet."""
+    rows, live = packs.everything(tx), packs.live_records(tx)
     for row in rows:
         if row.id not in live and row.writer_key not in alive:
             tally.packs += 1
             tally.freed_bytes += row.size_bytes
-    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
-        if orphan.needed is None:
-            tally.litter += 1
-            tally.freed_bytes += orphan.size_bytes
+    loose = _worth_copying(rows, live, alive)
+    there = [row for row in loose if row.id != record]
+    result = foresee(parts, [(row, list(packs.offsets(tx, row.id))) for row in there])
+    gone = result.pack_count + (len(loose) - len(there))
+    tally.compacted += gone
+    tally.packs += gone
+    tally.notes.extend(result.notes)
+    tally.freed_bytes += sum(row.size_bytes for row in there) - result.written_bytes

@@ -15,6 +15,7 @@ import msgspec
 
 from hartonomous.core.comparison import (
     ComparisonSummary,
+    PairStatus,
     TensorDifference,
     TensorPair,
     TensorUse,
@@ -24,6 +25,7 @@ from hartonomous.core.comparison import (
 )
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.metadata_comparison import MetadataComparison, compare_metadata
+from hartonomous.core.notebook import html_table
 from hartonomous.core.value_comparison import ValueDifference, compare_values
 from hartonomous.errors import NotFoundError
 from hartonomous.packs.compared_files import (
@@ -50,6 +52,11 @@ class ComparedSide(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     logical_bytes: int
     file_count: int
+
+    @property
+    def spec(self) -> str:
+        """NAME@N, or the path on disk."""
+        return self.name if self.number is None else f"{self.name}@{self.number}"
 
 
 class FileDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,6 +88,36 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     tensors: tuple[TensorDifference, ...]
     metadata: MetadataComparison
     files: tuple[FileDifference, ...]
+
+    def __repr__(self) -> str:
+        """Return one line: what was compared, and how many tensors became what."""
+        return f"<{type(self).__name__}: {self.a.spec} and {self.b.spec}: {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks, of the tensors that are not the same."""
+        return html_table(
+            f"{self.a.spec} and {self.b.spec}: {self._summary()}",
+            ("status", "tensor", "type", "changed", "relative norm", "cosine", "largest ulp"),
+            map(_shown_row, (one for one in self.tensors if one.status is not PairStatus.SAME)),
+        )
+
+    def _summary(self) -> str:
+        if self.identical:
+            return "identical"
+        counts = [f"{number:,} {word}" for word, number in self.summary.statuses.items() if number]
+        return ", ".join(counts) or "no tensors"
+
+
+def _shown_row(one: TensorDifference) -> tuple[object, ...]:
+    values = one.values
+    names = " -> ".join(dict.fromkeys(filter(None, (one.name_a, one.name_b))))
+    types = " -> ".join(dict.fromkeys(filter(None, (one.dtype_a, one.dtype_b))))
+    if values is None:
+        return one.status.value, names, types, None, None, None, None
+    return (
+        one.status.value, names, types, f"{100 * values.changed_share:.2f} %",
+        values.relative_norm, values.cosine, values.largest_ulp,
+    )  # fmt: skip
 
 
 def diff(

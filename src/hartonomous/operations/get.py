@@ -59,7 +59,7 @@ class _Wanted:
 def get(
     parts: StoreParts,
     spec: str,
-    output: Path | None = None,
+    output: str | os.PathLike[str] | None = None,
     *,
     members: Iterable[str] = (),
     force: bool = False,
@@ -69,15 +69,17 @@ def get(
     """Write the version that ``spec`` means.
 
     One file goes to ``output`` (a file, or into an existing folder) or under its own name into the
-    working folder; a model folder becomes ``output`` or a folder of its name. Raises ConflictError
+    working folder; a model folder becomes ``output`` or a folder of its name. One member of a
+    folder goes to ``output`` too, unless that is a folder or ends in ``/``: then it lies below it
+    under its path. Raises ConflictError
     when something else is in the way and ``force`` is not given; nothing is written then.
     """
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
         rows = _chosen(versions.members_of(tx, row.id), tuple(members), spec)
         files = manifests.by_ids(tx, [one.manifest_id for one in rows])
-    single = len(rows) == 1 and row.file_count == 1
-    base = _base(output, row.name, rows, single=single)
+    single = len(rows) == 1 and (row.file_count == 1 or _is_file_name(output))
+    base = _base(None if output is None else Path(output), row.name, rows, single=single)
     wanted = [
         _Wanted(
             target=base if single else base / member_path(one),
@@ -220,6 +222,13 @@ def _chosen(
                 f"{spec} has no file {wanted!r}", hint=f"it has {', '.join(sorted(paths)[:8])}"
             )
     return [one for one in rows if one.path in members]
+
+
+def _is_file_name(output: str | os.PathLike[str] | None) -> bool:
+    """Say whether one file would be written at ``output`` itself, as cp would."""
+    if output is None or os.fspath(output).endswith("/"):
+        return False
+    return not Path(output).is_dir()
 
 
 def _base(output: Path | None, name: str, rows: list[versions.MemberRow], *, single: bool) -> Path:

@@ -7,7 +7,11 @@ import msgspec
 
 from hartonomous.catalog import artifacts, manifests, resolve, versions
 from hartonomous.catalog.versions import VersionRow
+from hartonomous.core.notebook import html_table
+from hartonomous.core.quantity import several, size
 from hartonomous.packs.parts import StoreParts
+
+_FIRST_NAMES = 3
 
 
 class Listed(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +90,30 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[ShownFile, ...]
 
 
+class Listing(list[Listed]):
+    """The versions listed; a list that shows itself shortly."""
+
+    def __repr__(self) -> str:
+        """Return one line: how many, and the first names."""
+        first = ", ".join(f"{one.name}@{one.number}" for one in self[:_FIRST_NAMES])
+        more = ", ..." if len(self) > _FIRST_NAMES else ""
+        return f"<Listing of {several(len(self), 'version')}: {first}{more}>"
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        total = size(sum(one.logical_bytes for one in self))
+        return html_table(
+            f"{several(len(self), 'version')}, {total}",
+            ("name", "version", "size", "files", "parameters", "labels"),
+            (
+                (one.name, one.number, size(one.logical_bytes), one.file_count,
+                 None if one.parameter_count is None else f"{one.parameter_count:,}",
+                 ", ".join(one.labels))
+                for one in self
+            ),
+        )  # fmt: skip
+
+
 def list_artifacts(
     parts: StoreParts,
     pattern: str | None = None,
@@ -93,7 +121,7 @@ def list_artifacts(
     all_versions: bool = False,
     trash: bool = False,
     tag: str | None = None,
-) -> list[Listed]:
+) -> Listing:
     """Return the newest version of each artifact, or all versions, or the trash.
 
     ``pattern`` is a name or a shell pattern (``*``, ``?``, ``[…]``) over whole names.
@@ -107,7 +135,7 @@ def list_artifacts(
     for row in rows:
         counts[row.artifact_id] = counts.get(row.artifact_id, 0) + 1
         newest[row.artifact_id] = row.id
-    return [
+    return Listing(
         Listed(
             name=row.name,
             number=row.number,
@@ -127,7 +155,7 @@ def list_artifacts(
         if (all_versions or trash or newest[row.artifact_id] == row.id)
         and (pattern is None or _fits(row, pattern))
         and (tagged is None or row.id in tagged)
-    ]
+    )
 
 
 def names(parts: StoreParts, beginning: str, *, limit: int) -> list[str]:

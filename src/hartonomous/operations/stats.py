@@ -3,6 +3,8 @@
 import msgspec
 
 from hartonomous.catalog import totals
+from hartonomous.core.notebook import html_table
+from hartonomous.core.quantity import several, share, size
 from hartonomous.core.record import Encoding
 from hartonomous.packs.parts import StoreParts
 
@@ -42,6 +44,29 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     trash_bytes: int
     dead_bytes: int
     disk_bytes: dict[str, int]
+
+    def __repr__(self) -> str:
+        """Return one line: what there is, and what it takes."""
+        return (
+            f"<Stats: {several(self.artifact_count, 'artifact')}, "
+            f"{several(self.file_count, 'file')}, {size(self.logical_bytes)}, "
+            f"stored {size(self.stored_bytes)}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return a table for notebooks."""
+        return html_table(
+            repr(self)[1:-1],
+            ("saved by", "bytes", "of all"),
+            (
+                (words, size(saved), share(saved, self.logical_bytes))
+                for words, saved in (
+                    ("equal files", self.saved_by_equal_files),
+                    ("equal tensors and data", self.saved_by_equal_atoms),
+                    ("encoding", self.saved_by_encoding),
+                )
+            ),
+        )
 
 
 def stats(parts: StoreParts) -> Stats:

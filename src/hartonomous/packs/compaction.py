@@ -4,14 +4,21 @@ Records are copied as they are, each checked on the way. Both copies are good wh
 at most 500 a transaction; the old packs become dead and are removed by the collection.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hartonomous.catalog import packs
 from hartonomous.catalog.batches import batches
-from hartonomous.core.record import RecordHeader
+from hartonomous.core.record import (
+    FOOTER_BYTES,
+    PACK_HEADER_BYTES,
+    RecordHeader,
+    header_start,
+    payload_start,
+)
 from hartonomous.errors import HartonomousError, IntegrityError
-from hartonomous.packs.pack_file import PackReader, PackWriter, SealedPack
+from hartonomous.packs.pack_file import PackReader, PackWriter, SealedPack, sealing_bytes
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.session import WriteSession
 from hartonomous.ports.progress import Progress
@@ -41,6 +48,34 @@ def compact(session: WriteSession, rows: Sequence[packs.PackRow], progress: Prog
         work.finish()
     finally:
         work.abort()
+    return result
+
+
+def foresee(parts: StoreParts, places: Sequence[tuple[packs.PackRow, Sequence[int]]]) -> Compacted:
+    """Return what ``compact`` would do with packs whose live records' headers lie at ``places``.
+
+    Reads headers alone, so damage of payloads is not foreseen.
+    """
+    result = Compacted()
+    size = toc = 0
+    for row, offsets in places:
+        try:
+            pack = PackReader(parts.objects.open(pack_object_key(row.key)), row.key.hex())
+        except HartonomousError as error:
+            result.notes.append(f"pack {row.key.hex()} is left as it is: {error.message}")
+            continue
+        with contextlib.closing(pack):
+            for at in sorted(offsets):
+                header = pack.record(at)
+                if size and size + header.stored + sealing_bytes(toc) > parts.pack_bytes:
+                    result.written_bytes += header_start(size) + toc + FOOTER_BYTES
+                    size = toc = 0
+                start = payload_start(size or PACK_HEADER_BYTES, header.encoding)
+                encoded = len(header.at(start).encode())
+                size = header_start(start + header.stored) + encoded
+                toc += encoded
+        result.pack_count += 1
+    result.written_bytes += header_start(size) + toc + FOOTER_BYTES if size else 0
     return result
 
 

@@ -87,7 +87,7 @@ class PackWriter:
     @property
     def overhead(self) -> int:
         """Bytes that sealing will add, with some room for one more header."""
-        return self._toc_bytes + FOOTER_BYTES + 1024
+        return sealing_bytes(self._toc_bytes)
 
     def begin(self, encoding: Encoding) -> None:
         """Begin a record's payload."""
@@ -182,6 +182,11 @@ class PackWriter:
     def abort(self) -> None:
         """Drop the pack."""
         self._out.abort()
+
+
+def sealing_bytes(toc_bytes: int) -> int:
+    """Return what sealing adds to a pack, with some room for one more header."""
+    return toc_bytes + FOOTER_BYTES + 1024
 
 
 class PackReader:

@@ -5,7 +5,6 @@ alone tell the order of events. Bulk bytes and rows are flushed before the lock 
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -18,7 +17,7 @@ from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import Database
 from hartonomous.core.record import RecordKind
 from hartonomous.core.tree import tree_digest
-from hartonomous.errors import ConflictError
+from hartonomous.packs.decisions import Decision, decide
 from hartonomous.packs.ingest import IngestedFile
 from hartonomous.packs.session import WriteSession
 
@@ -63,19 +62,6 @@ class Published:
     number: int
     digest: bytes
     sequence: int
-
-
-@dataclass(slots=True, kw_only=True)
-class _Decision:
-    proposal: Proposal
-    outcome: str
-    name: str
-    artifact_uid: bytes
-    number: int
-    version_uid: bytes
-    sequence: int = 0
-    place: tuple[bytes, int] | None = None
-    new_artifact: bool = False
 
 
 class Publication:
@@ -144,7 +130,7 @@ def publication(session: WriteSession) -> Iterator[Publication]:
 def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]:
     """Publish versions; return what became of each, in order."""
     with publication(session) as work:
-        decisions = _decide(session, proposals)
+        decisions = decide(session.parts, proposals)
         for one in decisions:
             if one.outcome == "unchanged":
                 _annotate_known(session, work, one)
@@ -173,130 +159,10 @@ def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]
     ]
 
 
-# -- what each proposal becomes
-
-
-def _decide(session: WriteSession, proposals: list[Proposal]) -> list[_Decision]:
-    decided: list[_Decision] = []
-    with session.parts.database.read() as tx:
-        for proposal in proposals:
-            decided.append(_decide_one(tx, session, proposal, decided))
-    return decided
-
-
-def _decide_one(
-    tx: Any, session: WriteSession, proposal: Proposal, before: list[_Decision]
-) -> _Decision:
-    digest = proposal.digest
-    from_source = versions.same_source(tx, session.parts.host, proposal.source_place)
-    explicit = proposal.next_version or proposal.revisions
-    if not explicit:
-        # A source that went back to former bytes is an update, if updates are asked for.
-        for row in from_source[:1] if proposal.update else from_source:
-            if row.digest == digest:
-                return _unchanged(proposal, row)
-    if proposal.update and from_source:
-        return _next_version(tx, proposal, from_source[0].name, digest, before)
-    for name in proposal.names:
-        taken = artifacts.by_name(tx, name)
-        twin = next((one for one in before if one.name == name), None)
-        if taken is None and twin is None:
-            return _new(proposal, name)
-        if explicit:
-            return _next_version(tx, proposal, name, digest, before)
-        if twin is not None and twin.proposal.digest == digest:
-            return _like(proposal, twin)
-        if taken is not None:
-            same = [one for one in versions.of_artifact(tx, taken.id) if one.digest == digest]
-            if same:
-                return _unchanged(proposal, same[-1])
-    return _numbered_name(tx, proposal, digest, before)
-
-
-def _numbered_name(
-    tx: Any, proposal: Proposal, digest: bytes, before: list[_Decision]
-) -> _Decision:
-    """Every path ending is taken by other bytes: append ``~2``, ``~3`` …"""
-    for count in range(2, 10_000):
-        name = f"{proposal.names[-1]}~{count}"
-        taken = artifacts.by_name(tx, name)
-        twin = next((one for one in before if one.name == name), None)
-        if taken is None and twin is None:
-            return _new(proposal, name)
-        if taken is not None:
-            same = [one for one in versions.of_artifact(tx, taken.id) if one.digest == digest]
-            if same:
-                return _unchanged(proposal, same[-1])
-    raise ConflictError(
-        f"{proposal.names[-1]!r} and thousands of numbered names are taken", hint="give --name"
-    )
-
-
-def _new(proposal: Proposal, name: str) -> _Decision:
-    return _Decision(
-        proposal=proposal,
-        outcome="added",
-        name=name,
-        artifact_uid=os.urandom(16),
-        number=1,
-        version_uid=os.urandom(16),
-        new_artifact=True,
-    )
-
-
-def _unchanged(proposal: Proposal, row: versions.VersionRow) -> _Decision:
-    return _Decision(
-        proposal=proposal,
-        outcome="unchanged",
-        name=row.name,
-        artifact_uid=row.artifact_uid,
-        number=row.number,
-        version_uid=row.uid,
-        sequence=row.sequence,
-    )
-
-
-def _like(proposal: Proposal, twin: _Decision) -> _Decision:
-    return _Decision(
-        proposal=proposal,
-        outcome="unchanged",
-        name=twin.name,
-        artifact_uid=twin.artifact_uid,
-        number=twin.number,
-        version_uid=twin.version_uid,
-    )
-
-
-def _next_version(
-    tx: Any, proposal: Proposal, name: str, digest: bytes, before: list[_Decision]
-) -> _Decision:
-    """A next version of a name, unless its newest (or any, of revisions) has the same bytes."""
-    twins = [one for one in before if one.name == name and one.outcome != "unchanged"]
-    for twin in twins if proposal.revisions else twins[-1:]:
-        if twin.proposal.digest == digest:
-            return _like(proposal, twin)
-    artifact = artifacts.by_name(tx, name)
-    if artifact is not None and (proposal.revisions or not twins):
-        rows = versions.of_artifact(tx, artifact.id)
-        same = [one for one in (rows if proposal.revisions else rows[-1:]) if one.digest == digest]
-        if same:
-            return _unchanged(proposal, same[-1])
-    number = max([artifact.next_number if artifact else 1, *(twin.number + 1 for twin in twins)])
-    uid = artifact.uid if artifact else twins[0].artifact_uid
-    return _Decision(
-        proposal=proposal,
-        outcome="updated",
-        name=name,
-        artifact_uid=uid,
-        number=number,
-        version_uid=os.urandom(16),
-    )
-
-
 # -- records and rows of one decision
 
 
-def _commit(one: _Decision, time_us: int, session: WriteSession) -> dict[str, Any]:
+def _commit(one: Decision[Proposal], time_us: int, session: WriteSession) -> dict[str, Any]:
     proposal = one.proposal
     return {
         "version": 1,
@@ -318,7 +184,9 @@ def _commit(one: _Decision, time_us: int, session: WriteSession) -> dict[str, An
     }
 
 
-def _commit_again(session: WriteSession, work: Publication, decisions: list[_Decision]) -> None:
+def _commit_again(
+    session: WriteSession, work: Publication, decisions: list[Decision[Proposal]]
+) -> None:
     """Write a new commit where another session stored the same file first, described otherwise.
 
     Its manifest is the one that stays; ours goes with the next compaction. Of several commits of
@@ -357,7 +225,7 @@ def _commit_member(file: IngestedFile) -> dict[str, Any]:
     return member
 
 
-def _annotate_known(session: WriteSession, work: Publication, one: _Decision) -> None:
+def _annotate_known(session: WriteSession, work: Publication, one: Decision[Proposal]) -> None:
     """Give a version that was there already the labels, tags and metadata asked for."""
     proposal = one.proposal
     with session.parts.database.read() as tx:
@@ -384,7 +252,7 @@ def _annotate_known(session: WriteSession, work: Publication, one: _Decision) ->
             )
 
 
-def _stage(session: WriteSession, one: _Decision, now_us: int) -> int | None:
+def _stage(session: WriteSession, one: Decision[Proposal], now_us: int) -> int | None:
     if one.outcome == "unchanged":
         return None
     proposal = one.proposal
@@ -439,7 +307,7 @@ def stage_version(
 
 
 def _publish_one(
-    tx: Any, session: WriteSession, one: _Decision, version_id: int, now_us: int
+    tx: Any, session: WriteSession, one: Decision[Proposal], version_id: int, now_us: int
 ) -> None:
     artifact = artifacts.by_uid(tx, one.artifact_uid)
     if artifact is None:

@@ -6,6 +6,7 @@ another session stages the same file at the same time, one of the two wins and t
 
 import time
 
+from hartonomous import locks
 from hartonomous.catalog import manifests, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
@@ -20,6 +21,7 @@ _POLL_S = 0.05
 def stage_manifest(parts: StoreParts, writer_id: int, new: manifests.NewManifest) -> int:
     """Insert a manifest's rows, or find another session's; return its id, pinned."""
     deadline = time.monotonic() + _WAIT_S
+    waiting = locks.Waiting("the rows of a file", lambda: "another process that adds it too")
     rows = len(new.references) + len(new.tensors) + 2
     while True:
         with parts.database.write(durable=False) as tx:
@@ -38,7 +40,7 @@ def stage_manifest(parts: StoreParts, writer_id: int, new: manifests.NewManifest
         if there is None:
             _stage_large(parts, manifest_id, new)
             return manifest_id
-        _wait_or_clear(parts, there, deadline)
+        _wait_or_clear(parts, there, deadline, waiting)
 
 
 def _stage_large(parts: StoreParts, manifest_id: int, new: manifests.NewManifest) -> None:
@@ -54,7 +56,9 @@ def _stage_large(parts: StoreParts, manifest_id: int, new: manifests.NewManifest
         manifests.finish(tx, manifest_id)
 
 
-def _wait_or_clear(parts: StoreParts, there: manifests.ManifestRow, deadline: float) -> None:
+def _wait_or_clear(
+    parts: StoreParts, there: manifests.ManifestRow, deadline: float, waiting: locks.Waiting
+) -> None:
     """Wait for a live session that is staging the manifest; clear a dead one's rows."""
     with parts.database.read() as tx:
         alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
@@ -69,6 +73,7 @@ def _wait_or_clear(parts: StoreParts, there: manifests.ManifestRow, deadline: fl
                 f"another process has been adding the same file for {_WAIT_S:g} s",
                 hint="end that process, or wait, and add the file again",
             )
+        waiting.tell_in_time()
         time.sleep(_POLL_S)
         return
     clear_manifest(parts, there.id)

@@ -36,19 +36,21 @@ def discover(
     *,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    hidden: bool = False,
 ) -> Iterator[Candidate | Skipped]:
     """Yield the artifacts at ``paths``, lazily and always in the same order.
 
     What is met and not taken (links that leave the argument, devices, folders that may not be
     read …) comes as a ``Skipped`` in between; inside a model folder it is a note of that candidate.
     An argument without anything to add gives a ``Skipped`` of its own. Hidden entries and lock and
-    temporary files inside folders are passed over silently; an argument is taken whatever its name.
+    temporary files inside folders are passed over, with one ``Skipped`` for a tree, unless
+    ``hidden`` asks for them; an argument is taken whatever its name.
     ``include`` and ``exclude`` are patterns as ``sources.pattern`` describes them.
 
     Raises NotFoundError and UsageError at once, before anything is yielded, for a path that does
     not exist or is empty, and for an empty pattern.
     """
-    wanted = make_filter(include, exclude)
+    wanted = make_filter(include, exclude, hidden=hidden)
     arguments = [_argument_of(os.fspath(path)) for path in paths]
     if not arguments:
         raise UsageError("no path was given", hint="name files or folders to add")

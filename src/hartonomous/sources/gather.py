@@ -1,6 +1,6 @@
 """Everything below one folder as the members of one artifact."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from hartonomous.ports.source import MemberSource, Skipped
@@ -45,11 +45,14 @@ class Gathered:
         if more:
             shown.append(f"left out {more} more")
         if self.passed_over:
-            shown.append(f"left out hidden or temporary: {_some(self.passed_over)}")
+            shown.append(
+                f"left out hidden or temporary (--hidden takes them): {some_of(self.passed_over)}"
+            )
         return tuple(shown)
 
 
-def _some(names: tuple[str, ...]) -> str:
+def some_of(names: Sequence[str]) -> str:
+    """Return the first names in order, and how many more there are."""
     listed = ", ".join(text_of(name) for name in sorted(names)[:_SHOWN_NAMES])
     more = len(names) - _SHOWN_NAMES
     return f"{listed} and {more} more" if more > 0 else listed
@@ -109,7 +112,7 @@ def _walk(
     while waiting:
         folder = waiting.pop()
         try:
-            entries = list_folder(join(top, folder), passed_over=passed_over)
+            entries = list_folder(join(top, folder), passed_over=passed_over, hidden=wanted.hidden)
         except OSError as error:
             yield unreadable(join(top, folder), error)
             continue

@@ -1,8 +1,9 @@
 """What one folder holds, in a fixed order, and the facts of one file in it.
 
 The only place of this package that lists folders and follows links. Hidden entries (names that
-begin with ``.``) and lock and temporary files are never listed. Links are followed to regular files
-inside a boundary, a real path; everything else that is no plain file becomes a ``Skipped``.
+begin with ``.``) and lock and temporary files are listed only where they are asked for. Links are
+followed to regular files inside a boundary, a real path; everything else that is no plain file
+becomes a ``Skipped``.
 """
 
 import errno
@@ -52,15 +53,18 @@ def last_part(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def list_folder(location: str, *, passed_over: list[str] | None = None) -> list[Entry]:
+def list_folder(
+    location: str, *, passed_over: list[str] | None = None, hidden: bool = False
+) -> list[Entry]:
     """Return the visible entries of a folder, sorted by the bytes of their names.
 
-    Hidden entries, lock and temporary files are left out; their names go to ``passed_over``.
+    Hidden entries, lock and temporary files are left out unless ``hidden`` asks for them; their
+    names go to ``passed_over``.
     Memory grows with this one folder, not with what is below it. Raises OSError.
     """
     with os.scandir(location) as found:
         entries = [Entry(item.name, _kind_of(item)) for item in found]
-    visible = [entry for entry in entries if not _is_passed_over(entry)]
+    visible = [entry for entry in entries if hidden or not _is_passed_over(entry)]
     if passed_over is not None and len(visible) < len(entries):
         passed_over.extend(entry.name for entry in entries if _is_passed_over(entry))
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))

@@ -22,10 +22,11 @@ Pattern = tuple[re.Pattern[str] | None, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """Which files are wanted, by path."""
+    """Which files are wanted, by path; ``hidden`` ones in folders only if asked for."""
 
     include: tuple[Pattern, ...] = ()
     exclude: tuple[Pattern, ...] = ()
+    hidden: bool = False
 
     def keeps(self, path: str) -> bool:
         """Say whether a file of this relative path is wanted."""
@@ -44,11 +45,14 @@ class Filter:
         return not any(_covers(pattern, parts) for pattern in self.exclude)
 
 
-def make_filter(include: Iterable[str] = (), exclude: Iterable[str] = ()) -> Filter:
+def make_filter(
+    include: Iterable[str] = (), exclude: Iterable[str] = (), *, hidden: bool = False
+) -> Filter:
     """Return the filter of these patterns; raises UsageError on an empty pattern."""
     return Filter(
         include=tuple(_compile(pattern) for pattern in include),
         exclude=tuple(_compile(pattern) for pattern in exclude),
+        hidden=hidden,
     )
 
 

@@ -8,12 +8,12 @@ the tree.
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hartonomous.ports.source import Candidate, Skipped
+from hartonomous.ports.source import Candidate, CandidateKind, Skipped
 from hartonomous.sources import hub_cache, ollama
-from hartonomous.sources.files import file_candidate, split_candidate, split_set_of
-from hartonomous.sources.gather import MAX_MEMBERS, gather
+from hartonomous.sources.files import file_candidate, kind_of_file, split_candidate, split_set_of
+from hartonomous.sources.gather import MAX_MEMBERS, gather, some_of
 from hartonomous.sources.listing import (
     Entry,
     EntryKind,
@@ -40,6 +40,7 @@ class _Tree:
     top: str
     boundary: str
     wanted: Filter
+    passed_over: list[str] = field(default_factory=list)  # outside of models, which note their own
 
     def relative(self, location: str) -> str:
         return location[len(self.top) :].lstrip("/")
@@ -54,7 +55,8 @@ class _Folder:
 
 
 def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
-    """Yield what is in the folder ``top`` (an absolute path), named relative to it.
+    """Yield what is in the folder ``top`` (an absolute path): models named relative to it, other
+    files with its own name in front.
 
     If ``top`` itself is a model, its name is its own, and that of a model inside it begins with it.
     """
@@ -68,12 +70,16 @@ def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
             yield item
         else:
             levels.pop()
+    if tree.passed_over:
+        names = some_of(tree.passed_over)
+        yield skipped(top, f"hidden or temporary, left out: {names} (--hidden takes them)")
 
 
 def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Folder]:
     location = folder.location
     try:
-        entries = list_folder(location)
+        passed_over: list[str] = []
+        entries = list_folder(location, passed_over=passed_over, hidden=tree.wanted.hidden)
     except OSError as error:
         yield unreadable(location, error)
         return
@@ -86,6 +92,7 @@ def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Fold
     elif is_model_folder(location, entries):
         yield from _model(tree, folder, entries)
     else:
+        tree.passed_over.extend(join(tree.relative(location), name) for name in passed_over)
         yield from _loose(tree, folder, entries)
 
 
@@ -152,7 +159,10 @@ def _loose(
         elif entry.kind is EntryKind.OTHER:
             yield skipped(location, "a socket, device or pipe")
         elif (described := split_set_of(entry.name)) is None:
-            yield file_candidate(location, boundary=tree.boundary, at_least=at_least)
+            # Plain files are many and called alike: the folder's own name tells them apart.
+            is_plain = folder.above == 0 and kind_of_file(entry.name) is CandidateKind.FILE
+            parts = at_least + 1 if is_plain else at_least
+            yield file_candidate(location, boundary=tree.boundary, at_least=parts)
         elif names := sets.pop(described, None):  # at its first part, the others follow silently
             yield split_candidate(folder.location, names, boundary=tree.boundary, at_least=at_least)
 

@@ -1,0 +1,285 @@
+"""Forecast: what files would take in a store, told from few of their bytes, storing nothing.
+
+Reads at most a hundredth of the bytes, or 1 MiB where that is more: whole-file samples first, then
+headers, then samples of tensors for equality, and what is left for samples of each class, which
+are encoded as they would be. What reads of the store cost is not counted.
+"""
+
+import os
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+import msgspec
+import numpy as np
+
+from hartonomous.core.chunking import NORMAL_BYTES
+from hartonomous.core.description import Description
+from hartonomous.core.estimation import Guess, share_out
+from hartonomous.core.manifest import INLINE_BYTES, partition
+from hartonomous.core.record import FRAME_BYTES
+from hartonomous.errors import HartonomousError
+from hartonomous.formats.detect import HEAD_BYTES
+from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.packs import overhead
+from hartonomous.packs.likeness import StoredLikeness, mark_equal
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.sampling import EQUAL, NEW, PIECE, STORED, Pieces, Sampler, measure
+from hartonomous.ports.progress import Progress
+from hartonomous.ports.source import Candidate, MemberSource
+
+LEAST_LIMIT_BYTES = 1 << 20
+"""So many bytes may always be read; of more than a hundred times that, a hundredth."""
+
+TENSOR_FORMATS = (
+    "hartonomous.formats.safetensors:SAFETENSORS",
+    "hartonomous.formats.gguf:GGUF",
+    "hartonomous.formats.npy:NPY",
+)
+_LEAST_PARSED_BYTES = 2 * HEAD_BYTES
+_INLINE, _HEADERS, _DATA = 0, 1, 2
+_KINDS = ("inside manifests", "headers", "other data")
+
+
+class EstimatedClass(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes of one kind: what they are, and what they would take in the store."""
+
+    kind: str
+    piece_count: int
+    logical_bytes: int
+    estimated_bytes: int
+    low_bytes: int
+    high_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """What candidates would take: by class, and of each candidate what would go into packs."""
+
+    classes: tuple[tuple[EstimatedClass, Guess], ...]
+    candidate_bytes: tuple[int, ...]
+    tensor_count: int
+    read_bytes: int
+    read_limit_bytes: int
+    notes: tuple[str, ...]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """What is known so far."""
+
+    sampler: Sampler
+    kinds: list[str] = field(default_factory=lambda: list(_KINDS))
+    rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    tensor_count: int = 0
+    overhead: dict[int, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    shares: dict[int, float] = field(default_factory=dict)  # of a kind: what a byte would take
+
+    def add(self, row: tuple[int, int, int, int, int], name: str = "") -> None:
+        """Take a piece: file, offset, length, kind, state; with the name of its tensor."""
+        self.rows.append(row)
+        self.names.append(name)
+
+    def kind(self, name: str) -> int:
+        """Return the number of a kind."""
+        if name not in self.kinds:
+            self.kinds.append(name)
+        return self.kinds.index(name)
+
+
+def forecast(
+    parts: StoreParts | None, artifacts: Sequence[Candidate], progress: Progress
+) -> Forecast:
+    """Tell what the store (``parts``; None: an empty one) would need for these candidates.
+
+    Pieces that are the same at a few places count as equal and as costing nothing. A file that
+    cannot be read becomes a note.
+    """
+    files = [member for one in artifacts for member in one.members]
+    total = sum(member.size for member in files)
+    limit = max(LEAST_LIMIT_BYTES, total // 100)
+    sampler = Sampler(files=files, limit_bytes=limit)
+    work = _Work(sampler=sampler)
+    progress.stage("estimate", total_bytes=min(limit, total))
+    with closing(sampler):
+        pieces = _look(parts, work, files)
+        classes = _classes(work, pieces, progress)
+    classes.append(_overhead(work, pieces, len(artifacts)))
+    return Forecast(
+        classes=tuple(classes),
+        candidate_bytes=_by_candidate(work, pieces, artifacts),
+        tensor_count=work.tensor_count,
+        read_bytes=sampler.read_bytes,
+        read_limit_bytes=limit,
+        notes=tuple(work.notes),
+    )
+
+
+def _by_candidate(work: _Work, pieces: Pieces, artifacts: Sequence[Candidate]) -> tuple[int, ...]:
+    """Share out what new pieces would take; equal ones cost what has them first."""
+    shares = np.array([work.shares.get(kind, 0.0) for kind in range(len(work.kinds))])
+    counts = [len(one.members) for one in artifacts]
+    owner = np.repeat(np.arange(len(artifacts)), counts)
+    new = pieces[pieces["state"] == NEW]
+    taken = new["length"] * shares[new["kind"]]
+    sums = np.bincount(owner[new["file"]], weights=taken, minlength=len(artifacts))
+    return tuple(round(one) for one in sums.tolist())
+
+
+# -- what there is
+
+
+def _look(parts: StoreParts | None, work: _Work, files: Sequence[MemberSource]) -> Pieces:
+    """Return the pieces of all files, with what is probably equal or stored marked as such."""
+    sampler = work.sampler
+    sizes, linked = _readable(work, files)
+    _describe(work, files, sizes, linked)
+    pieces = np.array(work.rows, PIECE)
+    long = pieces["kind"] != _INLINE
+    view = pieces[long]
+    if not mark_equal(sampler, view, share=sampler.left_bytes // 3):
+        work.notes.append("there are too many small things to look for equal ones among all")
+    if parts is not None:
+        names = [name for name, one in zip(work.names, long, strict=True) if one]
+        with closing(StoredLikeness(parts)) as stored:
+            stored.mark_files(sampler, view, sizes, share=sampler.left_bytes // 8)
+            stored.mark_tensors(sampler, view, names, share=sampler.left_bytes // 3)
+            if stored.exhausted:
+                work.notes.append("the store has too many things of these sizes to compare all")
+    pieces[long] = view
+    return pieces
+
+
+def _readable(work: _Work, files: Sequence[MemberSource]) -> tuple[list[int], set[int]]:
+    """Return the sizes of files as they are now, 0 for those that cannot be read.
+
+    Also the indexes of files that are an earlier one by another name: certainly equal.
+    """
+    sizes: list[int] = []
+    linked: set[int] = set()
+    seen: set[tuple[int, int]] = set()
+    for index in range(len(files)):
+        try:
+            source = work.sampler.open(index)
+        except HartonomousError as error:
+            work.notes.append(f"left out: {error.message}")
+            sizes.append(0)
+            continue
+        sizes.append(source.size)
+        status = os.fstat(source.descriptor)
+        place = (status.st_dev, status.st_ino)
+        if place in seen:
+            linked.add(index)
+        seen.add(place)
+    return sizes, linked
+
+
+def _describe(
+    work: _Work, files: Sequence[MemberSource], sizes: Sequence[int], linked: set[int]
+) -> None:
+    """Read the headers of new files, the largest first, and cut the files into pieces."""
+    sampler = work.sampler
+    reserve = sampler.left_bytes // 2
+    unread = 0
+    with ParserProcess(formats=TENSOR_FORMATS) as parser:
+        for index in sorted(range(len(files)), key=lambda at: (-sizes[at], at)):
+            size = sizes[index]
+            if index in linked:
+                work.add((index, 0, size, _DATA, EQUAL))
+                continue
+            description = Description(format="file")
+            granted = min(sampler.left_bytes - reserve, size)
+            if size > _LEAST_PARSED_BYTES and granted > HEAD_BYTES:
+                source = sampler.open(index)
+                description, read = parser.describe_within(
+                    source.descriptor, files[index].path, read_limit_bytes=granted
+                )
+                sampler.read_bytes += read
+                work.notes += [f"{files[index].path}: {one.text}" for one in description.notices]
+            elif size > _LEAST_PARSED_BYTES:
+                unread += 1
+            _cut(work, index, size, description)
+    if unread:
+        work.notes.append(f"the headers of {unread} files were not read, to read no more")
+
+
+def _cut(work: _Work, index: int, size: int, description: Description) -> None:
+    pieces = partition(size, description.tensors)
+    work.tensor_count += len(description.tensors)
+    work.overhead[index] = overhead.file_overhead(size, pieces, description)
+    names = {tensor.offset: tensor.name for tensor in description.tensors if tensor.length}
+    rest = _HEADERS if description.tensors else _DATA
+    for piece in pieces:
+        kind = rest if piece.dtype is None else work.kind(f"tensors {piece.dtype}")
+        kind = _INLINE if piece.length <= INLINE_BYTES else kind
+        name = names.get(piece.offset, "") if piece.dtype is not None else ""
+        work.add((index, piece.offset, piece.length, kind, NEW), name)
+
+
+# -- what it takes
+
+
+def _classes(work: _Work, pieces: Pieces, progress: Progress) -> list[tuple[EstimatedClass, Guess]]:
+    """Measure samples of each class within what is left of the bytes that may be read."""
+    new = [
+        pieces[(pieces["kind"] == kind) & (pieces["state"] == NEW)]
+        for kind in range(len(work.kinds))
+    ]
+    totals = [int(one["length"].sum()) if kind else 0 for kind, one in enumerate(new)]
+    shares = share_out(work.sampler.left_bytes, totals)
+    classes = []
+    for kind, name in enumerate(work.kinds):
+        guess = Guess(estimated=0, low=0, high=0)  # what is inline counts with the manifests
+        if kind != _INLINE:
+            tensors = kind not in (_HEADERS, _DATA)
+            guess = measure(
+                work.sampler,
+                new[kind],
+                dtype=name.removeprefix("tensors ") if tensors else None,
+                share=shares[kind],
+                longest=FRAME_BYTES if tensors else NORMAL_BYTES,
+                advance=progress.advance,
+            )
+        work.shares[kind] = guess.estimated / totals[kind] if totals[kind] else 0.0
+        if len(new[kind]):
+            classes.append(_class(name, new[kind], guess))
+    nothing = Guess(estimated=0, low=0, high=0)
+    for state, name in ((EQUAL, "equal within the set"), (STORED, "already stored")):
+        marked = pieces[pieces["state"] == state]
+        if len(marked):
+            classes.append(_class(f"probably {name}", marked, nothing))
+    return classes
+
+
+def _class(kind: str, pieces: Pieces, guess: Guess) -> tuple[EstimatedClass, Guess]:
+    return (
+        EstimatedClass(
+            kind=kind,
+            piece_count=len(pieces),
+            logical_bytes=int(pieces["length"].sum()),
+            estimated_bytes=guess.estimated,
+            low_bytes=guess.low,
+            high_bytes=guess.high,
+        ),
+        guess,
+    )
+
+
+def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[EstimatedClass, Guess]:
+    new = pieces[(pieces["state"] == NEW) & (pieces["kind"] != _INLINE)]
+    tensors = new[new["kind"] > _DATA]
+    opaque = int(new["length"].sum()) - int(tensors["length"].sum())
+    chunks = max(len(new) - len(tensors), opaque // overhead.CHUNK_BYTES)
+    # A file none of whose bytes are new has its manifest already; a tiny one lies in its own.
+    with_news = set(new["file"].tolist())
+    with_more = set(pieces["file"][pieces["kind"] != _INLINE].tolist())
+    own = sum(size for at, size in work.overhead.items() if at in with_news or at not in with_more)
+    size = (
+        own
+        + overhead.atoms_overhead(len(tensors) + chunks, int(new["length"].sum()))
+        + overhead.artifacts_overhead(artifact_count)
+    )
+    guess = Guess(estimated=size, low=size // 2, high=size + size // 2)
+    return _class("manifests and rows", pieces[:0], guess)
