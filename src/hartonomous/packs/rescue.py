@@ -231,11 +231,16 @@ def find_magic(file: BinaryIO, at: int, size: int) -> int:
     return size
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """Open a plain file; refuses what else lies there, and never waits for a pipe's other end."""
+    if not Path(path).is_file():
+        raise RefusedError("it is no plain file")
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_pack(path: Path) -> list[Record]:
     """Return every record of a pack; reads nothing but headers."""
-    if not path.is_file():  # opening a pipe would wait for its other end
-        raise RefusedError("it is no plain file")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_at_once) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             start = read_exactly(file, 0, PACK_HEADER.size)
@@ -255,9 +260,10 @@ def read_store(store: Path) -> Index:
     if not (store / "packs").is_dir():
         raise RefusedError(f"{store} is no store: it has no folder named packs")
     try:
-        card = json.loads((store / "store.json").read_bytes())
+        with open(store / "store.json", "rb", opener=open_at_once) as file:
+            card = json.loads(file.read(SCAN_BYTES))
         version, needed = card["version"], card["required_features"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (RefusedError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         say("NOTE", f"store.json cannot be read, going on with the packs: {error!r}")
         version, needed = 1, []
     if version != 1 or needed:

@@ -171,7 +171,7 @@ def survey(
 
     ``register`` is told of each pack, in order. What cannot be read is noted under ``damaged``.
     """
-    found = Survey()
+    found = Survey(damaged=[f"{name}: is no regular file" for name in _special_packs(parts)])
     for entry in sorted(parts.objects.list("packs/"), key=lambda one: one.key):
         try:
             _read_pack(parts, entry.key, found, register)
@@ -180,6 +180,19 @@ def survey(
         progress.advance(entry.size)
     found.journal = in_order(found.journal)
     return found
+
+
+def _special_packs(parts: StoreParts) -> list[str]:
+    """Return what is named like a pack and is a link, pipe or folder: no store of objects lists it.
+
+    Whoever lost packs by it wants to know.
+    """
+    named = sorted((parts.directory / "packs").rglob("*.pack"))
+    return [
+        str(path.relative_to(parts.directory))
+        for path in named
+        if path.is_symlink() or not path.is_file()
+    ]
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
