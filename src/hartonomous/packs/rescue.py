@@ -41,7 +41,8 @@ CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it cl
 EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
 RAW, ZSTD = 0, 1  # encodings; others need a newer rescue.py
 MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
-MAX_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 512 << 20
+MAX_JSON_VALUES = 1 << 25
 SCAN_BYTES = 1 << 20
 
 
@@ -332,6 +333,19 @@ def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[i
             yield at - start, b""
 
 
+def has_too_many_values(content: bytes) -> bool:
+    """Say whether a JSON text would become more objects than memory should have to hold."""
+    marks, count, outside = (b",", b"[", b"{"), 0, 0
+    if sum(map(content.count, marks)) <= MAX_JSON_VALUES:
+        return False
+    plain = content.replace(rb"\\", b"").replace(rb"\"", b"")  # now every quote ends or begins
+    for start in range(0, len(plain), SCAN_BYTES):
+        parts = plain[start : start + SCAN_BYTES].split(b'"')
+        count += sum(map(b"".join(parts[outside::2]).count, marks))
+        outside ^= len(parts) % 2 == 0
+    return count > MAX_JSON_VALUES
+
+
 def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
     """Return the JSON object of a manifest, commit or change; raises Damage."""
     copies = index.get((kind, digest), [])
@@ -340,6 +354,8 @@ def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
             continue
         content = b"".join(piece for _, piece in read_object(copies, copy.total, turn))
         if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
+            continue
+        if has_too_many_values(content):
             continue
         try:
             found = json.loads(content)
@@ -461,7 +477,7 @@ def read_manifest(index: Index, manifest: str) -> tuple[list[tuple[int, bytes, b
         segments = []
         for length, *held in found["segments"]:
             digest, inline = (base64.b64decode(text or "") for text in (*held, None, None)[:2])
-            if length < 0 or (not digest and len(inline) != length):
+            if length <= 0 or (not digest and len(inline) != length):
                 raise DamageError("a segment of the manifest makes no sense")
             segments.append((length, digest, inline))
         if sum(segment[0] for segment in segments) != found["size"]:
