@@ -365,6 +365,11 @@ def _from_environment(
 
 def _from_file(path: Path, names: tuple[str, ...]) -> Iterator[tuple[str, str, object]]:
     """Yield the entries of one settings file; a file that is not there has none."""
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise UsageError(
+            f"settings file: cannot read {path}: it is no regular file",
+            hint="move away what lies there",
+        )
     content = _read_small(path, "settings file")
     if content is None:
         return
@@ -440,7 +445,9 @@ def _place(path: str | Path, how: str) -> StorePlace:
 
 def _holds_store(folder: Path) -> bool:
     try:
-        return (folder / STORE_FILE).is_file()
+        place = folder / STORE_FILE
+        # A pipe or device there is a store that somebody spoilt: opening it says so.
+        return place.is_file() or (place.exists() and not place.is_dir())
     except OSError as error:
         # Not knowing is not the same as there being none: a second store must not come of it.
         raise HartonomousError(

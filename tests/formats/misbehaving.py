@@ -1,5 +1,6 @@
 """A format whose files say what its parser shall do; loaded into the parser process by tests."""
 
+import fcntl
 import os
 import resource
 import signal
@@ -114,6 +115,23 @@ def recursion() -> None:
     recursion()
 
 
+def killed_once(fd: int) -> Description:
+    """End like a process that the machine killed, the first time that the open file is seen.
+
+    A lock on what the parent opened remembers it: it outlives the child.
+    """
+    other = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY)
+    try:
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return Description(format="obedient", metadata={"pid": os.getpid()})
+    finally:
+        os.close(other)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("killed")
+
+
 ACTIONS = {
     "report": lambda: Description(format="obedient", metadata=report()),
     "structure": structure_error,
@@ -172,7 +190,10 @@ class _Obedient:
         return path == "order"
 
     def parse(self, reader: RangeReader) -> Description:
-        found = ACTIONS[reader.read(0, reader.size).decode()]()
+        action = reader.read(0, reader.size).decode()
+        if action == "killed once":
+            return killed_once(reader._fd)
+        found = ACTIONS[action]()
         return found if isinstance(found, Description) else Description(format="survived")
 
 

@@ -130,6 +130,21 @@ def test_time_is_limited_and_the_child_ended(impatient: ParserProcess, action: s
     assert report(impatient)["pid"] != pid
 
 
+def test_a_child_that_was_killed_from_outside_is_given_another_try(parser: ParserProcess) -> None:
+    pid = report(parser)["pid"]
+    found = order(parser, "killed once")
+    assert (found.format, found.notices) == ("obedient", ())
+    assert found.metadata["pid"] == report(parser)["pid"] != pid
+    assert is_gone(pid)
+
+
+def test_waiting_for_the_processor_is_not_counted_as_its_use() -> None:
+    """Ten seconds of work are the guard; on a machine under load they take longer."""
+    setup = ParserProcess()._setup
+    assert setup.cpu_s == 10
+    assert setup.wall_s > 60
+
+
 def test_processor_time_is_limited() -> None:
     with process(cpu_s=1, wall_s=60) as parser:
         first = report(parser)["limits"]["CPU"]

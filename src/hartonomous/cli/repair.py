@@ -56,6 +56,7 @@ def _page(done: "Repaired") -> Iterable[Block]:
             ("former catalog", done.former_catalog or "there was none"),
         ]
     )
+    yield from _listed("packs given their names back", done.renamed, "warn")
     yield from _listed("damaged", done.damaged, "bad")
     yield from _listed("lost", done.lost, "bad")
     yield from _listed("recovered, doubtful", done.recovered, "warn")

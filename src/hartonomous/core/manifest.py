@@ -13,6 +13,7 @@ import msgspec
 
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import DIGEST_BYTES
+from hartonomous.core.json_size import refuse_many_values
 from hartonomous.errors import IntegrityError
 
 INLINE_BYTES = 64
@@ -85,6 +86,7 @@ def encode(manifest: Manifest) -> bytes:
 
 def decode(content: bytes | memoryview) -> Manifest:
     """Read a manifest; raises IntegrityError if it is none or its segments do not add up."""
+    refuse_many_values(bytes(content))
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
     except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
@@ -105,7 +107,10 @@ def decode(content: bytes | memoryview) -> Manifest:
 
 def _check_bounds(manifest: Manifest) -> None:
     """Raise IntegrityError where a number is none that a file or the catalog could have."""
-    numbers = [manifest.size, *(segment.length for segment in manifest.segments)]
+    lengths = [segment.length for segment in manifest.segments]
+    if 0 in lengths:
+        raise IntegrityError("a segment of the manifest is empty")
+    numbers = [manifest.size, *lengths]
     for tensor in manifest.description.tensors:
         numbers += (tensor.offset, tensor.length, *tensor.shape)
     if min(numbers) < 0 or max(numbers) > MAX_NUMBER:

@@ -39,12 +39,18 @@ _PROGRAM = (
 _decoder = msgspec.msgpack.Decoder(messages.Answer)
 
 
+class _KilledError(Exception):
+    """Somebody killed the child; its own limits end it with other signals."""
+
+
 class ParserProcess:
     """A reused child process that describes files. Threads may share it; they take turns.
 
     ``formats`` and ``search_path`` (directories to import them from) replace the table of formats,
-    which is how tests bring parsers that misbehave. Limits are for each file: ``wall_s`` and
-    ``cpu_s`` seconds, ``memory_bytes`` beyond what an idle child has mapped. After
+    which is how tests bring parsers that misbehave. Limits are for each file: ``cpu_s`` seconds of
+    processor time, ``wall_s`` seconds on the clock (longer: on a machine under load a parser waits
+    for its turn, and only one that hangs may not), ``memory_bytes`` beyond what an idle child has
+    mapped. A child that somebody else killed is replaced once, and the file tried again. After
     ``files_per_child`` files a new child is started. Close it, or use it as a context manager.
     """
 
@@ -53,7 +59,7 @@ class ParserProcess:
         *,
         formats: Sequence[str] = FORMATS,
         search_path: Sequence[str] = (),
-        wall_s: float = 10.0,
+        wall_s: float = 60.0,
         cpu_s: int = 10,
         memory_bytes: int = 256 << 20,
         files_per_child: int = 2000,
@@ -111,27 +117,36 @@ class ParserProcess:
         )
         granted = status.st_size if read_limit_bytes is None else read_limit_bytes
         with self._lock:
-            child = self._hand_over(request, fd)
             try:
-                content = child.receive(deadline=time.monotonic() + self._wall_s)
-                answer = _decoder.decode(content)
-                _check(answer.description, status.st_size)
-            except TimeoutError:
-                return _refused("limit", f"took longer than {self._wall_s:g} s"), granted
-            except (EOFError, ConnectionResetError):
-                return _refused(*child.explain_end()), granted
-            except LimitError as error:
-                return _refused("limit", f"gave too long an answer: {error.message}"), granted
-            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-                return _refused(
-                    "structure", f"gave an answer that cannot be used: {error}"
-                ), granted
-            else:
-                child.busy = False
-                return answer.description, answer.read_bytes
-            finally:
-                if child.busy:
-                    self._drop()
+                return self._ask(request, fd, status.st_size, granted)
+            except _KilledError:
+                pass  # by a machine short of memory, most likely: not for what the file holds
+            try:
+                return self._ask(request, fd, status.st_size, granted)
+            except _KilledError as error:
+                return _refused("limit", str(error)), granted
+
+    def _ask(self, request: bytes, fd: int, size: int, granted: int) -> tuple[Description, int]:
+        """Have a child describe the file once; raises _KilledError when it was killed."""
+        child = self._hand_over(request, fd)
+        try:
+            content = child.receive(deadline=time.monotonic() + self._wall_s)
+            answer = _decoder.decode(content)
+            _check(answer.description, size)
+        except TimeoutError:
+            return _refused("limit", f"took longer than {self._wall_s:g} s"), granted
+        except (EOFError, ConnectionResetError):
+            return _refused(*child.explain_end()), granted
+        except LimitError as error:
+            return _refused("limit", f"gave too long an answer: {error.message}"), granted
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
+            return _refused("structure", f"gave an answer that cannot be used: {error}"), granted
+        else:
+            child.busy = False
+            return answer.description, answer.read_bytes
+        finally:
+            if child.busy:
+                self._drop()
 
     def _hand_over(self, request: bytes, fd: int) -> "_Child":
         """Send the request to a child that lives; one that died while idle is replaced."""
@@ -173,7 +188,7 @@ class _Child:
             messages.send(self._socket, msgspec.msgpack.encode(setup))
             self.receive(deadline=time.monotonic() + START_LIMIT_S)
         except (OSError, EOFError, LimitError) as error:
-            reason = self.explain_end()[1]
+            reason = self._reason()
             self.close()
             raise HartonomousError(f"the parser process does not start: it {reason}") from error
         except BaseException:
@@ -196,8 +211,17 @@ class _Child:
         limit = messages.ANSWER_LIMIT_BYTES
         return messages.receive(self._socket, limit_bytes=limit, deadline=deadline)
 
+    def _reason(self) -> str:
+        try:
+            return self.explain_end()[1]
+        except _KilledError as error:
+            return str(error)
+
     def explain_end(self) -> tuple[str, str]:
-        """Return the kind of a notice and how the child ended, once its socket has closed."""
+        """Return the kind of a notice and how the child ended, once its socket has closed.
+
+        Raises _KilledError where that was by a signal that none of its limits sends.
+        """
         try:
             status = self._process.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
@@ -207,7 +231,7 @@ class _Child:
         if -status in (signal.SIGXCPU, signal.SIGALRM):
             return "limit", "needed more time than it is granted"
         if -status == signal.SIGKILL:
-            return "limit", "was killed, as a machine that lacks memory does"
+            raise _KilledError("was killed, as a machine that lacks memory does")
         if status < 0:
             return "structure", f"crashed with {signal.Signals(-status).name}"
         return "structure", f"ended with status {status}: {self._last_words()}"

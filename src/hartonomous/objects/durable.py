@@ -7,10 +7,11 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 from hartonomous.core.digest import Bytes
-from hartonomous.errors import HartonomousError, StorageFullError
+from hartonomous.errors import HartonomousError, IntegrityError, StorageFullError
 
 _FULL = {
     errno.ENOSPC: "the disk is full",
@@ -61,6 +62,37 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_plain(path: Path, *, limit_bytes: int) -> bytes:
+    """Return the content of a small regular file.
+
+    A pipe, socket, device or folder of that name raises IntegrityError and is not waited for; so
+    does a file of more than ``limit_bytes``. Raises OSError when it cannot be opened.
+    """
+    # O_NONBLOCK: opening a pipe must not wait for its other end. Asked after opening, because what
+    # lies there may be replaced at any moment.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise not_plain(path)
+        content = b""
+        while len(content) <= limit_bytes and (
+            piece := os.read(descriptor, limit_bytes + 1 - len(content))
+        ):
+            content += piece
+    finally:
+        os.close(descriptor)
+    if len(content) > limit_bytes:
+        raise IntegrityError(f"{path} has more than the {limit_bytes:,} bytes that it may have")
+    return content
+
+
+def not_plain(path: Path) -> IntegrityError:
+    """Return the error for a path of a store where something else lies than a regular file."""
+    return IntegrityError(
+        f"{path} is no regular file", hint="move away what lies there; hart doctor says more"
+    )
 
 
 def flat(content: Bytes) -> memoryview:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 _AT_FDCWD = -100
 _RENAME_NOREPLACE = 1
+_RENAME_EXCHANGE = 2
 _SYNC_FILE_RANGE_WRITE = 2
 
 MADV_POPULATE_READ = 22
@@ -42,12 +43,29 @@ def rename_without_overwriting(source: Path, target: Path) -> None:
 
     Raises OSError with EINVAL or ENOSYS where the file system or the C library cannot do it.
     """
+    _rename(source, target, _RENAME_NOREPLACE)
+
+
+def exchange_names(one: Path, other: Path) -> None:
+    """Give two files each other's name, in one step; raises OSError as the function above."""
+    _rename(one, other, _RENAME_EXCHANGE)
+
+
+def _rename(source: Path, target: Path, flags: int) -> None:
     if _renameat2 is None:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), str(target))
     old, new = os.fsencode(source), os.fsencode(target)
-    if _renameat2(_AT_FDCWD, old, _AT_FDCWD, new, _RENAME_NOREPLACE) != 0:
+    if _renameat2(_AT_FDCWD, old, _AT_FDCWD, new, flags) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(target))
+
+
+def boot_id() -> str | None:
+    """Return what names this run of the machine, from its start to its end; None if not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip() or None
+    except OSError:
+        return None
 
 
 def start_writeback(descriptor: int, offset: int, length: int) -> None:

@@ -155,6 +155,9 @@ def _catalog(path: Path) -> tuple[health.CatalogHealth | None, list[Check]]:
     place = path / directory.CATALOG
     if not place.exists():
         return None, [problem("catalog", "is missing", "hart repair rebuilds it from the packs")]
+    if not place.is_file():
+        text = "is no regular file"
+        return None, [problem("catalog", text, "hart repair puts a new one in its place")]
     try:
         found = health.examine(place)
     except IntegrityError as error:

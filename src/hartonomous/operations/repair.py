@@ -6,7 +6,7 @@ was told, a file that no commit names) comes back under `recovered/`.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -31,8 +31,10 @@ from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import HartonomousError
 from hartonomous.packs.catalog_file import put_in_place, rebuilding
+from hartonomous.packs.extent_copies import ExtentCopies
 from hartonomous.packs.manifest_rows import member_row, new_manifest
 from hartonomous.packs.pack_file import PackReader
+from hartonomous.packs.pack_names import give_names_back
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.publication import stage_version
 from hartonomous.packs.staging import stage_manifest
@@ -41,7 +43,10 @@ from hartonomous.ports.progress import NoProgress, Progress
 
 
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in the packs and what could not be brought back."""
+    """What was found in the packs and what could not be brought back.
+
+    ``renamed`` are packs that lay under another name than their own, as ``FORMER -> NOW``.
+    """
 
     pack_count: int
     atom_count: int
@@ -51,6 +56,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     damaged: tuple[str, ...]
     lost: tuple[str, ...]
     recovered: tuple[str, ...]
+    renamed: tuple[str, ...]
     former_catalog: str | None
 
 
@@ -83,6 +89,7 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
                 )
             )
 
+    renamed = give_names_back(parts)
     found = survey(parts, progress, register)
     progress.stage("rebuild the catalog")
     work = _Rebuild(parts, found, pack_ids)
@@ -96,6 +103,7 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
         damaged=tuple(found.damaged),
         lost=tuple(work.lost),
         recovered=tuple(work.recovered),
+        renamed=tuple(renamed),
         former_catalog=None,
     )
 
@@ -105,6 +113,7 @@ class _Rebuild:
         self._parts = parts
         self._database = parts.database
         self._found = found
+        self._copies = ExtentCopies(parts, found)
         self._pack_ids = pack_ids
         self._now_us = parts.clock()
         self._purged = {
@@ -171,14 +180,14 @@ class _Rebuild:
             return
         sizes = {(one.digest, one.length) for one in manifest.segments if one.digest is not None}
         needed = {name for name, _ in sizes}
-        missing = {name for name, size in sizes if not self._has_atom(name, size)}
+        missing = {name for name, size in sizes if self._copies.choose(name, size) is None}
         if missing:
             if name in self._paths:
                 self.lost.append(
                     f"file blake3:{manifest.digest.hex()}: {len(missing)} of {len(needed)} atoms"
                 )
             return
-        self._insert_atoms(needed)
+        self._insert_atoms(dict(sizes))
         new = new_manifest(
             manifest,
             content,
@@ -203,34 +212,22 @@ class _Rebuild:
                 reader.close()
         return None
 
-    def _copy_of(self, name: bytes) -> list[Place] | None:
-        """Return extents that cover the atom; those of one writer rather than a mixture."""
-        places = self._found.extents.get(name, [])
-        by_writer: dict[bytes, list[Place]] = {}
-        for place in places:
-            by_writer.setdefault(place.writer, []).append(place)
-        for group in (*by_writer.values(), places):
-            covering = _covering(group)
-            if covering is not None:
-                return covering
-        return None
-
-    def _has_atom(self, name: bytes, size: int) -> bool:
-        covering = self._copy_of(name)
-        return covering is not None and covering[0].header.total == size
-
-    def _insert_atoms(self, needed: Iterable[bytes]) -> None:
+    def _insert_atoms(self, needed: dict[bytes, int]) -> None:
+        """Insert atoms of these digests and sizes, each of which has a copy."""
         with self._database.read() as tx:
             there = atoms.find(tx, needed)
-        for piece in batches(sorted(set(needed) - there.keys()), 200):
-            fresh = []
+        for piece in batches(sorted(needed.keys() - there.keys()), 200):
+            fresh, damaged = [], []
             for name in piece:
-                covering = self._copy_of(name) or []
+                copy = self._copies.choose(name, needed[name])
+                assert copy is not None, "atoms without a copy are told of as missing"
+                if not copy.intact:
+                    damaged.append(name)
                 fresh.append(
                     atoms.NewAtom(
                         digest=name,
-                        size_bytes=covering[0].header.total,
-                        encoding=int(covering[0].header.encoding),
+                        size_bytes=needed[name],
+                        encoding=int(copy.places[0].header.encoding),
                         extents=tuple(
                             atoms.NewExtent(
                                 pack_id=self._pack_ids[one.pack],
@@ -239,12 +236,16 @@ class _Rebuild:
                                 header_offset=one.at,
                                 stored_bytes=one.header.stored,
                             )
-                            for one in covering
+                            for one in copy.places
                         ),
                     )
                 )
             with self._database.write(durable=False) as tx:
                 atoms.add(tx, fresh, now_us=self._now_us)
+                for atom_id, _ in atoms.find(tx, damaged).values():
+                    atoms.mark_damaged(tx, atom_id)
+            for name in damaged:
+                self._found.damaged.append(f"atom blake3:{name.hex()}: none of its copies is whole")
             self.atom_count += len(fresh)
 
     # -- names and changes
@@ -452,16 +453,3 @@ def _own_uid(uid: str) -> str:
 def _as_own(content: dict[str, Any]) -> dict[str, Any]:
     """Return a doubtful commit as the only version of an artifact of its own."""
     return {**content, "artifact": _own_uid(content["uid"]), "number": 1}
-
-
-def _covering(places: list[Place]) -> list[Place] | None:
-    """Return extents that cover the whole atom without overlap, or None."""
-    chosen: list[Place] = []
-    reached = 0
-    for place in sorted(places, key=lambda one: (one.header.position, -one.header.length)):
-        if place.header.position == reached and (place.header.length or not chosen):
-            chosen.append(place)
-            reached += place.header.length
-    if not chosen or reached != chosen[0].header.total:
-        return None
-    return chosen

@@ -177,10 +177,14 @@ def _check_packs(work: _Work) -> None:
 def _check_one_pack(
     work: _Work, pack: PackReader, row: packs.PackRow, wanted: dict[int, tuple[str, int]]
 ) -> None:
+    for key in (pack.header().key, pack.footer().key):
+        if key != row.key:
+            raise IntegrityError(
+                f"is another pack than its name says, {pack_object_key(key)}: hart repair gives "
+                "packs their names back"
+            )
     if pack.size != row.size_bytes:
         raise IntegrityError(f"has {pack.size} bytes, the catalog says {row.size_bytes}")
-    if pack.header().key != row.key or pack.footer().key != row.key:
-        raise IntegrityError("is another pack than its name says")
     listed: dict[int, RecordHeader] = dict(pack.records())
     work.records += len(listed)
     for at in wanted:

@@ -9,7 +9,7 @@ from hartonomous.catalog.database import Database, create_sqlite
 from hartonomous.objects.durable import sync_directory
 
 CATALOG = "catalog.sqlite3"
-_PARTS = ("-wal", "-shm", "")
+_PARTS = ("-wal", "-shm", "-journal", "")
 
 
 @contextlib.contextmanager

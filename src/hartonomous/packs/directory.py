@@ -4,6 +4,7 @@
 know before it may touch anything else.
 """
 
+import errno
 import os
 import time
 import uuid
@@ -26,7 +27,13 @@ from hartonomous.errors import (
     UsageError,
 )
 from hartonomous.formats.sandbox import ParserProcess
-from hartonomous.objects.durable import storage_error, sync_directory, write_atomically
+from hartonomous.objects.durable import (
+    not_plain,
+    read_plain,
+    storage_error,
+    sync_directory,
+    write_atomically,
+)
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.parts import StoreParts
 from hartonomous.settings import STORE_FILE, Settings
@@ -36,6 +43,9 @@ KNOWN_FEATURES: frozenset[str] = frozenset()
 CATALOG = "catalog.sqlite3"
 CARRIED = ("FORMAT.md", "FORMAT-FIELDS.md", "rescue.py")
 """What every store has of the program: its specification, and a reader in one file."""
+_CATALOG_FILES = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal")
+_CARD_LIMIT_BYTES = 1 << 20
+_SPECIAL = {errno.EISDIR, errno.ENXIO, errno.ENODEV}  # a folder, a socket, a device without driver
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.s3fs",
@@ -144,7 +154,7 @@ def open_directory(
     does not look at the catalog at all.
     """
     path = path.absolute()
-    _refuse_links(path)
+    _refuse_strange_parts(path)
     card = read_card(path)
     refuse_network(path, force=force)
     try:
@@ -172,8 +182,10 @@ def open_directory(
     return OpenDirectory(card=card, parts=parts, lock=lock)
 
 
-def _refuse_links(path: Path) -> None:
+def _refuse_strange_parts(path: Path) -> None:
     """Raise UnsupportedStoreError where a part of the store is a link to somewhere else.
+
+    Raises IntegrityError where a folder of the store is none.
 
     What lies in `tmp`, `cache` and `locks` is swept, and the catalog is written at every opening:
     in a store that somebody else made, a link would turn that on files that are none of it.
@@ -184,17 +196,24 @@ def _refuse_links(path: Path) -> None:
                 f"{path / name} is a symbolic link, and a store's parts lie in its own directory",
                 hint="put the folder or file itself there, or mount the other disk at its place",
             )
+    for name in _FOLDERS:
+        if (path / name).exists() and not (path / name).is_dir():
+            raise IntegrityError(
+                f"{path / name} is no folder", hint="move away what lies there, and try again"
+            )
 
 
 def read_card(path: Path) -> StoreCard:
     """Read ``store.json``; refuses unknown versions and features by name."""
     try:
-        content = (path / STORE_FILE).read_bytes()
+        content = read_plain(path / STORE_FILE, limit_bytes=_CARD_LIMIT_BYTES)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise NoStoreError(
             f"there is no store at {path}", hint="make one with 'hart init'"
         ) from error
     except OSError as error:
+        if error.errno in _SPECIAL:
+            raise not_plain(path / STORE_FILE) from error
         raise storage_error(error, f"read {STORE_FILE}", path) from error
     try:
         card = msgspec.json.decode(content, type=StoreCard)
@@ -227,6 +246,7 @@ def _lock(path: Path, *, exclusive: bool) -> locks.FileLock:
 
 
 def _open_catalog(path: Path) -> Database:
+    _refuse_special(path)
     engine = catalog.open_sqlite(path / CATALOG)
     try:
         revision = catalog.current_revision(engine)
@@ -244,6 +264,18 @@ def _open_catalog(path: Path) -> Database:
     )
 
 
+def _refuse_special(path: Path) -> None:
+    """Raise IntegrityError where a pipe, device or folder lies in place of the catalog's files.
+
+    SQLite would wait for a pipe's other end.
+    """
+    for name in _CATALOG_FILES:
+        place = path / name
+        if place.exists() and not place.is_file():
+            error = not_plain(place)
+            raise IntegrityError(error.message, hint="hart repair puts a new catalog in its place")
+
+
 def _unknown_schema(revision: str) -> UnsupportedStoreError:
     return UnsupportedStoreError(
         f"the catalog has schema {revision}, this program knows {catalog.SCHEMA_REVISION}",
@@ -259,6 +291,7 @@ def migrate(
         path, settings=settings, clock=clock, force=force, exclusive=True, with_catalog=False
     )
     try:
+        _refuse_special(path)
         engine = catalog.open_sqlite(path / CATALOG)
         before = catalog.current_revision(engine) or "none"
         if before == catalog.SCHEMA_REVISION:

@@ -17,12 +17,13 @@ from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import cut_lengths
 from hartonomous.core.description import Description
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
 from hartonomous.core.record import FRAME_BYTES, Encoding
-from hartonomous.errors import SourceChangedError
+from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.files import load_manifest
+from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
 from hartonomous.ports.progress import Progress
@@ -30,6 +31,9 @@ from hartonomous.ports.source import MemberSource
 
 LOCKED_BYTES = 8 * 1024 * 1024
 """Files of at least this size are stored by one process at a time; others wait and find them."""
+
+MAX_SEGMENTS = MAX_VALUES // 4
+"""Of a manifest: a segment is a list of three values."""
 
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
@@ -192,7 +196,10 @@ class FileIngest:
                 tally.add("inside the manifest", piece.length)
             elif name is None:
                 check = hashed.checks[piece.offset]
-                segments.extend(self._store_opaque(source, piece, check, tally))
+                for segment in self._store_opaque(source, piece, check, tally):
+                    segments.append(segment)
+                    if len(segments) > MAX_SEGMENTS:  # before more is stored in vain
+                        raise _too_many_parts(source)
             else:
                 segments.append(Segment(piece.length, name, None))
                 if name in known:
@@ -210,6 +217,8 @@ class FileIngest:
             description=description,
         )
         content = manifests.encode(manifest)
+        if len(content) > MAX_MANIFEST_BYTES or count_values(content) > MAX_VALUES:
+            raise _too_many_parts(source)
         self._session.put_manifest(manifest, content, member.path)
         return IngestedFile(
             source=member,
@@ -348,6 +357,13 @@ def _changed(source: SourceFile) -> SourceChangedError:
     return SourceChangedError(
         f"{source.location} changed while it was being read",
         hint="add it again once nothing writes to it",
+    )
+
+
+def _too_many_parts(source: SourceFile) -> UsageError:
+    return UsageError(
+        f"{source.location} falls into more parts than a manifest may have",
+        hint="split the file, or pack what it holds otherwise; docs/limits.md says what fits",
     )
 
 

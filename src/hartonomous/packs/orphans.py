@@ -79,6 +79,21 @@ def orphans(parts: StoreParts, *, before_us: int) -> list[Orphan]:
     ]
 
 
+def unknown_times(parts: StoreParts) -> list[int]:
+    """Return the times of commits and changes in packs that the catalog does not know.
+
+    What cannot be read is left out: a rebuild could not read it either.
+    """
+    with parts.database.read() as tx:
+        known = {pack_object_key(row.key) for row in packs.everything(tx)}
+    times: list[int] = []
+    for entry in parts.objects.list("packs/"):
+        if entry.key not in known:
+            with contextlib.suppress(HartonomousError):
+                times += [one.time_us for one in _read(parts, entry.key)[1]]
+    return times
+
+
 def _says_more(tx: Any, journal: list[_Numbered]) -> bool:
     """Say whether one of these commits and changes is not in the catalog."""
     reached, _ = properties.last_publication(tx)

@@ -18,11 +18,16 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.record import RecordKind
 from hartonomous.core.tree import tree_digest
 from hartonomous.packs.decisions import Decision, decide
+from hartonomous.errors import ConflictError
+from hartonomous.objects.linux import boot_id
 from hartonomous.packs.ingest import IngestedFile
+from hartonomous.packs.orphans import unknown_times
 from hartonomous.packs.session import WriteSession
 
 _FLUSH_FIRST_BYTES = 8 * 1024 * 1024
 _LOCK_TIMEOUT_S = 600.0
+_BOOT = "boot"
+"""The property that says during which run of the machine something was published last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,10 +74,22 @@ class Publication:
 
     def __init__(self, session: WriteSession) -> None:
         self._session = session
-        with session.parts.database.read() as tx:
+        parts = session.parts
+        with parts.database.read() as tx:
             self.sequence, last_us = properties.last_publication(tx)
-        # Never before the former one, whatever the clock says.
-        self.time_us = max(session.parts.clock(), last_us + 1)
+            seen_boot = properties.get(tx, _BOOT)
+        boot = boot_id()
+        if boot is None or boot != seen_boot:
+            # A power cut may have taken the time of a publication that died, but not its records.
+            last_us = max([last_us, *unknown_times(parts)])
+        # After every former one, acknowledged or not, whatever the clock says: a rebuild takes the
+        # later of two that have one number. Written down before a record has the time; a process
+        # that dies leaves it to the next, so it needs no sync of its own.
+        self.time_us = max(parts.clock(), last_us + 1)
+        with parts.database.write(durable=False) as tx:
+            properties.set_last_publication(tx, self.sequence, self.time_us)
+            if boot is not None and boot != seen_boot:
+                properties.put(tx, _BOOT, boot)
         self._changes: list[tuple[dict[str, Any], bytes, int]] = []
 
     def next_sequence(self) -> int:

@@ -45,7 +45,8 @@ RAW, ZSTD, FIELDS = 0, 1, 2  # encodings; others need a newer rescue.py
 FIELDS_RECIPE = 1
 BATCH_BYTES = 16 << 20  # frames of FIELDS are decoded together, since numpy's work is by the step
 MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
-MAX_JSON_BYTES = 1 << 30
+MAX_JSON_BYTES = 512 << 20
+MAX_JSON_VALUES = 1 << 25
 SCAN_BYTES = 1 << 20
 
 
@@ -382,11 +383,16 @@ def find_magic(file: BinaryIO, at: int, size: int) -> int:
     return size
 
 
+def open_at_once(path: str, flags: int) -> int:
+    """Open a plain file; refuses what else lies there, and never waits for a pipe's other end."""
+    if not Path(path).is_file():
+        raise RefusedError("it is no plain file")
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
 def read_pack(path: Path) -> list[Record]:
     """Return every record of a pack; reads nothing but headers."""
-    if not path.is_file():  # opening a pipe would wait for its other end
-        raise RefusedError("it is no plain file")
-    with path.open("rb") as file:
+    with open(path, "rb", opener=open_at_once) as file:
         size = file.seek(0, os.SEEK_END)
         try:
             start = read_exactly(file, 0, PACK_HEADER.size)
@@ -406,9 +412,10 @@ def read_store(store: Path) -> Index:
     if not (store / "packs").is_dir():
         raise RefusedError(f"{store} is no store: it has no folder named packs")
     try:
-        card = json.loads((store / "store.json").read_bytes())
+        with open(store / "store.json", "rb", opener=open_at_once) as file:
+            card = json.loads(file.read(SCAN_BYTES))
         version, needed = card["version"], card["required_features"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (RefusedError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         say("NOTE", f"store.json cannot be read, going on with the packs: {error!r}")
         version, needed = 1, []
     if version != 1 or needed:
@@ -521,6 +528,19 @@ def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[i
             yield at - start, b""
 
 
+def has_too_many_values(content: bytes) -> bool:
+    """Say whether a JSON text would become more objects than memory should have to hold."""
+    marks, count, outside = (b",", b"[", b"{"), 0, 0
+    if sum(map(content.count, marks)) <= MAX_JSON_VALUES:
+        return False
+    plain = content.replace(rb"\\", b"").replace(rb"\"", b"")  # now every quote ends or begins
+    for start in range(0, len(plain), SCAN_BYTES):
+        parts = plain[start : start + SCAN_BYTES].split(b'"')
+        count += sum(map(b"".join(parts[outside::2]).count, marks))
+        outside ^= len(parts) % 2 == 0
+    return count > MAX_JSON_VALUES
+
+
 def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
     """Return the JSON object of a manifest, commit or change; raises Damage."""
     copies = index.get((kind, digest), [])
@@ -529,6 +549,8 @@ def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
             continue
         content = b"".join(piece for _, piece in read_object(copies, copy.total, turn))
         if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
+            continue
+        if has_too_many_values(content):
             continue
         try:
             found = json.loads(content)
@@ -650,7 +672,7 @@ def read_manifest(index: Index, manifest: str) -> tuple[list[tuple[int, bytes, b
         segments = []
         for length, *held in found["segments"]:
             digest, inline = (base64.b64decode(text or "") for text in (*held, None, None)[:2])
-            if length < 0 or (not digest and len(inline) != length):
+            if length <= 0 or (not digest and len(inline) != length):
                 raise DamageError("a segment of the manifest makes no sense")
             segments.append((length, digest, inline))
         if sum(segment[0] for segment in segments) != found["size"]:

@@ -12,6 +12,7 @@ import msgspec
 
 from hartonomous.core.digest import digest
 from hartonomous.core.journal import unacknowledged_times
+from hartonomous.core.json_size import refuse_many_values
 from hartonomous.core.record import PackHeader, RecordHeader, RecordKind
 from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.files import MAX_MANIFEST_BYTES
@@ -171,7 +172,7 @@ def survey(
 
     ``register`` is told of each pack, in order. What cannot be read is noted under ``damaged``.
     """
-    found = Survey()
+    found = Survey(damaged=[f"{name}: is no regular file" for name in _special_packs(parts)])
     for entry in sorted(parts.objects.list("packs/"), key=lambda one: one.key):
         try:
             _read_pack(parts, entry.key, found, register)
@@ -180,6 +181,19 @@ def survey(
         progress.advance(entry.size)
     found.journal = in_order(found.journal)
     return found
+
+
+def _special_packs(parts: StoreParts) -> list[str]:
+    """Return what is named like a pack and is a link, pipe or folder: no store of objects lists it.
+
+    Whoever lost packs by it wants to know.
+    """
+    named = sorted((parts.directory / "packs").rglob("*.pack"))
+    return [
+        str(path.relative_to(parts.directory))
+        for path in named
+        if path.is_symlink() or not path.is_file()
+    ]
 
 
 def in_order(entries: list[Entry]) -> list[Entry]:
@@ -212,6 +226,7 @@ def read_object(reader: PackReader, header: RecordHeader) -> bytes:
 
 def decode_entry(content: bytes) -> dict[str, Any]:
     """Return a commit or change as a dictionary; raises IntegrityError if it lacks something."""
+    refuse_many_values(content)
     try:
         shape = msgspec.json.decode(content, type=_Commit | _Change)
         if shape.version != 1:
@@ -255,7 +270,11 @@ def _read_pack(
     try:
         pack_header = reader.header()
         if pack_object_key(pack_header.key) != key:
-            raise IntegrityError("is another pack than its name says")
+            right = pack_object_key(pack_header.key)
+            raise IntegrityError(
+                f"is another pack than its name says: rename it to {right}, or remove it if the "
+                "same pack is there under its own name"
+            )
         records = _records(reader, found, key)
         pack = SurveyedPack(header=pack_header, size_bytes=reader.size, record_count=len(records))
         register(pack)
