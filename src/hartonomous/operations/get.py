@@ -23,7 +23,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.write_out import FileWriter
+from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 
 
@@ -372,12 +372,12 @@ def _resume(descriptor: int, file: FileReader, hasher: AtomHasher, progress: Pro
     """Hash what an interrupted get left; compare each piece with the stored bytes."""
     left = min(os.fstat(descriptor).st_size, file.size)
     done = 0
-    while done < left:
-        piece = os.pread(descriptor, min(CHUNK_BYTES, left - done), done)
-        if not piece or file.read(done, len(piece)) != piece:
+    for at, length in file.pieces(0, left, PIECE_BYTES):
+        piece = os.pread(descriptor, length, at)
+        if file.read(at, length) != piece:
             break
         hasher.update(piece)
-        done += len(piece)
-        progress.advance(len(piece))
+        done += length
+        progress.advance(length)
     os.ftruncate(descriptor, done)
     return done
