@@ -24,6 +24,7 @@ import install_size  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
 import random_reads  # noqa: E402
+import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
@@ -32,6 +33,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "family": family.run,
     "small-objects": small_objects.run,
     "random-reads": random_reads.run,
+    "restore": restore.run,
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
 }

@@ -135,6 +135,15 @@ class Settings:
             _read_bytes_count, "Memory that one operation may use.", low=64 << 20, high=1 << 50
         ),
     )
+    frame_cache_bytes: int = field(
+        default=64 << 20,
+        metadata=_setting(
+            _read_bytes_count,
+            "Decoded frames kept for reading; a quarter of memory_limit_bytes at most.",
+            low=0,
+            high=1 << 50,
+        ),
+    )
     workers: int = field(
         default_factory=usable_cores,
         metadata=_setting(_read_whole, "Threads that encode and decode.", low=1, high=1024),

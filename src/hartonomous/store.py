@@ -65,7 +65,7 @@ class Store:
         return f"Store({str(self.path)!r})"
 
     def close(self) -> None:
-        """Close the store; arrays and files that read from it are not to be used after."""
+        """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
         self.files.close()
         self._held.close()
 
@@ -253,9 +253,9 @@ class Store:
     ) -> NDArray[Any]:
         """Return a tensor (or ``rows``: a slice or (start, stop)) as a read-only numpy array.
 
-        Where its bytes lie raw it is a view of the pack, not copied and not checked, and it is
-        valid while the store is open. ggml's blocks come as uint8 unless ``dequantise``.
-        ``member`` names the file, where several have a tensor of that name.
+        Where its bytes lie raw it is a view of the pack, checked but not copied. It stays valid
+        when the store is closed and when ``gc`` moves the bytes. ggml's blocks come as uint8
+        unless ``dequantise``. ``member`` names the file, where several have a tensor of that name.
         """
         return reading.tensor(
             self.parts, self.files, spec, name, rows=rows, dequantise=dequantise, member=member
@@ -269,10 +269,19 @@ class Store:
         bytes_range: slice | tuple[int, int] | None = None,
         member: str | None = None,
     ) -> memoryview:
-        """Return a tensor's bytes as they lie in its file; valid while the store is open."""
+        """Return a tensor's bytes as they lie in its file, read-only; see ``tensor``."""
         return reading.tensor_bytes(
             self.parts, self.files, spec, name, bytes_range=bytes_range, member=member
         )
+
+    def tensor_reader(
+        self, spec: str, name: str, *, member: str | None = None
+    ) -> reading.TensorReader:
+        """Look a tensor up once, to read parts of it often or into memory of your own.
+
+        ``reader.decode_into(buffer, (start, stop))`` fills a buffer with bytes of the tensor.
+        """
+        return reading.tensor_reader(self.parts, self.files, spec, name, member=member)
 
     def tensors(self, spec: str, *, member: str | None = None) -> dict[str, reading.StoredTensor]:
         """Return {name: type, shape, file, digest} of a version's tensors."""

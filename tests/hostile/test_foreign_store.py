@@ -4,7 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
 
@@ -23,8 +22,9 @@ from hartonomous.errors import ConflictError, IntegrityError, UnsupportedStoreEr
 from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache
 from hartonomous.packs import rescue
+from hartonomous.packs.files import FileReader
 from hartonomous.packs.survey import decode_entry
-from hartonomous.packs.write_out import write_file
+from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress
 
 A, B = bytes(range(256)) * 400, os.urandom(100_000)
@@ -217,16 +217,24 @@ def test_times_outside_the_calendar_are_the_nearest_inside(microseconds, text):
 
 
 def test_writing_out_needs_no_memory_for_what_a_size_claims(tmp_path):
-    class Endless:
-        size = 2**62
+    class Nothing:
+        frames = None
 
-        def read(self, offset: int, length: int) -> bytes:
-            raise IntegrityError(f"nothing at {offset}: {length} bytes")
+        def view(self, name: bytes, start: int, length: int) -> None:
+            return None
 
+        def gather(self, batch, name: bytes, out: memoryview, start: int) -> None:
+            raise IntegrityError(f"nothing at {start}: {len(out)} bytes")
+
+    name = digest(A)
+    manifest = Manifest(
+        size=2**62, digest=name, sha256=name, segments=(Segment(2**62, name),),
+        description=Description(format="file"),
+    )  # fmt: skip
     with (
         (tmp_path / "out").open("wb") as out,
-        ThreadPoolExecutor(1) as pool,
+        FileWriter(1) as writer,
         pytest.raises(IntegrityError, match="nothing at 0"),
     ):
-        write_file(out.fileno(), pool, Endless(), sha256(), NoProgress())
+        writer.write(out.fileno(), FileReader(Nothing(), manifest), sha256(), NoProgress())
     assert (tmp_path / "out").stat().st_size == 0

@@ -131,6 +131,10 @@ class SegmentMap:
         self._starts = [0, *accumulate(segment.length for segment in segments)]
         self.size = self._starts[-1]
 
+    def start_of(self, offset: int) -> int:
+        """Return where the segment begins that holds the byte at ``offset``."""
+        return self._starts[bisect.bisect_right(self._starts, offset) - 1]
+
     def spans(self, offset: int, length: int) -> Iterator[tuple[Segment, int, int]]:
         """Yield ``(segment, start, stop)`` in file order, start and stop inside the segment."""
         if offset < 0 or length < 0 or offset + length > self.size:

@@ -26,6 +26,7 @@ from hartonomous.errors import (
 from hartonomous.objects.durable import storage_error, write_fully
 from hartonomous.objects.local import new_temporary
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.parts import StoreParts
@@ -264,7 +265,8 @@ def _add_all(
     artifacts: list[Added] = []
     skipped: list[str] = []
     with WriteSession(parts) as session:
-        reader = AtomReader(parts)
+        # No cache: before a source is removed, its copy is read from the disk.
+        reader = AtomReader(parts, frames=FrameCache(0))
         ingest = FileIngest(session, parts.parser, reader, progress)
         try:
             batch: list[_Taken] = []

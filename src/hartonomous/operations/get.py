@@ -9,7 +9,6 @@ import fnmatch
 import os
 import stat
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.write_out import write_file
+from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 
 
@@ -260,13 +259,13 @@ def write_all(
         kept = {one.target: _in_the_way(one, force=force) for one in wanted}
         done = []
         progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
-        with ThreadPoolExecutor(parts.workers, "decode") as pool:
+        with FileWriter(parts.workers) as writer:
             for one in wanted:
                 if kept[one.target] or dry_run:
                     resumed = 0
                     progress.advance(one.row.size_bytes)
                 else:
-                    resumed = _write(reader, pool, one, root, progress)
+                    resumed = _write(reader, writer, one, root, progress)
                 done.append(
                     GotFile(
                         path=str(one.target),
@@ -311,7 +310,7 @@ def _in_the_way(one: _Wanted, *, force: bool) -> bool:
 
 
 def _write(
-    reader: AtomReader, pool: ThreadPoolExecutor, one: _Wanted, root: Path, progress: Progress
+    reader: AtomReader, writer: FileWriter, one: _Wanted, root: Path, progress: Progress
 ) -> int:
     """Write one file; return how many bytes an earlier, interrupted get had left."""
     file = FileReader(reader, load_manifest(reader, one.row))
@@ -323,7 +322,7 @@ def _write(
         try:
             hasher = AtomHasher()
             done = _resume(descriptor, file, hasher, progress)
-            write_file(descriptor, pool, file, hasher, progress, start=done)
+            writer.write(descriptor, file, hasher, progress, start=done)
             if hasher.digest() != one.row.file_digest:
                 os.ftruncate(descriptor, 0)
                 raise IntegrityError(
@@ -382,12 +381,12 @@ def _resume(descriptor: int, file: FileReader, hasher: AtomHasher, progress: Pro
     """Hash what an interrupted get left; compare each piece with the stored bytes."""
     left = min(os.fstat(descriptor).st_size, file.size)
     done = 0
-    while done < left:
-        piece = os.pread(descriptor, min(CHUNK_BYTES, left - done), done)
-        if not piece or file.read(done, len(piece)) != piece:
+    for at, length in file.pieces(0, left, PIECE_BYTES):
+        piece = os.pread(descriptor, length, at)
+        if file.read(at, length) != piece:
             break
         hasher.update(piece)
-        done += len(piece)
-        progress.advance(len(piece))
+        done += length
+        progress.advance(length)
     os.ftruncate(descriptor, done)
     return done

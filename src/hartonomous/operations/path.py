@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
@@ -19,7 +18,7 @@ from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import folder_name, member_path
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plain_files import HOUR_US, plain_cache
-from hartonomous.packs.write_out import write_file
+from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.sources.files import split_set_of
 
@@ -183,14 +182,11 @@ def _place(
     progress: Progress,
 ) -> tuple[Path, bool]:
     reader = AtomReader(parts)
-    pool = ThreadPoolExecutor(parts.workers, "decode")
 
     def write(descriptor: int, file: PlainFile) -> None:
         row = contents[file.sha256]
         hasher = ContentHasher()
-        write_file(
-            descriptor, pool, FileReader(reader, load_manifest(reader, row)), hasher, progress
-        )
+        writer.write(descriptor, FileReader(reader, load_manifest(reader, row)), hasher, progress)
         if (hasher.digest(), hasher.sha256()) != (row.file_digest, row.sha256):
             raise IntegrityError(
                 f"{file.path or own} came out with a wrong digest and was not kept",
@@ -205,9 +201,9 @@ def _place(
 
     progress.stage(f"plain {own}", total_bytes=sum(one.size for one in files))
     try:
-        return cache.place(key, own, files, write=write, check=check)
+        with FileWriter(parts.workers) as writer:
+            return cache.place(key, own, files, write=write, check=check)
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
         reader.close()
 
 

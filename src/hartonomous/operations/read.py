@@ -12,7 +12,7 @@ import msgspec
 from hartonomous.catalog import manifests
 from hartonomous.catalog.manifests import TensorRow
 from hartonomous.core.array import numpy_dtype
-from hartonomous.core.record import FRAME_BYTES
+from hartonomous.errors import UsageError
 from hartonomous.packs import arrays
 from hartonomous.packs.arrays import Rows, TensorPlace
 from hartonomous.packs.files import FileReader
@@ -22,6 +22,8 @@ from hartonomous.packs.tensor_names import ambiguous, find_tensor
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+_BUFFER_BYTES = 64 * 1024
 
 
 class StoredTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +35,70 @@ class StoredTensor(msgspec.Struct, frozen=True, kw_only=True):
     member: str
     logical_bytes: int
     digest: str | None
+
+
+class TensorReader:
+    """One stored tensor that was looked up once and can be read any number of times.
+
+    Safe to use from several threads. It reads the version that its name meant when it was made;
+    reading raises UsageError once the store is closed.
+    """
+
+    def __init__(self, files: OpenFiles, place: TensorPlace) -> None:
+        self._files = files
+        self._place = place
+        self.name = place.name
+        self.dtype = place.dtype
+        self.shape = place.shape
+        self.member = place.member
+        self.logical_bytes = place.length
+
+    def __repr__(self) -> str:
+        return f"TensorReader({self.name!r}, {self.dtype}, {list(self.shape)})"
+
+    def decode_into(self, buffer: Any, bytes_range: slice | tuple[int, int] | None = None) -> int:
+        """Fill ``buffer`` with the tensor's bytes, or ``[start, stop)`` of them; return how many.
+
+        ``buffer`` is anything that gives writable, C-contiguous memory of just that size: a
+        bytearray, a numpy array of any type. Bytes are decoded into it without a copy between, and
+        checked. Raises UsageError, IntegrityError.
+        """
+        self._files.check_open()
+        start, stop = arrays.bytes_span(self._place, bytes_range)
+        out = _writable(buffer)
+        if len(out) != stop - start:
+            raise UsageError(
+                f"the buffer has {len(out)} bytes, and {stop - start} are to be read",
+                hint="give a buffer of the size of the range",
+            )
+        self._place.file.decode_into(out, self._place.offset + start)
+        return len(out)
+
+    def array(self, *, rows: Rows | None = None, dequantise: bool = False) -> NDArray[Any]:
+        """Return the tensor, or rows of it, as ``Store.tensor`` does."""
+        self._files.check_open()
+        return arrays.read_array(self._place, rows=rows, dequantised=dequantise)
+
+    def bytes(self, bytes_range: slice | tuple[int, int] | None = None) -> memoryview:
+        """Return the tensor's bytes, or ``[start, stop)`` of them, as ``Store.tensor_bytes``."""
+        self._files.check_open()
+        start, stop = arrays.bytes_span(self._place, bytes_range)
+        return self._place.file.view(self._place.offset + start, stop - start)
+
+
+def _writable(buffer: Any) -> memoryview:
+    """Return a buffer's bytes; an array of a type that has no buffer (bfloat16) by its memory."""
+    view = getattr(buffer, "view", None)
+    if view is not None and getattr(buffer, "flags", None) is not None:
+        import numpy as np
+
+        if not buffer.flags.c_contiguous:
+            raise UsageError("the array is not C-contiguous", hint="read into a fresh one")
+        buffer = buffer.reshape(-1).view(np.uint8)
+    out = memoryview(buffer)
+    if out.readonly or not out.c_contiguous:
+        raise UsageError("the buffer is read-only or has gaps", hint="give a bytearray or an array")
+    return out.cast("B") if out.nbytes else memoryview(bytearray())
 
 
 class StoredFile(io.RawIOBase):
@@ -75,15 +141,16 @@ class StoredFile(io.RawIOBase):
         out = memoryview(buffer).cast("B")
         out = out[: max(0, self.size - self._position)]
         if out:
-            self._file.read_into(self._position, out)
+            self._file.decode_into(out, self._position)
         self._position += len(out)
         return len(out)
 
     def readall(self) -> bytes:
         """Return everything from the position on."""
-        out = bytearray(max(0, self.size - self._position))
-        self.readinto(out)
-        return bytes(out)
+        self._checkClosed()
+        self._files.check_open()
+        start, self._position = self._position, max(self._position, self.size)
+        return self._file.read(start, self.size - start) if start < self.size else b""
 
     def _checkClosed(self) -> None:  # noqa: N802 - what io calls it
         if self.closed:
@@ -138,13 +205,14 @@ def tensor_bytes(
 
     Raises UsageError when the range is not inside the tensor.
     """
-    _, place = find_tensor(parts, files, spec, name, member=member)
-    start, stop = (
-        (0, place.length)
-        if bytes_range is None
-        else arrays.span(bytes_range, place.length, "bytes")
-    )
-    return place.file.view(place.offset + start, stop - start)
+    return tensor_reader(parts, files, spec, name, member=member).bytes(bytes_range)
+
+
+def tensor_reader(
+    parts: StoreParts, files: OpenFiles, spec: str, name: str, *, member: str | None = None
+) -> TensorReader:
+    """Look a tensor up, to read it more than once; raises NotFoundError, AmbiguousNameError."""
+    return TensorReader(files, find_tensor(parts, files, spec, name, member=member)[1])
 
 
 def open_file(
@@ -155,8 +223,9 @@ def open_file(
     Raises NotFoundError, AmbiguousNameError; reading raises UsageError once the store is closed.
     """
     one = find_version(parts, spec).single(member)
-    # A buffer of one frame: small reads decode each frame once, not once a read.
-    return io.BufferedReader(StoredFile(files, files.open(one.row), one.path), FRAME_BYTES)
+    # The buffer is for reads of a few bytes; what keeps a frame from being decoded again is the
+    # cache of frames. Longer reads go past it, straight into the caller's memory.
+    return io.BufferedReader(StoredFile(files, files.open(one.row), one.path), _BUFFER_BYTES)
 
 
 def raw_chunks(
@@ -164,14 +233,14 @@ def raw_chunks(
     *,
     rows: Rows | None = None,
     bytes_range: slice | tuple[int, int] | None = None,
-) -> Iterator[bytes]:
+) -> Iterator[memoryview]:
     """Yield a tensor's bytes as they lie in the file: all, some rows, or a range; in small pieces.
 
     Raises UsageError when rows or range are not inside the tensor.
     """
     offset, length, _ = arrays.row_bytes(place, rows)
     if bytes_range is not None:
-        start, stop = arrays.span(bytes_range, place.length, "bytes")
+        start, stop = arrays.bytes_span(place, bytes_range)
         offset, length = place.offset + start, stop - start
     return place.file.chunks(offset, length)
 

@@ -17,6 +17,7 @@ from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader, RecordKind
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
@@ -25,6 +26,7 @@ from hartonomous.ports.progress import NoProgress, Progress
 
 _PAGE = 1000
 _MAX_FAULTS = 10_000
+_CACHE_BYTES = 16 * 1024 * 1024
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,7 +101,9 @@ def verify(
         raise UsageError(f"the subset {subset} is not between 0 and 1", hint="write 1/10")
     begun = time.monotonic()
     limit = float("inf") if max_duration_s is None else begun + max_duration_s
-    work = _Work(parts, AtomReader(parts), progress or NoProgress(), limit)
+    # A cache of its own: what others decoded earlier says nothing of the disk now.
+    reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES))
+    work = _Work(parts, reader, progress or NoProgress(), limit)
     try:
         _check_packs(work)
         _check_catalog(work)
@@ -278,7 +282,7 @@ def _check_atoms(work: _Work, chosen: Callable[[bytes], bool]) -> None:
             hasher = AtomHasher()
             for start in range(0, size, CHUNK_BYTES):
                 piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
-                work.reader.read_into(digest, start, piece)
+                work.reader.decode_into(digest, piece, start)
                 hasher.update(piece)
                 work.progress.advance(len(piece))
             work.read_bytes += size

@@ -15,7 +15,7 @@ from hartonomous.core.array import as_array, dequantise, numpy_dtype, print_arra
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.manifest import Manifest
 from hartonomous.errors import UsageError
-from hartonomous.packs.files import FileReader
+from hartonomous.packs.files import FileReader, fresh_memory
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,6 +73,11 @@ def span(given: slice | tuple[int, int], size: int, what: str) -> tuple[int, int
     return first, end
 
 
+def bytes_span(place: TensorPlace, bytes_range: slice | tuple[int, int] | None) -> tuple[int, int]:
+    """Return the bytes asked for as (start, stop), all of them for None; raises UsageError."""
+    return (0, place.length) if bytes_range is None else span(bytes_range, place.length, "bytes")
+
+
 def row_span(place: TensorPlace, rows: Rows | None) -> tuple[int, int]:
     """Return the rows asked for as (start, stop), all of them for None; raises UsageError."""
     if rows is None:
@@ -105,11 +110,11 @@ def read_array(
 ) -> NDArray[Any]:
     """Return a tensor, or rows of it, as a C-contiguous array.
 
-    Read-only, and a view of the pack where the bytes lie raw in one piece: such a view is not
-    checked, and is valid while the store is open. ``owned`` reads into fresh memory instead, checks
-    what it reads, and gives an array that may be changed. ``dequantised`` gives float32 values of
-    ggml's blocks; plain types are not touched by it. Raises UsageError, IntegrityError, and
-    LimitError for a shape that numpy does not have.
+    Read-only, and a view of the pack where the bytes lie raw in one piece; its frames are checked
+    when they are first given out, and it stays valid when the store is closed or collected.
+    ``owned`` reads into fresh memory instead, and gives an array that may be changed.
+    ``dequantised`` gives float32 values of ggml's blocks; plain types are not touched by it. Raises
+    UsageError, IntegrityError, and LimitError for a shape that numpy does not have.
     """
     if place.column_major:
         return _column_major(place, rows, owned=owned)
@@ -123,10 +128,8 @@ def read_array(
 
 
 def _owned(file: FileReader, offset: int, length: int) -> memoryview:
-    import numpy as np
-
-    memory = np.empty(length, np.uint8).data
-    file.read_into(offset, memory)
+    memory = fresh_memory(length)
+    file.decode_into(memory, offset)
     return memory
 
 

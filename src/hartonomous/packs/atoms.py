@@ -1,19 +1,21 @@
 """Reading atoms: any range of any stored digest, frame by frame, checked as it is read."""
 
 import threading
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 
 from hartonomous.catalog import atoms as rows
 from hartonomous.catalog import manifests
 from hartonomous.core.record import Encoding, RecordHeader, RecordKind
-from hartonomous.errors import IntegrityError, NotFoundError
-from hartonomous.packs.frames import decode_record_into
+from hartonomous.errors import IntegrityError, NotFoundError, UsageError
+from hartonomous.packs.bounded_cache import BoundedCache, FrameCache
+from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 
 _OPEN_PACKS = 64
-_KEPT_HEADERS = 4096
+_KEPT_RECORDS_BYTES = 16 * 1024 * 1024
 _KEPT_PLACES = 65536
 _ATTEMPTS = 8
 
@@ -22,15 +24,20 @@ class AtomReader:
     """Reads atoms of one store; safe to use from several threads.
 
     Packs are opened once and kept, the least recently used one is closed. A pack that compaction
-    removed meanwhile is looked up again.
+    removed meanwhile is looked up again. ``frames`` takes the place of the store's shared cache of
+    decoded frames: who wants to know what lies on the disk now brings an empty one.
     """
 
-    def __init__(self, parts: StoreParts) -> None:
+    def __init__(self, parts: StoreParts, *, frames: FrameCache | None = None) -> None:
         self._parts = parts
+        self.frames = parts.frames if frames is None else frames
         self._guard = threading.Lock()
         self._packs: OrderedDict[bytes, PackReader] = OrderedDict()
-        self._headers: OrderedDict[tuple[bytes, int], RecordHeader] = OrderedDict()
+        self._records: BoundedCache[tuple[bytes, int], StoredRecord] = BoundedCache(
+            _KEPT_RECORDS_BYTES
+        )
         self._places: OrderedDict[bytes, list[rows.ExtentRow]] = OrderedDict()
+        self._closed = False
 
     def locate(self, digests: Iterable[bytes]) -> dict[bytes, list[rows.ExtentRow]]:
         """Return the extents of stored digests; asks the catalog once for all that are new."""
@@ -48,14 +55,24 @@ class AtomReader:
             found.update(fresh)
         return found
 
-    def read_into(self, digest: bytes, start: int, out: memoryview) -> None:
+    def decode_into(self, digest: bytes, out: memoryview, start: int = 0) -> None:
         """Fill ``out`` with the atom's bytes from ``start``.
 
         Raises IntegrityError when the atom is not stored, is damaged, or is too short.
         """
+        batch = FrameBatch(self.frames)
+        self.gather(batch, digest, out, start)
+        batch.decode()
+
+    def read_into(self, digest: bytes, start: int, out: memoryview) -> None:
+        """Do what ``decode_into`` does."""
+        self.decode_into(digest, out, start)
+
+    def gather(self, batch: FrameBatch, digest: bytes, out: memoryview, start: int) -> None:
+        """Add the frames under a range to ``batch``; ``out`` is full once that was decoded."""
         for attempt in range(_ATTEMPTS):
             try:
-                self._read_once(digest, start, out)
+                self._gather_once(batch, digest, out, start)
             except NotFoundError as error:
                 self.forget(digest)
                 if attempt == _ATTEMPTS - 1:
@@ -67,19 +84,25 @@ class AtomReader:
                 return
 
     def view(self, digest: bytes, start: int, length: int) -> memoryview | None:
-        """Return a read-only view without copying where the range lies raw in one extent."""
-        for place in self.locate([digest]).get(digest, []):
-            if place.position <= start and start + length <= place.position + place.length:
-                try:
-                    pack = self._pack(place.pack_key)
-                    header = self._header(pack, place, digest)
-                except NotFoundError:
-                    self.forget(digest)
-                    return None
-                if header.encoding is Encoding.RAW:
-                    whole = pack.payload(header)
-                    at = start - place.position
-                    return whole[at : at + length]
+        """Return a read-only view without copying where the range lies raw in one extent.
+
+        A frame is checked when a view of it is first given out. The view stays valid after
+        ``close``, and after the pack was removed. Raises IntegrityError.
+        """
+        for _ in range(_ATTEMPTS):
+            place = self._place_of(digest, start)
+            if place is None or start + length > place.position + place.length:
+                return None
+            try:
+                pack, record = self._record(place, digest)
+            except NotFoundError:
+                self.forget(digest)
+                continue
+            if record.header.encoding is not Encoding.RAW:
+                return None
+            at = start - place.position
+            record.check_raw(pack, at, at + length)
+            return pack.lend(record.header, at, length)
         return None
 
     def forget(self, digest: bytes) -> None:
@@ -87,21 +110,33 @@ class AtomReader:
         with self._guard:
             self._places.pop(digest, None)
 
-    def _read_once(self, digest: bytes, start: int, out: memoryview) -> None:
+    def _place_of(self, digest: bytes, position: int) -> rows.ExtentRow | None:
+        """Return the extent that holds the atom's byte at ``position``."""
+        places = self._places_of(digest)
+        index = bisect_right(places, position, key=_position) - 1
+        if index < 0 or position >= places[index].position + places[index].length:
+            return None
+        return places[index]
+
+    def _places_of(self, digest: bytes) -> list[rows.ExtentRow]:
+        with self._guard:
+            found = self._places.get(digest)
+        return self.locate([digest]).get(digest, []) if found is None else found
+
+    def _gather_once(self, batch: FrameBatch, digest: bytes, out: memoryview, start: int) -> None:
         stop = start + len(out)
         reached = start
-        for place in self.locate([digest]).get(digest, []):
+        places = self._places_of(digest)
+        for index in range(max(0, bisect_right(places, start, key=_position) - 1), len(places)):
+            place = places[index]
             end = place.position + place.length
-            if end <= reached or place.position >= stop:
+            if end <= reached:
                 continue
-            if place.position > reached:
+            if place.position > reached or reached >= stop:
                 break
-            pack = self._pack(place.pack_key)
-            header = self._header(pack, place, digest)
+            pack, record = self._record(place, digest)
             upto = min(end, stop)
-            decode_record_into(
-                pack, header, reached - place.position, out[reached - start : upto - start]
-            )
+            batch.add(pack, record, reached - place.position, out[reached - start : upto - start])
             reached = upto
         if reached < stop:
             raise IntegrityError(
@@ -111,6 +146,8 @@ class AtomReader:
 
     def _pack(self, key: bytes) -> PackReader:
         with self._guard:
+            if self._closed:
+                raise UsageError("the store is closed", hint="open it again to read from it")
             pack = self._packs.get(key)
             if pack is not None:
                 self._packs.move_to_end(key)
@@ -124,16 +161,14 @@ class AtomReader:
                 self._packs.popitem(last=False)
         return pack
 
-    def _header(self, pack: PackReader, place: rows.ExtentRow, digest: bytes) -> RecordHeader:
+    def _record(self, place: rows.ExtentRow, digest: bytes) -> tuple[PackReader, StoredRecord]:
+        pack = self._pack(place.pack_key)
         key = (place.pack_key, place.header_offset)
-        with self._guard:
-            header = self._headers.get(key)
-        if header is None:
-            header = pack.record(place.header_offset)
-            with self._guard:
-                self._headers[key] = header
-                while len(self._headers) > _KEPT_HEADERS:
-                    self._headers.popitem(last=False)
+        record = self._records.get(key)
+        if record is None:
+            record = StoredRecord(pack.record(place.header_offset))
+            self._records.put(key, record, record.size_bytes)
+        header = record.header
         fits = header.position == place.position and header.length == place.length
         if header.kind is not RecordKind.EXTENT or header.digest != digest or not fits:
             raise IntegrityError(
@@ -141,7 +176,7 @@ class AtomReader:
                 f" says (atom blake3:{digest.hex()})",
                 hint="hart repair rebuilds the catalog from the packs",
             )
-        return header
+        return pack, record
 
     def record(self, pack_key: bytes, header_offset: int) -> tuple[PackReader, RecordHeader]:
         """Return a pack and the header of one of its records."""
@@ -154,9 +189,15 @@ class AtomReader:
             return manifests.by_file_digest(tx, file_digest)
 
     def close(self) -> None:
-        """Close every pack; views given out before become invalid."""
+        """Close every pack; views given out before stay valid, reading raises UsageError."""
         with self._guard:
+            self._closed = True
             packs = list(self._packs.values())
             self._packs.clear()
+        self._records.clear()
         for pack in packs:
             pack.close()
+
+
+def _position(place: rows.ExtentRow) -> int:
+    return place.position

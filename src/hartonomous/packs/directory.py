@@ -35,6 +35,7 @@ from hartonomous.objects.durable import (
     write_atomically,
 )
 from hartonomous.objects.local import LocalObjects
+from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.parts import StoreParts
 from hartonomous.settings import STORE_FILE, Settings
 
@@ -178,6 +179,7 @@ def open_directory(
         pack_bytes=settings.pack_bytes,
         workers=settings.workers,
         check=settings.check,
+        frames=FrameCache(min(settings.frame_cache_bytes, settings.memory_limit_bytes // 4)),
     )
     return OpenDirectory(card=card, parts=parts, lock=lock)
 

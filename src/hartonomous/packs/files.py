@@ -2,13 +2,16 @@
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core import manifest as manifests
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest, SegmentMap
-from hartonomous.core.record import RecordKind
+from hartonomous.core.record import FRAME_BYTES, RecordKind
 from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.frame_batch import FrameBatch
 from hartonomous.packs.frames import decode_record_whole
 
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
@@ -67,46 +70,74 @@ class FileReader:
         self.manifest = manifest
         self.size = manifest.size
 
-    def read_into(self, offset: int, out: memoryview) -> None:
-        """Fill ``out`` with the file's bytes from ``offset``."""
-        spans = list(self._map.spans(offset, len(out)))
+    def decode_into(self, out: memoryview, start: int = 0) -> None:
+        """Fill ``out`` with the file's bytes from ``start``; raises IntegrityError."""
+        batch = FrameBatch(self._atoms.frames)
+        spans = list(self._map.spans(start, len(out)))
         for first in range(0, len(spans), _LOOKAHEAD):
             window = spans[first : first + _LOOKAHEAD]
             if len(window) > 1:
                 self._atoms.locate(
                     segment.digest for segment, _, _ in window if segment.digest is not None
                 )
-            for segment, start, stop in window:
-                target, out = out[: stop - start], out[stop - start :]
+            for segment, begin, end in window:
+                target, out = out[: end - begin], out[end - begin :]
                 if segment.inline is not None:
-                    target[:] = segment.inline[start:stop]
+                    target[:] = segment.inline[begin:end]
                 elif segment.digest is not None:
-                    self._atoms.read_into(segment.digest, start, target)
+                    self._atoms.gather(batch, segment.digest, target, begin)
+        batch.decode()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return ``length`` bytes from ``offset``."""
-        out = bytearray(length)
-        self.read_into(offset, memoryview(out))
-        return bytes(out)
+        return bytes(self.view(offset, length))
 
     def view(self, offset: int, length: int) -> memoryview:
-        """Return a read-only view: of the pack itself where the range lies raw, else of a copy."""
-        spans = list(self._map.spans(offset, length))
-        if len(spans) == 1 and spans[0][0].digest is not None:
-            segment, start, _ = spans[0]
-            found = self._atoms.view(segment.digest or b"", start, length)
-            if found is not None:
-                return found
-        out = bytearray(length)
-        self.read_into(offset, memoryview(out))
-        return memoryview(out).toreadonly()
+        """Return a read-only view: of the pack itself where the range lies raw, else of a copy.
+
+        It stays valid whatever becomes of the store.
+        """
+        found = self.raw_view(offset, length)
+        if found is not None:
+            return found
+        out = fresh_memory(length)
+        self.decode_into(out, offset)
+        return out.toreadonly()
+
+    def raw_view(self, offset: int, length: int) -> memoryview | None:
+        """Return a checked, read-only view of the pack, None where the range is not all raw."""
+        spans = self._map.spans(offset, length)
+        first = next(spans, None)
+        if first is None or first[0].digest is None or first[2] - first[1] != length:
+            return None
+        return self._atoms.view(first[0].digest, first[1], length)
+
+    def pieces(
+        self, offset: int = 0, length: int | None = None, size: int = CHUNK_BYTES
+    ) -> Iterator[tuple[int, int]]:
+        """Yield (offset, length) of at most ``size`` bytes that partition a range, in order.
+
+        They end where frames end, so that reading one after the other decodes no frame twice.
+        """
+        end = self.size if length is None else offset + length
+        while offset < end:
+            stop = min(offset + size, end)
+            if stop < end:
+                begin = self._map.start_of(stop)
+                border = stop - (stop - begin) % FRAME_BYTES
+                stop = border if border > offset else stop
+            yield offset, stop - offset
+            offset = stop
 
     def chunks(
         self, offset: int = 0, length: int | None = None, size: int = CHUNK_BYTES
-    ) -> Iterator[bytes]:
-        """Yield the range in pieces of at most ``size`` bytes."""
-        end = self.size if length is None else offset + length
-        while offset < end:
-            piece = min(size, end - offset)
-            yield self.read(offset, piece)
-            offset += piece
+    ) -> Iterator[memoryview]:
+        """Yield the range in read-only views of at most ``size`` bytes."""
+        for start, count in self.pieces(offset, length, size):
+            yield self.view(start, count)
+
+
+def fresh_memory(length: int) -> memoryview:
+    """Return ``length`` bytes of new memory, whatever is in it."""
+    memory: memoryview = np.empty(length, np.uint8).data
+    return memory

@@ -4,12 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-import numpy as np
-
 from hartonomous.codecs.choice import codec_for, smallest
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
-from hartonomous.errors import IntegrityError, UnsupportedStoreError
+from hartonomous.errors import IntegrityError
+from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 
 WORTH = 0.98
@@ -119,51 +118,12 @@ def split_frames(content: bytes) -> Iterator[memoryview]:
         yield view[start : start + FRAME_BYTES]
 
 
-def decode_record_into(pack: PackReader, header: RecordHeader, start: int, out: memoryview) -> None:
-    """Fill ``out`` with the record's decoded bytes ``[start, start + len(out))``.
-
-    ``start`` counts from the record's own first byte. Frames are checked as they are read.
-    """
-    stop = start + len(out)
-    if start < 0 or stop > header.length:
-        raise ValueError(f"[{start}, {stop}) is outside the record's {header.length} bytes")
-    if not len(out):
-        return
-    first, last = start // header.frame_bytes, (stop - 1) // header.frame_bytes
-    stored = header.frames["stored"]
-    at = int(np.sum(stored[:first], dtype=np.uint64))
-    for index in range(first, last + 1):
-        payload = pack.frame(header, index, at)
-        at += len(payload)
-        base = index * header.frame_bytes
-        length = header.frame_length(index)
-        low, high = max(start, base), min(stop, base + length)
-        target = out[low - start : high - start]
-        if len(payload) == length:
-            target[:] = payload[low - base : high - base]
-        elif high - low == length:
-            _decode(header, payload, target)
-        else:
-            whole = bytearray(length)
-            _decode(header, payload, memoryview(whole))
-            target[:] = memoryview(whole)[low - base : high - base]
-
-
-def _decode(header: RecordHeader, payload: memoryview, out: memoryview) -> None:
-    if header.encoding == Encoding.RAW:
-        raise IntegrityError("a raw record has a frame of another size than it should")
-    if not isinstance(header.encoding, Encoding):
-        raise UnsupportedStoreError(
-            f"encoding {header.encoding} is unknown to this program",
-            hint="read this store with a newer version of hartonomous",
-        )
-    codec_for(header.encoding, header.recipe).decode_into(payload, out, header.params)
-
-
 def decode_record_whole(pack: PackReader, header: RecordHeader, *, limit: int) -> bytes:
     """Return a small record's decoded bytes; raises IntegrityError over ``limit`` bytes."""
     if header.length != header.total or header.length > limit:
         raise IntegrityError(f"a record of {header.total} bytes is more than the {limit} granted")
     out = bytearray(header.length)
-    decode_record_into(pack, header, 0, memoryview(out))
+    batch = FrameBatch()
+    batch.add(pack, StoredRecord(header), 0, memoryview(out))
+    batch.decode()
     return bytes(out)

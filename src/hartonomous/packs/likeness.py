@@ -132,7 +132,7 @@ class StoredLikeness:
     def _same_atom(self, digest: bytes, length: int, wanted: Sequence[bytes]) -> bool:
         def read(offset: int, size: int) -> bytes:
             out = bytearray(size)
-            self._reader.read_into(digest, offset, memoryview(out))
+            self._reader.decode_into(digest, memoryview(out), offset)
             return bytes(out)
 
         return not self.exhausted and self._same(length, _SPOTS[-1], wanted, read)

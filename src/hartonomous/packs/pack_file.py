@@ -194,6 +194,7 @@ class PackReader:
 
     def __init__(self, source: ObjectReader, name: str) -> None:
         self._source = source
+        self._lent = False
         self.name = name
         self.size = source.size
 
@@ -251,6 +252,11 @@ class PackReader:
         """Return a record's whole payload, unchecked."""
         return self._source.read(header.offset, header.stored)
 
+    def lend(self, header: RecordHeader, start: int, length: int) -> memoryview:
+        """Return a range of a record's payload, unchecked, that stays valid after ``close``."""
+        self._lent = True
+        return self._source.read(header.offset + start, length)
+
     def frame(self, header: RecordHeader, index: int, start: int) -> memoryview:
         """Return frame ``index``, whose payload starts ``start`` bytes in; checks it."""
         entry = header.frames[index]
@@ -263,5 +269,6 @@ class PackReader:
         return payload
 
     def close(self) -> None:
-        """Release the object."""
-        self._source.close()
+        """Release the object; where a range was lent, that is left to the last view of it."""
+        if not self._lent:
+            self._source.close()

@@ -3,14 +3,18 @@
 import os
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hartonomous import locks
 from hartonomous.catalog.database import Database
 from hartonomous.core.record import PACK_BYTES
 from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.ports.objects import ObjectStore
+
+FRAME_CACHE_BYTES = 64 << 20
+"""What the cache of decoded frames may hold unless a setting says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +22,7 @@ class StoreParts:
     """The open parts of one store. ``clock`` gives microseconds UTC.
 
     ``parser`` starts at the first file that is added and serves until the store is closed: starting
-    it takes longer than adding a small file.
+    it takes longer than adding a small file. ``frames`` is the cache that all readers share.
     """
 
     directory: Path
@@ -30,6 +34,7 @@ class StoreParts:
     pack_bytes: int = PACK_BYTES
     workers: int = os.cpu_count() or 1
     check: bool = True
+    frames: FrameCache = field(default_factory=lambda: FrameCache(FRAME_CACHE_BYTES))
 
     def lock_path(self, name: str) -> Path:
         """Return the file of a lock of this store."""

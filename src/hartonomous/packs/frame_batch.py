@@ -1,0 +1,152 @@
+"""Decoding: frames of records gathered, checked, and decoded straight to where they belong.
+
+Everything that reads stored bytes comes through ``FrameBatch``. A frame that lies wholly inside the
+wanted range is decoded into the destination and kept nowhere; of one that lies in it partly, the
+whole is decoded into the cache of frames and the part is copied.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hartonomous.codecs.choice import codec_for
+from hartonomous.core.record import Encoding, RecordHeader
+from hartonomous.errors import IntegrityError, UnsupportedStoreError
+from hartonomous.packs.bounded_cache import FrameCache, FrameKey
+from hartonomous.packs.pack_file import PackReader
+
+BATCH_FRAMES = 16
+"""Frames that one call of a codec decodes at most: payloads are in the processor's cache then."""
+
+
+class StoredRecord:
+    """A record's header, made ready for reading frames anywhere in it.
+
+    ``starts`` says where each frame's payload begins inside the record's payload.
+    """
+
+    __slots__ = ("_seen", "header", "starts")
+
+    def __init__(self, header: RecordHeader) -> None:
+        self.header = header
+        self.starts = np.zeros(len(header.frames) + 1, np.uint64)
+        np.cumsum(header.frames["stored"], out=self.starts[1:], dtype=np.uint64)
+        self._seen = np.zeros(0, np.bool_)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory that this takes, about."""
+        return 1024 + len(self.header.frames) * 24
+
+    def check_raw(self, pack: PackReader, start: int, stop: int) -> None:
+        """Check the frames of a raw payload under ``[start, stop)``, each once; IntegrityError."""
+        header = self.header
+        if not len(self._seen):
+            self._seen = np.zeros(len(header.frames), np.bool_)
+        for index in range(start // header.frame_bytes, -(-stop // header.frame_bytes)):
+            if not self._seen[index]:
+                at = int(self.starts[index])
+                payload = pack.frame(header, index, at)
+                if at != index * header.frame_bytes or len(payload) != header.frame_length(index):
+                    raise _wrong_size()
+                self._seen[index] = True
+
+
+@dataclass(slots=True)
+class _Part:
+    """What is copied, and kept, once a frame is decoded of which a part was wanted."""
+
+    key: FrameKey
+    content: memoryview
+    low: int
+    target: memoryview
+
+
+class FrameBatch:
+    """Frames that wait to be decoded together; ``decode`` ends the work. For one thread."""
+
+    def __init__(self, cache: FrameCache | None = None) -> None:
+        self._cache = cache
+        self._kind: tuple[Encoding | int, int, bytes] | None = None
+        self._payloads: list[memoryview] = []
+        self._outs: list[memoryview] = []
+        self._parts: list[_Part] = []
+
+    def add(self, pack: PackReader, record: StoredRecord, start: int, out: memoryview) -> None:
+        """Fill ``out`` with the record's decoded bytes from ``start``, now or in ``decode``.
+
+        ``start`` counts from the record's own first byte. Each frame's checksum is compared before
+        anything is decoded; raises IntegrityError.
+        """
+        header = record.header
+        stop = start + len(out)
+        if start < 0 or stop > header.length:
+            raise ValueError(f"[{start}, {stop}) is outside the record's {header.length} bytes")
+        if not len(out):
+            return
+        size = header.frame_bytes
+        first = start // size
+        stored = header.frames["stored"][first : (stop - 1) // size + 1].tolist()
+        for index, stored_bytes in enumerate(stored, first):
+            base, length = index * size, header.frame_length(index)
+            low, high = max(start, base), min(stop, base + length)
+            target = out[low - start : high - start]
+            if stored_bytes == length:
+                payload = pack.frame(header, index, int(record.starts[index]))
+                target[:] = payload[low - base : high - base]
+            else:
+                self._encoded(pack, record, index, low - base, target)
+
+    def _encoded(
+        self, pack: PackReader, record: StoredRecord, index: int, low: int, target: memoryview
+    ) -> None:
+        header = record.header
+        length = header.frame_length(index)
+        key = (header.digest, header.position + index * header.frame_bytes, length)
+        kept = None if self._cache is None else self._cache.get(key)
+        if kept is not None:
+            target[:] = kept[low : low + len(target)]
+            return
+        payload = pack.frame(header, index, int(record.starts[index]))
+        kind = (header.encoding, header.recipe, header.params)
+        if len(self._payloads) == BATCH_FRAMES or kind != self._kind:
+            self.decode()
+            self._kind = kind
+        self._payloads.append(payload)
+        if len(target) == length:
+            self._outs.append(target)
+        else:
+            content: memoryview = np.empty(length, np.uint8).data
+            self._outs.append(content)
+            self._parts.append(_Part(key, content, low, target))
+
+    def decode(self) -> None:
+        """Decode what waits; afterwards every ``out`` is full. Raises DecodeError."""
+        payloads, outs, parts, kind = self._payloads, self._outs, self._parts, self._kind
+        if not payloads or kind is None:
+            return
+        self._payloads, self._outs, self._parts = [], [], []
+        _decode(kind, payloads, outs)
+        for part in parts:
+            content = part.content.toreadonly()
+            part.target[:] = content[part.low : part.low + len(part.target)]
+            if self._cache is not None:
+                self._cache.put(part.key, content, len(content))
+
+
+def _decode(
+    kind: tuple[Encoding | int, int, bytes], payloads: list[memoryview], outs: list[memoryview]
+) -> None:
+    encoding, recipe, params = kind
+    if encoding == Encoding.RAW:
+        raise _wrong_size()
+    if not isinstance(encoding, Encoding):
+        raise UnsupportedStoreError(
+            f"encoding {encoding} is unknown to this program",
+            hint="read this store with a newer version of hartonomous",
+        )
+    codec_for(encoding, recipe).decode_many(payloads, outs, params)
+
+
+def _wrong_size() -> IntegrityError:
+    return IntegrityError("a raw record has a frame of another size than it should")
