@@ -1,8 +1,8 @@
 """Frames of one record: encoded for a pack, decoded from it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from hartonomous.codecs.choice import codec_for
@@ -15,8 +15,7 @@ WORTH = 0.98
 """A frame stays raw unless its encoding is under this part of its size."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedFrame:
+class EncodedFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame's bytes for the pack; raw where ``len(payload) == length``."""
 
     payload: bytes | memoryview
@@ -49,8 +48,7 @@ def encode_frame(
     return EncodedFrame(frame, size, checksum(frame))
 
 
-@dataclass(frozen=True, slots=True)
-class FrameWork:
+class FrameWork(msgspec.Struct, frozen=True, gc=False):
     """A frame to encode; with ``expected``, only if that is its digest."""
 
     frame: bytes | memoryview

@@ -10,8 +10,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
+
+import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, versions, writers
@@ -41,8 +43,11 @@ _SEALS_IN_FLIGHT = 2
 _KEY_ATTEMPTS = 100
 
 
-@dataclass(slots=True, kw_only=True)
-class _Extent:
+# What there is one of for each tensor is no work for the collector of cycles (gc=False): in a file
+# of 50,000 it would look through all of them again and again.
+
+
+class _Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pack_key: bytes
     position: int
     length: int
@@ -50,8 +55,7 @@ class _Extent:
     stored_bytes: int
 
 
-@dataclass(slots=True, kw_only=True)
-class PendingAtom:
+class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
     """An atom on its way into packs; ``on_stored`` is told its stored bytes when all is written."""
 
     digest: bytes
@@ -61,7 +65,7 @@ class PendingAtom:
     dtype: str | None
     verify: bool  # one frame, whose digest is not known to be the atom's
     on_stored: Callable[[int, Encoding], None]
-    extents: list[_Extent] = field(default_factory=list)
+    extents: tuple[_Extent, ...] = ()
     written: int = 0
     given_up: bool = False  # not all of its frames came, or they were other bytes
 
@@ -94,7 +98,8 @@ class WriteSession:
             raise
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
-        self._gathered: list[tuple[PendingAtom, bytes | memoryview]] = []
+        self._gathered: list[FrameWork] = []
+        self._gathered_atoms: list[PendingAtom] = []
         self._gathered_bytes = 0
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
@@ -195,7 +200,9 @@ class WriteSession:
         self._fresh.discard(atom.digest)
 
     def _gather(self, atom: PendingAtom, frame: bytes | memoryview) -> None:
-        self._gathered.append((atom, frame))
+        expected = atom.digest if atom.verify else None
+        self._gathered.append(FrameWork(frame, atom.encoding, atom.dtype, expected))
+        self._gathered_atoms.append(atom)
         self._gathered_bytes += len(frame)
         if self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_FRAMES:
             self._encode_gathered()
@@ -203,16 +210,13 @@ class WriteSession:
                 self._write_next()
 
     def _encode_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
+        work, self._gathered = self._gathered, []
+        gathered, self._gathered_atoms = self._gathered_atoms, []
         size, self._gathered_bytes = self._gathered_bytes, 0
-        if not gathered:
+        if not work:
             return
-        work = [
-            FrameWork(frame, atom.encoding, atom.dtype, atom.digest if atom.verify else None)
-            for atom, frame in gathered
-        ]
         encoded = self._encoders.submit(encode_frames, work, check=self.parts.check)
-        self._queue.append(_Batch([atom for atom, _ in gathered], encoded, size))
+        self._queue.append(_Batch(gathered, encoded, size))
         self._queued_bytes += size
 
     def put_manifest(self, manifest: Manifest, content: bytes, path: str) -> None:
@@ -280,11 +284,12 @@ class WriteSession:
 
     def _write_frame(self, atom: PendingAtom, frame: EncodedFrame) -> None:
         self._drop_given_up()
+        stored = len(frame.payload)
         if not atom.decided:
-            if len(frame.payload) == frame.length:
+            if stored == frame.length:
                 atom.encoding = Encoding.RAW
             atom.decided = True
-        pack = self._pack_for(atom, len(frame.payload))
+        pack = self._pack_for(atom, stored)
         if self._extent_of is None:
             pack.begin(atom.encoding)
             self._extent_of, self._extent_start = atom, atom.written
@@ -300,7 +305,7 @@ class WriteSession:
         limit = self.parts.pack_bytes
         pack = self._pack
         if pack is not None:
-            full = pack.size + frame_bytes + pack.overhead > limit
+            full = pack.sealed_size + frame_bytes > limit
             begins = self._extent_of is None and atom.size <= limit
             splits = begins and pack.size + atom.size > limit and pack.size > limit // 4
             if full or splits:
@@ -311,7 +316,7 @@ class WriteSession:
 
     def _room_for(self, stored_bytes: int) -> PackWriter:
         pack = self._pack
-        if pack is not None and pack.size + stored_bytes + pack.overhead > self.parts.pack_bytes:
+        if pack is not None and pack.sealed_size + stored_bytes > self.parts.pack_bytes:
             self._seal_soon()
         return self._open_pack()
 
@@ -332,14 +337,14 @@ class WriteSession:
             position=self._extent_start,
             length=atom.written - self._extent_start,
         )
-        atom.extents.append(
+        atom.extents += (
             _Extent(
                 pack_key=pack.key,
                 position=self._extent_start,
                 length=atom.written - self._extent_start,
                 header_offset=at,
                 stored_bytes=stored,
-            )
+            ),
         )
         self._extent_of = None
 
@@ -396,6 +401,8 @@ class WriteSession:
             known = all(one.pack_key in self._pack_ids for one in atom.extents)
             (ready if known else waiting).append(atom)
         self._done_atoms = waiting
+        # By digest, so that a transaction changes neighbouring pages of the digests' index.
+        ready.sort(key=lambda one: one.digest)
         for piece in _batches_by_rows(ready):
             with self.parts.database.write(durable=False) as tx:
                 new = [self._new_atom(one) for one in piece]
