@@ -372,10 +372,8 @@ def test_training_state() -> None:
     assert summary.training is not None and summary.training.has_optimizer_state
     assert (summary.training.tensor_count, summary.training.step) == (2, 1200)
     assert summary.training.files == ["optimizer.pt", "optimizer.safetensors"]
-    assert tensor_facts("optimizer.safetensors", tensor("a.weight", (1,))) == (
-        Role.OPTIMIZER_STATE,
-        None,
-    )
+    found = tensor_facts("optimizer.safetensors", [tensor("a.weight", (1,))])
+    assert found == [(Role.OPTIMIZER_STATE, None)]
 
 
 def test_an_optimizer_alone_has_no_parameters() -> None:
@@ -386,9 +384,9 @@ def test_an_optimizer_alone_has_no_parameters() -> None:
 
 def test_facts_of_a_tensor_name_the_layer_of_the_summary() -> None:
     one = tensor("encoder.layer.3.output.dense.weight", (4, 4))
-    assert tensor_facts("model.safetensors", one) == (Role.MLP_DOWN, "encoder.layer.3")
-    assert tensor_facts("sub/m.safetensors", one) == (Role.MLP_DOWN, "sub/encoder.layer.3")
-    assert tensor_facts("m.npy", tensor("array", (4,))) == (Role.OTHER, None)
+    assert tensor_facts("model.safetensors", [one]) == [(Role.MLP_DOWN, "encoder.layer.3")]
+    assert tensor_facts("sub/m.safetensors", [one]) == [(Role.MLP_DOWN, "sub/encoder.layer.3")]
+    assert tensor_facts("m.npy", [tensor("array", (4,))]) == [(Role.OTHER, None)]
     [layer] = summary_of(weights("sub/m.safetensors", one)).layers
     assert layer.name == "sub/encoder.layer.3"
 

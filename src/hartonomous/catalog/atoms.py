@@ -1,16 +1,15 @@
 """Atoms and the extents that hold their bytes."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+import msgspec
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
-from hartonomous.catalog.batches import batches, insert_or_skip
+from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
 from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack, tensor
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtentRow:
+class ExtentRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Where ``[position, position + length)`` of an atom lies."""
 
     position: int
@@ -20,8 +19,7 @@ class ExtentRow:
     pack_key: bytes
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewExtent:
+class NewExtent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An extent in a sealed pack, not yet in the catalog."""
 
     pack_id: int
@@ -31,14 +29,19 @@ class NewExtent:
     stored_bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewAtom:
+class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An atom whose bytes are durable, not yet in the catalog."""
 
     digest: bytes
     size_bytes: int
     encoding: int
     extents: tuple[NewExtent, ...]
+
+
+_EXTENT_COLUMNS = (
+    extent.c.atom_id, extent.c.pack_id, extent.c.position, extent.c.length,
+    extent.c.header_offset, extent.c.stored_bytes,
+)  # fmt: skip
 
 
 def find(
@@ -94,20 +97,14 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         if one.digest in ids
         for part in one.extents
     ]
-    if extents:
-        tx.execute(insert(extent), extents)
+    insert_rows(tx, _EXTENT_COLUMNS, extents)
     return there
 
 
-def _extent_row(atom_id: int, part: NewExtent) -> dict[str, int]:
-    return {
-        "atom_id": atom_id,
-        "pack_id": part.pack_id,
-        "position": part.position,
-        "length": part.length,
-        "header_offset": part.header_offset,
-        "stored_bytes": part.stored_bytes,
-    }
+def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:
+    return (
+        atom_id, part.pack_id, part.position, part.length, part.header_offset, part.stored_bytes,
+    )  # fmt: skip
 
 
 def _mend(tx: Connection, again: Sequence[NewAtom]) -> dict[bytes, int]:
@@ -169,8 +166,7 @@ def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[Extent
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAtom:
+class StoredAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An atom as it is kept now; ``dtype`` is the element type of a tensor that it holds."""
 
     id: int
@@ -223,7 +219,7 @@ def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
         if atom_id is None:
             continue
         tx.execute(delete(extent).where(extent.c.atom_id == atom_id))
-        tx.execute(insert(extent), [_extent_row(atom_id, part) for part in one.extents])
+        insert_rows(tx, _EXTENT_COLUMNS, [_extent_row(atom_id, part) for part in one.extents])
         tx.execute(
             update(atom)
             .where(atom.c.id == atom_id)

@@ -32,6 +32,10 @@ BUSY_TIMEOUT_S = 120
 ROWS_PER_TRANSACTION = 500
 """Most rows that one staging transaction writes; keeps other writers waiting milliseconds only."""
 
+_CHECKPOINT_PAGES = 4096
+"""The log is folded into the file every 16 MiB: an index's page that many transactions change is
+then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
+
 SCHEMA_REVISION = "0001"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
 
@@ -79,6 +83,7 @@ def _sqlite_engine(path: Path) -> Engine:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
             "cache_size=-16384",
             "mmap_size=0",
             "trusted_schema=OFF",

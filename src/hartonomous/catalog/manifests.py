@@ -4,10 +4,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from hartonomous.catalog import atoms
-from hartonomous.catalog.batches import batches
+from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.schema import (
     artifact,
     atom,
@@ -41,8 +42,7 @@ class ManifestRow:
     complete: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TensorRow:
+class TensorRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One tensor of a file; ``digest`` is that of its bytes where it is one whole segment."""
 
     name: str
@@ -78,6 +78,11 @@ _COLUMNS = (
     manifest.c.size_bytes, manifest.c.format, manifest.c.tensor_count, manifest.c.inline_bytes,
     manifest.c.stored_bytes, manifest.c.notices, pack.c.key, manifest.c.header_offset,
     manifest.c.complete,
+)  # fmt: skip
+_REFERENCE_COLUMNS = (manifest_atom.c.manifest_id, manifest_atom.c.atom_id, manifest_atom.c.count)
+_TENSOR_COLUMNS = (
+    tensor.c.manifest_id, tensor.c.ordinal, tensor.c.name, tensor.c.dtype, tensor.c.shape,
+    tensor.c.offset, tensor.c.length, tensor.c.digest, tensor.c.role, tensor.c.layer,
 )  # fmt: skip
 _JOINED = select(*_COLUMNS).join(pack, pack.c.id == manifest.c.pack_id)
 
@@ -148,35 +153,20 @@ def add_references(
 ) -> None:
     """Insert some of the manifest's references to atoms; every atom must be stored."""
     found = atoms.find(tx, [digest for digest, _ in references])
-    rows = [
-        {"manifest_id": manifest_id, "atom_id": found[digest][0], "count": count}
-        for digest, count in references
-    ]
-    if rows:
-        tx.execute(insert(manifest_atom), rows)
+    rows = sorted((manifest_id, found[digest][0], count) for digest, count in references)
+    insert_rows(tx, _REFERENCE_COLUMNS, rows)
 
 
 def add_tensors(
     tx: Connection, manifest_id: int, first_ordinal: int, tensors: Sequence[TensorRow]
 ) -> None:
     """Insert some of the manifest's tensors, numbered from ``first_ordinal``."""
-    rows = [
-        {
-            "manifest_id": manifest_id,
-            "ordinal": ordinal,
-            "name": one.name,
-            "dtype": one.dtype,
-            "shape": json.dumps(list(one.shape)),
-            "offset": one.offset,
-            "length": one.length,
-            "digest": one.digest,
-            "role": one.role,
-            "layer": one.layer,
-        }
+    rows = (
+        (manifest_id, ordinal, one.name, one.dtype, json.dumps(one.shape), one.offset, one.length,
+         one.digest, one.role, one.layer)
         for ordinal, one in enumerate(tensors, first_ordinal)
-    ]
-    if rows:
-        tx.execute(insert(tensor), rows)
+    )  # fmt: skip
+    insert_rows(tx, _TENSOR_COLUMNS, rows)
 
 
 def finish(tx: Connection, manifest_id: int) -> None:

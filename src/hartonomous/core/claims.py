@@ -26,6 +26,8 @@ def clean(text: str, limit: int = MAX_TEXT_BYTES) -> str:
 
     Control characters include those that redraw a terminal or reverse a line of text.
     """
+    if len(text) <= limit and text.isascii() and text.isprintable():
+        return text  # as most names are
     short = _CONTROL.sub(" ", text[:limit])
     return short.encode("utf-8", "replace")[:limit].decode("utf-8", "ignore")
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 
-class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A named, typed, shaped use of the bytes ``[offset, offset + length)`` of a file.
 
     ``shape`` is row-major (slowest axis first, as numpy prints it), whatever order the format

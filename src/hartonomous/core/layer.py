@@ -7,12 +7,13 @@ carry no layer index are gathered by their module: embeddings, heads, and the re
 import re
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
 from hartonomous.core.claims import clean
 from hartonomous.core.role import EMBEDDINGS, MAX_NAME_CHARACTERS, Role
-from hartonomous.core.weight import MAX_COUNT, Weight, bounded_sum
+from hartonomous.core.weight import MAX_COUNT, Weight, bounded_sum, sums_by
 
 MAX_LAYER_NAME_BYTES = 512
 _MAX_INDEX_DIGITS = 6
@@ -32,6 +33,8 @@ _EMBEDDING_PART = re.compile(r"emb(?!d_norm)|^wte$|^wpe$|^shared$|_token$")
 _HEAD_PART = re.compile(r"head|^cls$|pooler|classifier|score|qa_outputs|projection$|^output$")
 _LEAVES = frozenset({"weight", "bias", "kernel", "gamma", "beta"})
 _SEPARATOR = re.compile(r"[./]")
+# What ``_is_index`` says yes to, and no other part.
+_INDEX = re.compile(rf"(?<![^./])[0-9]{{1,{_MAX_INDEX_DIGITS}}}(?![^./])")
 
 
 class LayerKind(StrEnum):
@@ -65,16 +68,26 @@ def layer_of(name: str) -> tuple[str, int] | None:
     """
     if len(name) > MAX_NAME_CHARACTERS:
         return None
+    at = _index_part(_INDEX.sub("0", name))
+    if at is None:
+        return None
+    parts = _parts(name)
+    joined = _JOINED.fullmatch(parts[at])
+    if joined is not None:
+        return ".".join([*parts[:at], joined[1]]), int(joined[2])
+    return ".".join(parts[:at]), int(parts[at])
+
+
+@lru_cache(maxsize=1024)
+def _index_part(name: str) -> int | None:
+    """Return which part of ``name`` holds the layer's index, whatever the index is."""
     parts = _parts(name)
     for at, part in enumerate(parts):
-        joined = _JOINED.fullmatch(part)
-        if joined is not None:
-            return ".".join([*parts[:at], joined[1]]), int(joined[2])
+        if _JOINED.fullmatch(part) is not None:
+            return at
         if at == 0 or not _is_index(part) or _CONTAINER.fullmatch(parts[at - 1]) is None:
             continue
-        if _holds_blocks(parts, at):
-            return ".".join(parts[: at + 2]), int(parts[at + 2])
-        return ".".join(parts[:at]), int(part)
+        return at + 2 if _holds_blocks(parts, at) else at
     return None
 
 
@@ -93,12 +106,7 @@ def group_layers(weights: Iterable[Weight], *, limit: int) -> list[Layer]:
     The order does not depend on that of ``weights``. At most ``limit`` entries; those beyond are
     summed up in a last one of kind ``other``.
     """
-    sums: dict[tuple[LayerKind, str], list[int]] = {}
-    for weight in weights:
-        total = sums.setdefault(_place(weight), [0, 0, 0])
-        total[0] += 1
-        total[1] += weight.parameter_count
-        total[2] += weight.size_bytes
+    sums = sums_by(weights, _place)
     ordered = sorted(sums.items(), key=lambda item: (_ORDER[item[0][0]], _natural(item[0][1])))
     layers = [_layer(name, kind, *total) for (kind, name), total in ordered]
     return layers if len(layers) <= limit else [*layers[: limit - 1], _rest(layers[limit - 1 :])]

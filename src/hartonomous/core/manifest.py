@@ -24,7 +24,7 @@ MAX_NUMBER = 2**63 - 1
 """The largest size, offset or extent of a shape; a catalog holds no larger integer."""
 
 
-class Segment(msgspec.Struct, frozen=True, array_like=True):
+class Segment(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """``length`` bytes of a file: the whole of an atom (``digest``) or ``inline`` bytes."""
 
     length: int
@@ -46,7 +46,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     description: Description
 
 
-class Piece(msgspec.Struct, frozen=True):
+class Piece(msgspec.Struct, frozen=True, gc=False):
     """A byte range of a file that will become one segment; a tensor's dtype steers its codec."""
 
     offset: int

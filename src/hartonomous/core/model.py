@@ -7,7 +7,7 @@ tables, quantisation scales and optimizer state are left out, ggml's quantised t
 elements, weights packed into integers (GPTQ, AWQ, bitsandbytes) count as stored.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -24,7 +24,7 @@ from hartonomous.core.quantisation import (
     is_packed,
 )
 from hartonomous.core.role import Role
-from hartonomous.core.weight import Weight, bounded_sum, weigh_one
+from hartonomous.core.weight import Weight, bounded_sum, sums_by, weigh
 from hartonomous.core.weight_set import (
     Copy,
     Member,
@@ -115,10 +115,12 @@ def summarise(members: Sequence[Member]) -> ModelSummary | None:
     return msgspec.structs.replace(summed, **changes, notices=log.notices())
 
 
-def tensor_facts(path: str, tensor: Tensor) -> tuple[Role, str | None]:
-    """Return a tensor's role and the name of its block, as in ``ModelSummary.layers``, or None."""
-    weight = weigh_one(path, tensor)
-    return weight.role, layer_name(weight)
+def tensor_facts(path: str, tensors: Iterable[Tensor]) -> list[tuple[Role, str | None]]:
+    """Return each tensor's role, and the name of its block as in ``ModelSummary.layers`` or None.
+
+    ``path`` is the path of their file inside the artifact.
+    """
+    return [(weight.role, layer_name(weight)) for weight in weigh(path, tensors)]
 
 
 def _summed(
@@ -157,12 +159,7 @@ def _weight_sets(
 
 def _shares(weights: Sequence[Weight], key: Callable[[Weight], str]) -> dict[str, Share]:
     """Return the histogram of ``key``, the largest share first; what is beyond 64 is ``other``."""
-    sums: dict[str, list[int]] = {}
-    for weight in weights:
-        total = sums.setdefault(key(weight), [0, 0, 0])
-        total[0] += 1
-        total[1] += weight.parameter_count
-        total[2] += weight.size_bytes
+    sums = sums_by(weights, key)
     ordered = sorted(sums.items(), key=lambda item: (-item[1][2], item[0]))
     shares = {name: _share([total]) for name, total in ordered[: MAX_DTYPES - 1]}
     rest = [total for name, total in ordered if name not in shares]

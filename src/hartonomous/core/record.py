@@ -38,6 +38,7 @@ _FOOTER = struct.Struct("<8sQQQQ16sQ")
 _RECORD = struct.Struct("<4sIBBHIQQQQQ32sIIHH")
 _CHECK = struct.Struct("<Q")
 _SHORT_CHECK = struct.Struct("<I")
+_FRAME = struct.Struct("<IQ")
 FRAME_ENTRY = np.dtype([("stored", "<u4"), ("check", "<u8")])
 PACK_HEADER_BYTES = FOOTER_BYTES = 64
 MIN_RECORD_BYTES = _RECORD.size + _CHECK.size
@@ -99,12 +100,6 @@ class RecordHeader:
         # Most records have one frame, where numpy's own sum takes ten times as long.
         return sum(self.frames["stored"].tolist())
 
-    @property
-    def header_bytes(self) -> int:
-        """Bytes of the encoded header."""
-        size = MIN_RECORD_BYTES + DIGEST_BYTES * len(self.bases) + len(self.params)
-        return _aligned(size + self.frames.nbytes, HEADER_ALIGNMENT)
-
     def frame_length(self, index: int) -> int:
         """Decoded bytes of frame ``index``."""
         return min(self.frame_bytes, self.length - index * self.frame_bytes)
@@ -115,15 +110,37 @@ class RecordHeader:
 
     def encode(self) -> bytes:
         """Return the header's bytes, padded to a multiple of 8 and closed by its checksum."""
-        size = self.header_bytes
-        fixed = _RECORD.pack(
-            RECORD_MAGIC, size, self.kind, self.encoding, self.recipe, self.flags,
-            self.offset, self.stored, self.position, self.length, self.total,
-            self.digest, self.frame_bytes, len(self.frames), len(self.bases), len(self.params),
+        return encode_record(
+            kind=self.kind, encoding=self.encoding, recipe=self.recipe, flags=self.flags,
+            offset=self.offset, stored=self.stored, position=self.position, length=self.length,
+            total=self.total, digest=self.digest, frame_bytes=self.frame_bytes,
+            frame_table=self.frames.tobytes(), bases=self.bases, params=self.params,
         )  # fmt: skip
-        body = b"".join((fixed, *self.bases, self.params, self.frames.tobytes()))
-        body = body.ljust(size - _CHECK.size, b"\0")
-        return body + _CHECK.pack(checksum(body))
+
+
+def encode_frame_entry(stored: int, check: int) -> bytes:
+    """Return one frame's entry in the frame table: its stored bytes and their XXH3-64."""
+    return _FRAME.pack(stored, check)
+
+
+def encode_record(
+    *, kind: int, encoding: int, recipe: int, offset: int, stored: int, position: int, length: int,
+    total: int, digest: bytes, frame_table: Bytes, frame_bytes: int = FRAME_BYTES, flags: int = 0,
+    bases: tuple[bytes, ...] = (), params: bytes = b"",
+) -> bytes:  # fmt: skip
+    """Return a record header's bytes, padded to a multiple of 8 and closed by its checksum.
+
+    The fields are those of ``RecordHeader``; ``frame_table`` is as it lies on disk, ``stored`` the
+    sum of its sizes. Writing needs no array: most records have one frame.
+    """
+    needed = MIN_RECORD_BYTES + DIGEST_BYTES * len(bases) + len(params) + len(frame_table)
+    size = _aligned(needed, HEADER_ALIGNMENT)
+    fixed = _RECORD.pack(
+        RECORD_MAGIC, size, kind, encoding, recipe, flags, offset, stored, position, length, total,
+        digest, frame_bytes, len(frame_table) // _FRAME.size, len(bases), len(params),
+    )  # fmt: skip
+    body = b"".join((fixed, *bases, params, frame_table, bytes(size - needed)))
+    return body + _CHECK.pack(checksum(body))
 
 
 def decode_record(content: Bytes, at: int = 0) -> tuple[RecordHeader, int]:

@@ -220,6 +220,7 @@ _STEMS = _rules(
 )
 
 _SEPARATOR = re.compile(r"[./]")
+_INDEX = re.compile(r"(?<![^./])[0-9]+(?![^./])")
 _PARAMETER = frozenset(
     {
         "weight", "bias", "kernel", "qweight", "weight_packed", "weight_quantized", "gamma", "beta",
@@ -238,7 +239,9 @@ def tensor_role(name: str, shape: Sequence[int], dtype: str) -> Role:
     """
     if len(name) > MAX_NAME_CHARACTERS:
         return Role.OTHER
-    return _classify(_stem(name), min(len(shape), 6), _INTEGERS.match(dtype) is not None)
+    integer = _INTEGERS.match(dtype) is not None
+    # The names of a model differ in their indices: with these marked, a few are left to look at.
+    return _role(_INDEX.sub("#", name), min(len(shape), 6), integer)
 
 
 def is_bias(name: str) -> bool:
@@ -256,6 +259,11 @@ def _stem(name: str) -> str:
     # A leading cut is marked, so that rules for top-level names do not fit in the middle.
     head = ["~"] if len(parts) > _STEM_PARTS else []
     return "." + ".".join(head + kept)[-_STEM_CHARACTERS:]
+
+
+@lru_cache(maxsize=1024)
+def _role(name: str, rank: int, integer: bool) -> Role:
+    return _classify(_stem(name), rank, integer)
 
 
 @lru_cache(maxsize=4096)

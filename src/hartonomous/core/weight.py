@@ -1,10 +1,14 @@
 """A tensor as a weight of a model: its role beside it, its elements counted within bounds."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TypeVar
+
+import msgspec
 
 from hartonomous.core.description import Tensor
 from hartonomous.core.role import NOT_PARAMETERS, Role, tensor_role
+
+Key = TypeVar("Key", bound=Hashable)
 
 MAX_COUNT = 2**63 - 1
 """Counts and sizes are held to what a catalog's bigint holds."""
@@ -12,8 +16,7 @@ OPTIMIZER_STEMS = frozenset({"optimizer", "optim", "optimizer_state", "scheduler
 """File names without ending that hold a training run's state."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Weight:
+class Weight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A tensor, its role, and the elements that count as parameters (0 for buffers and scales).
 
     ``name`` is the tensor's own or its file's; ``folder`` the file's folder in the artifact.
@@ -31,40 +34,41 @@ class Weight:
         return min(MAX_COUNT, max(0, self.tensor.length))
 
 
-def role_in(path: str, tensor: Tensor) -> Role:
-    """Return the tensor's role in the file at ``path``.
-
-    All tensors of an ``optimizer.*`` file are optimizer state. The array of a ``.npy`` file goes
-    by the name of its file.
-    """
-    if path.rpartition("/")[2].partition(".")[0].lower() in OPTIMIZER_STEMS:
-        return Role.OPTIMIZER_STATE
-    return tensor_role(name_in(path, tensor), tensor.shape, tensor.dtype)
-
-
-def name_in(path: str, tensor: Tensor) -> str:
-    """Return the tensor's name; the array of a ``.npy`` file goes by its file's name."""
-    file = path.rpartition("/")[2]
-    if not tensor.name or file.lower().endswith(".npy"):
-        return file.rpartition(".")[0] or file
-    return tensor.name
+def _is_optimizer(file: str) -> bool:
+    """Say whether all tensors of the file are a training run's state."""
+    return file.partition(".")[0].lower() in OPTIMIZER_STEMS
 
 
 def weigh(path: str, tensors: Iterable[Tensor]) -> list[Weight]:
-    """Return the tensors of the file at ``path`` as weights, in the file's order."""
-    return [weigh_one(path, tensor) for tensor in tensors]
+    """Return the tensors of the file at ``path`` as weights, in the file's order.
+
+    All tensors of an ``optimizer.*`` file are optimizer state. The array of a ``.npy`` file, or a
+    tensor without a name, goes by the name of its file.
+    """
+    folder, _, file = path.rpartition("/")
+    optimizer = _is_optimizer(file)
+    stem = file.rpartition(".")[0] or file
+    named = not file.lower().endswith(".npy")
+    weights = []
+    for tensor in tensors:
+        name = (tensor.name if named else "") or stem
+        role = Role.OPTIMIZER_STATE if optimizer else tensor_role(name, tensor.shape, tensor.dtype)
+        count = 0 if role in NOT_PARAMETERS else bounded_count(tensor.shape)
+        weights.append(
+            Weight(tensor=tensor, name=name, folder=folder, role=role, parameter_count=count)
+        )
+    return weights
 
 
-def weigh_one(path: str, tensor: Tensor) -> Weight:
-    """Return one tensor of the file at ``path`` as a weight."""
-    role = role_in(path, tensor)
-    return Weight(
-        tensor=tensor,
-        name=name_in(path, tensor),
-        folder=path.rpartition("/")[0],
-        role=role,
-        parameter_count=0 if role in NOT_PARAMETERS else bounded_count(tensor.shape),
-    )
+def sums_by(weights: Iterable[Weight], key: Callable[[Weight], Key]) -> dict[Key, list[int]]:
+    """Return {key: [weights, parameters, bytes]}, in the order of the weights."""
+    sums: dict[Key, list[int]] = {}
+    for weight in weights:
+        total = sums.setdefault(key(weight), [0, 0, 0])
+        total[0] += 1
+        total[1] += weight.parameter_count
+        total[2] += weight.size_bytes
+    return sums
 
 
 def bounded_count(shape: Sequence[int]) -> int:
@@ -72,7 +76,7 @@ def bounded_count(shape: Sequence[int]) -> int:
 
     A hostile shape of thousands of huge extents costs one pass and no long integers.
     """
-    if any(extent <= 0 for extent in shape):
+    if min(shape, default=1) <= 0:
         return 0
     count = 1
     for extent in shape:

@@ -117,7 +117,7 @@ class _Copy:
 
     def _room_for(self, header: RecordHeader) -> PackWriter:
         out = self._out
-        if out is not None and out.size + header.stored + out.overhead > self._parts.pack_bytes:
+        if out is not None and out.sealed_size + header.stored > self._parts.pack_bytes:
             self.finish()
         if self._out is None:
             self._out = PackWriter(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import HartonomousError
 from hartonomous.packs.files import CHUNK_BYTES
-from hartonomous.packs.frames import decode_record_into
+from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.survey import Place, Survey
@@ -30,7 +30,10 @@ class Copy:
 
 
 class ExtentCopies:
-    """Chooses among the extents of a survey; what was decoded once is remembered."""
+    """Chooses among the extents of a survey; what was decoded once is remembered.
+
+    Of two good copies the smaller one is taken.
+    """
 
     def __init__(self, parts: StoreParts, found: Survey) -> None:
         self._parts = parts
@@ -57,6 +60,7 @@ class ExtentCopies:
         for place in places:
             by_writer.setdefault(place.writer, []).append(place)
         own = [first for group in by_writer.values() for first in _coverings(group, most=1)]
+        own.sort(key=lambda copy: sum(one.header.stored for one in copy))
         damaged: set[tuple[int, int]] = set()
         tried: set[tuple[tuple[int, int], ...]] = set()
         for covering in itertools.chain(own, _coverings(places, most=_MOST_COVERINGS)):
@@ -87,10 +91,13 @@ class ExtentCopies:
         key = self._found.packs[place.pack].header.key
         reader = PackReader(self._parts.objects.open(pack_object_key(key)), key.hex())
         try:
+            record = StoredRecord(place.header)
+            batch = FrameBatch()
             buffer = memoryview(bytearray(min(CHUNK_BYTES, place.header.length)))
             for start in range(0, place.header.length, CHUNK_BYTES):
                 piece = buffer[: min(CHUNK_BYTES, place.header.length - start)]
-                decode_record_into(reader, place.header, start, piece)
+                batch.add(reader, record, start, piece)
+                batch.decode()
                 hasher.update(piece)
         finally:
             reader.close()

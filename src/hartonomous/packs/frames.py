@@ -1,8 +1,9 @@
 """Frames of one record: encoded for a pack, decoded from it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
+
+import msgspec
 
 from hartonomous.codecs.choice import codec_for, smallest
 from hartonomous.core.digest import checksum, digest
@@ -15,8 +16,7 @@ WORTH = 0.98
 """A frame stays raw unless its encoding is under this part of its size."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedFrame:
+class EncodedFrame(msgspec.Struct, frozen=True, gc=False):
     """A frame's bytes for the pack; raw where ``len(payload) == length``."""
 
     payload: bytes | memoryview
@@ -25,8 +25,7 @@ class EncodedFrame:
     encoding: Encoding
 
 
-@dataclass(frozen=True, slots=True)
-class FrameWork:
+class FrameWork(msgspec.Struct, frozen=True, gc=False):
     """A frame to encode; with ``expected``, only if that is its digest.
 
     ``position`` is where it begins in its atom. Without an ``encoding`` it gets the smallest one.

@@ -7,9 +7,11 @@ checks that it still has the digest it had, and hands its frames to the writing 
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+
+import msgspec
 
 from hartonomous import locks
 from hartonomous.codecs.choice import choose
@@ -37,6 +39,7 @@ MAX_SEGMENTS = MAX_VALUES // 4
 
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
+_ENCODING_NAMES = {encoding: encoding.name.lower() for encoding in Encoding}
 
 
 @dataclass(slots=True)
@@ -47,7 +50,9 @@ class Tally:
 
     def add(self, reason: str, logical: int, stored: int = 0, pieces: int = 1) -> None:
         """Count pieces under a reason."""
-        row = self.reasons.setdefault(reason, [0, 0, 0])
+        row = self.reasons.get(reason)
+        if row is None:
+            row = self.reasons[reason] = [0, 0, 0]
         row[0] += pieces
         row[1] += logical
         row[2] += stored
@@ -231,9 +236,7 @@ class FileIngest:
         )
 
     def _store_tensor(self, source: SourceFile, piece: Piece, name: bytes, tally: Tally) -> None:
-        def stored(stored_bytes: int, encoding: Encoding) -> None:
-            tally.add(f"tensor stored {encoding.name.lower()}", piece.length, stored_bytes)
-
+        stored = _Counter("tensor", tally, piece.length)
         if piece.length <= FRAME_BYTES:
             # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
             self._session.put_atom(
@@ -286,36 +289,50 @@ class FileIngest:
                     [chunk],
                     encoding=None,
                     dtype=None,
-                    on_stored=_data_counter(tally, size),
+                    on_stored=_Counter("data", tally, size),
                 )
             yield Segment(size, name, None)
+
+
+class _Counter(msgspec.Struct, frozen=True, gc=False):
+    """Counts one new atom of ``size`` bytes once it is written."""
+
+    what: str
+    tally: Tally
+    size: int
+
+    def __call__(self, stored_bytes: int, encoding: Encoding) -> None:
+        """Take what the atom takes in packs."""
+        self.tally.add(f"{self.what} stored {_ENCODING_NAMES[encoding]}", self.size, stored_bytes)
 
 
 class _PieceHasher:
     """Hashes the pieces of a file while its blocks go by; a single piece is the file's own hash."""
 
     def __init__(self, pieces: Sequence[Piece], digests: dict[int, bytes]) -> None:
-        self._single = len(pieces) == 1
-        self._waiting = iter(pieces)
+        self._waiting = iter(pieces if len(pieces) > 1 else ())
         self._digests = digests
         self._piece = next(self._waiting, None)
-        self._hasher = AtomHasher()
+        self._hasher: AtomHasher | None = None  # of a piece that began in a block before
         self._position = 0
 
     def update(self, block: bytes) -> None:
         """Take the next block of the file."""
         view = memoryview(block)
-        while view and self._piece is not None:
+        start, self._position = self._position, self._position + len(block)
+        while self._piece is not None and self._piece.offset < self._position:
             end = self._piece.offset + self._piece.length
-            part = view[: end - self._position]
-            if not self._single:
+            part = view[max(0, self._piece.offset - start) : end - start]
+            if self._hasher is None and end <= self._position:
+                self._digests[self._piece.offset] = digest(part)
+            else:
+                self._hasher = self._hasher or AtomHasher()
                 self._hasher.update(part)
-            self._position += len(part)
-            view = view[len(part) :]
-            if self._position == end:
+                if end > self._position:
+                    return
                 self._digests[self._piece.offset] = self._hasher.digest()
-                self._hasher = AtomHasher()
-                self._piece = next(self._waiting, None)
+                self._hasher = None
+            self._piece = next(self._waiting, None)
 
 
 class _WholeFrames(Sequence[memoryview]):
@@ -380,10 +397,3 @@ def _chunks(source: SourceFile, piece: Piece) -> Iterator[bytes]:
         chunk = bytes(held[:length])
         del held[:length]
         yield chunk
-
-
-def _data_counter(tally: Tally, size: int) -> Callable[[int, Encoding], None]:
-    def stored(stored_bytes: int, encoding: Encoding) -> None:
-        tally.add(f"data stored {encoding.name.lower()}", size, stored_bytes)
-
-    return stored

@@ -11,6 +11,7 @@ from hartonomous.core.description import Tensor
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest, Segment
 from hartonomous.core.model import tensor_facts
+from hartonomous.core.role import Role
 
 _EMPTY = digest(b"")
 
@@ -56,11 +57,16 @@ def _tensor_rows(manifest: Manifest, path: str) -> tuple[TensorRow, ...]:
         if offset in wanted:
             segments[offset] = segment
         offset += segment.length
-    return tuple(_tensor_row(tensor, segments.get(tensor.offset), path) for tensor in tensors)
+    facts = tensor_facts(path, tensors)
+    return tuple(
+        _tensor_row(tensor, segments.get(tensor.offset), role, layer)
+        for tensor, (role, layer) in zip(tensors, facts, strict=True)
+    )
 
 
-def _tensor_row(tensor: Tensor, segment: Segment | None, path: str) -> TensorRow:
-    role, layer = tensor_facts(path, tensor)
+def _tensor_row(
+    tensor: Tensor, segment: Segment | None, role: Role, layer: str | None
+) -> TensorRow:
     name: bytes | None = None
     if tensor.length == 0:
         name = _EMPTY
@@ -73,7 +79,7 @@ def _tensor_row(tensor: Tensor, segment: Segment | None, path: str) -> TensorRow
         offset=tensor.offset,
         length=tensor.length,
         digest=name,
-        role=str(role),
+        role=role.value,
         layer=layer,
     )
 

@@ -12,8 +12,6 @@ import numpy as np
 from hartonomous.core.digest import Bytes, checksum
 from hartonomous.core.record import (
     FOOTER_BYTES,
-    FRAME_BYTES,
-    FRAME_ENTRY,
     HEADER_ALIGNMENT,
     MIN_RECORD_BYTES,
     PACK_HEADER_BYTES,
@@ -27,6 +25,8 @@ from hartonomous.core.record import (
     decode_pack_header,
     decode_record,
     decode_toc,
+    encode_frame_entry,
+    encode_record,
     header_start,
     payload_start,
 )
@@ -58,8 +58,9 @@ class PackWriter:
         self._out = objects.create(pack_object_key(self.key))
         self._toc: list[bytes] = []
         self._toc_bytes = 0
-        self._frames: list[tuple[int, int]] = []
+        self._frame_table = bytearray()
         self._payload_offset = 0
+        self.payload_bytes = 0  # of the payload begun last
         self._gathered = bytearray()
         self.size = 0
         self._write(self._header.encode())
@@ -85,23 +86,25 @@ class PackWriter:
             self._write(bytes(offset - self.size))
 
     @property
-    def overhead(self) -> int:
-        """Bytes that sealing will add, with some room for one more header."""
-        return sealing_bytes(self._toc_bytes)
+    def sealed_size(self) -> int:
+        """Bytes of the pack if it were sealed now, with some room for one more header."""
+        return self.size + sealing_bytes(self._toc_bytes)
 
     def begin(self, encoding: Encoding) -> None:
         """Begin a record's payload."""
         self._pad_to(payload_start(self.size, encoding))
         self._payload_offset = self.size
-        self._frames = []
+        self.give_up()
 
     def give_up(self) -> None:
         """Forget the payload begun last; its bytes stay, but no record speaks of them."""
-        self._frames = []
+        self._frame_table.clear()
+        self.payload_bytes = 0
 
     def frame(self, payload: Bytes, check: int) -> None:
         """Append one encoded frame with its XXH3-64."""
-        self._frames.append((len(payload), check))
+        self._frame_table += encode_frame_entry(len(payload), check)
+        self.payload_bytes += len(payload)
         self._write(payload)
 
     def end(
@@ -116,17 +119,17 @@ class PackWriter:
         length: int,
     ) -> int:
         """Close the record and return where its header lies."""
-        header = RecordHeader(
+        header = encode_record(
             kind=kind,
             encoding=encoding,
             recipe=recipe,
-            digest=digest,
-            total=total,
+            offset=self._payload_offset,
+            stored=self.payload_bytes,
             position=position,
             length=length,
-            frame_bytes=FRAME_BYTES,
-            frames=np.array(self._frames, FRAME_ENTRY),
-            offset=self._payload_offset,
+            total=total,
+            digest=digest,
+            frame_table=self._frame_table,
         )
         return self._close(header)
 
@@ -135,21 +138,15 @@ class PackWriter:
         self._pad_to(payload_start(self.size, header.encoding))
         offset = self.size
         self._write(payload)
-        return self._close(header.at(offset))
+        return self._close(header.at(offset).encode())
 
-    def _close(self, header: RecordHeader) -> int:
+    def _close(self, header: bytes) -> int:
         self._pad_to(header_start(self.size))
         at = self.size
-        encoded = header.encode()
-        self._write(encoded)
-        self._toc.append(encoded)
-        self._toc_bytes += len(encoded)
+        self._write(header)
+        self._toc.append(header)
+        self._toc_bytes += len(header)
         return at
-
-    @property
-    def payload_bytes(self) -> int:
-        """Bytes of the payload begun last."""
-        return sum(size for size, _ in self._frames)
 
     @property
     def record_count(self) -> int:

@@ -17,9 +17,8 @@ from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import Database
 from hartonomous.core.record import RecordKind
 from hartonomous.core.tree import tree_digest
-from hartonomous.packs.decisions import Decision, decide
-from hartonomous.errors import ConflictError
 from hartonomous.objects.linux import boot_id
+from hartonomous.packs.decisions import Decision, decide
 from hartonomous.packs.ingest import IngestedFile
 from hartonomous.packs.orphans import unknown_times
 from hartonomous.packs.session import WriteSession

@@ -10,8 +10,10 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
+
+import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, versions, writers
@@ -41,8 +43,11 @@ _SEALS_IN_FLIGHT = 2
 _KEY_ATTEMPTS = 100
 
 
-@dataclass(slots=True, kw_only=True)
-class _Extent:
+# What there is one of for each tensor is no work for the collector of cycles (gc=False): in a file
+# of 50,000 it would look through all of them again and again.
+
+
+class _Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pack_key: bytes
     position: int
     length: int
@@ -50,8 +55,7 @@ class _Extent:
     stored_bytes: int
 
 
-@dataclass(slots=True, kw_only=True)
-class PendingAtom:
+class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
     """An atom on its way into packs; ``on_stored`` is told its stored bytes when all is written."""
 
     digest: bytes
@@ -62,7 +66,7 @@ class PendingAtom:
     on_stored: Callable[[int, Encoding], None]
     encoding: Encoding = Encoding.RAW  # known once the first frame is written
     replaces: bool = False  # stored already: the new extents take the place of the old ones
-    extents: list[_Extent] = field(default_factory=list)
+    extents: tuple[_Extent, ...] = ()
     gathered: int = 0  # bytes whose frames have come
     written: int = 0
     given_up: bool = False  # not all of its frames came, or they were other bytes
@@ -96,7 +100,8 @@ class WriteSession:
             raise
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
-        self._gathered: list[tuple[PendingAtom, bytes | memoryview, int]] = []
+        self._gathered: list[FrameWork] = []
+        self._gathered_atoms: list[PendingAtom] = []
         self._gathered_bytes = 0
         self._queue: deque[_Batch] = deque()
         self._queued_bytes = 0
@@ -198,7 +203,9 @@ class WriteSession:
         self._fresh.discard(atom.digest)
 
     def _gather(self, atom: PendingAtom, frame: bytes | memoryview) -> None:
-        self._gathered.append((atom, frame, atom.gathered))
+        expected = atom.digest if atom.verify else None
+        self._gathered.append(FrameWork(frame, atom.wanted, atom.dtype, expected, atom.gathered))
+        self._gathered_atoms.append(atom)
         atom.gathered += len(frame)
         self._gathered_bytes += len(frame)
         if self._gathered_bytes >= _BATCH_BYTES or len(self._gathered) >= _BATCH_FRAMES:
@@ -207,18 +214,13 @@ class WriteSession:
                 self._write_next()
 
     def _encode_gathered(self) -> None:
-        gathered, self._gathered = self._gathered, []
+        work, self._gathered = self._gathered, []
+        gathered, self._gathered_atoms = self._gathered_atoms, []
         size, self._gathered_bytes = self._gathered_bytes, 0
-        if not gathered:
+        if not work:
             return
-        work = [
-            FrameWork(
-                frame, atom.wanted, atom.dtype, atom.digest if atom.verify else None, position
-            )
-            for atom, frame, position in gathered
-        ]
         encoded = self._encoders.submit(encode_frames, work, check=self.parts.check)
-        self._queue.append(_Batch([atom for atom, _, _ in gathered], encoded, size))
+        self._queue.append(_Batch(gathered, encoded, size))
         self._queued_bytes += size
 
     def put_manifest(self, manifest: Manifest, content: bytes, path: str) -> None:
@@ -286,8 +288,9 @@ class WriteSession:
 
     def _write_frame(self, atom: PendingAtom, frame: EncodedFrame) -> None:
         self._drop_given_up()
+        stored = len(frame.payload)
         atom.encoding = frame.encoding if atom.wanted is None else atom.wanted
-        pack = self._pack_for(atom, len(frame.payload))
+        pack = self._pack_for(atom, stored)
         if self._extent_of is None:
             pack.begin(atom.encoding)
             self._extent_of, self._extent_start = atom, atom.written
@@ -303,7 +306,7 @@ class WriteSession:
         limit = self.parts.pack_bytes
         pack = self._pack
         if pack is not None:
-            full = pack.size + frame_bytes + pack.overhead > limit
+            full = pack.sealed_size + frame_bytes > limit
             begins = self._extent_of is None and atom.size <= limit
             splits = begins and pack.size + atom.size > limit and pack.size > limit // 4
             if full or splits:
@@ -314,7 +317,7 @@ class WriteSession:
 
     def _room_for(self, stored_bytes: int) -> PackWriter:
         pack = self._pack
-        if pack is not None and pack.size + stored_bytes + pack.overhead > self.parts.pack_bytes:
+        if pack is not None and pack.sealed_size + stored_bytes > self.parts.pack_bytes:
             self._seal_soon()
         return self._open_pack()
 
@@ -335,14 +338,14 @@ class WriteSession:
             position=self._extent_start,
             length=atom.written - self._extent_start,
         )
-        atom.extents.append(
+        atom.extents += (
             _Extent(
                 pack_key=pack.key,
                 position=self._extent_start,
                 length=atom.written - self._extent_start,
                 header_offset=at,
                 stored_bytes=stored,
-            )
+            ),
         )
         self._extent_of = None
 
@@ -399,6 +402,8 @@ class WriteSession:
             known = all(one.pack_key in self._pack_ids for one in atom.extents)
             (ready if known else waiting).append(atom)
         self._done_atoms = waiting
+        # By digest, so that a transaction changes neighbouring pages of the digests' index.
+        ready.sort(key=lambda one: one.digest)
         for piece in _batches_by_rows(ready):
             with self.parts.database.write(durable=False) as tx:
                 again = [self._new_atom(one) for one in piece if one.replaces]
