@@ -119,6 +119,40 @@ def test_real_pages_fit(hart, full, monkeypatch, verb):
     assert max(width(line.rstrip()) for line in out.splitlines()) <= 48
 
 
+def test_pages_of_work_fit_sixty_columns(hart, full, sources, home, monkeypatch):
+    """No line is cut, and nothing important is left out."""
+    from hartonomous.cli import output
+
+    long = home / "a-folder-with-a-rather-long-name" / "weights-of-some-model-2026-11.safetensors"
+    long.parent.mkdir()
+    long.write_bytes((sources / "tuned.safetensors").read_bytes())
+    assert hart("path", "x.npy")[0] == 0
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr(output, "draws_on", lambda stream: True)
+    told = {
+        ("add", str(long.parent)): ("added", "stored"),
+        ("add", "-n", str(long.parent)): ("unchanged", "dry run"),
+        ("ls", "weights*"): ("weights-of-some-model-2026-11.safetensors", "163 kB"),
+        ("get", "tiny", "-o", "there"): ("there/model.safetensors", "written"),
+        ("export", "tiny", "x.npy", "out", "-n"): ("x.npy", "2 exported"),
+        ("diff", "tiny", "tuned.safetensors"): ("1 changed", "mlp.up_proj.weight"),
+        ("estimate", str(sources)): ("manifests and rows", "7 files"),
+        ("path", "--list"): ("kept until", "x.npy"),
+        ("explain", "a.gguf", "blk.0.attn_q.weight"): ("encoding", "zstd"),
+        ("gc", "-n"): ("packs dropped", "dry run"),
+        ("verify", "--quick"): ("no fault found",),
+    }
+    for arguments, wanted in told.items():
+        code, out, err = hart(*arguments, "--no-color")
+        assert (code, err) == (0, ""), arguments
+        lines = [line.rstrip() for line in out.splitlines()]
+        joined = "".join(line.replace(" ", "") for line in lines)
+        assert all(word.replace(" ", "") in joined for word in wanted), (arguments, out)
+        # A line by itself is wrapped by the terminal; a table has to fit.
+        tables = [line for line in lines if "  " in line.strip()]
+        assert max(map(width, tables), default=0) <= 60, (arguments, out)
+
+
 @pytest.mark.parametrize(
     ("typed", "inserted"), [("fin", "fine\\ tune"), ("'fin", "fine tune"), ('"fin', "fine tune")]
 )

@@ -96,6 +96,21 @@ def test_ulp_distance_counts_the_numbers_between(values, data):
     assert compare(a, b, "F32").largest_ulp == (steps if finite.any() else None)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(np.float16, "F16"), (np.float32, "F32"), (np.float64, "F64"), (ml_dtypes.bfloat16, "BF16")],
+)
+def test_ulp_distance_across_the_signs(dtype, name):
+    """-0 is 0, and two steps lie between the smallest negative and positive numbers."""
+    least = float(ml_dtypes.finfo(dtype).smallest_subnormal)
+    values = np.array([-0.0, -least, least, 0.0], dtype)
+
+    def distance(at, to):
+        return compare(raw(values[[at]]), raw(values[[to]]), name, count=1).largest_ulp
+
+    assert [distance(*pair) for pair in ((0, 3), (1, 2), (2, 1), (0, 2), (1, 0))] == [0, 2, 2, 1, 1]
+
+
 def test_nan_payloads_and_signed_zeros_are_changed_bits_of_equal_value():
     a = np.array([0x7FC00000, 0x00000000, 0x3F800000, 0x7F800000], np.uint32).view(np.float32)
     b = np.array([0x7FC00001, 0x80000000, 0x3F800000, 0xFF800000], np.uint32).view(np.float32)

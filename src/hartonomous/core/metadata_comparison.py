@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from hartonomous.core.quantity import several
+
 MAX_DIFFERENCES = 1_000
 """So many differences are listed; further ones are counted."""
 
@@ -117,7 +119,7 @@ def _told(value: Any) -> str | int | float | bool | None:
             return "Infinity" if value > 0 else "-Infinity"
         return value
     if isinstance(value, dict | list | tuple):
-        return f"{len(value)} {'keys' if isinstance(value, dict) else 'items'}"
+        return several(len(value), "key" if isinstance(value, dict) else "item")
     return _bounded(str(value))
 
 
