@@ -102,7 +102,7 @@ class FileWriter:
                 if len(waiting) == self._buffer_count:
                     self._finish(waiting.popleft(), hasher, progress)
                 buffer = self._free.pop() if self._free else memoryview(bytearray(PIECE_BYTES))
-                done = self._pool.submit(_write_piece, own, file, at, buffer[:length])
+                done = self._pool.submit(write_piece, own, file, at, buffer[:length])
                 waiting.append(_Piece(buffer, done))
             while waiting:
                 self._finish(waiting.popleft(), hasher, progress)
@@ -129,7 +129,11 @@ def _raise_trim_threshold() -> None:
     np.empty(_KEPT_FREE_BYTES, np.uint8)
 
 
-def _write_piece(descriptor: int, file: Readable, at: int, buffer: memoryview) -> memoryview:
+def write_piece(descriptor: int, file: Readable, at: int, buffer: memoryview) -> memoryview:
+    """Write the bytes at ``at``, as many as ``buffer`` has, and return them; raises OSError.
+
+    They are in ``buffer`` then, or in a pack's mapping.
+    """
     content = file.raw_view(at, len(buffer))
     if content is None:
         content = buffer
