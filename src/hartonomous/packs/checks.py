@@ -105,7 +105,8 @@ def _kernel() -> Check:
     remedy = f"unset {kernel.VARIABLE}"
     if kernel.available() == (kernel.NUMPY,):
         remedy = "install hartonomous anew where there is a C compiler, or from a wheel"
-    return note("kernel", f"numpy{how}: right, but some thirty times slower than C", remedy)
+    text = f"numpy{how}: right, but some thirty times slower than C"
+    return note("kernel", f"{text}; {kernel.fault()}" if kernel.fault() else text, remedy)
 
 
 def _platform() -> Check:
