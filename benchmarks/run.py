@@ -19,6 +19,7 @@ from typing import Any
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
+import codec  # noqa: E402
 import family  # noqa: E402
 import install_size  # noqa: E402
 import large_file  # noqa: E402
@@ -30,6 +31,7 @@ from context import Context, Result  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
+    "codec": codec.run,
     "family": family.run,
     "small-objects": small_objects.run,
     "random-reads": random_reads.run,

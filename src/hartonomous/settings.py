@@ -256,9 +256,10 @@ def load_settings(
 
 
 def unknown_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Return the ``HARTONOMOUS_*`` variables that no setting is named after, sorted."""
+    """Return the ``HARTONOMOUS_*`` variables that nothing is named after, sorted."""
     environ = os.environ if environ is None else environ
-    known = {f"{PREFIX}{name.upper()}" for name in (*setting_names(), "store")}
+    # KERNEL is read by the codecs, which know what this machine can run.
+    known = {f"{PREFIX}{name.upper()}" for name in (*setting_names(), "store", "kernel")}
     return tuple(
         sorted(
             name

@@ -10,6 +10,7 @@ import pytest
 from cli_schema import validate
 
 import hartonomous as hn
+from hartonomous.codecs import kernel
 from hartonomous.operations.doctor import diagnose
 from hartonomous.settings import StorePlace, load_settings
 
@@ -192,3 +193,28 @@ def test_a_full_disk(look, store, monkeypatch):
         "shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 1000)
     )
     assert look()[1]["room"]["state"] == "problem"
+
+
+def test_which_kernel_runs(look, monkeypatch):
+    monkeypatch.delenv(kernel.VARIABLE, raising=False)
+    fastest = kernel.available()[0]
+    found = look()[1]["kernel"]
+    assert found["text"].startswith(fastest)
+    assert (found["state"] == "note") == (fastest == kernel.NUMPY)
+
+
+def test_a_kernel_that_is_named(look, monkeypatch):
+    for name in kernel.available():
+        monkeypatch.setenv(kernel.VARIABLE, name)
+        _, checks = look()
+        assert checks["kernel"]["text"].startswith(f"{name}, as {kernel.VARIABLE} says")
+        assert checks["kernel"]["state"] == ("note" if name == kernel.NUMPY else "ok")
+        assert checks["variables"]["state"] == "ok"
+
+
+def test_a_kernel_that_is_named_and_not_there(look, monkeypatch):
+    monkeypatch.setenv(kernel.VARIABLE, "abacus")
+    code, checks = look()
+    assert code != 0
+    assert checks["kernel"]["state"] == "problem"
+    assert "abacus" in checks["kernel"]["text"]

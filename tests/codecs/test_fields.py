@@ -37,7 +37,7 @@ class TestFieldsContract(CodecContract):
             super().test_every_flipped_byte_is_refused_or_stays_in_bounds()
             return
         for frame, payload in self.encoded(largest=25_000):
-            step = max(1, len(payload) // 500)
+            step = max(1, len(payload) // 150)
             places = [(at, change) for at in range(0, len(payload), step) for change in FLIPS]
             damaged = [memoryview(bytearray(payload)) for _ in places]
             for one, (at, change) in zip(damaged, places, strict=True):

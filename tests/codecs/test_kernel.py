@@ -19,7 +19,9 @@ NATIVE = [name for name in kernel.available() if name != NUMPY]
 def test_the_kernel_is_built_where_it_can_be_and_of_these_sources(native_build):
     if shutil.which(native_build.compiler()[0]) is None:
         assert kernel.available() == (NUMPY,)
+        assert "_kernel" in kernel.fault()
         return
+    assert kernel.fault() == ""
     assert "scalar" in NATIVE, "build it: python native/build.py"
     built = kernel.of_name("scalar").native
     assert built.identity == native_build.identity(), "build it anew: python native/build.py"
@@ -57,6 +59,7 @@ def test_without_the_module_numpy_runs(monkeypatch):
     monkeypatch.setattr(kernel, "_native", lambda: None)
     assert kernel.available() == (NUMPY,)
     assert kernel.active({}).name == NUMPY
+    assert kernel.active({}).native is None
     with pytest.raises(UsageError, match="the kernel scalar cannot run here"):
         kernel.of_name("scalar")
 

@@ -89,7 +89,7 @@ class PackByHand:
         return start.encode() + bytes(self.body) + toc + footer.encode()
 
 
-def encode(window: bytes, encoding: Encoding, number: int) -> bytes:
+def encode(window: bytes, encoding: Encoding, number: int = 0) -> bytes:
     """Encode one frame; those that would not shrink stay raw. Fields are those of F32."""
     if encoding is Encoding.RAW:
         return window

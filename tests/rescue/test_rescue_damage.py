@@ -5,12 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from store_by_hand import StoreByHand, encode, to_json
 
 from hartonomous.core.digest import digest
 from hartonomous.core.record import Encoding, RecordKind
+from hartonomous.packs import rescue
 
 NOISE = np.random.default_rng(3).bytes(400_000)
+WEIGHTS = np.random.default_rng(3).standard_normal(80_000, np.float32).tobytes()
 TEXT = b"all work and no play " * 9_000
 FRAME = 65_536
 ALL = ("blake3", "xxhash", "backports", "compression", "zstandard", "numpy")
@@ -257,3 +261,37 @@ def test_deep_json_is_reported(store, one, run):
     store.pack().add(RecordKind.CHANGE, b"[" * 500_000)
     store.write()
     assert "cannot be read" in run("list", code=4).stderr
+
+
+def test_a_bad_frame_of_fields_costs_that_frame(store, run, hide, tmp_path):
+    """Without xxhash nothing is seen before decoding; the frames decoded with it are kept."""
+    frames = [encode(WEIGHTS[k * FRAME : (k + 1) * FRAME], Encoding.FIELDS, k) for k in range(5)]
+    frames[2] = frames[2][:-1] + bytes([frames[2][-1] ^ 1])
+    store.commit("a", 1, {"a.bin": [WEIGHTS]}, atoms=False)
+    store.packs[0].add(
+        RecordKind.EXTENT, WEIGHTS, encoding=Encoding.FIELDS, frame_bytes=FRAME, frames=frames
+    )
+    store.write()
+    run("restore", tmp_path / "out", code=4, env=hide("xxhash", "blake3"))
+    got = (tmp_path / "out" / "a" / "a.bin.damaged").read_bytes()
+    assert got == WEIGHTS[: 2 * FRAME] + bytes(FRAME) + WEIGHTS[3 * FRAME :]
+
+
+def test_without_numpy_the_remedy_is_named(store, run, hide, tmp_path):
+    store.commit("a", 1, {"a.bin": [WEIGHTS]}, encoding=Encoding.FIELDS, frame_bytes=FRAME)
+    store.write()
+    said = run("restore", tmp_path / "out", code=1, env=hide("numpy")).stderr
+    assert "install the Python package numpy" in said
+
+
+@given(data=st.data())
+def test_damaged_frames_of_fields_never_raise(data):
+    content = WEIGHTS[: data.draw(st.integers(2000, 4000))]
+    payload = bytearray(encode(content, Encoding.FIELDS, 0))
+    for _ in range(data.draw(st.integers(1, 3))):
+        last = data.draw(st.sampled_from((200, len(payload) - 1)))
+        payload[data.draw(st.integers(0, last))] = data.draw(st.integers(0, 255))
+    whole = encode(content, Encoding.FIELDS, 0)
+    found = rescue.decode_fields([whole, bytes(payload), whole], [len(content)] * 3)
+    assert found[0] == found[2] == content
+    assert isinstance(found[1], rescue.DamageError) or len(found[1]) == len(content)

@@ -15,6 +15,7 @@ from hartonomous.core.record import Encoding, RecordKind
 from hartonomous.packs import rescue
 
 NOISE = np.random.default_rng(7).bytes(700_000)
+WEIGHTS = np.random.default_rng(7).standard_normal(90_001, np.float32).tobytes()
 TEXT = b"all work and no play " * 30_000
 
 
@@ -38,12 +39,14 @@ def two_versions(store: StoreByHand) -> tuple[str, str]:
 def test_atoms_of_several_extents_in_several_packs_come_back(store, run, tmp_path):
     cut = (NOISE[:300_000], NOISE[300_000:300_001], NOISE[300_001:])
     parts = [b"head", cut, b"", TEXT, TEXT[:200], b"tail"]
-    for encoding in (Encoding.RAW, Encoding.ZSTD):
+    parts.insert(1, WEIGHTS)
+    encodings = (Encoding.RAW, Encoding.ZSTD, Encoding.FIELDS)
+    for encoding in encodings:
         store.commit(encoding.name, 1, {"a/b.bin": parts}, encoding=encoding, frame_bytes=65_536)
     store.write()
     run("restore", tmp_path / "out")
-    whole = b"head" + NOISE + TEXT + TEXT[:200] + b"tail"
-    assert files_below(tmp_path / "out") == {"RAW/a/b.bin": whole, "ZSTD/a/b.bin": whole}
+    whole = b"head" + WEIGHTS + NOISE + TEXT + TEXT[:200] + b"tail"
+    assert files_below(tmp_path / "out") == {f"{one.name}/a/b.bin": whole for one in encodings}
     run("verify")
 
 

@@ -56,11 +56,20 @@ class Kernel:
 
 
 @functools.cache
-def _native() -> ModuleType | None:
+def _load() -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module("hartonomous.codecs._kernel")
-    except ImportError:
-        return None
+        return importlib.import_module("hartonomous.codecs._kernel"), ""
+    except ImportError as error:
+        return None, str(error)
+
+
+def _native() -> ModuleType | None:
+    return _load()[0]
+
+
+def fault() -> str:
+    """Return why the C kernel cannot be loaded, empty if it can."""
+    return _load()[1]
 
 
 def available() -> tuple[str, ...]:

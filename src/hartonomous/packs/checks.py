@@ -9,9 +9,9 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.catalog import health
-from hartonomous.codecs import zstd
+from hartonomous.codecs import kernel, zstd
 from hartonomous.core.digest import digest
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.settings import Settings, unknown_variables, usable_cores
 from hartonomous.version import __version__
@@ -57,7 +57,7 @@ def machine_checks(settings: Settings) -> list[Check]:
         _sqlite(),
         ok("zstd", zstd.library()),
         _blake3(),
-        ok("kernel", "none (numpy and zstd)"),
+        _kernel(),
         _platform(),
         _cores(settings),
         _memory(settings),
@@ -90,6 +90,23 @@ def _blake3() -> Check:
             "blake3", "gives a wrong digest of nothing", "install the package blake3 anew"
         )
     return ok("blake3", "gives the digest that it should")
+
+
+def _kernel() -> Check:
+    """Say which implementation codes the fields of tensors."""
+    forced = os.environ.get(kernel.VARIABLE)
+    how = f", as {kernel.VARIABLE} says" if forced else ""
+    try:
+        name = kernel.active().name
+    except UsageError as error:
+        return problem("kernel", error.message, error.hint or f"unset {kernel.VARIABLE}")
+    if name != kernel.NUMPY:
+        return ok("kernel", f"{name}{how}")
+    remedy = f"unset {kernel.VARIABLE}"
+    if kernel.available() == (kernel.NUMPY,):
+        remedy = "install hartonomous anew where there is a C compiler, or from a wheel"
+    text = f"numpy{how}: right, but some thirty times slower than C"
+    return note("kernel", f"{text}; {kernel.fault()}" if kernel.fault() else text, remedy)
 
 
 def _platform() -> Check:
