@@ -14,6 +14,7 @@ from tests.durability.workload import DirectParser
 import hartonomous as hn
 from hartonomous.errors import HartonomousError, StorageFullError
 from hartonomous.packs import directory
+from hartonomous.ports.progress import NoProgress
 
 MIB = 1 << 20
 SETTINGS = {"pack_bytes": 4 * MIB, "workers": 2}
@@ -134,18 +135,52 @@ def collecting_runs_full(disk: Path, folder: Path) -> None:
         check_whole(store, folder, names)
 
 
+class Filling(NoProgress):
+    """Fills the disk as soon as some bytes were written."""
+
+    def __init__(self, disk: Path, leave: int) -> None:
+        self.disk, self.leave = disk, leave
+
+    def advance(self, count: int = 1) -> None:
+        fill(self.disk, self.leave)
+
+
 def getting_runs_full(disk: Path, folder: Path) -> None:
     """No room for what is taken out: it says so, and the next get goes on where it stopped."""
     with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
         store.add(make(folder, "first", 8 * MIB))
-        filler = fill(disk, 5 * MIB)
-        error = expect_full(lambda: store.get("first", disk / "out"))
+        error = expect_full(lambda: store.get("first", disk / "out", progress=Filling(disk, MIB)))
         assert f"{8 * MIB:,} bytes were wanted" in error.message
         assert not (disk / "out").exists()
-        filler.unlink()
+        (disk / "filler").unlink()
         [got] = store.get("first", disk / "out").files
         assert got.resumed_bytes > 0
         assert (disk / "out").read_bytes() == (folder / "first").read_bytes()
+
+
+def getting_would_run_full(disk: Path, folder: Path) -> None:
+    """What surely does not fit is refused before a byte is written, with or without force."""
+    pair = folder / "pair"
+    pair.mkdir()
+    for name in ("one.bin", "two.bin"):
+        make(pair, name, 3 * MIB)
+    (pair / "config.json").write_text("{}")
+    with hn.open(folder / "store", create=True, settings=SETTINGS) as store:
+        store.add(pair, name="pair")
+        fill(disk, 5 * MIB)
+        for force in (False, True):
+            error = expect_full(lambda: store.get("pair", disk / "out", force=force))  # noqa: B023
+            assert "are missing" in error.message and f"{6 * MIB + 2:,} bytes were" in error.message
+            assert not (disk / "out").exists()
+        store.get("pair", disk / "out", members=["one.bin"])
+        (disk / "filler").unlink()
+        fill(disk, 3 * MIB + 100_000)
+        store.get("pair", disk / "out")  # one of the files is there
+        assert (disk / "out" / "two.bin").read_bytes() == (pair / "two.bin").read_bytes()
+        (disk / "out" / "two.bin").write_bytes(bytes(3 * MIB))
+        fill(disk, MIB)
+        expect_full(lambda: store.get("pair", disk / "out", force=True))  # beside the old one
+        assert (disk / "out" / "two.bin").read_bytes() == bytes(3 * MIB)
 
 
 def repairing_runs_full(disk: Path, folder: Path) -> None:
@@ -199,6 +234,7 @@ def read_only(disk: Path, folder: Path) -> None:
 SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
+                getting_would_run_full,
                 repairing_runs_full, making_runs_full, read_only)
 }  # fmt: skip
 

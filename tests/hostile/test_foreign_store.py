@@ -17,13 +17,13 @@ from hartonomous.cli.as_json import format_time
 from hartonomous.core import manifest as manifests
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
+from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.manifest import Manifest, Segment
 from hartonomous.errors import ConflictError, IntegrityError, UnsupportedStoreError
 from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache
 from hartonomous.packs import rescue
 from hartonomous.packs.files import FileReader
-from hartonomous.packs.survey import decode_entry
 from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress
 

@@ -11,11 +11,11 @@ from hartonomous.core import json_size
 from hartonomous.core import manifest as manifests
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
+from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import Manifest, Segment
 from hartonomous.errors import IntegrityError
 from hartonomous.packs import rescue
-from hartonomous.packs.survey import decode_entry
 
 MARKS = st.text(alphabet=st.sampled_from('a,[{"\\\n\u00e9'))
 VALUES = st.recursive(

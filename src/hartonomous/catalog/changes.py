@@ -7,7 +7,10 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from hartonomous.catalog.batches import batches
+from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.schema import artifact, change, version
+from hartonomous.core.journal_entry import decode_entry
+from hartonomous.errors import IntegrityError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,13 +39,20 @@ def add(tx: Connection, *, content: dict[str, Any], pack_id: int, header_offset:
     )
 
 
+def _content(text: str) -> dict[str, Any]:
+    try:
+        return decode_entry(text.encode())
+    except (IntegrityError, UnicodeEncodeError) as error:
+        raise damaged(f"a change {error}") from error
+
+
 def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
     return [
         ChangeRow(
             sequence=row.sequence,
             time_us=row.time_us,
             action=row.action,
-            content=json.loads(row.content),
+            content=_content(row.content),
             undone=bool(row.undone),
         )
         for row in tx.execute(query)
@@ -92,7 +102,7 @@ def remove_pointless(tx: Connection) -> int:
     names = {uid.hex() for uid in tx.scalars(select(artifact.c.uid))}
     ids: list[int] = []
     for row in tx.execute(select(change.c.id, change.c.action, change.c.content)):
-        content = json.loads(row.content)
+        content = _content(row.content)
         named = set(content.get("version_uids", []))
         named.update(content[key] for key in ("version_uid", "previous_uid") if content.get(key))
         if row.action in {"label", "unlabel", "remove", "annotate"} and not named & living:

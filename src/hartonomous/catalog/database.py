@@ -188,6 +188,10 @@ def _meaning(cause: object, error: Exception) -> HartonomousError:
             f"the catalog cannot be written: {text}",
             hint="every use of a store writes to it: check the permissions of its directory",
         )
+    if "decode to UTF-8" in text:
+        return IntegrityError(
+            f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
+        )
     if name.startswith("SQLITE_IOERR"):
         return HartonomousError(
             f"the disk refused the catalog: {text} ({name})",

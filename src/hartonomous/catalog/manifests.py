@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
 from hartonomous.catalog import atoms
 from hartonomous.catalog.batches import batches, insert_rows
+from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
     artifact,
     atom,
@@ -21,6 +22,7 @@ from hartonomous.catalog.schema import (
     tensor,
     version,
 )
+from hartonomous.core.description import Notice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,9 +91,8 @@ _JOINED = select(*_COLUMNS).join(pack, pack.c.id == manifest.c.pack_id)
 
 def _row(row: Sequence[object]) -> ManifestRow:
     values = dict(zip(ManifestRow.__slots__, row, strict=True))
-    values["notices"] = tuple(
-        (notice["kind"], notice["text"]) for notice in json.loads(str(values["notices"]))
-    )
+    notices: list[Notice] = decode_json(str(values["notices"]), list[Notice])
+    values["notices"] = tuple((notice.kind, notice.text) for notice in notices)
     values["complete"] = bool(values["complete"])
     return ManifestRow(**values)  # type: ignore[arg-type]
 
@@ -188,7 +189,7 @@ def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
         TensorRow(
             name=row.name,
             dtype=row.dtype,
-            shape=tuple(json.loads(row.shape)),
+            shape=decode_json(row.shape, tuple[int, ...]),
             offset=row.offset,
             length=row.length,
             digest=row.digest,

@@ -2,6 +2,7 @@
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.schema import store_property
 
 
@@ -26,7 +27,15 @@ def drop(tx: Connection, name: str) -> None:
 
 def last_publication(tx: Connection) -> tuple[int, int]:
     """Return the (sequence, microseconds UTC) of the newest commit or change; zeros at first."""
-    return int(get(tx, "sequence") or 0), int(get(tx, "sequence_time_us") or 0)
+    return _number(tx, "sequence"), _number(tx, "sequence_time_us")
+
+
+def _number(tx: Connection, name: str) -> int:
+    value = get(tx, name)
+    try:
+        return int(value or 0)
+    except ValueError as error:
+        raise damaged(f"the property {name} is no number") from error
 
 
 def set_last_publication(tx: Connection, sequence: int, time_us: int) -> None:

@@ -4,19 +4,9 @@ Keys are bigint surrogates beside unique 32-byte digests; times are integer micr
 The schema equals the sum of the migrations, which a test holds. Nothing here is SQLite's own.
 """
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    SmallInteger,
-    Table,
-    Text,
-    text,
-)
+from sqlalchemy import Column, ForeignKey, Index, MetaData, Table, text
+
+from hartonomous.catalog.columns import Binary, Count, Mode, RowId, Small, Whole, Words
 
 metadata = MetaData(
     naming_convention={
@@ -27,36 +17,35 @@ metadata = MetaData(
     }
 )
 
-Id = BigInteger().with_variant(Integer, "sqlite")  # SQLite gives rowids to INTEGER keys only
-
 # An id names one row for ever, as a sequence's numbers do: what held on to the id of a row that was
 # removed meanwhile must not meet another row under it. SQLite alone has to be told.
 _NEVER_AGAIN = True
 
 
 def _id() -> Column[int]:
-    return Column("id", Id, primary_key=True, autoincrement=True)
+    return Column("id", RowId(), primary_key=True, autoincrement=True)
 
 
 def _ref(name: str, target: str, *, nullable: bool = False, key: bool = False) -> Column[int]:
-    return Column(name, Id, ForeignKey(f"{target}.id"), nullable=nullable, primary_key=key)
+    kind = RowId(optional=nullable)
+    return Column(name, kind, ForeignKey(f"{target}.id"), nullable=nullable, primary_key=key)
 
 
 store_property = Table(
     "store_property",
     metadata,
-    Column("name", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("name", Words(), primary_key=True),
+    Column("value", Words(), nullable=False),
 )
 
 writer = Table(
     "writer",
     metadata,
     _id(),
-    Column("key", LargeBinary(16), nullable=False, unique=True),
-    Column("host", Text, nullable=False),
-    Column("process", BigInteger, nullable=False),
-    Column("started_us", BigInteger, nullable=False),
+    Column("key", Binary(16), nullable=False, unique=True),
+    Column("host", Words(), nullable=False),
+    Column("process", Count(), nullable=False),
+    Column("started_us", Whole(), nullable=False),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -64,11 +53,11 @@ pack = Table(
     "pack",
     metadata,
     _id(),
-    Column("key", LargeBinary(16), nullable=False, unique=True),
-    Column("writer_key", LargeBinary(16), nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
-    Column("record_count", BigInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
+    Column("key", Binary(16), nullable=False, unique=True),
+    Column("writer_key", Binary(16), nullable=False),
+    Column("size_bytes", Count(), nullable=False),
+    Column("record_count", Count(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -76,14 +65,14 @@ atom = Table(
     "atom",
     metadata,
     _id(),
-    Column("digest", LargeBinary(32), nullable=False, unique=True),
-    Column("size_bytes", BigInteger, nullable=False),
-    Column("stored_bytes", BigInteger, nullable=False),
-    Column("encoding", SmallInteger, nullable=False),
-    Column("reference_count", BigInteger, nullable=False, server_default=text("0")),
-    Column("created_us", BigInteger, nullable=False),
+    Column("digest", Binary(32), nullable=False, unique=True),
+    Column("size_bytes", Count(), nullable=False),
+    Column("stored_bytes", Count(), nullable=False),
+    Column("encoding", Small(), nullable=False),
+    Column("reference_count", Count(), nullable=False, server_default=text("0")),
+    Column("created_us", Whole(), nullable=False),
     # 1 when verify found its bytes damaged: adding them again stores them anew.
-    Column("damaged", SmallInteger, nullable=False, server_default=text("0")),
+    Column("damaged", Small(), nullable=False, server_default=text("0")),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -100,10 +89,10 @@ extent = Table(
     _id(),
     _ref("atom_id", "atom"),
     _ref("pack_id", "pack"),
-    Column("position", BigInteger, nullable=False),
-    Column("length", BigInteger, nullable=False),
-    Column("header_offset", BigInteger, nullable=False),
-    Column("stored_bytes", BigInteger, nullable=False),
+    Column("position", Count(), nullable=False),
+    Column("length", Count(), nullable=False),
+    Column("header_offset", Count(), nullable=False),
+    Column("stored_bytes", Count(), nullable=False),
     Index(None, "atom_id", "position"),
     Index(None, "pack_id"),
     sqlite_autoincrement=_NEVER_AGAIN,
@@ -113,22 +102,22 @@ manifest = Table(
     "manifest",
     metadata,
     _id(),
-    Column("digest", LargeBinary(32), nullable=False, unique=True),
-    Column("file_digest", LargeBinary(32), nullable=False, unique=True),
-    Column("sha256", LargeBinary(32), nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
-    Column("format", Text, nullable=False),
-    Column("tensor_count", BigInteger, nullable=False),
-    Column("inline_bytes", BigInteger, nullable=False),
-    Column("notices", Text, nullable=False),  # JSON list of {kind, text}
+    Column("digest", Binary(32), nullable=False, unique=True),
+    Column("file_digest", Binary(32), nullable=False, unique=True),
+    Column("sha256", Binary(32), nullable=False),
+    Column("size_bytes", Count(), nullable=False),
+    Column("format", Words(), nullable=False),
+    Column("tensor_count", Count(), nullable=False),
+    Column("inline_bytes", Count(), nullable=False),
+    Column("notices", Words(), nullable=False),  # JSON list of {kind, text}
     _ref("pack_id", "pack"),
-    Column("header_offset", BigInteger, nullable=False),
-    Column("stored_bytes", BigInteger, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
+    Column("header_offset", Count(), nullable=False),
+    Column("stored_bytes", Count(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
     # 0 while rows are being staged; nobody uses the manifest before it is 1.
-    Column("complete", SmallInteger, nullable=False),
+    Column("complete", Small(), nullable=False),
     # 1 once its references are counted in atom.reference_count.
-    Column("counted", SmallInteger, nullable=False),
+    Column("counted", Small(), nullable=False),
     Index(None, "sha256"),
     Index(None, "pack_id"),
     Index(None, "counted"),
@@ -140,7 +129,7 @@ manifest_atom = Table(
     metadata,
     _ref("manifest_id", "manifest", key=True),
     _ref("atom_id", "atom", key=True),
-    Column("count", BigInteger, nullable=False),
+    Column("count", Count(), nullable=False),
     Index(None, "atom_id"),
 )
 
@@ -148,15 +137,15 @@ tensor = Table(
     "tensor",
     metadata,
     _ref("manifest_id", "manifest", key=True),
-    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False),
-    Column("dtype", Text, nullable=False),
-    Column("shape", Text, nullable=False),  # JSON list, row-major
-    Column("offset", BigInteger, nullable=False),
-    Column("length", BigInteger, nullable=False),
-    Column("digest", LargeBinary(32)),
-    Column("role", Text, nullable=False),
-    Column("layer", Text),
+    Column("ordinal", Count(), primary_key=True, autoincrement=False),
+    Column("name", Words(), nullable=False),
+    Column("dtype", Words(), nullable=False),
+    Column("shape", Words(), nullable=False),  # JSON list, row-major
+    Column("offset", Count(), nullable=False),
+    Column("length", Count(), nullable=False),
+    Column("digest", Binary(32, optional=True)),
+    Column("role", Words(), nullable=False),
+    Column("layer", Words(optional=True)),
     Index(None, "digest"),
     Index(None, "name"),
 )
@@ -165,11 +154,11 @@ artifact = Table(
     "artifact",
     metadata,
     _id(),
-    Column("uid", LargeBinary(16), nullable=False, unique=True),
-    Column("name", Text, nullable=False),
-    Column("created_us", BigInteger, nullable=False),
-    Column("removed_us", BigInteger),
-    Column("next_number", BigInteger, nullable=False),
+    Column("uid", Binary(16), nullable=False, unique=True),
+    Column("name", Words(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
+    Column("removed_us", Whole(optional=True)),
+    Column("next_number", Count(), nullable=False),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 Index(
@@ -185,25 +174,25 @@ version = Table(
     "version",
     metadata,
     _id(),
-    Column("uid", LargeBinary(16), nullable=False, unique=True),
+    Column("uid", Binary(16), nullable=False, unique=True),
     _ref("artifact_id", "artifact", nullable=True),  # NULL while staged
-    Column("number", BigInteger),
-    Column("digest", LargeBinary(32), nullable=False),
-    Column("kind", Text, nullable=False),  # model or file
-    Column("size_bytes", BigInteger, nullable=False),
-    Column("file_count", BigInteger, nullable=False),
-    Column("tensor_count", BigInteger, nullable=False),
-    Column("parameter_count", BigInteger),
-    Column("source_host", Text, nullable=False),
-    Column("source_place", Text, nullable=False),
-    Column("model", Text),  # JSON of core.model.ModelSummary
-    Column("sequence", BigInteger),
-    Column("created_us", BigInteger, nullable=False),
-    Column("published", SmallInteger, nullable=False),
-    Column("removed_us", BigInteger),
+    Column("number", Count(optional=True)),
+    Column("digest", Binary(32), nullable=False),
+    Column("kind", Words(), nullable=False),  # model or file
+    Column("size_bytes", Count(), nullable=False),
+    Column("file_count", Count(), nullable=False),
+    Column("tensor_count", Count(), nullable=False),
+    Column("parameter_count", Count(optional=True)),
+    Column("source_host", Words(), nullable=False),
+    Column("source_place", Words(), nullable=False),
+    Column("model", Words(optional=True)),  # JSON of core.model.ModelSummary
+    Column("sequence", Count(optional=True)),
+    Column("created_us", Whole(), nullable=False),
+    Column("published", Small(), nullable=False),
+    Column("removed_us", Whole(optional=True)),
     _ref("writer_id", "writer", nullable=True),
     _ref("pack_id", "pack", nullable=True),
-    Column("header_offset", BigInteger),
+    Column("header_offset", Count(optional=True)),
     Index("uq_version_artifact_id_number", "artifact_id", "number", unique=True),
     Index(None, "digest"),
     Index(None, "source_place"),
@@ -215,12 +204,12 @@ member = Table(
     "member",
     metadata,
     _ref("version_id", "version", key=True),
-    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
-    Column("path", Text, nullable=False),
-    Column("raw_path", LargeBinary),
+    Column("ordinal", Count(), primary_key=True, autoincrement=False),
+    Column("path", Words(), nullable=False),
+    Column("raw_path", Binary(optional=True)),
     _ref("manifest_id", "manifest"),
-    Column("mode", Integer, nullable=False),
-    Column("modified_us", BigInteger, nullable=False),
+    Column("mode", Mode(), nullable=False),
+    Column("modified_us", Whole(), nullable=False),
     Index(None, "manifest_id"),
 )
 
@@ -228,19 +217,19 @@ layer = Table(
     "layer",
     metadata,
     _ref("version_id", "version", key=True),
-    Column("ordinal", BigInteger, primary_key=True, autoincrement=False),
-    Column("name", Text, nullable=False),
-    Column("kind", Text, nullable=False),
-    Column("tensor_count", BigInteger, nullable=False),
-    Column("parameter_count", BigInteger, nullable=False),
-    Column("size_bytes", BigInteger, nullable=False),
+    Column("ordinal", Count(), primary_key=True, autoincrement=False),
+    Column("name", Words(), nullable=False),
+    Column("kind", Words(), nullable=False),
+    Column("tensor_count", Count(), nullable=False),
+    Column("parameter_count", Count(), nullable=False),
+    Column("size_bytes", Count(), nullable=False),
 )
 
 label = Table(
     "label",
     metadata,
     _ref("artifact_id", "artifact", key=True),
-    Column("name", Text, primary_key=True),
+    Column("name", Words(), primary_key=True),
     _ref("version_id", "version"),
     Index(None, "version_id"),
 )
@@ -249,7 +238,7 @@ version_tag = Table(
     "version_tag",
     metadata,
     _ref("version_id", "version", key=True),
-    Column("tag", Text, primary_key=True),
+    Column("tag", Words(), primary_key=True),
     Index(None, "tag"),
 )
 
@@ -257,21 +246,21 @@ version_metadata = Table(
     "version_metadata",
     metadata,
     _ref("version_id", "version", key=True),
-    Column("key", Text, primary_key=True),
-    Column("value", Text, nullable=False),
+    Column("key", Words(), primary_key=True),
+    Column("value", Words(), nullable=False),
 )
 
 change = Table(
     "change",
     metadata,
     _id(),
-    Column("sequence", BigInteger, nullable=False, unique=True),
-    Column("time_us", BigInteger, nullable=False),
-    Column("action", Text, nullable=False),
-    Column("content", Text, nullable=False),  # the record's JSON
-    Column("undone", SmallInteger, nullable=False),
+    Column("sequence", Count(), nullable=False, unique=True),
+    Column("time_us", Whole(), nullable=False),
+    Column("action", Words(), nullable=False),
+    Column("content", Words(), nullable=False),  # the record's JSON
+    Column("undone", Small(), nullable=False),
     _ref("pack_id", "pack"),
-    Column("header_offset", BigInteger, nullable=False),
+    Column("header_offset", Count(), nullable=False),
     Index(None, "pack_id"),
     sqlite_autoincrement=_NEVER_AGAIN,
 )

@@ -1,6 +1,5 @@
 """Tensors by name and by content: where one lies, and who else has the same bytes."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from hartonomous.catalog.batches import batches
+from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.manifests import TensorRow
 from hartonomous.catalog.schema import artifact, member, tensor, version
 
@@ -37,7 +37,7 @@ def named(tx: Connection, manifest_ids: Sequence[int], name: str) -> list[tuple[
             one = TensorRow(
                 name=row.name,
                 dtype=row.dtype,
-                shape=tuple(json.loads(row.shape)),
+                shape=decode_json(row.shape, tuple[int, ...]),
                 offset=row.offset,
                 length=row.length,
                 digest=row.digest,
@@ -74,7 +74,7 @@ def uses(tx: Connection, digest: bytes, *, limit: int) -> list[UseRow]:
             path=row[2],
             tensor=row[3],
             dtype=row[4],
-            shape=tuple(json.loads(row[5])),
+            shape=decode_json(row[5], tuple[int, ...]),
         )
         for row in tx.execute(query)
     ]

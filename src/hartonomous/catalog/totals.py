@@ -42,17 +42,23 @@ def count_all(tx: Connection) -> dict[str, int]:
     queries = {
         "artifacts": select(func.count(distinct(artifact.c.id))).select_from(joined).where(live),
         "versions": select(func.count()).select_from(joined).where(live),
-        "files": select(func.sum(version.c.file_count)).select_from(joined).where(live),
-        "logical_bytes": select(func.sum(version.c.size_bytes)).select_from(joined).where(live),
-        "live_distinct_bytes": select(func.sum(live_members.c.size_bytes)),
-        "distinct_bytes": select(func.sum(manifest.c.size_bytes)).where(complete),
-        "inline_bytes": select(func.sum(manifest.c.inline_bytes)).where(complete),
+        "files": select(func.coalesce(func.sum(version.c.file_count), 0))
+        .select_from(joined)
+        .where(live),
+        "logical_bytes": select(func.coalesce(func.sum(version.c.size_bytes), 0))
+        .select_from(joined)
+        .where(live),
+        "live_distinct_bytes": select(func.coalesce(func.sum(live_members.c.size_bytes), 0)),
+        "distinct_bytes": select(func.coalesce(func.sum(manifest.c.size_bytes), 0)).where(complete),
+        "inline_bytes": select(func.coalesce(func.sum(manifest.c.inline_bytes), 0)).where(complete),
         "manifests": select(func.count()).select_from(manifest).where(complete),
-        "manifest_bytes": select(func.sum(manifest.c.stored_bytes)).where(complete),
+        "manifest_bytes": select(func.coalesce(func.sum(manifest.c.stored_bytes), 0)).where(
+            complete
+        ),
         "tensors": select(func.count()).select_from(tensor),
         "packs": select(func.count()).select_from(pack),
-        "pack_bytes": select(func.sum(pack.c.size_bytes)),
+        "pack_bytes": select(func.coalesce(func.sum(pack.c.size_bytes), 0)),
         "trash_versions": select(func.count()).select_from(version).where(trashed),
-        "trash_bytes": select(func.sum(version.c.size_bytes)).where(trashed),
+        "trash_bytes": select(func.coalesce(func.sum(version.c.size_bytes), 0)).where(trashed),
     }
     return {name: int(tx.scalar(query) or 0) for name, query in queries.items()}

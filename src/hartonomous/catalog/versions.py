@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, exists, insert, select, update
 
 from hartonomous.catalog.batches import batches
+from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
     artifact,
     label,
@@ -295,7 +296,7 @@ def layers_of(tx: Connection, version_id: int) -> list[LayerRow]:
 def model_of(tx: Connection, version_id: int) -> dict[str, Any] | None:
     """Return the model summary's JSON."""
     held = tx.scalar(select(version.c.model).where(version.c.id == version_id))
-    return None if held is None else dict(json.loads(held))
+    return None if held is None else decode_json(held, dict[str, Any])
 
 
 def annotations_of(tx: Connection, version_id: int) -> tuple[list[str], dict[str, str]]:

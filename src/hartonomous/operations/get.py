@@ -23,6 +23,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -257,6 +258,7 @@ def write_all(
         for one in wanted:
             _refuse_linked_folder(root, one.target)
         kept = {one.target: _in_the_way(one, force=force) for one in wanted}
+        _check_room(base, [one for one in wanted if not kept[one.target]])
         done = []
         progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
         with FileWriter(parts.workers) as writer:
@@ -284,6 +286,25 @@ def write_all(
         files=tuple(done),
         logical_bytes=sum(one.logical_bytes for one in done),
     )
+
+
+def _check_room(base: Path, missing: list[_Wanted]) -> None:
+    """Raise StorageFullError where the files surely do not fit on the disk."""
+    try:
+        check_room(
+            base,
+            [
+                PlannedFile(target=one.target, part=_part(one), size_bytes=one.row.size_bytes)
+                for one in missing
+            ],
+        )
+    except OSError as error:
+        raise storage_error(error, "look for room", base) from error
+
+
+def _part(one: _Wanted) -> Path:
+    """Return where a file is written before it gets its name."""
+    return one.target.with_name(f".{one.target.name[:200]}.{one.row.file_digest.hex()[:16]}.part")
 
 
 def _in_the_way(one: _Wanted, *, force: bool) -> bool:
@@ -314,7 +335,7 @@ def _write(
 ) -> int:
     """Write one file; return how many bytes an earlier, interrupted get had left."""
     file = FileReader(reader, load_manifest(reader, one.row))
-    part = one.target.with_name(f".{one.target.name[:200]}.{one.row.file_digest.hex()[:16]}.part")
+    part = _part(one)
     try:
         one.target.parent.mkdir(parents=True, exist_ok=True)
         _refuse_linked_folder(root, one.target)  # again: it may be new

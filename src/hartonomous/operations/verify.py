@@ -14,6 +14,7 @@ import msgspec
 from hartonomous.catalog import atoms as atom_rows
 from hartonomous.catalog import manifests, packs
 from hartonomous.core.digest import AtomHasher
+from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
@@ -21,7 +22,7 @@ from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
-from hartonomous.packs.survey import decode_entry, read_object
+from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
 
 _PAGE = 1000

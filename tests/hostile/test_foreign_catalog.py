@@ -1,0 +1,154 @@
+"""A catalog with values that no writer puts there: each use works, or says that it is damaged."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+from sqlalchemy.dialects import sqlite
+from tests.durability.workload import DirectParser
+
+import hartonomous as hn
+from hartonomous.catalog.schema import metadata
+from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.packs import directory
+
+VALUES = {
+    "text": "no such thing",
+    "number": -3,
+    "null": None,
+    "blob": b"\xff\xfe",
+    "fraction": 1.5,
+    "huge": 2**62,
+    "json": '[{"a": [1.5]}]',
+    "surrogate": "CAST(x'ff' AS TEXT)",
+}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a store that has a row in nearly every table."""
+    base = tmp_path_factory.mktemp("catalog")
+    model = base / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "bert"}')
+    weights = {f"layers.{i}.w": np.full((30, 30), i, np.float32) for i in range(3)}
+    save_file(weights, model / "model.safetensors")
+    (base / "a.bin").write_bytes(bytes(range(256)) * 100)
+    with hn.open(base / "store", create=True) as store:
+        store.add(model, name="model", labels=["prod"], tags=["t"], metadata={"k": "v"})
+        store.add(base / "a.bin")
+        store.label("a.bin", "first")
+        store.mv("a.bin", "b.bin")
+        (base / "c.bin").write_bytes(b"c" * 1000)
+        store.add(base / "c.bin")
+        store.rm("c.bin")
+    return base
+
+
+def plant(catalog: Path, table: str, column: str, value: object) -> None:
+    """Set a column of every row, whatever the schema promises of it."""
+    with closing(sqlite3.connect(catalog)) as connection:
+        rows = connection.execute(f'SELECT * FROM "{table}"').fetchall()
+        fields = [row[1] for row in connection.execute(f'PRAGMA table_info("{table}")')]
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute(f'DROP TABLE "{table}"')
+        bare = ", ".join(f'"{one}"' for one in fields)  # no type, no constraint
+        connection.execute(f'CREATE TABLE "{table}" ({bare})')
+        marks = ", ".join("?" for _ in fields)
+        connection.executemany(f'INSERT INTO "{table}" VALUES ({marks})', rows)
+        if isinstance(value, str) and value.startswith("CAST"):
+            connection.execute(f'UPDATE "{table}" SET "{column}" = {value}')
+        else:
+            connection.execute(f'UPDATE "{table}" SET "{column}" = ?', [value])
+        connection.commit()
+
+
+def uses(store: hn.Store, base: Path) -> dict[str, object]:
+    out = base / "out"
+    return {
+        "ls": lambda: store.ls(versions=True),
+        "trash": lambda: store.ls(trash=True),
+        "show": lambda: store.show("model"),
+        "log": store.log,
+        "stats": store.stats,
+        "names": lambda: store.names("m"),
+        "get": lambda: store.get("model", out / "model"),
+        "explain": lambda: store.explain("model", "layers.0.w"),
+        "diff": lambda: store.diff("model", "b.bin"),
+        "estimate": lambda: store.estimate([base / "model"]),
+        "verify": lambda: store.verify(files=True),
+        "add": lambda: store.add(base / "a.bin", name="another"),
+        "label": lambda: store.label("model", "next"),
+        "rm": lambda: store.rm("model"),
+        "undo": store.undo,
+        "gc": lambda: store.gc(trash_days=0, grace_s=0),
+    }
+
+
+@pytest.fixture(autouse=True)
+def _one_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(directory, "ParserProcess", DirectParser)  # starting a child takes longest
+
+
+COLUMNS = [(table.name, column) for table in metadata.sorted_tables for column in table.c]
+
+
+@pytest.mark.parametrize("value", [v for k, v in VALUES.items() if k != "surrogate"])
+def test_every_column_gives_what_it_promises_or_is_told_as_damage(value: object):
+    """Each column of each table, as SQLAlchemy takes over what SQLite gives."""
+    refused = 0
+    for table, column in COLUMNS:
+        take = column.type.result_processor(sqlite.dialect(), None)
+        wanted = {"INTEGER": int, "BIGINT": int, "SMALLINT": int, "TEXT": str, "BLOB": bytes}
+        kind = wanted[column.type.compile(sqlite.dialect())]
+        try:
+            found = take(value)
+        except IntegrityError as error:
+            refused += 1
+            assert error.message.startswith("the catalog is damaged")
+            assert "hart repair" in (error.hint or "")
+        else:
+            assert type(found) is kind or (found is None and column.nullable), (table, column.name)
+    assert refused > 20
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "kind"),
+    [
+        ("version", "size_bytes", "text"),
+        ("change", "content", "json"),
+    ],
+)
+def test_every_use_works_or_tells_of_the_damage(
+    made: Path, tmp_path: Path, table: str, column: str, kind: str
+) -> None:
+    place = tmp_path / "place"
+    shutil.copytree(made / "store", place / "store")
+    for name in ("a.bin", "model"):
+        (place / name).symlink_to(made / name)
+    plant(place / "store" / "catalog.sqlite3", table, column, VALUES[kind])
+    found = try_all(place)
+    assert [one for one in found if one] == []
+    assert found
+
+
+def try_all(place: Path) -> list[str]:
+    """Use the store in every way; return an empty text for errors of ours, others as text."""
+    found: list[str] = []
+    try:
+        store = hn.open(place / "store")
+    except HartonomousError:
+        return [""]
+    with store:
+        for name, use in uses(store, place).items():
+            try:
+                use()
+            except HartonomousError:
+                found.append("")
+            except Exception as error:
+                found.append(f"{name}: {type(error).__name__}: {error}")
+    return found
