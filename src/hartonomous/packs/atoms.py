@@ -90,7 +90,11 @@ class AtomReader:
     def _read_once(self, digest: bytes, start: int, out: memoryview) -> None:
         stop = start + len(out)
         reached = start
-        for place in self.locate([digest]).get(digest, []):
+        with self._guard:
+            places = self._places.get(digest)
+        if places is None:
+            places = self.locate([digest]).get(digest, [])
+        for place in places:
             end = place.position + place.length
             if end <= reached or place.position >= stop:
                 continue

@@ -86,7 +86,7 @@ def decode_record_into(pack: PackReader, header: RecordHeader, start: int, out: 
         return
     first, last = start // header.frame_bytes, (stop - 1) // header.frame_bytes
     stored = header.frames["stored"]
-    at = int(np.sum(stored[:first], dtype=np.uint64))
+    at = int(np.sum(stored[:first], dtype=np.uint64)) if first else 0
     for index in range(first, last + 1):
         payload = pack.frame(header, index, at)
         at += len(payload)
