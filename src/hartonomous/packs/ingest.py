@@ -94,11 +94,14 @@ class FileIngest:
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
-        self._second = ThreadPoolExecutor(1, "hash")
+        # A thread for each of the file's own digests: a digest takes its blocks in order.
+        self._sha256 = ThreadPoolExecutor(1, "sha256")
+        self._blake3 = ThreadPoolExecutor(1, "blake3")
 
     def close(self) -> None:
-        """End the hashing thread."""
-        self._second.shutdown(wait=True)
+        """End the hashing threads."""
+        self._sha256.shutdown(wait=True)
+        self._blake3.shutdown(wait=True)
 
     def take(self, member: MemberSource) -> IngestedFile:
         """Take in one file.
@@ -134,11 +137,10 @@ class FileIngest:
         walk = _PieceHasher(pieces, checks)
         behind: deque[Future[None]] = deque()
         for block in source.blocks():
-            # SHA-256 takes longer than reading and all of BLAKE3: it has the thread to itself.
-            behind.append(self._second.submit(sha256.update, block))
-            whole.update(block)
+            behind.append(self._sha256.submit(sha256.update, block))
+            behind.append(self._blake3.submit(whole.update, block))
             walk.update(block)
-            while len(behind) > _BLOCKS_BEHIND:
+            while len(behind) > 2 * _BLOCKS_BEHIND:
                 behind.popleft().result()
             self._progress.advance(len(block))
         for last in behind:

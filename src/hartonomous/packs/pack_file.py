@@ -35,6 +35,8 @@ from hartonomous.packs.parts import pack_object_key
 from hartonomous.ports.objects import ObjectReader, ObjectStore
 
 _SCAN_BYTES = 4 * 1024 * 1024
+_HEADER_GUESS_BYTES = 256
+"""Holds the header of a record with a dozen frames: most are read with one call."""
 _GATHERED_BYTES = 1024 * 1024
 
 
@@ -237,10 +239,13 @@ class PackReader:
         """Return the record header at ``at``."""
         if at < 0 or at + MIN_RECORD_BYTES > self.size:
             raise IntegrityError(f"pack {self.name} has no record at {at}")
-        size = int.from_bytes(self._source.read(at + 4, 4), "little")
+        content = self._source.read(at, min(_HEADER_GUESS_BYTES, self.size - at))
+        size = int.from_bytes(content[4:8], "little")
         if at + size > self.size:
             raise IntegrityError(f"pack {self.name}: the record at {at} is cut short")
-        header, _ = decode_record(self._source.read(at, max(size, MIN_RECORD_BYTES)))
+        if size > len(content):
+            content = self._source.read(at, size)
+        header, _ = decode_record(content)
         if header.offset + header.stored > at:
             raise IntegrityError(f"pack {self.name}: the record at {at} reaches past its header")
         return header

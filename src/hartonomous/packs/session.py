@@ -43,10 +43,7 @@ _SEALS_IN_FLIGHT = 2
 _KEY_ATTEMPTS = 100
 
 
-# What there is one of for each tensor is no work for the collector of cycles (gc=False): in a file
-# of 50,000 it would look through all of them again and again.
-
-
+# One for each tensor: 50,000 are no work for the collector of cycles (gc=False).
 class _Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     pack_key: bytes
     position: int
@@ -327,26 +324,18 @@ class WriteSession:
         return self._pack
 
     def _end_extent(self, atom: PendingAtom) -> None:
-        pack = self._open_pack()
-        stored = pack.payload_bytes
+        pack, position = self._open_pack(), self._extent_start
+        length = atom.written - position
         at = pack.end(
-            kind=RecordKind.EXTENT,
-            encoding=atom.encoding,
+            kind=RecordKind.EXTENT, encoding=atom.encoding,
             recipe=0 if atom.encoding is Encoding.RAW else 1,
-            digest=atom.digest,
-            total=atom.size,
-            position=self._extent_start,
-            length=atom.written - self._extent_start,
-        )
-        atom.extents += (
-            _Extent(
-                pack_key=pack.key,
-                position=self._extent_start,
-                length=atom.written - self._extent_start,
-                header_offset=at,
-                stored_bytes=stored,
-            ),
-        )
+            digest=atom.digest, total=atom.size, position=position, length=length,
+        )  # fmt: skip
+        extent = _Extent(
+            pack_key=pack.key, position=position, length=length, header_offset=at,
+            stored_bytes=pack.payload_bytes,
+        )  # fmt: skip
+        atom.extents += (extent,)
         self._extent_of = None
 
     def _seal_soon(self) -> None:
