@@ -37,7 +37,7 @@ def read(store, name, size):
     reader = AtomReader(store.parts)
     out = bytearray(size)
     try:
-        reader.read_into(name, 0, memoryview(out))
+        reader.decode_into(name, memoryview(out))
     finally:
         reader.close()
     return bytes(out)

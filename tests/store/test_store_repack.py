@@ -165,14 +165,14 @@ def test_damaged_atoms_are_left_and_noted(old):
 
 
 def test_wrong_content_under_right_checksums_is_not_taken_over(old, monkeypatch):
-    read_into = repack.AtomReader.read_into
+    decode_into = repack.AtomReader.decode_into
 
-    def other(self, name, start, out):
-        read_into(self, name, start, out)
+    def other(self, name, out, start=0):
+        decode_into(self, name, out, start)
         if name == digest(LARGE) and start == 0:
             out[0] ^= 1
 
-    monkeypatch.setattr(repack.AtomReader, "read_into", other)
+    monkeypatch.setattr(repack.AtomReader, "decode_into", other)
     done = old.repack()
     assert any(digest(LARGE).hex() in note for note in done.notes)
     monkeypatch.undo()

@@ -64,10 +64,6 @@ class AtomReader:
         self.gather(batch, digest, out, start)
         batch.decode()
 
-    def read_into(self, digest: bytes, start: int, out: memoryview) -> None:
-        """Do what ``decode_into`` does."""
-        self.decode_into(digest, out, start)
-
     def gather(self, batch: FrameBatch, digest: bytes, out: memoryview, start: int) -> None:
         """Add the frames under a range to ``batch``; ``out`` is full once that was decoded."""
         for attempt in range(_ATTEMPTS):

@@ -41,7 +41,7 @@ class _Frames(Sequence[memoryview]):
     def __getitem__(self, index: int) -> memoryview:  # type: ignore[override]  # no slices
         start = index * FRAME_BYTES
         out = memoryview(bytearray(min(FRAME_BYTES, self._row.size_bytes - start)))
-        self._reader.read_into(self._row.digest, start, out)
+        self._reader.decode_into(self._row.digest, out, start)
         return out
 
 
@@ -90,7 +90,7 @@ def _checked_frames(reader: AtomReader, row: rows.StoredAtom) -> Iterator[memory
     hasher = AtomHasher()
     for start in range(0, row.size_bytes, _BLOCK_BYTES):
         block = memoryview(bytearray(min(_BLOCK_BYTES, row.size_bytes - start)))
-        reader.read_into(row.digest, start, block)
+        reader.decode_into(row.digest, block, start)
         hasher.update(block)
         if start + len(block) == row.size_bytes and hasher.digest() != row.digest:
             raise IntegrityError(
