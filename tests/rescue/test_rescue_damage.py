@@ -266,7 +266,7 @@ def test_deep_json_is_reported(store, one, run):
 def test_a_bad_frame_of_fields_costs_that_frame(store, run, hide, tmp_path):
     """Without xxhash nothing is seen before decoding; the frames decoded with it are kept."""
     frames = [encode(WEIGHTS[k * FRAME : (k + 1) * FRAME], Encoding.FIELDS, k) for k in range(5)]
-    frames[2] = frames[2][:-1] + bytes([frames[2][-1] ^ 1])
+    frames[2] = frames[2][:400] + bytes([frames[2][400] ^ 1]) + frames[2][401:]  # the exponents
     store.commit("a", 1, {"a.bin": [WEIGHTS]}, atoms=False)
     store.packs[0].add(
         RecordKind.EXTENT, WEIGHTS, encoding=Encoding.FIELDS, frame_bytes=FRAME, frames=frames
