@@ -9,6 +9,7 @@ are what to judge by: wall clock depends on what else the machine does.
 import json
 import shutil
 import statistics
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -97,19 +98,17 @@ def _measure(context: Context, groups: Mapping[str, Sequence[Path]]) -> list[Run
         for peer in ready:
             runs = done[peer.name]
             if not runs.reason and not (peer.slow and turn):
-                print(f"family: run {turn + 1}, {peer.name}", flush=True)
+                print(f"family: run {turn + 1}, {peer.name}", file=sys.stderr, flush=True)
                 runs.reason = _one_run(context, peer, runs, groups)
     return list(done.values())
 
 
-def _one_run(
-    context: Context, peer: Peer, runs: Runs, groups: Mapping[str, Sequence[Path]]
-) -> str:
+def _one_run(context: Context, peer: Peer, runs: Runs, groups: Mapping[str, Sequence[Path]]) -> str:
     """Add and get every class once; return what failed, or nothing."""
     out = context.work / "out"
     try:
         peer.prepare()
-        before = peer.stored_bytes()
+        before = 0  # an empty store's own files belong to the first class
         for kind, paths in groups.items():
             kept = runs.kinds.setdefault(kind, Kept(plain_bytes=_plain({kind: paths})))
             warm(paths)
@@ -255,7 +254,7 @@ def _figures(one: Runs) -> dict[str, Any]:
 
 
 def _reference(context: Context, paths: Sequence[Path]) -> Reference | str:
-    print("family: each tensor once, by zipnn", flush=True)
+    print("family: each tensor once, by zipnn", file=sys.stderr, flush=True)
     try:
         return reference(context, paths)
     except UnavailableError as error:

@@ -11,7 +11,7 @@ from typing import Any
 import matplotlib
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 _COLOURS = pyplot.get_cmap("tab10").colors
 
@@ -19,9 +19,7 @@ _COLOURS = pyplot.get_cmap("tab10").colors
 def main(source: str, target: str) -> None:
     """Read the figures and write the picture, its kind by the name's ending."""
     figures = json.loads(Path(source).read_text(encoding="utf-8"))
-    tools = {
-        name: one for name, one in figures["tools"].items() if one["stored_bytes"] is not None
-    }
+    tools = {name: one for name, one in figures["tools"].items() if one["stored_bytes"] is not None}
     picture, (left, right) = pyplot.subplots(
         1, 2, figsize=(13, 5.5), width_ratios=(3, 2), layout="constrained"
     )

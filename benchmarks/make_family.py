@@ -19,7 +19,7 @@ os.environ |= {
 }  # fmt: skip
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from family import build, definition  # noqa: E402
+from family import build, definition
 
 
 def main() -> int:

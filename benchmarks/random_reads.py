@@ -2,13 +2,13 @@
 
 Each read is made by a store object of its own, opened for it, so that nothing decoded is kept from
 the reads before; the packs are in the page cache. Two times are taken: of the *first* read after
-opening, with the look-up of the name and the file's manifest, and of the *next* one, elsewhere in the
-same tensor, for which only frames have to be decoded. A next read that lies within ``APART_BYTES`` of the
-first one is drawn again, so it never finds its frame decoded. Reads begin anywhere: most touch one
-frame of 256 KiB and some touch two.
+opening, with the look-up of the name and the file's manifest, and of the *next* one, elsewhere in
+the same tensor, for which only frames have to be decoded. The two lie ``APART_BYTES`` apart, so the
+second never finds its frame decoded. Reads begin anywhere: most touch one frame of 256 KiB and some
+touch two.
 
 Beside tensors made for it (encoded, and raw), the largest tensor of some members of the family is
-read, where that is built: a base, a fine-tune, a quantised file. They are added with their relatives.
+read, where that is built: a base, a fine-tune, a quantised file, each added after its relatives.
 """
 
 import json
@@ -102,9 +102,7 @@ def run(context: Context) -> Result:
             if not added.ok:
                 failed.append(f"{path.name}: {added.output}")
         names = [("bf16 (encoded)", made.name), ("noise (raw)", made.name)]
-        rows += [
-            _row(peer, made, made.name, name, member, count) for name, member in names
-        ]
+        rows += [_row(peer, made, made.name, name, member, count) for name, member in names]
         for path in _relatives(context):
             name, member = _largest(peer, path.name)
             rows.append(_row(peer, path, path.name, name, member, count))

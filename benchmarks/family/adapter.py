@@ -6,7 +6,8 @@ from typing import Any
 from family.language_model import draw
 from family.recipes import Making
 from family.text import text_of, tokens_of
-from family.training import optimizer_for, prepare, train as run_training
+from family.training import optimizer_for, prepare
+from family.training import train as run_training
 
 
 def train(making: Making) -> None:

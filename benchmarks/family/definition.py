@@ -93,9 +93,7 @@ def load(path: Path = PINS) -> Family:
     rows = [(False, row) for row in content.get("step", [])]
     rows += [(True, row) for row in content.get("member", [])]
     parts = [_part(row, measured) for measured, row in rows]
-    return Family(
-        parts=_in_order(parts), members=tuple(one for one in parts if one.measured)
-    )
+    return Family(parts=_in_order(parts), members=tuple(one for one in parts if one.measured))
 
 
 def _part(row: Mapping[str, Any], measured: bool) -> Member:

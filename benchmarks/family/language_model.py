@@ -14,6 +14,8 @@ from family.training import (
     optimizer_for,
     prepare,
     save_optimizer,
+)
+from family.training import (
     train as run_training,
 )
 

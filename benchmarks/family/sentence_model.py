@@ -1,5 +1,6 @@
 """Trains the published sentence model further: contrastive, on neighbouring paragraphs."""
 
+import itertools
 from typing import Any
 
 from family.recipes import Making
@@ -10,6 +11,8 @@ from family.training import (
     optimizer_for,
     prepare,
     save_optimizer,
+)
+from family.training import (
     train as run_training,
 )
 
@@ -57,7 +60,7 @@ def train(making: Making) -> None:
 
 def _pairs(text: str) -> list[tuple[str, str]]:
     paragraphs = [one.strip() for one in text.split("\n\n") if len(one.strip()) > 80]
-    return list(zip(paragraphs, paragraphs[1:], strict=False))
+    return list(itertools.pairwise(paragraphs))
 
 
 def _embed(model: Any, tokenizer: Any, texts: list[str]) -> Any:

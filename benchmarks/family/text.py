@@ -12,16 +12,22 @@ SOURCES = {
     "python": ("conversion/*.py", "gguf-py/gguf/*.py", "scripts/*.py", "examples/*/*.py"),
     "prose": ("*.md", "docs/**/*.md", "tools/**/*.md", "examples/**/*.md"),
 }
-_LONGEST_FILE = 400_000
+_LONGEST_FILE = 200_000
+_LONGEST_TEXT = 1_500_000
 
 
 def text_of(llama_cpp: Path, kind: str) -> str:
-    """Return all text of one kind (cpp, python, prose), files in the order of their paths."""
+    """Return text of one kind (cpp, python, prose): files in the order of their paths."""
     paths = {path for pattern in SOURCES[kind] for path in llama_cpp.glob(pattern)}
     build = llama_cpp / "build"
-    kept = [path for path in sorted(paths) if build not in path.parents]
-    texts = (path.read_text(encoding="utf-8", errors="replace") for path in kept)
-    return "\n\n".join(text for text in texts if len(text) <= _LONGEST_FILE)
+    texts: list[str] = []
+    for path in sorted(path for path in paths if build not in path.parents):
+        if sum(map(len, texts)) > _LONGEST_TEXT:
+            break
+        text = path.read_text(encoding="utf-8", errors="replace")
+        if len(text) <= _LONGEST_FILE:
+            texts.append(text)
+    return "\n\n".join(texts)[:_LONGEST_TEXT]
 
 
 def vocabulary(making: Making) -> None:

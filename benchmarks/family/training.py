@@ -82,4 +82,3 @@ def save_optimizer(folder: Path, optimizer: Any) -> None:
     import torch
 
     torch.save(optimizer.state_dict(), folder / "optimizer.pt")
-

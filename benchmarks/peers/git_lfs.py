@@ -65,4 +65,3 @@ class GitLfs(Peer):
     def stored_bytes(self) -> int:
         """Return the repository's own folder: git's objects and git-lfs's."""
         return size_of(self._tree / ".git")
-
