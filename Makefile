@@ -2,6 +2,7 @@
 # make test   sets everything up and runs the tests
 # make check  format, lint, floors, types, unit tests
 # make bench  the figures of docs/limits.md and the README, beside other tools
+# make family builds the files of benchmarks/family.toml in .cache/family (3 GB, about 20 minutes)
 # make docs   writes docs/commands.md and docs/errors.md anew
 # make wheels builds a wheel that can be installed elsewhere, and the source distribution, into dist
 # make lock   writes requirements/*.txt anew
@@ -13,7 +14,7 @@ KERNEL := setup.py $(shell find native -name '*.[ch]' -o -name '*.py')
 SOURCES := pyproject.toml README.md $(KERNEL) $(shell find src -name '*.py')
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check bench docs wheels lock programs clean
+.PHONY: demo test check bench family docs wheels lock programs clean
 .DELETE_ON_ERROR:
 
 # DEMO takes options of `hart demo`: make demo DEMO="--from PATH --keep DIR"
@@ -35,8 +36,28 @@ check: $(VENV)/dev
 	$(VENV)/bin/mypy
 	$(PY) -m pytest -n 2 tests/unit
 
+# BENCH takes options of benchmarks/run.py: make bench BENCH="--only family --runs 3"
 bench: $(VENV)/dev
-	$(PY) benchmarks/run.py $(BENCH)
+	$(PY) benchmarks/run.py --family $(FAMILY) $(BENCH)
+
+# FAMILY is the folder, FAMILY_ONLY names members (all of them otherwise), FAMILY_VENV the
+# environment, FAMILY_PIP takes options of pip: where there is a torch without a GPU, for example.
+FAMILY := .cache/family
+FAMILY_VENV := .cache/family-venv
+FAMILY_ONLY :=
+FAMILY_PIP :=
+FAMILY_REQUIREMENTS := benchmarks/requirements-family.txt
+
+family: $(FAMILY_VENV)/installed
+	nice -n 10 $(FAMILY_VENV)/bin/python benchmarks/make_family.py $(FAMILY) --only "$(FAMILY_ONLY)"
+
+$(FAMILY_VENV)/installed: $(FAMILY_REQUIREMENTS)
+	tools/make_venv.sh $(FAMILY_VENV)
+	$(FAMILY_VENV)/bin/python -m pip --disable-pip-version-check --no-input install -q \
+		$(FAMILY_PIP) $$(grep '^torch==' $<)
+	$(FAMILY_VENV)/bin/python -m pip --disable-pip-version-check --no-input install -q \
+		$(FAMILY_PIP) -r $<
+	touch $@
 
 docs: $(VENV)/dev
 	$(PY) -m hartonomous.cli.reference > docs/commands.md.part

@@ -12,6 +12,9 @@ class Context:
     out: Path
     quick: bool = False
     model: Path | None = None  # the demo's wheel or model folder, instead of fetching it
+    family: Path = Path(".cache/family")  # what make_family.py built
+    runs: int = 5  # of the family, interleaved
+    skip: tuple[str, ...] = ()  # tools that are left out
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

@@ -42,6 +42,23 @@ def not_run(command: Sequence[str], reason: str) -> Measured:
     return Measured(command=tuple(command), exit_code=None, output=reason)
 
 
+def added_up(several: Sequence[Measured]) -> Measured:
+    """Return commands that ran one after the other as one; the first that failed speaks."""
+    if len(several) == 1:
+        return several[0]
+    failed = next((one for one in several if not one.ok), None)
+    return Measured(
+        command=several[0].command if several else (),
+        exit_code=0 if failed is None else failed.exit_code,
+        wall_s=sum(one.wall_s for one in several),
+        synced_s=sum(one.synced_s for one in several),
+        cpu_s=sum(one.cpu_s for one in several),
+        peak_anon_bytes=max((one.peak_anon_bytes for one in several), default=0),
+        process_count=max((one.process_count for one in several), default=0),
+        output="" if failed is None else failed.output,
+    )
+
+
 def run(
     command: Sequence[str],
     *,

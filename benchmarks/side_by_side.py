@@ -29,9 +29,14 @@ class Round:
     reason: str = ""
 
 
-def available(context: Context) -> Iterator[tuple[type[Peer], Peer | None, str]]:
+def available(
+    context: Context, kinds: Sequence[type[Peer]] = PEERS
+) -> Iterator[tuple[type[Peer], Peer | None, str]]:
     """Yield each peer, ready to be prepared, or None with the reason why it cannot be had."""
-    for kind in PEERS:
+    for kind in kinds:
+        if kind.name in context.skip:
+            yield kind, None, "left out by --skip"
+            continue
         peer = kind(context.work, context.tools)
         try:
             version = peer.version()
@@ -65,7 +70,7 @@ def one_round(
         add = peer.add(paths)
         stored = peer.stored_bytes()
         get = peer.get(out) if add.ok else None
-        exact = _equal(paths, out) if get is not None and get.ok else None
+        exact = equal_paths(paths, out) if get is not None and get.ok else None
     except (UnavailableError, OSError) as error:
         return Round(peer=peer.name, version=version, reason=f"failed: {error}")
     finally:
@@ -113,7 +118,7 @@ def _columns(measured: Measured | None) -> list[float | None]:
     ]  # fmt: skip
 
 
-def _equal(paths: Sequence[Path], out: Path) -> bool:
+def equal_paths(paths: Sequence[Path], out: Path) -> bool:
     """Say whether every file came back byte for byte, under its name."""
     for path in paths:
         files = [one for one in path.rglob("*") if one.is_file()] if path.is_dir() else [path]

@@ -1,13 +1,20 @@
 """dvc with a local cache of copies, without git."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 from made_files import size_of
 from measure import Measured, run
 
-from peers.peer import Peer, UnavailableError, link_into, move_all, package_version, python_with
+from peers.peer import (
+    Peer,
+    UnavailableError,
+    link_into,
+    move_all,
+    package_version,
+    python_with,
+    remove,
+)
 
 _ENV = {"DVC_NO_ANALYTICS": "1", "DVC_GLOBAL_CONFIG_DIR": "/nonexistent"}
 
@@ -43,17 +50,15 @@ class Dvc(Peer):
         names = link_into(self._tree, paths)
         return run([self._program, "add", "-q", *names], cwd=self._tree, env=_ENV)
 
-    def get(self, out: Path) -> Measured:
-        """Check everything out of the cache again."""
-        names = [one.name.removesuffix(".dvc") for one in self._tree.glob("*.dvc")]
-        names = [name for name in names if name]
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
+        """Check out of the cache again."""
+        if names is None:
+            known = [one.name.removesuffix(".dvc") for one in self._tree.glob("*.dvc")]
+            names = [name for name in known if name]
         for name in names:
-            path = self._tree / name
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-        done = run([self._program, "checkout", "-q"], cwd=self._tree, env=_ENV)
+            remove(self._tree / name)
+        targets = [f"{name}.dvc" for name in names]
+        done = run([self._program, "checkout", "-q", *targets], cwd=self._tree, env=_ENV)
         if done.ok:
             move_all(self._tree, out, names)
         return done

@@ -8,7 +8,7 @@ from pathlib import Path
 from made_files import size_of
 from measure import Measured, run
 
-from peers.peer import Peer, UnavailableError, link_into, move_all
+from peers.peer import Peer, UnavailableError, link_into, move_all, remove
 
 _ENV = {
     "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0",
@@ -51,12 +51,13 @@ class GitLfs(Peer):
         command = "git add -A . && git commit -q -m add"
         return run(["sh", "-c", command], cwd=self._tree, env=_ENV)
 
-    def get(self, out: Path) -> Measured:
-        """Check the files out again, as after a clone."""
-        names = [one.name for one in self._tree.iterdir() if not one.name.startswith(".git")]
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
+        """Check files out again, as after a clone."""
+        if names is None:
+            names = [one.name for one in self._tree.iterdir() if not one.name.startswith(".git")]
         for name in names:
-            _remove(self._tree / name)
-        done = run(["git", "checkout", "-q", "--", "."], cwd=self._tree, env=_ENV)
+            remove(self._tree / name)
+        done = run(["git", "checkout", "-q", "--", *names], cwd=self._tree, env=_ENV)
         if done.ok:
             move_all(self._tree, out, names)
         return done
@@ -64,10 +65,3 @@ class GitLfs(Peer):
     def stored_bytes(self) -> int:
         """Return the repository's own folder: git's objects and git-lfs's."""
         return size_of(self._tree / ".git")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

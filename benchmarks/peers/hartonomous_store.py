@@ -22,8 +22,12 @@ sys.exit(report.failed_count > 0)
 _GET = """
 import sys
 import hartonomous as hn
+wanted = sys.argv[3:]
 with hn.open(sys.argv[1]) as store:
-    store.export_all(sys.argv[2])
+    # A folder that is no model holds artifacts of its own, named below it.
+    names = [one for one in store.names(limit=1_000_000)
+             if not wanted or one in wanted or one.split("/")[0] in wanted]
+    store.export_all(sys.argv[2], names=names)
 """
 _ESTIMATE = """
 import sys
@@ -61,9 +65,10 @@ class Hartonomous(Peer):
         command = [sys.executable, "-c", _ADD, str(self.store), *map(str, paths)]
         return run(command, env=environment())
 
-    def get(self, out: Path) -> Measured:
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
         """Write with ``store.export_all``."""
-        return run([sys.executable, "-c", _GET, str(self.store), str(out)], env=environment())
+        command = [sys.executable, "-c", _GET, str(self.store), str(out), *(names or ())]
+        return run(command, env=environment())
 
     def stored_bytes(self) -> int:
         """Return everything in the store's directory."""

@@ -26,9 +26,11 @@ _GET = """
 import json, sys
 from pathlib import Path
 import hf_xet
-store, listing, out = sys.argv[1:]
+store, listing, out, *only = sys.argv[1:]
 wanted = []
 for name, digest, size in json.loads(Path(listing).read_text()):
+    if only and name.split("/")[0] not in only:
+        continue
     target = Path(out) / name
     target.parent.mkdir(parents=True, exist_ok=True)
     wanted.append(hf_xet.PyXetDownloadInfo(str(target), digest, size))
@@ -63,10 +65,10 @@ class HfXet(Peer):
         """Upload into the local store."""
         return self._run(_ADD, *(str(path.resolve()) for path in paths))
 
-    def get(self, out: Path) -> Measured:
-        """Download all files."""
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
+        """Download files."""
         out.mkdir(parents=True, exist_ok=True)
-        return self._run(_GET, str(out.resolve()))
+        return self._run(_GET, str(out.resolve()), *(names or ()))
 
     def stored_bytes(self) -> int:
         """Return data and shards; the look-up file of fixed size is left out."""

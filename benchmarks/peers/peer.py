@@ -24,6 +24,8 @@ class Peer(ABC):
     name = ""
     syncs = False
     """Whether an add that returned survives a power cut: it synced what it wrote."""
+    slow = False
+    """Whether one run has to do where the others get several."""
 
     def __init__(self, work: Path, tools: Path) -> None:
         self.work = work / self.name
@@ -43,8 +45,8 @@ class Peer(ABC):
         """Take files or folders in."""
 
     @abstractmethod
-    def get(self, out: Path) -> Measured:
-        """Write everything that was added below ``out``, each under its own name."""
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
+        """Write what was added below ``out``, each under its own name; all, or these names."""
 
     @abstractmethod
     def stored_bytes(self) -> int:
@@ -55,17 +57,20 @@ class Peer(ABC):
         shutil.rmtree(self.work, ignore_errors=True)
 
 
-def python_with(requirement: str, tools: Path) -> Path:
-    """Return the interpreter of an environment of its own that has one package from the index."""
+def python_with(requirement: str, tools: Path, *, first: str | None = None) -> Path:
+    """Return the interpreter of an environment of its own that has one package from the index.
+
+    ``first`` is installed before it, where its own choice of that dependency would be too large.
+    """
     folder = tools / requirement
     python = folder / "bin" / "python"
     if (folder / "ready").exists():
         return python
+    install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         requirement],
-    ):  # fmt: skip
+        *([*install, one] for one in (first, requirement) if one),
+    ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
@@ -104,6 +109,14 @@ def move_all(source: Path, out: Path, names: Sequence[str]) -> None:
     out.mkdir(parents=True, exist_ok=True)
     for name in names:
         (source / name).rename(out / name)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with what is in it; nothing there is fine."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def plain_bytes(paths: Sequence[Path]) -> int:

@@ -31,10 +31,12 @@ class PlainCopy(Peer):
         """Copy in."""
         return run([*_CP, *map(str, paths), str(self.work / "copies")])
 
-    def get(self, out: Path) -> Measured:
+    def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
         """Copy out."""
         out.mkdir(parents=True, exist_ok=True)
-        return run([*_CP, f"{self.work / 'copies'}/.", str(out)])
+        copies = self.work / "copies"
+        sources = [f"{copies}/."] if names is None else [str(copies / name) for name in names]
+        return run([*_CP, *sources, str(out)])
 
     def stored_bytes(self) -> int:
         """Return the copies."""

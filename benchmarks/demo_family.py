@@ -23,7 +23,7 @@ from hartonomous.operations.demo_family import make_family
 
 def run(context: Context) -> Result:
     """Measure the family; it is as small when quick."""
-    folder = context.files / "family"
+    folder = context.files / "demo-family"
     shutil.rmtree(folder, ignore_errors=True)
     try:
         base = fetch_base(
@@ -31,7 +31,7 @@ def run(context: Context) -> Result:
         )
         members = make_family(base, folder)
     except HartonomousError as error:
-        return Result(text=f"family: not run: {error}\n", figures={"not_run": str(error)})
+        return Result(text=f"demo: not run: {error}\n", figures={"not_run": str(error)})
     paths = [one.path for one in members]
     costs: dict[str, list[int | None]] = {"plain": [size_of(path) for path in paths]}
     notes = []
@@ -82,7 +82,7 @@ def _tables(paths: list[Path], costs: dict[str, list[int | None]], notes: list[s
     rows.append(["all", *(_mb(_sum(values)) for values in costs.values())])
     plain = _sum(costs["plain"]) or 1
     rows.append(["of plain", *((_sum(values) or 0) / plain for values in costs.values())])
-    return "\n".join([table("family: MB that each member added", ["", *costs], rows), *notes, ""])
+    return "\n".join([table("demo: MB that each member added", ["", *costs], rows), *notes, ""])
 
 
 def _figures(paths: list[Path], costs: dict[str, list[int | None]]) -> dict[str, Any]:
