@@ -107,7 +107,7 @@ def _check_bounds(manifest: Manifest) -> None:
     """Raise IntegrityError where a number is none that a file or the catalog could have."""
     numbers = [manifest.size, *(segment.length for segment in manifest.segments)]
     for tensor in manifest.description.tensors:
-        numbers += (tensor.offset, tensor.length, *tensor.shape)
+        numbers += (tensor.offset, tensor.length, *tensor.shape, *(tensor.strides or ()))
     if min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         raise IntegrityError("a number of the manifest is negative or beyond 64 bits")
     names = [manifest.digest, manifest.sha256]
