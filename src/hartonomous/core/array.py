@@ -11,6 +11,7 @@ from math import prod
 from typing import TYPE_CHECKING, Any
 
 from hartonomous.core.dtype import DTYPES
+from hartonomous.core.strides import span
 from hartonomous.errors import LimitError, StructureError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ _ML_DTYPES = {
     "F8_E4M3FNUZ": "float8_e4m3fnuz",
     "F8_E5M2FNUZ": "float8_e5m2fnuz",
 }
+
+
+REPEATED_LIMIT_BYTES = 64 << 20
+"""What a broadcast view may be spread out to."""
 
 
 @cache
@@ -99,6 +104,40 @@ def _reshape(flat: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
             f"numpy has no array of {len(shape)} axes with these extents",
             hint="read the tensor's bytes instead",
         ) from error
+
+
+def as_strided_array(
+    content: bytes | memoryview, dtype: str, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> NDArray[Any]:
+    """Return a C-ordered copy of a view: element (0, …, 0) is the first of ``content``.
+
+    ``strides`` are in elements; ``dtype`` is a plain type. Raises StructureError if the view
+    reaches outside of the bytes, LimitError if it repeats elements until they fill more than
+    ``REPEATED_LIMIT_BYTES``, or if numpy has no such shape.
+    """
+    import numpy as np
+
+    plain = numpy_dtype(dtype)
+    size = memoryview(content).nbytes
+    if plain is None or len(strides) != len(shape) or min(strides, default=0) < 0:
+        raise StructureError(f"{dtype} elements with strides {list(strides)} cannot be read")
+    if span(shape, strides) * plain.itemsize > size:
+        raise StructureError(
+            f"{size} bytes are no {dtype} tensor of shape {list(shape)} and strides {list(strides)}"
+        )
+    if prod(shape) * plain.itemsize > max(size, REPEATED_LIMIT_BYTES):
+        raise LimitError(
+            f"a tensor of shape {list(shape)} repeats {size} bytes until they fill "
+            f"{prod(shape) * plain.itemsize}",
+            hint="read the tensor's bytes, or some of its rows",
+        )
+    steps = tuple(stride * plain.itemsize for stride in strides)
+    try:
+        # Numpy checks shape and strides against the buffer once more.
+        view: NDArray[Any] = np.ndarray(shape, plain, content, strides=steps)
+    except (ValueError, OverflowError) as error:
+        raise LimitError(f"numpy has no array of shape {list(shape)}") from error
+    return np.array(view, order="C")
 
 
 def row_range(dtype: str, shape: tuple[int, ...], start: int, stop: int) -> tuple[int, int]:

@@ -14,6 +14,9 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
 
     ``shape`` is row-major (slowest axis first, as numpy prints it), whatever order the format
     writes. ``dtype`` is a name of ``core.dtype`` or, if unknown there, what the file says.
+    ``strides`` are the steps along each axis, in elements; None where elements lie in C order. With
+    strides, the range goes from the first to the last element and may hold others in between.
+    Ranges of one file may be equal or overlap where several tensors share a storage.
     """
 
     name: str
@@ -21,6 +24,7 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     shape: tuple[int, ...]
     offset: int
     length: int
+    strides: tuple[int, ...] | None = None
 
     @property
     def element_count(self) -> int:

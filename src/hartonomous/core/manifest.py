@@ -112,7 +112,7 @@ def _check_bounds(manifest: Manifest) -> None:
         raise IntegrityError("a segment of the manifest is empty")
     numbers = [manifest.size, *lengths]
     for tensor in manifest.description.tensors:
-        numbers += (tensor.offset, tensor.length, *tensor.shape)
+        numbers += (tensor.offset, tensor.length, *tensor.shape, *(tensor.strides or ()))
     if min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         raise IntegrityError("a number of the manifest is negative or beyond 64 bits")
     names = [manifest.digest, manifest.sha256]

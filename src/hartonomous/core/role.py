@@ -75,7 +75,7 @@ _WHOLE = _rules(
     (
         Role.OPTIMIZER_STATE,
         r"\.(?:max_)?exp_avg(?:_sq|_sq_row|_sq_col)?$|\.exp_inf$|\.momentum(?:_buffer)?$"
-        r"|\.square_avg$|\.optim(?:izer)?(?:_states?)?\.|\.adam_?[mv]$|\.max_exp_avg_sqs$",
+        r"|\.square_avg$|\.optim(?:izer)?(?:_states?)?(?:_dict)?\.|\.adam_?[mv]$|\.max_exp_avg_sqs$",
     ),
     (Role.LORA_A, r"[._]lora_(?:embedding_)?(?:a|down)(?:\.|$)"),
     (Role.LORA_B, r"[._]lora_(?:embedding_)?(?:b|up)(?:\.|$)"),

@@ -13,12 +13,13 @@ variant, checkpoints of one training run). The rule:
    later checkpoints before earlier ones, the larger set before the smaller. Another set counts as
    well only if it has the same format and shares no tensor name with those that count, and is not
    Mistral's and Meta's second copy named ``consolidated``.
-4. Optimizer state never counts.
+4. Optimizer state never counts. Of tensors that are the same bytes of a file (tied weights) the
+   first counts.
 """
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
@@ -32,6 +33,8 @@ _OTHER_FORM = re.compile(
     r"checkpoint[-_](?P<step>\d{1,12})|original|onnx|openvino|coreml|gguf|mlx|metal|fp16|bf16|int8"
 )
 _FORMAT_RANK = {"safetensors": 0, "gguf": 1}
+_SHARING = frozenset({"torch-zip", "torch-legacy"})
+"""Formats whose tensors may be the same bytes."""
 _SECOND_COPY = "consolidated"
 _INDEX_ENDING = ".index.json"
 
@@ -177,12 +180,17 @@ def _files_of_index(metadata: Mapping[str, object]) -> set[str]:
 
 
 def _weights(copy: Copy) -> list[Weight]:
-    """Return the set's weights, each name once."""
+    """Return the set's weights, each name once; tied ones count their parameters once."""
     found: dict[str, Weight] = {}
     for path, description in copy.members:
+        ranges: set[tuple[int, int]] = set()
         for weight in weigh(path, description.tensors):
             key = weight.name if copy.format != "npy" else f"{path}\0{weight.name}"
-            found.setdefault(key, weight)
+            tensor = weight.tensor
+            place = (tensor.offset, tensor.length)
+            tied = copy.format in _SHARING and tensor.length > 0 and place in ranges
+            ranges.add(place)
+            found.setdefault(key, replace(weight, parameter_count=0) if tied else weight)
     return list(found.values())
 
 

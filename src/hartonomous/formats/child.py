@@ -9,6 +9,7 @@ alarm of each request do the same work.
 """
 
 import ctypes
+import gc
 import math
 import os
 import resource
@@ -23,6 +24,7 @@ from hartonomous.core.description import Description, Notice
 from hartonomous.formats import detect, messages
 from hartonomous.formats.reader import FileReader
 
+_COLLECT_AFTER = 100_000
 _OPEN_FILES = 16
 _PR_SET_NO_NEW_PRIVS = 38
 
@@ -38,6 +40,9 @@ def main(socket_fd: int) -> None:
             for entry in setup.formats:
                 detect.load(entry)
             _limit(setup.memory_bytes)
+            # What stays is not looked through again and again while a file makes many objects.
+            gc.freeze()
+            gc.set_threshold(_COLLECT_AFTER)
             messages.send(connection, b"")
             while True:
                 _serve(connection, setup)

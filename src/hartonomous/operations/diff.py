@@ -36,6 +36,7 @@ from hartonomous.packs.compared_files import (
     stored_version,
     version_on_disk,
 )
+from hartonomous.packs.compared_tensors import View
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import NoProgress, Progress
@@ -164,8 +165,8 @@ def _compare(
     a: ComparedVersion, b: ComparedVersion, *, values: bool, progress: Progress
 ) -> Difference:
     file_pairs = _pair_files(a.files, b.files)
-    places = {use: (one, offset) for side in (a, b) for one in side.files
-              for use, offset in one.tensors}  # fmt: skip
+    places = {use: (one, read) for side in (a, b) for one in side.files
+              for use, read in one.tensors}  # fmt: skip
     pairs = pair_tensors(_uses(a), _uses(b))
     reader = _ValueReader(places, progress)
     if values:
@@ -195,7 +196,7 @@ class _ValueReader:
     """Compares the values of pairs, reading both sides in chunks."""
 
     def __init__(
-        self, places: dict[TensorUse, tuple[ComparedFile, int]], progress: Progress
+        self, places: dict[TensorUse, tuple[ComparedFile, View | None]], progress: Progress
     ) -> None:
         self._places = places
         self._progress = progress
@@ -212,24 +213,24 @@ class _ValueReader:
         """Return how far the values are apart; None where their elements do not correspond."""
         assert pair.a is not None
         assert pair.b is not None
-        (file_a, offset_a), (file_b, offset_b) = self._places[pair.a], self._places[pair.b]
+        (file_a, read_a), (file_b, read_b) = self._places[pair.a], self._places[pair.b]
         # One side row by row and the other column by column: positions do not correspond.
         crossed = len(pair.a.shape) > 1 and file_a.column_major != file_b.column_major
-        if crossed:
+        if crossed or read_a is None or read_b is None:
             self._progress.advance(pair.a.length + pair.b.length)
             return None
         known = pair.a.dtype in DTYPES
         return compare_values(
-            self._read(file_a, offset_a),
-            self._read(file_b, offset_b),
+            self._read(read_a),
+            self._read(read_b),
             pair.a.dtype,
             pair.b.dtype,
             prod(pair.a.shape) if known else pair.a.length,
         )
 
-    def _read(self, file: ComparedFile, base: int) -> Any:
+    def _read(self, view: View) -> Any:
         def read(offset: int, length: int) -> bytes | memoryview:
-            content = file.view(base + offset, length)
+            content = view(offset, length)
             self._progress.advance(length)
             return content
 

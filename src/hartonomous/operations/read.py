@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from itertools import chain
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -257,7 +258,8 @@ def npy_chunks(
     start, stop = arrays.row_span(place, rows)
     shape = (stop - start, *place.shape[1:]) if place.shape else ()
     whole = rows is None or shape == place.shape
-    if place.column_major or (dequantise and place.shares_bytes):
+    strided = place.strides is not None and not place.shares_bytes
+    if place.column_major or strided or (dequantise and place.shares_bytes):
         array = arrays.read_array(place, rows=rows, dequantised=dequantise)
         content: Iterator[bytes | memoryview] = iter([array.reshape(-1).view(np.uint8).data])
         dtype, array_shape = array.dtype, array.shape
@@ -314,12 +316,21 @@ def tensor_text(
         dtype=place.dtype,
         shape=place.shape,
         digest=_shown_digest(place.digest),
-        logical_bytes=place.length * shape[0] // max(place.shape[0], 1) if chosen else place.length,
+        logical_bytes=_bytes_of_rows(place, shape, chosen),
         rows=chosen,
         array_dtype=array_dtype,
         array_shape=array_shape,
         text=arrays.printed(place, rows=rows, dequantised=dequantise),
     )
+
+
+def _bytes_of_rows(
+    place: TensorPlace, shape: tuple[int, ...], chosen: tuple[int, int] | None
+) -> int:
+    plain = numpy_dtype(place.dtype)
+    if place.strides is not None and plain is not None:
+        return prod(shape) * plain.itemsize
+    return place.length * shape[0] // max(place.shape[0], 1) if chosen else place.length
 
 
 def _stored_tensor(one: VersionFile, row: TensorRow) -> StoredTensor:

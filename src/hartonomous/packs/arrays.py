@@ -11,9 +11,17 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
-from hartonomous.core.array import as_array, dequantise, numpy_dtype, print_array, row_range
+from hartonomous.core.array import (
+    as_array,
+    as_strided_array,
+    dequantise,
+    numpy_dtype,
+    print_array,
+    row_range,
+)
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.manifest import Manifest
+from hartonomous.core.strides import span as element_span
 from hartonomous.errors import UsageError
 from hartonomous.packs.files import FileReader, fresh_memory
 
@@ -29,7 +37,10 @@ _PRINTED_WHOLE = 1000  # and all of an array of at most so many elements
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorPlace:
-    """A tensor of a stored file. ``member`` is the file's path inside its artifact."""
+    """A tensor of a stored file. ``member`` is the file's path inside its artifact.
+
+    ``strides`` are those of ``core.description.Tensor``: None in C order.
+    """
 
     member: str
     file: FileReader
@@ -39,6 +50,7 @@ class TensorPlace:
     offset: int
     length: int
     digest: bytes | None = None
+    strides: tuple[int, ...] | None = None
 
     @property
     def column_major(self) -> bool:
@@ -96,6 +108,11 @@ def row_bytes(place: TensorPlace, rows: Rows | None) -> tuple[int, int, tuple[in
             f"{place.name!r} is kept column by column, so its rows do not lie together",
             hint="read the whole tensor, or its rows as an array",
         )
+    if place.strides is not None:
+        raise UsageError(
+            f"{place.name!r} is a view whose elements do not lie in order, and neither do its rows",
+            hint="read the whole tensor, or its rows as an array",
+        )
     start, stop = row_span(place, rows)
     first, length = row_range(place.dtype, place.shape, start, stop)
     return place.offset + first, length, (stop - start, *place.shape[1:])
@@ -118,6 +135,8 @@ def read_array(
     """
     if place.column_major:
         return _column_major(place, rows, owned=owned)
+    if place.strides is not None and not place.shares_bytes:
+        return _strided(place, place.strides, rows, owned=owned)
     offset, length, shape = row_bytes(place, rows)
     content = _owned(place.file, offset, length) if owned else place.file.view(offset, length)
     if dequantised and place.shares_bytes:
@@ -146,6 +165,23 @@ def _column_major(place: TensorPlace, rows: Rows | None, *, owned: bool) -> NDAr
         start, stop = row_span(place, rows)
         array = array[start:stop]
     result = np.array(array, order="C")
+    result.flags.writeable = owned
+    return result
+
+
+def _strided(
+    place: TensorPlace, strides: tuple[int, ...], rows: Rows | None, *, owned: bool
+) -> NDArray[Any]:
+    """Read from the first to the last element of these rows, and put them in order."""
+    shape, first = place.shape, 0
+    if rows is not None:
+        start, stop = row_span(place, rows)
+        shape, first = (stop - start, *shape[1:]), start * strides[0]
+    dtype = numpy_dtype(place.dtype)
+    assert dtype is not None
+    length = element_span(shape, strides) * dtype.itemsize
+    offset = place.offset + first * dtype.itemsize if length else place.offset
+    result = as_strided_array(place.file.view(offset, length), place.dtype, shape, strides)
     result.flags.writeable = owned
     return result
 

@@ -15,14 +15,13 @@ from typing import Any
 import msgspec
 
 from hartonomous.catalog import manifests, versions
-from hartonomous.core.comparison import TensorUse
-from hartonomous.core.description import Description
+from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.model import summarise
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
-from hartonomous.packs.files import CHUNK_BYTES
+from hartonomous.packs.compared_tensors import ComparedTensor, compared_tensors
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.source_file import SourceFile
@@ -30,19 +29,16 @@ from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate, MemberSource
 from hartonomous.sources.discover import discover
 
-View = Callable[[int, int], bytes | memoryview]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedFile:
-    """One file: ``view(offset, length)`` returns its bytes, ``describe`` what a parser said."""
+    """One file: its tensors, and ``describe``, which returns what a parser said."""
 
     path: str
     size: int
     digest: bytes
     format: str
-    tensors: tuple[tuple[TensorUse, int], ...]  # with the offset in the file
-    view: View
+    tensors: tuple[ComparedTensor, ...]
     describe: Callable[[], Description]
 
     @property
@@ -86,37 +82,26 @@ def _stored_file(
     def view(offset: int, length: int) -> memoryview:
         return files.open(one.row).view(offset, length)
 
-    tensors = tuple(
-        (
-            TensorUse(
-                name=row.name,
-                dtype=row.dtype,
-                shape=row.shape,
-                # None where tensors overlap partly: such bytes are no atom of their own.
-                digest=row.digest or _digest(view, row.offset, row.length),
-                length=row.length,
-                member=one.path,
-            ),
-            row.offset,
-        )
-        for row in rows
+    # The catalog knows all that is needed unless a tensor has no digest: it may have strides.
+    tensors = (
+        files.open(one.row).manifest.description.tensors
+        if any(row.digest is None for row in rows)
+        else [_tensor(row) for row in rows]
     )
     return ComparedFile(
         path=one.path,
         size=one.row.size_bytes,
         digest=one.row.file_digest,
         format=one.row.format,
-        tensors=tensors,
-        view=view,
+        tensors=compared_tensors(view, tensors, [row.digest for row in rows], member=one.path),
         describe=lambda: files.open(one.row).manifest.description,
     )
 
 
-def _digest(view: View, offset: int, length: int) -> bytes:
-    hasher = AtomHasher()
-    for start in range(0, length, CHUNK_BYTES):
-        hasher.update(view(offset + start, min(CHUNK_BYTES, length - start)))
-    return hasher.digest()
+def _tensor(row: manifests.TensorRow) -> Tensor:
+    return Tensor(
+        name=row.name, dtype=row.dtype, shape=row.shape, offset=row.offset, length=row.length
+    )
 
 
 @contextmanager
@@ -197,19 +182,8 @@ def _disk_file(
     for block in source.blocks():
         hasher.update(block)
         progress.advance(len(block))
-    tensors = tuple(
-        (
-            TensorUse(
-                name=one.name,
-                dtype=one.dtype,
-                shape=one.shape,
-                digest=_digest(view, one.offset, one.length),
-                length=one.length,
-                member=member.path,
-            ),
-            one.offset,
-        )
-        for one in description.tensors
+    tensors = compared_tensors(
+        view, description.tensors, [None] * len(description.tensors), member=member.path
     )
     source.check_unchanged()
     return ComparedFile(
@@ -218,7 +192,6 @@ def _disk_file(
         digest=hasher.digest(),
         format=description.format,
         tensors=tensors,
-        view=view,
         describe=lambda: description,
     )
 

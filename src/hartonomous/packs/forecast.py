@@ -35,6 +35,8 @@ TENSOR_FORMATS = (
     "hartonomous.formats.safetensors:SAFETENSORS",
     "hartonomous.formats.gguf:GGUF",
     "hartonomous.formats.npy:NPY",
+    "hartonomous.formats.torch_zip:TORCH_ZIP",
+    "hartonomous.formats.torch_legacy:TORCH_LEGACY",
 )
 _LEAST_PARSED_BYTES = 2 * HEAD_BYTES
 _INLINE, _HEADERS, _DATA = 0, 1, 2

@@ -80,8 +80,9 @@ def open_model(
         with parts.database.read() as tx:
             rows = manifests.tensors_of(tx, one.row.id)
         file = files.open(one.row)
+        strides = _strides(file, rows)
         for row in sorted(rows, key=lambda row: row.offset):
-            places[row.name] = (*places.get(row.name, ()), _place(one, file, row))
+            places[row.name] = (*places.get(row.name, ()), _place(one, file, row, strides))
     if not places:
         raise _without_tensors(version)
     return OpenModel(version=version, places=places)
@@ -103,11 +104,31 @@ def find_tensor(
         raise _without_tensors(version)
     if not found:
         raise _missing(version, name, near)
-    places = [_place(by_id[key], files.open(by_id[key].row), row) for key, row in found]
+    places = []
+    for key, row in found:
+        file = files.open(by_id[key].row)
+        places.append(_place(by_id[key], file, row, _strides(file, [row])))
     return version, _only_one(version, name, places)
 
 
-def _place(one: VersionFile, file: FileReader, row: TensorRow) -> TensorPlace:
+_Strides = dict[tuple[str, int], tuple[int, ...]]
+
+
+def _strides(file: FileReader, rows: Iterable[TensorRow]) -> _Strides:
+    """Return the strides of the views that are not in C order, by name and offset.
+
+    The catalog does not hold them; a tensor that has them has no digest there.
+    """
+    if all(row.digest is not None for row in rows):
+        return {}
+    return {
+        (one.name, one.offset): one.strides
+        for one in file.manifest.description.tensors
+        if one.strides is not None
+    }
+
+
+def _place(one: VersionFile, file: FileReader, row: TensorRow, strides: _Strides) -> TensorPlace:
     return TensorPlace(
         member=one.path,
         file=file,
@@ -117,6 +138,7 @@ def _place(one: VersionFile, file: FileReader, row: TensorRow) -> TensorPlace:
         offset=row.offset,
         length=row.length,
         digest=row.digest,
+        strides=strides.get((row.name, row.offset)),
     )
 
 

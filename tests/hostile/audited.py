@@ -1,0 +1,76 @@
+"""PyTorch's formats under an audit hook: what the interpreter did while a file was parsed.
+
+For a parser process. The description's metadata get ``events``, the names of the audit events that
+Python raised between the start and the end of the parser, and a refusal becomes a notice here.
+"""
+
+import sys
+from typing import Any
+
+import msgspec
+
+from hartonomous.core.description import Description, Notice
+from hartonomous.errors import StructureError
+from hartonomous.formats.torch_legacy import TORCH_LEGACY
+from hartonomous.formats.torch_zip import TORCH_ZIP
+from hartonomous.ports.format import Format, RangeReader
+
+_events: list[str] | None = None
+_installed = False
+
+
+def _note(event: str, _arguments: tuple[Any, ...]) -> None:
+    if _events is not None and event != "builtins.id":  # which the parser calls itself
+        _events.append(event)
+
+
+class _Audited:
+    def __init__(self, inner: Format) -> None:
+        self.inner = inner
+        self.name = inner.name
+
+    def matches(self, path: str, head: bytes) -> bool:
+        return self.inner.matches(path, head)
+
+    def parse(self, reader: RangeReader) -> Description:
+        global _events, _installed
+        if not _installed:
+            sys.addaudithook(_note)
+            _installed = True
+        _events = seen = []
+        try:
+            found = self.inner.parse(reader)
+        except StructureError as error:
+            found = Description(format="file", notices=(Notice(kind=error.kind, text=str(error)),))
+        finally:
+            _events = None
+        return msgspec.structs.replace(found, metadata={**found.metadata, "events": seen})
+
+
+class _Loading:
+    """Loads the pickle at the front of a file with Python's own unpickler: the hook must see it."""
+
+    name = "loading"
+
+    def matches(self, path: str, head: bytes) -> bool:
+        return path == "loading"
+
+    def parse(self, reader: RangeReader) -> Description:
+        import pickle
+
+        class Loader:
+            name = "loader"
+
+            def matches(self, path: str, head: bytes) -> bool:
+                return True
+
+            def parse(self, reader: RangeReader) -> Description:
+                pickle.loads(reader.read(0, reader.size))
+                return Description(format="loaded")
+
+        return _Audited(Loader()).parse(reader)
+
+
+ZIP = _Audited(TORCH_ZIP)
+LEGACY = _Audited(TORCH_LEGACY)
+LOADING = _Loading()
