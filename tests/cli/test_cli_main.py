@@ -176,8 +176,8 @@ def test_help_of_a_word_too_many(hart):
 
 def test_the_later_option_wins(hart):
     validate("config", hart("-q", "config", "--json")[1])
-    assert hart("--json", "config", "-q")[1].startswith("memory_limit_bytes\nworkers\n")
-    assert hart("config", "--json", "-q")[1].startswith("memory_limit_bytes\nworkers\n")
+    assert hart("--json", "config", "-q")[1].startswith("memory_limit_bytes\nframe_cache_bytes\n")
+    assert hart("config", "--json", "-q")[1].startswith("memory_limit_bytes\nframe_cache_bytes\n")
 
 
 def test_clicks_own_runner_works_too():

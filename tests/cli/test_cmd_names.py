@@ -22,7 +22,9 @@ def names(out):
 def test_ls(hart, full):
     code, out, err = hart("ls")
     assert (code, err) == (0, "")
-    assert [line.split()[0] for line in out.splitlines()] == ["name", *NAMES]
+    *table, summary = out.splitlines()
+    assert [line.split()[0] for line in table] == ["name", *NAMES]
+    assert summary.startswith(f"{len(NAMES)} artifacts, 7 files, ")
     assert names(hart("ls", "-q")[1]) == NAMES
     listed = validate("ls", hart("ls", "--json")[1])
     assert [one["name"] for one in listed] == NAMES
@@ -50,7 +52,7 @@ def test_ls_of_an_empty_store_says_what_to_do(hart, store):
 
 def test_ls_versions_and_tags(hart, versions, home):
     assert names(hart("ls", "-q", "--versions")[1]) == ["notes@1", "notes@2", "notes@3"]
-    assert [line.split()[1] for line in hart("ls", "--versions")[1].splitlines()[1:]] == [
+    assert [line.split()[1] for line in hart("ls", "--versions")[1].splitlines()[1:-1]] == [
         "1",
         "2",
         "3",

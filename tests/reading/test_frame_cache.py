@@ -137,50 +137,43 @@ def test_it_is_a_part_of_the_memory_that_is_granted(tmp_path):
 # -- frames decoded together
 
 
-class ManyZstd:
-    """The codec of zstd with the call for many frames, as codecs in C have it."""
+class Counting:
+    """The codec of an encoding, which notes how many frames each call decodes."""
 
-    encoding = Encoding.ZSTD
-    recipe = 1
-
-    def __init__(self) -> None:
-        self.batches: list[int] = []
-        self._one = codec_for(Encoding.ZSTD)
-
-    def encode(self, frame, dtype):
-        return self._one.encode(frame, dtype)
+    def __init__(self, batches: list[int], encoding: Encoding, recipe: int) -> None:
+        self.batches = batches
+        self._codec = codec_for(encoding, recipe)
 
     def decode_into(self, payload, out, params):
         raise AssertionError("frames were decoded one by one")
 
     def decode_many(self, payloads, outs, params=b""):
         self.batches.append(len(payloads))
-        for payload, out in zip(payloads, outs, strict=True):
-            self._one.decode_into(payload, out, params)
+        self._codec.decode_many(payloads, outs, params)
 
 
 def test_a_codec_gets_the_frames_of_a_range_in_one_call(filled, monkeypatch):
-    codec = ManyZstd()
-    monkeypatch.setattr(frame_batch, "codec_for", lambda *_: codec)
+    batches: list[int] = []
+    monkeypatch.setattr(frame_batch, "codec_for", lambda *which: Counting(batches, *which))
     array = TENSORS["long.coded"]
     assert np.array_equal(filled.tensor(model.NAME, "long.coded"), array)
-    assert max(codec.batches) > 8
-    assert max(codec.batches) <= frame_batch.BATCH_FRAMES
-    assert sum(codec.batches) < 3 + -(-array.nbytes // FRAME_BYTES)  # and manifests
-    codec.batches.clear()
+    assert max(batches) > 8
+    assert max(batches) <= frame_batch.BATCH_FRAMES
+    assert sum(batches) < 3 + -(-array.nbytes // FRAME_BYTES)  # and manifests
+    batches.clear()
     border = 3 * FRAME_BYTES
     found = filled.tensor_bytes(model.NAME, "long.coded", bytes_range=(border - 100, border + 100))
     assert found == array.tobytes()[border - 100 : border + 100]
-    assert codec.batches == [2]
+    assert batches == [2]
 
 
 def test_what_a_codec_refuses_is_an_error(filled, monkeypatch):
-    class Refusing(ManyZstd):
+    class Refusing(Counting):
         def decode_many(self, payloads, outs, params=b""):
             raise DecodeError("no")
 
     model.by_reader(filled, "coded", 0, 10)  # the manifest is read
-    monkeypatch.setattr(frame_batch, "codec_for", lambda *_: Refusing())
+    monkeypatch.setattr(frame_batch, "codec_for", lambda *which: Refusing([], *which))
     with pytest.raises(DecodeError):
         filled.tensor(model.NAME, "long.coded")
     with pytest.raises(DecodeError):

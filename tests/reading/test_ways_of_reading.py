@@ -54,12 +54,12 @@ def test_the_model_lies_in_every_way(place):
                 seen.setdefault(header.digest, []).append(header)
     assert max(len(one) for one in seen.values()) > 2  # atoms larger than a pack
     several = {one[0].encoding for one in seen.values() if len(one) > 1}
-    assert several == {Encoding.RAW, Encoding.ZSTD}
+    assert several == {Encoding.RAW, Encoding.FIELDS}
     raw_inside = [
         header
         for one in seen.values()
         for header in one
-        if header.encoding is Encoding.ZSTD and FRAME_BYTES in header.frames["stored"]
+        if header.encoding is Encoding.FIELDS and FRAME_BYTES in header.frames["stored"]
     ]
     assert raw_inside
 

@@ -47,7 +47,7 @@ def blocks(pack: PackByHand) -> list[str]:
     footer = record.decode_footer(content[-64:])
     cuts = [0, 64]
     cuts += [
-        record.header_start(header.offset + header.stored) + header.header_bytes
+        record.header_start(header.offset + header.stored) + len(header.encode())
         for header in pack.headers
     ]
     cuts += [footer.toc_offset + footer.toc_bytes, len(content)]

@@ -38,7 +38,7 @@ def two_versions(store: StoreByHand) -> tuple[str, str]:
 
 def test_atoms_of_several_extents_in_several_packs_come_back(store, run, tmp_path):
     cut = (NOISE[:300_000], NOISE[300_000:300_001], NOISE[300_001:])
-    parts = [b"head", cut, b"", TEXT, TEXT[:200], b"tail"]
+    parts = [b"head", cut, TEXT, TEXT[:200], b"tail"]
     parts.insert(1, WEIGHTS)
     encodings = (Encoding.RAW, Encoding.ZSTD, Encoding.FIELDS)
     for encoding in encodings:
@@ -260,7 +260,9 @@ def test_the_script_is_python_3_9_and_imports_nothing_of_the_product():
 
 @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    parts=st.lists(st.lists(st.binary(max_size=300), min_size=1, max_size=3), max_size=4),
+    parts=st.lists(
+        st.lists(st.binary(min_size=1, max_size=300), min_size=1, max_size=3), max_size=4
+    ),
     frame_bytes=st.integers(1, 200),
     encoding=st.sampled_from([Encoding.RAW, Encoding.ZSTD]),
 )

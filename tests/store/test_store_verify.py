@@ -99,7 +99,7 @@ def test_every_byte_of_a_pack_counts(store, source):
     counts = set(range(PACK_HEADER_BYTES)) | set(range(end, len(whole)))
     for at, header in records:
         counts |= set(range(header.offset, header.offset + header.stored))
-        counts |= set(range(at, at + header.header_bytes))
+        counts |= set(range(at, at + len(header.encode())))
     padding = sorted(set(range(len(whole))) - counts)
     assert all(whole[at] == 0 for at in padding)
     for at in sorted(counts)[::17]:

@@ -239,7 +239,7 @@ def test_metadata_is_bounded_and_json():
     assert "nan" not in {d.path for d in whole.differences}
     assert msgspec.json.decode(msgspec.json.encode(whole), type=type(whole)) == whole
     infinite = compare_metadata({"x": float("inf")}, {"x": {"k": 1}}).differences[0]
-    assert (infinite.a, infinite.b) == ("Infinity", "1 keys")
+    assert (infinite.a, infinite.b) == ("Infinity", "1 key")
 
 
 def test_deep_metadata_does_not_recurse():

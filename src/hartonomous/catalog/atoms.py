@@ -6,6 +6,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
+from hartonomous.catalog.columns import Words
 from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack, tensor
 
 
@@ -179,9 +180,8 @@ class StoredAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 def stored_page(tx: Connection, *, after_id: int, limit: int) -> list[StoredAtom]:
     """Return sound atoms and how they are kept, in id order."""
-    dtype = (
-        select(func.min(tensor.c.dtype)).where(tensor.c.digest == atom.c.digest).scalar_subquery()
-    )
+    smallest = func.min(tensor.c.dtype, type_=Words(optional=True))
+    dtype = select(smallest).where(tensor.c.digest == atom.c.digest).scalar_subquery()
     query = (
         select(
             atom.c.id, atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,

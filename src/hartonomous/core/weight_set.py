@@ -19,9 +19,10 @@ variant, checkpoints of one training run). The rule:
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import structs
 
 from hartonomous.core.claims import clean
 from hartonomous.core.description import Description, Tensor
@@ -190,7 +191,7 @@ def _weights(copy: Copy) -> list[Weight]:
             place = (tensor.offset, tensor.length)
             tied = copy.format in _SHARING and tensor.length > 0 and place in ranges
             ranges.add(place)
-            found.setdefault(key, replace(weight, parameter_count=0) if tied else weight)
+            found.setdefault(key, structs.replace(weight, parameter_count=0) if tied else weight)
     return list(found.values())
 
 

@@ -396,8 +396,15 @@ def _rehearse_purge_record(parts: StoreParts, tx: Any, rows: list[versions.Versi
         created_us=parts.clock(),
     )  # fmt: skip
     sequence, _ = properties.last_publication(tx)
-    content = {"seq": sequence + 1, "time_us": parts.clock(), "action": "purge"}
-    content["version_uids"] = [row.uid.hex() for row in rows]
+    content = {
+        "version": 1,
+        "kind": "change",
+        "seq": sequence + 1,
+        "time_us": parts.clock(),
+        "action": "purge",
+        "version_uids": [row.uid.hex() for row in rows],
+        "manifests": [],
+    }
     changes.add(tx, content=content, pack_id=pack_id, header_offset=0)
     return pack_id
 
