@@ -192,7 +192,8 @@ def _describe(
                 work.add((index, 0, size, _DATA, EQUAL))
                 continue
             description = Description(format="file")
-            granted = min(sampler.left_bytes - reserve, size)
+            # The first bytes are read once to tell the format, and again by its parser.
+            granted = min(sampler.left_bytes - reserve, size + HEAD_BYTES)
             if size > _LEAST_PARSED_BYTES and granted > HEAD_BYTES:
                 source = sampler.open(index)
                 description, read = parser.describe_within(
