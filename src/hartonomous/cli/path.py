@@ -96,8 +96,8 @@ def _print_path(invocation: Invocation, store: "Store", spec: str, file: str | N
 
 def _list_page(held: Iterable["PlainHeld"], keep_us: int) -> Iterable[Block]:
     columns = (
-        Column("last given out"), Column("size", right=True), Column("files", right=True),
-        Column("kept until"), Column("path"),
+        Column("last given out", extra=True), Column("size", right=True),
+        Column("files", right=True, extra=True), Column("kept until", extra=True), Column("path"),
     )  # fmt: skip
     rows = (
         (
