@@ -26,7 +26,7 @@ def tracked():
     waiting = [ROOT]
     while waiting:
         for path in waiting.pop().iterdir():
-            if path.name in _LEFT_OUT or path.name.endswith(".egg-info"):
+            if path.name in _LEFT_OUT or path.name.endswith((".egg-info", ".so")):
                 continue
             if path.is_dir() and not path.is_symlink():
                 waiting.append(path)

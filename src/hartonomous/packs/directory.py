@@ -6,6 +6,7 @@ know before it may touch anything else.
 
 import errno
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable
@@ -135,8 +136,10 @@ def _is_free(path: Path) -> bool:
         if entry.name in _FOLDERS and entry.is_dir():
             if entry.name != "locks" and any(entry.iterdir()):
                 return False
-        elif not entry.name.startswith(ours) or not entry.is_file():
+        elif not entry.name.startswith(ours):
             return False
+        elif not stat.S_ISREG(_mode(entry) or stat.S_IFREG):
+            return False  # what has just gone was a draft of somebody else at work here
     return not entries or (path / "packs").is_dir()
 
 
@@ -199,7 +202,8 @@ def _refuse_strange_parts(path: Path) -> None:
                 hint="put the folder or file itself there, or mount the other disk at its place",
             )
     for name in _FOLDERS:
-        if (path / name).exists() and not (path / name).is_dir():
+        mode = _mode(path / name)
+        if mode is not None and not stat.S_ISDIR(mode):
             raise IntegrityError(
                 f"{path / name} is no folder", hint="move away what lies there, and try again"
             )
@@ -266,6 +270,14 @@ def _open_catalog(path: Path) -> Database:
     )
 
 
+def _mode(path: Path) -> int | None:
+    """Return what lies at ``path`` in one look, None for nothing: SQLite's files come and go."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def _refuse_special(path: Path) -> None:
     """Raise IntegrityError where a pipe, device or folder lies in place of the catalog's files.
 
@@ -273,7 +285,8 @@ def _refuse_special(path: Path) -> None:
     """
     for name in _CATALOG_FILES:
         place = path / name
-        if place.exists() and not place.is_file():
+        mode = _mode(place)
+        if mode is not None and not stat.S_ISREG(mode):
             error = not_plain(place)
             raise IntegrityError(error.message, hint="hart repair puts a new catalog in its place")
 
