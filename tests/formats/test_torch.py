@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hartonomous.core.array import as_array, as_strided_array
+from hartonomous.core.coding import Coding, decoded
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.manifest import partition
 from hartonomous.core.strides import c_order, span
@@ -34,6 +35,8 @@ def found_in(content: bytes, name: str = "model.pt") -> Description:
 
 def values(content: bytes, tensor: Tensor) -> bytes:
     held = content[tensor.offset : tensor.offset + tensor.length]
+    if tensor.coding is not None:
+        held = b"".join(decoded([held], tensor.coding, tensor.dtype))
     if tensor.strides is None:
         return as_array(held, tensor.dtype, tensor.shape).tobytes()
     return as_strided_array(held, tensor.dtype, tensor.shape, tensor.strides).tobytes()
@@ -224,14 +227,35 @@ def test_without_a_byteorder_it_is_little_endian() -> None:
     assert found_in(content).tensors[0].dtype == "F32"
 
 
-def test_compressed_storages_are_named_and_not_shared() -> None:
-    value = {"a": simple(count=30), "b": 1}
+def test_compressed_storages_stay_as_they_lie_and_can_be_decoded() -> None:
+    held = struct.pack("<30f", *range(30))
+    other = torch_writer.Tensor("0", "F32", 30, 4, (2, 3), (1, 2))
+    value = {"a": simple(count=30), "part": other, "b": 1}
+    content = torch_writer.archive(value, {"0": held}, compression=zipfile.ZIP_DEFLATED)
+    found = found_in(content)
+    assert (found.format, found.metadata["values"]) == ("torch-zip", {"b": 1})
+    assert [one.kind for one in found.notices] == ["compressed"]
+    whole, part = found.tensors
+    assert (whole.name, whole.dtype, whole.shape, whole.byte_count) == ("a", "F32", (30,), 120)
+    assert whole.coding == Coding(method="deflate", length=120)
+    assert (part.shape, part.strides, part.offset) == ((2, 3), (1, 2), whole.offset)
+    assert part.coding == Coding(method="deflate", skip=16, length=24)
+    for one in found.tensors:
+        coded = content[one.offset : one.offset + one.length]
+        assert one.coding is not None
+        plain = b"".join(decoded([coded], one.coding, one.dtype))
+        assert plain == held[one.coding.skip :][: one.coding.length]
+    assert len(partition(len(content), found.tensors)) == 1
+
+
+def test_compressed_storages_are_not_inflated_without_end() -> None:
+    value = {str(at): torch_writer.Tensor("0", "F32", 30, 20, (10,), (1,)) for at in range(40)}
     content = torch_writer.archive(value, {"0": bytes(120)}, compression=zipfile.ZIP_DEFLATED)
     found = found_in(content)
-    assert (found.format, found.tensors) == ("torch-zip", ())
-    assert found.metadata["compressed"] == [{"name": "a", "dtype": "F32", "shape": [30]}]
-    assert [one.kind for one in found.notices] == ["compressed"]
-    assert found.metadata["values"] == {"b": 1}
+    assert [one.name for one in found.tensors] == [str(at) for at in range(16)]
+    assert len(found.metadata["compressed"]) == 24
+    assert found.metadata["compressed"][0] == {"name": "16", "dtype": "F32", "shape": [10]}
+    assert [one.kind for one in found.notices] == ["compressed", "limit"]
 
 
 def test_names_that_dots_make_equal_get_a_number() -> None:

@@ -1,4 +1,4 @@
-"""PyTorch's formats under an audit hook: what the interpreter did while a file was parsed.
+"""Parsers under an audit hook: what the interpreter did while a file was parsed.
 
 For a parser process. The description's metadata get ``events``, the names of the audit events that
 Python raised between the start and the end of the parser, and a refusal becomes a notice here.
@@ -11,6 +11,8 @@ import msgspec
 
 from hartonomous.core.description import Description, Notice
 from hartonomous.errors import StructureError
+from hartonomous.formats.npz import NPZ as INNER_NPZ
+from hartonomous.formats.onnx import ONNX as INNER_ONNX
 from hartonomous.formats.torch_legacy import TORCH_LEGACY
 from hartonomous.formats.torch_zip import TORCH_ZIP
 from hartonomous.ports.format import Format, RangeReader
@@ -73,4 +75,6 @@ class _Loading:
 
 ZIP = _Audited(TORCH_ZIP)
 LEGACY = _Audited(TORCH_LEGACY)
+NPZ = _Audited(INNER_NPZ)
+ONNX = _Audited(INNER_ONNX)
 LOADING = _Loading()

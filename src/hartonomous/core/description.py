@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from hartonomous.core.coding import Coding
+
 
 class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A named, typed, shaped use of the bytes ``[offset, offset + length)`` of a file.
@@ -17,6 +19,8 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     ``strides`` are the steps along each axis, in elements; None where elements lie in C order. With
     strides, the range goes from the first to the last element and may hold others in between.
     Ranges of one file may be equal or overlap where several tensors share a storage.
+    With a ``coding`` the range is not the elements but decodes to them (and ``strides`` are then of
+    what it decodes to): its bytes stay as they lie and are shared with no other tensor.
     """
 
     name: str
@@ -25,6 +29,12 @@ class Tensor(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=F
     offset: int
     length: int
     strides: tuple[int, ...] | None = None
+    coding: Coding | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the elements, decoded where they lie coded."""
+        return self.length if self.coding is None else self.coding.length
 
     @property
     def element_count(self) -> int:

@@ -59,7 +59,7 @@ def partition(size: int, tensors: Sequence[Tensor]) -> list[Piece]:
 
     A range that exactly one tensor (or several of the same dtype) covers whole carries its dtype;
     what no tensor covers, and what tensors overlap partly, carries None. Tensors must lie inside
-    the file; empty ones cut nothing.
+    the file; empty and coded ones cut nothing.
     """
     cuts = {0, size}
     dtypes: dict[tuple[int, int], str | None] = {}
@@ -69,6 +69,8 @@ def partition(size: int, tensors: Sequence[Tensor]) -> list[Piece]:
         end = tensor.offset + tensor.length
         if tensor.offset < 0 or end > size:
             raise ValueError(f"tensor {tensor.name!r} lies outside the file of {size} bytes")
+        if tensor.coding is not None:
+            continue
         cuts.update((tensor.offset, end))
         span = (tensor.offset, end)
         if dtypes.setdefault(span, tensor.dtype) != tensor.dtype:
@@ -113,6 +115,8 @@ def _check_bounds(manifest: Manifest) -> None:
     numbers = [manifest.size, *lengths]
     for tensor in manifest.description.tensors:
         numbers += (tensor.offset, tensor.length, *tensor.shape, *(tensor.strides or ()))
+        if tensor.coding is not None:
+            numbers += (tensor.coding.skip, tensor.coding.length)
     if min(numbers) < 0 or max(numbers) > MAX_NUMBER:
         raise IntegrityError("a number of the manifest is negative or beyond 64 bits")
     names = [manifest.digest, manifest.sha256]

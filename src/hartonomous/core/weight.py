@@ -30,8 +30,8 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of the tensor, held between 0 and ``MAX_COUNT``."""
-        return min(MAX_COUNT, max(0, self.tensor.length))
+        """Bytes of the tensor's elements, held between 0 and ``MAX_COUNT``."""
+        return min(MAX_COUNT, max(0, self.tensor.byte_count))
 
 
 def _is_optimizer(file: str) -> bool:

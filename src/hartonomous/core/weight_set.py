@@ -5,7 +5,8 @@ variant, checkpoints of one training run). The rule:
 
 1. Files of one folder and format are one set when they are shards of one name
    (``x-00001-of-00003``) or when an index file lists them; all ``.npy`` files of a folder are one
-   set; any other file is a set of its own. A tensor name that comes twice in a set counts once.
+   set; an ONNX model and the files of its weights (``x.onnx``, ``x.onnx_data``) are one; any other
+   file is a set of its own. A tensor name that comes twice in a set counts once.
 2. Folders that hold other forms or states of the model above them (``checkpoint-500``, ``onnx``,
    ``original`` …) belong to the folder above; every other folder is a component of its own (a text
    encoder, a U-Net), and all components count.
@@ -25,6 +26,7 @@ import msgspec
 from msgspec import structs
 
 from hartonomous.core.claims import clean
+from hartonomous.core.coding import Coding
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.role import Role
 from hartonomous.core.weight import Weight, bounded_sum, weigh
@@ -34,9 +36,11 @@ _OTHER_FORM = re.compile(
     r"checkpoint[-_](?P<step>\d{1,12})|original|onnx|openvino|coreml|gguf|mlx|metal|fp16|bf16|int8"
 )
 _FORMAT_RANK = {"safetensors": 0, "gguf": 1}
-_SHARING = frozenset({"torch-zip", "torch-legacy"})
+_SHARING = frozenset({"torch-zip", "torch-legacy", "onnx", "onnx-data"})
 """Formats whose tensors may be the same bytes."""
 _SECOND_COPY = "consolidated"
+_ONNX_FORMATS = ("onnx", "onnx-data")
+_ONNX_ENDING = re.compile(r"\.onnx.*", re.DOTALL)
 _INDEX_ENDING = ".index.json"
 
 Member = tuple[str, Description]
@@ -96,8 +100,9 @@ def copies_of(members: Sequence[Member]) -> list[Copy]:
             continue
         folder, _, file = path.rpartition("/")
         stem = listed.get(path) or _stem(file, description.format)
-        key = (folder, description.format, stem)
-        copy = copies.setdefault(key, Copy(folder=folder, stem=stem, format=description.format))
+        name = "onnx" if description.format in _ONNX_FORMATS else description.format
+        key = (folder, name, stem)
+        copy = copies.setdefault(key, Copy(folder=folder, stem=stem, format=name))
         copy.members.append((path, description))
     for copy in copies.values():
         copy.weights = _weights(copy)
@@ -152,6 +157,8 @@ def _component(folder: str) -> str:
 def _stem(file: str, format_name: str) -> str:
     if format_name == "npy":
         return "*.npy"
+    if format_name in _ONNX_FORMATS:
+        return _ONNX_ENDING.sub("", file) or file
     stem = file.rpartition(".")[0] or file
     shard = _SHARD.fullmatch(stem)
     if shard is not None:
@@ -184,11 +191,11 @@ def _weights(copy: Copy) -> list[Weight]:
     """Return the set's weights, each name once; tied ones count their parameters once."""
     found: dict[str, Weight] = {}
     for path, description in copy.members:
-        ranges: set[tuple[int, int]] = set()
+        ranges: set[tuple[int, int, Coding | None]] = set()
         for weight in weigh(path, description.tensors):
             key = weight.name if copy.format != "npy" else f"{path}\0{weight.name}"
             tensor = weight.tensor
-            place = (tensor.offset, tensor.length)
+            place = (tensor.offset, tensor.length, tensor.coding)
             tied = copy.format in _SHARING and tensor.length > 0 and place in ranges
             ranges.add(place)
             found.setdefault(key, structs.replace(weight, parameter_count=0) if tied else weight)

@@ -18,6 +18,8 @@ FORMATS: tuple[str, ...] = (
     "hartonomous.formats.npy:NPY",
     "hartonomous.formats.torch_zip:TORCH_ZIP",
     "hartonomous.formats.torch_legacy:TORCH_LEGACY",
+    "hartonomous.formats.npz:NPZ",
+    "hartonomous.formats.onnx:ONNX",
     "hartonomous.formats.model_card:MODEL_CARD",
     "hartonomous.formats.hf_json:HF_CONFIG",
     "hartonomous.formats.hf_json:HF_GENERATION_CONFIG",

@@ -13,6 +13,8 @@ Little-endian plain types get the names of ``core.dtype``; any other type keeps 
 import re
 from typing import Final, NoReturn
 
+import msgspec
+
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.errors import LimitError, StructureError
@@ -56,6 +58,21 @@ _WORDS = {"True": True, "False": False, "None": None}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
+class NpyHeader(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """What a header says; ``length`` is its own, that is where the array begins."""
+
+    version: str
+    descr: object
+    fortran_order: bool
+    shape: tuple[int, ...]
+    length: int
+
+    @property
+    def element_count(self) -> int:
+        """Product of the shape; raises StructureError if it is beyond 63 bits."""
+        return _element_count(self.shape)
+
+
 class _Npy:
     """The format's parser; see the module's text."""
 
@@ -67,22 +84,37 @@ class _Npy:
 
     def parse(self, reader: RangeReader) -> Description:
         """Return the one tensor; raises StructureError or LimitError."""
-        version, text, start = _read_header(reader)
-        descr, fortran_order, shape = _fields(parse_literal(text))
-        length = _element_count(shape) * item_bytes(descr)
-        if length != reader.size - start:
-            raise StructureError(
-                f"the array needs {length} bytes, the file holds {reader.size - start} after its "
-                "header"
-            )
-        dtype, notices = _name_dtype(descr)
-        tensor = Tensor(name="array", dtype=dtype, shape=shape, offset=start, length=length)
-        metadata = {"version": version, "fortran_order": fortran_order}
+        header = read_header(reader)
+        length = header.element_count * item_bytes(header.descr)
+        check_length(header, length, reader.size)
+        dtype, notices = name_dtype(header.descr)
+        tensor = Tensor(
+            name="array", dtype=dtype, shape=header.shape, offset=header.length, length=length
+        )
+        metadata = {"version": header.version, "fortran_order": header.fortran_order}
         return Description(format=self.name, tensors=(tensor,), metadata=metadata, notices=notices)
 
 
 NPY: Final[Format] = _Npy()
 """The entry for the table of formats."""
+
+
+def read_header(reader: RangeReader) -> NpyHeader:
+    """Return the header at the reader's beginning; raises StructureError or LimitError."""
+    version, text, start = _read_header(reader)
+    descr, fortran_order, shape = _fields(parse_literal(text))
+    return NpyHeader(
+        version=version, descr=descr, fortran_order=fortran_order, shape=shape, length=start
+    )
+
+
+def check_length(header: NpyHeader, length: int, size: int) -> None:
+    """Raise StructureError unless header and array of ``length`` bytes fill ``size`` exactly."""
+    if length != size - header.length:
+        raise StructureError(
+            f"the array needs {length} bytes, the file holds {size - header.length} after its "
+            "header"
+        )
 
 
 def _read_header(reader: RangeReader) -> tuple[str, str, int]:
@@ -239,6 +271,22 @@ def item_bytes(descr: object) -> int:
     return total
 
 
+def holds_objects(descr: object) -> bool:
+    """Say whether elements, or fields of them, are Python objects: a pickle in place of bytes."""
+    waiting = [descr]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            match = _CODE.fullmatch(part)
+            if match is not None and match[2] == "O":
+                return True
+        elif isinstance(part, tuple) and part:
+            waiting.append(part[0])
+        elif isinstance(part, list):
+            waiting += [field[1] for field in part if isinstance(field, tuple) and len(field) > 1]
+    return False
+
+
 def _field(field: object) -> tuple[object, int]:
     """Return the type of a structure's field and how many of it the field holds."""
     if not isinstance(field, tuple) or len(field) not in (2, 3):
@@ -264,7 +312,7 @@ def _code_bytes(code: str) -> int:
     return size
 
 
-def _name_dtype(descr: object) -> tuple[str, tuple[Notice, ...]]:
+def name_dtype(descr: object) -> tuple[str, tuple[Notice, ...]]:
     """Return the dtype's name and, if it is none of ``core.dtype``, a notice."""
     if not isinstance(descr, str):
         return repr(descr), (Notice(kind="dtype", text="structured elements are taken as bytes"),)

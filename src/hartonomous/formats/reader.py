@@ -7,6 +7,7 @@ never moves the position of a descriptor that somebody else holds too.
 import os
 
 from hartonomous.errors import LimitError, StructureError
+from hartonomous.ports.format import RangeReader
 
 READ_LIMIT_BYTES = 16 << 20
 """What one read grants."""
@@ -37,6 +38,47 @@ class BytesReader:
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
         _check_range(self.size, offset, length)
+        return self._content[offset : offset + length]
+
+
+class PartReader:
+    """Reads a range of another reader's file as if it were a file of its own."""
+
+    __slots__ = ("_inner", "_offset", "_size")
+
+    def __init__(self, inner: RangeReader, offset: int, length: int) -> None:
+        self._inner = inner
+        self._offset = offset
+        self._size = length
+
+    @property
+    def size(self) -> int:
+        """Length of the range."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
+        _check_range(self._size, offset, length)
+        return self._inner.read(self._offset + offset, length)
+
+
+class BeginningReader:
+    """Reads the known beginning of something longer; past it, it raises StructureError."""
+
+    __slots__ = ("_content", "_size")
+
+    def __init__(self, content: bytes, size: int) -> None:
+        self._content = content
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """Length of the whole."""
+        return self._size
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
+        _check_range(len(self._content), offset, length)
         return self._content[offset : offset + length]
 
 

@@ -3,12 +3,20 @@
 Belongs to ``formats/torch_zip.py`` and ``formats/torch_legacy.py``, which differ in where a storage
 lies. A view in C order is a range of the file. Any other one is the range from its first to its
 last element, with its strides. Ranges may be equal (tied weights) or overlap (slices of one
-storage).
+storage). A view of a deflated storage has all of that as its range, and a coding that says which of
+the inflated bytes are its own.
+
+Each of these is read from the storage's beginning. A file may therefore have so many of them that
+reading all would inflate ``INFLATED_LIMIT`` times what the storages hold; further ones are named in
+``metadata["compressed"]`` only.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from hartonomous.core.coding import DEFLATE, Coding, check_coding
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.strides import is_c_order, span
@@ -22,8 +30,21 @@ _NAMED = 8
 _GLOBALS_LISTED = 256
 _NAMES_LISTED = 256
 
-Place = tuple[int, int] | None
-"""Offset and length of a storage in the file; None where it lies compressed."""
+INFLATED_LIMIT = 16
+"""How often views of deflated storages may inflate them, all views of all storages together."""
+
+
+class Place(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Where a storage lies in the file; ``inflated`` is its size where it lies deflated."""
+
+    offset: int
+    length: int
+    inflated: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that the storage has."""
+        return self.length if self.inflated is None else self.inflated
 
 
 def describe_checkpoint(
@@ -38,11 +59,14 @@ def describe_checkpoint(
     """Return what a checkpoint holds; raises StructureError where a view leaves its storage."""
     tree = read_tree(pickle.value)
     tensors: list[Tensor] = []
-    compressed: list[View] = []
+    left_out: list[View] = []
+    room = INFLATED_LIMIT * sum(one.inflated or 0 for one in places.values())
     for view in tree.views:
         tensor = _placed(view, places, little_endian=little_endian)
-        if tensor is None:
-            compressed.append(view)
+        if tensor.coding is not None:
+            room -= tensor.coding.skip + tensor.coding.length
+        if tensor.coding is not None and room < 0:
+            left_out.append(view)
         else:
             tensors.append(tensor)
     tensors.sort(key=lambda one: one.offset)
@@ -53,10 +77,10 @@ def describe_checkpoint(
         "globals": names[:_GLOBALS_LISTED],
         "values": tree.values,
     }
-    if compressed:
+    if left_out:
         told["compressed"] = [
             {"name": view.name, "dtype": view.dtype, "shape": list(view.shape)}
-            for view in compressed[:_NAMES_LISTED]
+            for view in left_out[:_NAMES_LISTED]
         ]
     return Description(
         format=format_name,
@@ -64,39 +88,42 @@ def describe_checkpoint(
         metadata=told,
         notices=(
             *_notices_of_names(names),
-            *_notices_of_tensors(tensors, compressed),
+            *_notices_of_tensors(tensors, left_out),
             *_notices_of_tree(tree),
             *notices,
         ),
     )
 
 
-def _placed(view: View, places: Mapping[str, Place], *, little_endian: bool) -> Tensor | None:
-    """Return a view as a range of the file; None if its storage is compressed."""
+def _placed(view: View, places: Mapping[str, Place], *, little_endian: bool) -> Tensor:
+    """Return a view as a range of the file, or of what a range inflates to."""
     if view.storage.key not in places:
         raise StructureError(f"the storage {_quoted(view.storage.key)} is not in the file")
     place = places[view.storage.key]
     available = storage_bytes(view.storage)
-    if place is not None and available > place[1]:
+    if available > place.size:
         raise StructureError(
             f"the storage {_quoted(view.storage.key)} should have {available} bytes, it has "
-            f"{place[1]}"
+            f"{place.size}"
         )
     width = element_bytes(view.dtype)
     length = span(view.shape, view.strides) * width
     if length and view.offset * width + length > available:
         raise StructureError(f"tensor {_quoted(view.name)} reaches outside of its storage")
-    if place is None:
-        return None
-    start = place[0] + view.offset * width if length else place[0]
+    start = view.offset * width if length else 0
     plain = is_c_order(view.shape, view.strides)
+    coding = None
+    if place.inflated is not None:
+        coding = Coding(method=DEFLATE, skip=start, length=length)
+        check_coding(coding, place.length)
     return Tensor(
         name=view.name,
         dtype=view.dtype if little_endian else big_endian(view.dtype),
         shape=view.shape,
-        offset=start,
-        length=length,
+        offset=place.offset + (start if coding is None else 0),
+        length=length if coding is None else place.length,
         strides=None if plain else view.strides,
+        coding=coding,
     )
 
 
@@ -126,16 +153,20 @@ def _notices_of_names(names: Sequence[dict[str, str]]) -> list[Notice]:
     return found
 
 
-def _notices_of_tensors(tensors: Sequence[Tensor], compressed: Sequence[View]) -> list[Notice]:
+def _notices_of_tensors(tensors: Sequence[Tensor], left_out: Sequence[View]) -> list[Notice]:
     found = []
     unknown = sorted({one.dtype for one in tensors if one.dtype not in DTYPES})
     if unknown:
         text = f"elements of type {_named(unknown)} are taken as bytes"
         found.append(Notice(kind="dtype", text=text))
-    if compressed:
-        named = _named([view.name for view in compressed])
-        text = f"{len(compressed)} tensors lie compressed and are kept as they lie: {named}"
-        found.append(Notice(kind="compressed", text=text))
+    coded = [one.name for one in tensors if one.coding is not None]
+    if coded:
+        text = f"{len(coded)} tensors lie compressed, are kept as they lie and shared with nothing"
+        found.append(Notice(kind="compressed", text=f"{text}: {_named(coded)}"))
+    if left_out:
+        text = f"{len(left_out)} tensors cannot be read, too many share a compressed storage"
+        named = _named([view.name for view in left_out])
+        found.append(Notice(kind="limit", text=f"{text}: {named}"))
     return found
 
 

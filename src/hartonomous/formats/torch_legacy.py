@@ -116,7 +116,7 @@ def _find_storages(
         length = count * element_bytes(known.dtype)
         if length > reader.size - at:
             raise StructureError(f"the file ends inside of storage {key[:40]!a}")
-        places[key] = (at, length)
+        places[key] = Place(offset=at, length=length)
         at += length
     return places, at
 

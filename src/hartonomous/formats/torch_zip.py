@@ -6,8 +6,8 @@ caffe2/serialize/inline_container.cc). TorchScript's archives are built alike. T
 ``formats/inert_pickle.py``, never loaded. Storages are not read: their CRCs are not checked here,
 only the pickle's.
 
-PyTorch stores without compressing. A storage that some other tool has deflated is no range of the
-file: its tensors are named in ``metadata["compressed"]`` and a notice, and the file stays as it is.
+PyTorch stores without compressing. A storage that some other tool has deflated stays as it lies:
+its tensors have a coding, are shared with nothing, and a notice names them.
 """
 
 from typing import Any, Final
@@ -89,7 +89,11 @@ def _small(reader: RangeReader, entries: dict[str, ZipEntry], name: str) -> str 
 
 def _places(entries: dict[str, ZipEntry], folder: str) -> dict[str, Place]:
     return {
-        name.removeprefix(folder): (one.offset, one.length) if one.method == STORED else None
+        name.removeprefix(folder): Place(
+            offset=one.offset,
+            length=one.length,
+            inflated=None if one.method == STORED else one.size,
+        )
         for name, one in entries.items()
         if name.startswith(folder)
     }

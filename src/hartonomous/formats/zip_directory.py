@@ -25,6 +25,7 @@ STORED: Final = 0
 DEFLATED: Final = 8
 
 _READ_BYTES = 8 << 20
+_BEGINNING_READ_BYTES = 4 << 10
 _COMMENT_LIMIT_BYTES = 0xFFFF
 _END = struct.Struct("<4s4H2LH")
 _END_MAGIC = b"PK\x05\x06"
@@ -98,6 +99,27 @@ def read_member(reader: RangeReader, entry: ZipEntry, *, limit_bytes: int) -> by
     if entry.crc and zlib.crc32(content) != entry.crc:
         _refuse(f"the CRC of {entry.name!a} is wrong")
     return content
+
+
+def read_beginning(reader: RangeReader, entry: ZipEntry, length: int) -> bytes:
+    """Return the first ``length`` bytes of a member's content, fewer if it has fewer.
+
+    Its CRC is not checked. Raises StructureError if it cannot be inflated so far.
+    """
+    if entry.method == STORED:
+        return _read_all(reader, entry.offset, entry.offset + min(length, entry.length))
+    machine = zlib.decompressobj(-zlib.MAX_WBITS)
+    found = b""
+    end = entry.offset + entry.length
+    for at in range(entry.offset, end, _BEGINNING_READ_BYTES):
+        content = reader.read(at, min(_BEGINNING_READ_BYTES, end - at))
+        try:
+            found += machine.decompress(content, length - len(found))
+        except zlib.error as error:
+            raise StructureError(f"{entry.name!a} in the zip file cannot be inflated") from error
+        if len(found) >= length or machine.eof:
+            break
+    return found
 
 
 def _inflate(entry: ZipEntry, content: bytes) -> bytes:

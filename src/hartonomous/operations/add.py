@@ -326,7 +326,7 @@ def _take(
 ) -> _Taken | Added:
     progress.stage(_shown_name(candidate, options), total_bytes=candidate.size)
     try:
-        files = tuple(ingest.take(member) for member in candidate.members)
+        files = ingest.take_all(candidate.members)
     except HartonomousError as error:
         if _concerns_store(error):
             raise

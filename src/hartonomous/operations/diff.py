@@ -28,6 +28,7 @@ from hartonomous.core.metadata_comparison import MetadataComparison, compare_met
 from hartonomous.core.notebook import html_table
 from hartonomous.core.value_comparison import ValueDifference, compare_values
 from hartonomous.errors import NotFoundError
+from hartonomous.packs.coded_bytes import View
 from hartonomous.packs.compared_files import (
     ComparedFile,
     ComparedVersion,
@@ -36,7 +37,6 @@ from hartonomous.packs.compared_files import (
     stored_version,
     version_on_disk,
 )
-from hartonomous.packs.compared_tensors import View
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import NoProgress, Progress

@@ -52,7 +52,7 @@ class TensorReader:
         self.dtype = place.dtype
         self.shape = place.shape
         self.member = place.member
-        self.logical_bytes = place.length
+        self.logical_bytes = place.byte_count
 
     def __repr__(self) -> str:
         return f"TensorReader({self.name!r}, {self.dtype}, {list(self.shape)})"
@@ -72,7 +72,7 @@ class TensorReader:
                 f"the buffer has {len(out)} bytes, and {stop - start} are to be read",
                 hint="give a buffer of the size of the range",
             )
-        self._place.file.decode_into(out, self._place.offset + start)
+        self._place.decode_into(out, start)
         return len(out)
 
     def array(self, *, rows: Rows | None = None, dequantise: bool = False) -> NDArray[Any]:
@@ -84,7 +84,7 @@ class TensorReader:
         """Return the tensor's bytes, or ``[start, stop)`` of them, as ``Store.tensor_bytes``."""
         self._files.check_open()
         start, stop = arrays.bytes_span(self._place, bytes_range)
-        return self._place.file.view(self._place.offset + start, stop - start)
+        return self._place.view(start, stop - start)
 
 
 def _writable(buffer: Any) -> memoryview:
@@ -204,7 +204,8 @@ def tensor_bytes(
 ) -> memoryview:
     """Return a tensor's bytes as the file has them, or ``[start, stop)`` of them; read-only.
 
-    Raises UsageError when the range is not inside the tensor.
+    Where they lie coded in the file (deflated, as varints), they are decoded. Raises UsageError
+    when the range is not inside the tensor.
     """
     return tensor_reader(parts, files, spec, name, member=member).bytes(bytes_range)
 
@@ -237,13 +238,14 @@ def raw_chunks(
 ) -> Iterator[memoryview]:
     """Yield a tensor's bytes as they lie in the file: all, some rows, or a range; in small pieces.
 
+    Where they lie coded there, they are decoded.
     Raises UsageError when rows or range are not inside the tensor.
     """
-    offset, length, _ = arrays.row_bytes(place, rows)
+    first, length, _ = arrays.row_bytes(place, rows)
     if bytes_range is not None:
-        start, stop = arrays.bytes_span(place, bytes_range)
-        offset, length = place.offset + start, stop - start
-    return place.file.chunks(offset, length)
+        first, stop = arrays.bytes_span(place, bytes_range)
+        length = stop - first
+    return place.chunks(first, length)
 
 
 def npy_chunks(
@@ -330,7 +332,8 @@ def _bytes_of_rows(
     plain = numpy_dtype(place.dtype)
     if place.strides is not None and plain is not None:
         return prod(shape) * plain.itemsize
-    return place.length * shape[0] // max(place.shape[0], 1) if chosen else place.length
+    whole = place.byte_count
+    return whole * shape[0] // max(place.shape[0], 1) if chosen else whole
 
 
 def _stored_tensor(one: VersionFile, row: TensorRow) -> StoredTensor:

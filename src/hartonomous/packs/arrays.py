@@ -19,13 +19,17 @@ from hartonomous.core.array import (
     print_array,
     row_range,
 )
+from hartonomous.core.coding import Coding
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.manifest import Manifest
 from hartonomous.core.strides import span as element_span
 from hartonomous.errors import UsageError
-from hartonomous.packs.files import FileReader, fresh_memory
+from hartonomous.packs.coded_bytes import CodedBytes
+from hartonomous.packs.files import CHUNK_BYTES, FileReader, fresh_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 Rows = slice | tuple[int, int]
@@ -39,7 +43,9 @@ _PRINTED_WHOLE = 1000  # and all of an array of at most so many elements
 class TensorPlace:
     """A tensor of a stored file. ``member`` is the file's path inside its artifact.
 
-    ``strides`` are those of ``core.description.Tensor``: None in C order.
+    ``offset`` and ``length`` are what it takes in the file; ``strides`` and ``coding`` are those of
+    ``core.description.Tensor``: None in C order, and where the bytes lie as they are. The methods
+    read the tensor's own bytes, decoded; their positions count from the tensor's first.
     """
 
     member: str
@@ -51,6 +57,47 @@ class TensorPlace:
     length: int
     digest: bytes | None = None
     strides: tuple[int, ...] | None = None
+    coding: Coding | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of the tensor, decoded."""
+        return self.length if self.coding is None else self.coding.length
+
+    def view(self, start: int, length: int) -> memoryview:
+        """Return some of its bytes, read-only: a view of the pack where they lie raw in it."""
+        if self.coding is None:
+            return self.file.view(self.offset + start, length)
+        return self.fresh(start, length).toreadonly()
+
+    def fresh(self, start: int, length: int) -> memoryview:
+        """Return some of its bytes in new memory."""
+        if self.coding is not None:
+            self.decoding(self.coding)  # which bounds the length before there is memory for it
+        out = fresh_memory(length)
+        self.decode_into(out, start)
+        return out
+
+    def decode_into(self, out: memoryview, start: int) -> None:
+        """Fill ``out`` with its bytes from ``start`` on."""
+        if self.coding is None:
+            self.file.decode_into(out, self.offset + start)
+        else:
+            self.decoding(self.coding).read_into(out, start)
+
+    def chunks(self, start: int, length: int) -> Iterator[memoryview]:
+        """Yield some of its bytes in small read-only pieces."""
+        if self.coding is None:
+            return self.file.chunks(self.offset + start, length)
+        reader = self.decoding(self.coding)
+        return (
+            reader.read(at, min(CHUNK_BYTES, start + length - at))
+            for at in range(start, start + length, CHUNK_BYTES)
+        )
+
+    def decoding(self, coding: Coding) -> CodedBytes:
+        """Return a reader of the bytes under its coding."""
+        return CodedBytes(self.file.view, self.offset, self.length, coding=coding, dtype=self.dtype)
 
     @property
     def column_major(self) -> bool:
@@ -87,7 +134,11 @@ def span(given: slice | tuple[int, int], size: int, what: str) -> tuple[int, int
 
 def bytes_span(place: TensorPlace, bytes_range: slice | tuple[int, int] | None) -> tuple[int, int]:
     """Return the bytes asked for as (start, stop), all of them for None; raises UsageError."""
-    return (0, place.length) if bytes_range is None else span(bytes_range, place.length, "bytes")
+    return (
+        (0, place.byte_count)
+        if bytes_range is None
+        else span(bytes_range, place.byte_count, "bytes")
+    )
 
 
 def row_span(place: TensorPlace, rows: Rows | None) -> tuple[int, int]:
@@ -100,9 +151,9 @@ def row_span(place: TensorPlace, rows: Rows | None) -> tuple[int, int]:
 
 
 def row_bytes(place: TensorPlace, rows: Rows | None) -> tuple[int, int, tuple[int, ...]]:
-    """Return (file offset, length, shape) of some rows of a tensor; raises UsageError."""
+    """Return (start, length, shape) of some rows, start in the tensor; raises UsageError."""
     if rows is None:
-        return place.offset, place.length, place.shape
+        return 0, place.byte_count, place.shape
     if place.column_major:
         raise UsageError(
             f"{place.name!r} is kept column by column, so its rows do not lie together",
@@ -115,7 +166,7 @@ def row_bytes(place: TensorPlace, rows: Rows | None) -> tuple[int, int, tuple[in
         )
     start, stop = row_span(place, rows)
     first, length = row_range(place.dtype, place.shape, start, stop)
-    return place.offset + first, length, (stop - start, *place.shape[1:])
+    return first, length, (stop - start, *place.shape[1:])
 
 
 def read_array(
@@ -137,8 +188,8 @@ def read_array(
         return _column_major(place, rows, owned=owned)
     if place.strides is not None and not place.shares_bytes:
         return _strided(place, place.strides, rows, owned=owned)
-    offset, length, shape = row_bytes(place, rows)
-    content = _owned(place.file, offset, length) if owned else place.file.view(offset, length)
+    first, length, shape = row_bytes(place, rows)
+    content = place.fresh(first, length) if owned else place.view(first, length)
     if dequantised and place.shares_bytes:
         values: NDArray[Any] = dequantise(content, place.dtype, shape)
         values.flags.writeable = owned
@@ -146,17 +197,11 @@ def read_array(
     return as_array(content, place.dtype, shape)
 
 
-def _owned(file: FileReader, offset: int, length: int) -> memoryview:
-    memory = fresh_memory(length)
-    file.decode_into(memory, offset)
-    return memory
-
-
 def _column_major(place: TensorPlace, rows: Rows | None, *, owned: bool) -> NDArray[Any]:
     """Read all of it and turn it around: rows of such a file do not lie together."""
     import numpy as np
 
-    content = place.file.view(place.offset, place.length)
+    content = place.view(0, place.byte_count)
     turned = as_array(content, place.dtype, place.shape[::-1])
     if turned.ndim != len(place.shape):
         return turned  # a type that numpy has no name for: bytes, as they lie
@@ -180,8 +225,8 @@ def _strided(
     dtype = numpy_dtype(place.dtype)
     assert dtype is not None
     length = element_span(shape, strides) * dtype.itemsize
-    offset = place.offset + first * dtype.itemsize if length else place.offset
-    result = as_strided_array(place.file.view(offset, length), place.dtype, shape, strides)
+    content = place.view(first * dtype.itemsize if length else 0, length)
+    result = as_strided_array(content, place.dtype, shape, strides)
     result.flags.writeable = owned
     return result
 
@@ -197,7 +242,7 @@ def array_form(
         return "float32", shape
     known = DTYPES.get(place.dtype)
     if known is None:
-        return "uint8", (place.length,)
+        return "uint8", (place.byte_count,)
     row_bytes = known.byte_count(shape[-1]) if shape else None
     if row_bytes is None:
         return "uint8", (known.byte_count(prod(shape)) or 0,)

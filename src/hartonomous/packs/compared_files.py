@@ -22,6 +22,7 @@ from hartonomous.core.tree import tree_digest
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.compared_tensors import ComparedTensor, compared_tensors
+from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.source_file import SourceFile
@@ -115,8 +116,9 @@ def version_on_disk(path: str | os.PathLike[str], progress: Progress) -> Iterato
     try:
         progress.stage(f"hash {os.fspath(path)}", total_bytes=candidate.size)
         with ParserProcess() as parser:
+            said = external_files(candidate.members, parser)
             files = tuple(
-                _disk_file(disk, member, parser, progress) for member in candidate.members
+                _disk_file(disk, member, parser, progress, said) for member in candidate.members
             )
         summary = summarise([(one.path, one.describe()) for one in files])
         yield ComparedVersion(
@@ -171,13 +173,15 @@ class _Disk:
 
 
 def _disk_file(
-    disk: _Disk, member: MemberSource, parser: ParserProcess, progress: Progress
+    disk: _Disk, member: MemberSource, parser: ParserProcess, progress: Progress, said: Said
 ) -> ComparedFile:
     def view(offset: int, length: int) -> bytes:
         return disk.open(member.location).read(offset, length)
 
     source = disk.open(member.location)
-    description = parser.describe(source.descriptor, member.path)
+    description = with_external(
+        parser.describe(source.descriptor, member.path), member.path, source.size, said
+    )
     hasher = AtomHasher()
     for block in source.blocks():
         hasher.update(block)

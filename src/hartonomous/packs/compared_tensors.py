@@ -2,27 +2,31 @@
 
 Views that do not lie in C order are put in order before they are hashed or compared, so that a
 transposed view equals a copy of it. Those over ``ORDERED_LIMIT_BYTES`` are compared as they lie.
+Tensors that lie coded in their file are decoded, so that a deflated one equals a plain one; what
+does not decode to what the file says is compared as it lies.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import prod
 
 import numpy as np
+from msgspec import structs
 
 from hartonomous.core.array import as_strided_array, numpy_dtype
+from hartonomous.core.coding import Coding
 from hartonomous.core.comparison import TensorUse
 from hartonomous.core.description import Tensor
 from hartonomous.core.digest import AtomHasher
+from hartonomous.errors import StructureError
+from hartonomous.packs.coded_bytes import CodedBytes, View
 from hartonomous.packs.files import CHUNK_BYTES
 
 ORDERED_LIMIT_BYTES = 64 << 20
 """What a view and its elements in order may have, as each is held in memory."""
 REPEATED_LIMIT = 64
 """How often a broadcast view may repeat its bytes; beyond, putting it in order is endless work."""
-
-View = Callable[[int, int], bytes | memoryview]
 
 ComparedTensor = tuple[TensorUse, View | None]
 """A tensor and ``read(offset, length)`` inside it; None where it cannot be put in order."""
@@ -39,6 +43,11 @@ def compared_tensors(
 
 
 def _compared(view: View, tensor: Tensor, known: bytes | None, member: str) -> ComparedTensor:
+    if tensor.coding is not None:
+        try:
+            return _compared_decoded(view, tensor, tensor.coding, member)
+        except StructureError:
+            return _use(tensor, _own(view, tensor), tensor.length, member), None
     length: int | None = tensor.length
     read: View | None = None
     if tensor.strides is None:
@@ -50,15 +59,25 @@ def _compared(view: View, tensor: Tensor, known: bytes | None, member: str) -> C
     else:
         read = _Ordered(view, tensor, length)
         digest = _digest(read, 0, length)
-    use = TensorUse(
+    return _use(tensor, digest, tensor.length if length is None else length, member), read
+
+
+def _use(tensor: Tensor, digest: bytes, length: int, member: str) -> TensorUse:
+    return TensorUse(
         name=tensor.name,
         dtype=tensor.dtype,
         shape=tensor.shape,
         digest=digest,
-        length=tensor.length if length is None else length,
+        length=length,
         member=member,
     )
-    return use, read
+
+
+def _compared_decoded(view: View, tensor: Tensor, coding: Coding, member: str) -> ComparedTensor:
+    """Compare what the range decodes to, as if it lay so in a file of its own."""
+    reader = CodedBytes(view, tensor.offset, tensor.length, coding=coding, dtype=tensor.dtype)
+    plain = structs.replace(tensor, offset=0, length=coding.length, coding=None)
+    return _compared(reader.read, plain, None, member)
 
 
 def _part(view: View, base: int) -> View:
@@ -99,9 +118,10 @@ class _Ordered:
 
 
 def _own(view: View, tensor: Tensor) -> bytes:
-    """Return a digest of the bytes as they lie and of their strides: equal to no plain tensor's."""
+    """Return a digest of the bytes as they lie, and how: equal to no plain tensor's."""
     hasher = AtomHasher()
-    hasher.update(repr(tensor.strides).encode())
+    how = repr(tensor.strides) if tensor.coding is None else repr((tensor.strides, tensor.coding))
+    hasher.update(how.encode())
     _hash(hasher, view, tensor.offset, tensor.length)
     return hasher.digest()
 

@@ -37,6 +37,8 @@ TENSOR_FORMATS = (
     "hartonomous.formats.npy:NPY",
     "hartonomous.formats.torch_zip:TORCH_ZIP",
     "hartonomous.formats.torch_legacy:TORCH_LEGACY",
+    "hartonomous.formats.npz:NPZ",
+    "hartonomous.formats.onnx:ONNX",
 )
 _LEAST_PARSED_BYTES = 2 * HEAD_BYTES
 _INLINE, _HEADERS, _DATA = 0, 1, 2

@@ -25,6 +25,7 @@ from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
@@ -103,13 +104,18 @@ class FileIngest:
         self._sha256.shutdown(wait=True)
         self._blake3.shutdown(wait=True)
 
-    def take(self, member: MemberSource) -> IngestedFile:
-        """Take in one file.
+    def take_all(self, members: Sequence[MemberSource]) -> tuple[IngestedFile, ...]:
+        """Take in the files of one artifact; raises what ``take`` raises."""
+        said = external_files(members, self._parser)
+        return tuple(self.take(member, said) for member in members)
+
+    def take(self, member: MemberSource, said: Said | None = None) -> IngestedFile:
+        """Take in one file; ``said`` is what others of its artifact say of it.
 
         Raises NotFoundError, UsageError or SourceChangedError when it cannot be read as it is.
         """
         with SourceFile(member.location) as source:
-            description = self._describe(source, member)
+            description = self._describe(source, member, said or {})
             hashed = self._hash(source, description)
             source.check_unchanged()
             known = self._known(member, hashed)
@@ -127,8 +133,9 @@ class FileIngest:
 
     # -- first pass
 
-    def _describe(self, source: SourceFile, member: MemberSource) -> Description:
-        return self._parser.describe(source.descriptor, member.path)
+    def _describe(self, source: SourceFile, member: MemberSource, said: Said) -> Description:
+        found = self._parser.describe(source.descriptor, member.path)
+        return with_external(found, member.path, source.size, said)
 
     def _hash(self, source: SourceFile, description: Description) -> _Hashed:
         pieces = partition(source.size, description.tensors)

@@ -70,8 +70,8 @@ def _tensor_row(
     name: bytes | None = None
     if tensor.length == 0:
         name = _EMPTY
-    elif tensor.strides is not None:
-        pass  # equal bytes are not equal tensors where they are not in C order
+    elif tensor.strides is not None or tensor.coding is not None:
+        pass  # equal bytes are not equal tensors where they are not in C order, or coded
     elif segment is not None and segment.length == tensor.length:
         name = digest(segment.inline) if segment.inline is not None else segment.digest
     return TensorRow(

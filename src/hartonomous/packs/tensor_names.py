@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hartonomous.catalog import manifests, tensors
 from hartonomous.catalog.manifests import TensorRow
+from hartonomous.core.description import Tensor
 from hartonomous.errors import AmbiguousNameError, NotFoundError
 from hartonomous.packs import arrays
 from hartonomous.packs.arrays import Rows, TensorPlace
@@ -80,9 +81,9 @@ def open_model(
         with parts.database.read() as tx:
             rows = manifests.tensors_of(tx, one.row.id)
         file = files.open(one.row)
-        strides = _strides(file, rows)
+        described = _described(file, rows)
         for row in sorted(rows, key=lambda row: row.offset):
-            places[row.name] = (*places.get(row.name, ()), _place(one, file, row, strides))
+            places[row.name] = (*places.get(row.name, ()), _place(one, file, row, described))
     if not places:
         raise _without_tensors(version)
     return OpenModel(version=version, places=places)
@@ -107,28 +108,31 @@ def find_tensor(
     places = []
     for key, row in found:
         file = files.open(by_id[key].row)
-        places.append(_place(by_id[key], file, row, _strides(file, [row])))
+        places.append(_place(by_id[key], file, row, _described(file, [row])))
     return version, _only_one(version, name, places)
 
 
-_Strides = dict[tuple[str, int], tuple[int, ...]]
+_Described = dict[tuple[str, int], Tensor]
 
 
-def _strides(file: FileReader, rows: Iterable[TensorRow]) -> _Strides:
-    """Return the strides of the views that are not in C order, by name and offset.
+def _described(file: FileReader, rows: Iterable[TensorRow]) -> _Described:
+    """Return the tensors that are not in C order or lie coded, by name and offset.
 
-    The catalog does not hold them; a tensor that has them has no digest there.
+    The catalog holds neither strides nor codings; a tensor that has them has no digest there.
     """
     if all(row.digest is not None for row in rows):
         return {}
     return {
-        (one.name, one.offset): one.strides
+        (one.name, one.offset): one
         for one in file.manifest.description.tensors
-        if one.strides is not None
+        if one.strides is not None or one.coding is not None
     }
 
 
-def _place(one: VersionFile, file: FileReader, row: TensorRow, strides: _Strides) -> TensorPlace:
+def _place(
+    one: VersionFile, file: FileReader, row: TensorRow, described: _Described
+) -> TensorPlace:
+    told = described.get((row.name, row.offset))
     return TensorPlace(
         member=one.path,
         file=file,
@@ -138,7 +142,8 @@ def _place(one: VersionFile, file: FileReader, row: TensorRow, strides: _Strides
         offset=row.offset,
         length=row.length,
         digest=row.digest,
-        strides=strides.get((row.name, row.offset)),
+        strides=None if told is None else told.strides,
+        coding=None if told is None else told.coding,
     )
 
 

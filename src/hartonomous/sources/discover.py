@@ -13,7 +13,13 @@ from pathlib import Path
 from hartonomous.errors import NotFoundError, UsageError
 from hartonomous.ports.source import Candidate, Skipped
 from hartonomous.sources import hub_cache, tree
-from hartonomous.sources.files import file_candidate, split_candidate, split_set_of
+from hartonomous.sources.files import (
+    file_candidate,
+    onnx_candidate,
+    onnx_data,
+    split_candidate,
+    split_set_of,
+)
 from hartonomous.sources.listing import (
     EntryKind,
     last_part,
@@ -113,12 +119,15 @@ def _folder(argument: _Argument, wanted: Filter) -> Iterator[Candidate | Skipped
 
 
 def _file(argument: _Argument, wanted: Filter) -> Iterator[Candidate | Skipped]:
-    """Yield a single file; a part of a split GGUF set stands for the set, as for llama.cpp."""
+    """Yield a single file; a part of a split GGUF set stands for the set, as for llama.cpp.
+
+    An ONNX model comes with the files of its weights.
+    """
     name = last_part(argument.location)
     if not wanted.keeps(text_of(name)):
         return
     described = split_set_of(name)
-    if described is None:
+    if described is None and not name.endswith(".onnx"):
         yield file_candidate(argument.location, boundary=None)
         return
     folder = argument.location.rpartition("/")[0] or "/"
@@ -127,12 +136,18 @@ def _file(argument: _Argument, wanted: Filter) -> Iterator[Candidate | Skipped]:
     except OSError as error:
         yield unreadable(folder, error)
         return
-    parts = {
+    files = [
         entry.name
         for entry in entries
-        if entry.kind in (EntryKind.FILE, EntryKind.LINK)
-        and split_set_of(entry.name) == described
-        and wanted.keeps(text_of(entry.name))
-    }
+        if entry.kind in (EntryKind.FILE, EntryKind.LINK) and wanted.keeps(text_of(entry.name))
+    ]
+    if described is None:
+        data = onnx_data([*files, name]).get(name)
+        if data is None:
+            yield file_candidate(argument.location, boundary=None)
+        else:
+            yield onnx_candidate(folder, name, data, boundary=None)
+        return
+    parts = {one for one in files if split_set_of(one) == described}
     parts.add(name)  # which a listing leaves out if it is hidden
     yield split_candidate(folder, sorted(parts, key=os.fsencode), boundary=None)

@@ -1,4 +1,9 @@
-"""Single files, and split GGUF sets, which are one model in several files."""
+"""Single files, and models in several: split GGUF sets, ONNX with the files of its weights.
+
+An ONNX model that is too large for one file has its weights in files beside it. What these are
+called is said in the model, which no source reads; those that exporters write are known by their
+names (``x.onnx_data``, ``x.onnx_data_1``, ``x.onnx.data``). Others come along in a model folder.
+"""
 
 import os
 import re
@@ -22,6 +27,8 @@ _NOT_WEIGHTS = re.compile(
 _MODEL_BIN = re.compile(r"(pytorch_model|adapter_model|diffusion_pytorch_model|model)[^/]*\.bin")
 _SPLIT_GGUF = re.compile(r"(?P<stem>.+)-(?P<part>[0-9]{5})-of-(?P<total>[0-9]{5})\.gguf", re.DOTALL)
 
+_ONNX_DATA = re.compile(r"(?P<model>.+\.onnx)[._]data(?:[._-].*)?", re.DOTALL)
+
 
 def is_weight_file(name: str) -> bool:
     """Say whether a file of this name would hold a model's weights."""
@@ -40,6 +47,44 @@ def split_set_of(name: str) -> tuple[str, int] | None:
     if not found or not 1 <= int(found["part"]) <= int(found["total"]):
         return None
     return found["stem"], int(found["total"])
+
+
+def onnx_data(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return the ONNX models among ``names`` that have weights beside them, with those files."""
+    found: dict[str, list[str]] = {}
+    models = {name for name in names if name.endswith(".onnx")}
+    for name in names:
+        match = _ONNX_DATA.fullmatch(name)
+        if match is not None and match["model"] in models:
+            found.setdefault(match["model"], []).append(name)
+    return found
+
+
+def onnx_candidate(
+    folder: str, model: str, data: Sequence[str], *, boundary: str | None, at_least: int = 1
+) -> Candidate | Skipped:
+    """Return an ONNX model and the files ``data`` of its weights as one artifact.
+
+    Name and source are those of the model alone. Weights that cannot be read are told in the notes.
+    """
+    members: list[MemberSource] = []
+    notes: list[str] = []
+    for name in (model, *sorted(data, key=os.fsencode)):
+        member = read_member(join(folder, name), name, boundary=boundary)
+        if isinstance(member, MemberSource):
+            members.append(member)
+        elif name == model:
+            return member
+        else:
+            notes.append(f"left out {member.location}: {member.reason}")
+    location = text_of(join(folder, model))
+    return Candidate(
+        kind=CandidateKind.MODEL,
+        names=path_endings(location, at_least=at_least),
+        members=tuple(members),
+        source=location,
+        notes=tuple(notes),
+    )
 
 
 def file_candidate(

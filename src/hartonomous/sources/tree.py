@@ -12,7 +12,14 @@ from dataclasses import dataclass, field
 
 from hartonomous.ports.source import Candidate, CandidateKind, Skipped
 from hartonomous.sources import hub_cache, ollama
-from hartonomous.sources.files import file_candidate, kind_of_file, split_candidate, split_set_of
+from hartonomous.sources.files import (
+    file_candidate,
+    kind_of_file,
+    onnx_candidate,
+    onnx_data,
+    split_candidate,
+    split_set_of,
+)
 from hartonomous.sources.gather import MAX_MEMBERS, gather, some_of
 from hartonomous.sources.listing import (
     Entry,
@@ -146,6 +153,8 @@ def _loose(
     relative = tree.relative(folder.location)
     at_least = _part_count(relative) + 1 + folder.above
     sets = _split_sets(tree, relative, entries)
+    weights = _onnx_data(tree, relative, entries)
+    beside = {name for names in weights.values() for name in names}
     for entry in entries:
         location = join(folder.location, entry.name)
         shown = text_of(join(relative, entry.name))
@@ -158,6 +167,12 @@ def _loose(
             continue
         elif entry.kind is EntryKind.OTHER:
             yield skipped(location, "a socket, device or pipe")
+        elif entry.name in beside:
+            continue  # it comes with its model
+        elif (data := weights.get(entry.name)) is not None:
+            yield onnx_candidate(
+                folder.location, entry.name, data, boundary=tree.boundary, at_least=at_least
+            )
         elif (described := split_set_of(entry.name)) is None:
             # Plain files are many and called alike: the folder's own name tells them apart.
             is_plain = folder.above == 0 and kind_of_file(entry.name) is CandidateKind.FILE
@@ -178,6 +193,18 @@ def _split_sets(
             if described and tree.wanted.keeps(text_of(join(relative, entry.name))):
                 sets.setdefault(described, []).append(entry.name)
     return sets
+
+
+def _onnx_data(tree: _Tree, relative: str, entries: list[Entry]) -> dict[str, list[str]]:
+    """Return the wanted ONNX models of a folder that have weights beside them, with those files."""
+    return onnx_data(
+        [
+            entry.name
+            for entry in entries
+            if entry.kind in (EntryKind.FILE, EntryKind.LINK)
+            and tree.wanted.keeps(text_of(join(relative, entry.name)))
+        ]
+    )
 
 
 def _part_count(relative: str) -> int:
