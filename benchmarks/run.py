@@ -23,6 +23,7 @@ sys.path.insert(0, str(_HERE.parent / "src"))
 import codec  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
+import format_rates  # noqa: E402
 import install_size  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
@@ -36,6 +37,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "codec": codec.run,
     "demo": demo_family.run,
     "family": family_comparison.run,
+    "formats": format_rates.run,
     "small-objects": small_objects.run,
     "random-reads": random_reads.run,
     "restore": restore.run,

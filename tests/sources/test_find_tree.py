@@ -408,3 +408,32 @@ def test_a_link_to_a_folder_that_was_named_is_walked(write, find):
     (one,) = find(top / "alias").candidates
     assert one.names[0] == "alias"
     assert len(one.members) == 4
+
+
+def test_an_onnx_model_comes_with_its_weights(write, find):
+    top = write(
+        "m/a.onnx", "m/a.onnx.data", "m/b.onnx", "m/b.onnx_data", "m/b.onnx_data_1", "m/c.onnx",
+        "m/d.onnx_data", "m/a.onnx.database",
+    )  # fmt: skip
+    found = find(top / "m")
+    assert found.contents == {
+        "a.onnx": ["a.onnx", "a.onnx.data"],
+        "b.onnx": ["b.onnx", "b.onnx_data", "b.onnx_data_1"],
+        "c.onnx": ["c.onnx"],
+        "m/d.onnx_data": ["d.onnx_data"],
+        "m/a.onnx.database": ["a.onnx.database"],
+    }
+    assert found.candidate("b.onnx").kind is CandidateKind.MODEL
+    assert find(top / "m/b.onnx").contents == {"b.onnx": ["b.onnx", "b.onnx_data", "b.onnx_data_1"]}
+    assert find(top / "m/b.onnx_data").contents == {"b.onnx_data": ["b.onnx_data"]}
+    assert find(top / "m/c.onnx").contents == {"c.onnx": ["c.onnx"]}
+    without = find(top / "m", exclude=["*_data*"])
+    assert without.contents["b.onnx"] == ["b.onnx"]
+
+
+def test_weights_of_onnx_that_lie_elsewhere_are_left_out_with_a_note(write, find):
+    top = write("m/a.onnx", "secret")
+    (top / "m/a.onnx.data").symlink_to(top / "secret")
+    (one,) = find(top / "m").candidates
+    assert [member.path for member in one.members] == ["a.onnx"]
+    assert one.notes[0].startswith(f"left out {top}/m/a.onnx.data: ")
