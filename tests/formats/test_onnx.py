@@ -19,7 +19,7 @@ from hartonomous.errors import LimitError
 from hartonomous.formats import onnx_graph
 from hartonomous.formats.detect import describe
 from hartonomous.formats.onnx import ONNX
-from hartonomous.formats.reader import BytesReader
+from hartonomous.formats.reader import BytesReader, FileReader
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "onnx"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
@@ -151,6 +151,25 @@ def test_only_headers_are_read() -> None:
     assert reader.read_bytes < 1_000_000 < len(content) // 10
 
 
+def test_a_tensor_beyond_4_gib(tmp_path: Path) -> None:
+    size = 5 << 30
+    head = ow.number(1, size) + ow.number(2, ow.UINT8) + ow.held(8, "large")
+    large = head + ow.varint(9 << 3 | 2) + ow.varint(size)
+    front = ow.held(2, "graph") + ow.varint(5 << 3 | 2) + ow.varint(len(large) + size) + large
+    behind = ow.held(5, ow.tensor("small"))
+    whole = ow.varint(7 << 3 | 2) + ow.varint(len(front) + size + len(behind)) + front
+    with (tmp_path / "large.onnx").open("w+b") as file:  # with a hole: it takes no room
+        file.write(whole)
+        file.seek(size, 1)
+        file.write(behind)
+        file.flush()
+        reader = FileReader(file.fileno())
+        found = {one.name: one for one in ONNX.parse(reader).tensors}
+    assert (found["large"].offset, found["large"].length) == (len(whole), size)
+    assert found["small"].offset + 12 == len(whole) + size + len(behind)
+    assert reader.read_bytes < 50_000
+
+
 def test_names_that_come_twice_get_a_number() -> None:
     found = found_in(ow.model(ow.graph(ow.tensor("w"), ow.tensor("w"), ow.tensor("w#2"))))
     assert [one.name for one in found.tensors] == ["w", "w#2", "w#2#2"]
@@ -187,6 +206,36 @@ def test_more_tensors_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
     content = ow.model(ow.graph(*(ow.tensor(str(at)) for at in range(4))))
     with pytest.raises(LimitError, match="more than 3 tensors"):
         ONNX.parse(BytesReader(content))
+
+
+def test_more_names_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "NAMES_LIMIT_CHARS", 100)
+    long = "x" * 99
+    inputs = ow.held(1, long) + ow.held(1, "y")
+    for content in (
+        ow.graph(ow.tensor("x" * 51)),
+        ow.graph(ow.external("w", long)),
+        ow.graph(nodes=[ow.node(long), ow.node("Add")]),
+        ow.graph(nodes=[ow.node("Add", more=ow.held(7, long))]),
+        ow.graph(nodes=[ow.node("DequantizeLinear", more=inputs)]),
+    ):
+        with pytest.raises(LimitError, match="names have more than 100"):
+            ONNX.parse(BytesReader(ow.model(content)))
+    assert len(ONNX.parse(BytesReader(ow.model(ow.graph(ow.tensor("x" * 50))))).tensors) == 1
+
+
+def test_more_parts_than_granted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_graph, "RANGES_LIMIT", 3)
+    constant = ow.attribute("value", 5, ow.tensor("w"))
+    assert ONNX.parse(BytesReader(ow.model(ow.graph(nodes=[ow.node("Add", *[constant] * 3)]))))
+    prop = ow.held(14, ow.entry("k", "v"))
+    for content in (
+        ow.model(ow.graph(nodes=[ow.node("Add", *[constant] * 4)])),
+        ow.model(ow.graph(), more=prop * 4),
+        ow.model(ow.graph(), more=ow.held(25, ow.held(7, ow.node("Add")) * 4)),
+    ):
+        with pytest.raises(LimitError, match="more than 3 parts"):
+            ONNX.parse(BytesReader(content))
 
 
 def test_long_properties_are_left_out() -> None:

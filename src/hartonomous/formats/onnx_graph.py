@@ -8,7 +8,7 @@ function's tensors begin with its own, and a name that is there already gets a n
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -25,9 +25,15 @@ from hartonomous.formats.onnx_tensor import (
 )
 from hartonomous.formats.protobuf import LENGTH, VARINT, Wire
 
+Range = TypeVar("Range")
+
 TENSOR_LIMIT = 200_000
 DEPTH_LIMIT = 32
 """How deep graphs may lie in graphs."""
+NAMES_LIMIT_CHARS = 24 << 20
+"""What all names together may have that are kept until the end of the file."""
+RANGES_LIMIT = 250_000
+"""Attributes of a node, nodes of a function and properties that are remembered at once."""
 VALUES_LISTED = 256
 """Inputs and outputs that are described."""
 _INPUTS_READ = 16
@@ -78,6 +84,7 @@ class GraphWalk:
         self.functions: set[tuple[str, str]] = set()
         self.quantised: list[tuple[str, str | None, str | None, str]] = []
         self.renamed = 0
+        self._chars = 0
 
     @property
     def tensor_count(self) -> int:
@@ -111,7 +118,7 @@ class GraphWalk:
     def function(self, start: int, end: int) -> None:
         """Take in a function of the model: its nodes."""
         name = domain = ""
-        nodes = []
+        nodes: list[tuple[int, int]] = []
         for number, kind, value, stop in self._wire.fields(start, end):
             if kind != LENGTH:
                 continue
@@ -120,20 +127,26 @@ class GraphWalk:
             elif number == 10:
                 domain = self._short(value, stop)
             elif number == 7:
-                nodes.append((value, stop))
+                _remember(nodes, (value, stop))
             elif number == 11:  # attributes with defaults, which may be tensors
                 self._attribute(value, stop, Node(name=name), prefix="", depth=0)
+        self._charge(domain, name)
         self.functions.add((domain, name))
         for one in nodes:
             self._node(*one, prefix=f"{name}/", depth=0)
 
     def _node(self, start: int, end: int, *, prefix: str, depth: int) -> None:
         node = self._read_node(start, end)
+        if node.operator not in self.operators:
+            self._charge(node.operator)
         self.operators[node.operator] += 1
         if node.domain not in _STANDARD_DOMAINS:
+            if (node.domain, node.operator) not in self.custom:
+                self._charge(node.domain, node.operator)
             self.custom[node.domain, node.operator] += 1
         inputs = [*node.inputs, *[""] * 6]
         for what, scale, zero in _QUANTISED.get(node.operator, ()):
+            self._charge(*node.inputs)
             self.quantised.append((
                 prefix + inputs[what],
                 prefix + inputs[scale] if scale is not None and inputs[scale] else None,
@@ -149,7 +162,7 @@ class GraphWalk:
             if kind != LENGTH:
                 continue
             if number == 5:
-                node.attributes.append((value, stop))
+                _remember(node.attributes, (value, stop))
             elif number == 1 and len(node.inputs) < _INPUTS_READ:
                 node.inputs.append(self._name(value, stop))
             elif number == 2 and not node.output:
@@ -171,7 +184,7 @@ class GraphWalk:
             if number == 1:
                 name = self._short(value, stop)
             elif number in (5, 6, 10, 11, 22, 23):
-                held.append((number, value, stop))
+                _remember(held, (number, value, stop))
         constant = node.operator == "Constant" and node.output
         label = prefix + (
             node.output if constant else f"{node.name or node.output or node.operator}.{name}"
@@ -204,6 +217,7 @@ class GraphWalk:
         if self.tensor_count >= TENSOR_LIMIT:
             raise LimitError(f"the model has more than {TENSOR_LIMIT} tensors")
         name = self._unique(name)
+        self._charge(name, name, *found.external.values())
         placed = place(found, name)
         if isinstance(placed, Tensor):
             self.tensors.append(placed)
@@ -222,6 +236,12 @@ class GraphWalk:
         return self._unique(f"{name}#{count + 1}")
 
     # -- names and values
+
+    def _charge(self, *names: str) -> None:
+        """Count names that are kept; what the file says of itself must not fill the memory."""
+        self._chars += sum(map(len, names))
+        if self._chars > NAMES_LIMIT_CHARS:
+            raise LimitError(f"the model's names have more than {NAMES_LIMIT_CHARS} characters")
 
     def _name(self, start: int, end: int) -> str:
         if end - start > NAME_LIMIT_BYTES:
@@ -268,6 +288,12 @@ class GraphWalk:
                 yield number, value, stop
 
 
+def _remember(ranges: list[Range], one: Range) -> None:
+    if len(ranges) >= RANGES_LIMIT:
+        raise LimitError(f"a message has more than {RANGES_LIMIT} parts of one kind")
+    ranges.append(one)
+
+
 def read_model(wire: Wire) -> tuple[dict[str, Any], GraphWalk]:
     """Walk a whole file: return what the model says of itself, and what its graphs hold.
 
@@ -291,7 +317,7 @@ def read_model(wire: Wire) -> tuple[dict[str, Any], GraphWalk]:
         elif number == 8 and len(told["opset_imports"]) < VALUES_LISTED:
             told["opset_imports"].append(_opset(wire, value, stop))
         elif number == 14:
-            metadata.append((value, stop))
+            _remember(metadata, (value, stop))
         elif number == 20:
             for inner, _, at, until in wire.fields(value, stop):
                 if inner in (1, 2):

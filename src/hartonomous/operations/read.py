@@ -28,7 +28,11 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class StoredTensor(msgspec.Struct, frozen=True, kw_only=True):
-    """A tensor of a version. ``member`` is the file it lies in, ``digest`` that of its bytes."""
+    """A tensor of a version. ``member`` is the file it lies in, ``digest`` that of its bytes.
+
+    ``logical_bytes`` are what it takes in that file. One that lies coded there (deflated, as
+    varints), or not in C order, has no digest.
+    """
 
     name: str
     dtype: str
