@@ -1,12 +1,13 @@
 """Range readers: the only view that a parser has of a file.
 
-Both implement ``ports.format.RangeReader``. ``FileReader`` reads by ``pread`` alone, so that it
+All implement ``ports.format.RangeReader``. ``FileReader`` reads by ``pread`` alone, so that it
 never moves the position of a descriptor that somebody else holds too.
 """
 
 import os
 
 from hartonomous.errors import LimitError, StructureError
+from hartonomous.ports.format import RangeReader
 
 READ_LIMIT_BYTES = 16 << 20
 """What one read grants."""
@@ -38,6 +39,29 @@ class BytesReader:
         """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
         _check_range(self.size, offset, length)
         return self._content[offset : offset + length]
+
+
+class PartReader:
+    """Reads a part of a file as if it were a file of its own."""
+
+    __slots__ = ("_length", "_reader", "_start")
+
+    def __init__(self, reader: RangeReader, start: int, length: int) -> None:
+        _check_range(reader.size, start, 0)
+        _check_range(reader.size, start + length, 0)
+        self._reader = reader
+        self._start = start
+        self._length = length
+
+    @property
+    def size(self) -> int:
+        """Length in bytes."""
+        return self._length
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
+        _check_range(self._length, offset, length)
+        return self._reader.read(self._start + offset, length)
 
 
 class FileReader:

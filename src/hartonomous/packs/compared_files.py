@@ -17,6 +17,7 @@ import msgspec
 from hartonomous.catalog import manifests, versions
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher
+from hartonomous.core.item_names import ItemNames
 from hartonomous.core.model import summarise
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import SourceChangedError, UsageError
@@ -114,9 +115,10 @@ def version_on_disk(path: str | os.PathLike[str], progress: Progress) -> Iterato
     disk = _Disk()
     try:
         progress.stage(f"hash {os.fspath(path)}", total_bytes=candidate.size)
+        names = ItemNames()
         with ParserProcess() as parser:
             files = tuple(
-                _disk_file(disk, member, parser, progress) for member in candidate.members
+                _disk_file(disk, member, parser, names, progress) for member in candidate.members
             )
         summary = summarise([(one.path, one.describe()) for one in files])
         yield ComparedVersion(
@@ -171,13 +173,17 @@ class _Disk:
 
 
 def _disk_file(
-    disk: _Disk, member: MemberSource, parser: ParserProcess, progress: Progress
+    disk: _Disk,
+    member: MemberSource,
+    parser: ParserProcess,
+    names: ItemNames,
+    progress: Progress,
 ) -> ComparedFile:
     def view(offset: int, length: int) -> bytes:
         return disk.open(member.location).read(offset, length)
 
     source = disk.open(member.location)
-    description = parser.describe(source.descriptor, member.path)
+    description = names.told(member.path, parser.describe(source.descriptor, member.path))
     hasher = AtomHasher()
     for block in source.blocks():
         hasher.update(block)

@@ -19,6 +19,7 @@ from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import cut_lengths
 from hartonomous.core.description import Description
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.item_names import ItemNames
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
 from hartonomous.core.record import FRAME_BYTES, Encoding
@@ -103,13 +104,15 @@ class FileIngest:
         self._sha256.shutdown(wait=True)
         self._blake3.shutdown(wait=True)
 
-    def take(self, member: MemberSource) -> IngestedFile:
-        """Take in one file.
+    def take(self, member: MemberSource, names: ItemNames | None = None) -> IngestedFile:
+        """Take in one file; ``names`` are those that other files of the artifact give.
 
         Raises NotFoundError, UsageError or SourceChangedError when it cannot be read as it is.
         """
         with SourceFile(member.location) as source:
             description = self._describe(source, member)
+            if names is not None:
+                description = names.told(member.path, description)
             hashed = self._hash(source, description)
             source.check_unchanged()
             known = self._known(member, hashed)
