@@ -161,14 +161,15 @@ def _beside(claims: Callable[[str], Claims]) -> Claims:
 def architecture_of(sources: Sources) -> tuple[str | None, str | None]:
     """Return (architecture, model type): ``("BertModel", "bert")``, ``("llama", "llama")``.
 
-    An adapter that says nothing else has its kind for an architecture: ``("lora", None)``.
+    A pipeline's class goes before those of its parts. An adapter that says nothing else has its
+    kind for an architecture: ``("lora", None)``.
     """
     named = sources.config.texts("architectures")
     gguf = gguf_architecture(sources.gguf)
     model_type = sources.config.text("model_type") or gguf
-    diffusers = sources.pipeline.text("_class_name") or sources.config.text("_class_name")
+    pipeline, diffusers = (one.text("_class_name") for one in (sources.pipeline, sources.config))
     adapter = sources.adapter.text("peft_type")
-    named_by = named[0] if named else diffusers or gguf
+    named_by = pipeline or (named[0] if named else diffusers or gguf)
     return named_by or (adapter.lower() if adapter else None), model_type
 
 

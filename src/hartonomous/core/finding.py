@@ -103,10 +103,10 @@ _QUIET = frozenset({"template"})
 
 
 def _in_file(path: str, description: Description) -> Iterator[Finding]:
-    metadata = description.metadata
+    metadata = description.metadata if isinstance(description.metadata, Mapping) else {}
     if description.format in _PICKLED_FORMATS:
         yield from _names(path, metadata.get("globals"))
-    yield from _unread(path, description)
+    yield from _unread(path, description, metadata)
     if description.format in _CONFIG_FORMATS:
         yield from _mapped(path, metadata)
     if description.format == "hf-pipeline":
@@ -145,9 +145,9 @@ def _names(path: str, names: Any) -> Iterator[Finding]:
             yield _finding(Severity.UNKNOWN, "pickle", path, text)
 
 
-def _unread(path: str, description: Description) -> Iterator[Finding]:
+def _unread(path: str, description: Description, metadata: Mapping[str, Any]) -> Iterator[Finding]:
     """A file that should hold a pickle and could not be read, in whole or in part."""
-    broken = description.metadata.get("unread")
+    broken = metadata.get("unread")
     if description.format == "pickle" and isinstance(broken, str):
         text = f"the pickle was read in part only, the rest may call anything: {broken}"
         yield _finding(Severity.UNKNOWN, "pickle", path, text)

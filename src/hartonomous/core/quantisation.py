@@ -8,7 +8,7 @@ import msgspec
 
 from hartonomous.core.claims import Claims, NoticeLog, Scalar
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.role import Role
+from hartonomous.core.role import QUANTISATION
 from hartonomous.core.weight import Weight, bounded_sum
 
 # llama.h: enum llama_ftype, without MOSTLY_; numbers that were withdrawn keep their old names.
@@ -88,7 +88,7 @@ def is_packed(weights: Sequence[Weight]) -> bool:
 
 def bits_per_weight(weights: Sequence[Weight]) -> float | None:
     """Return the stored bits of a parameter, scales included; None if it cannot be told."""
-    kept = [weight for weight in weights if weight.parameter_count or weight.role is Role.SCALE]
+    kept = [weight for weight in weights if weight.parameter_count or weight.role in QUANTISATION]
     parameters = bounded_sum(weight.parameter_count for weight in kept)
     if not parameters or is_packed(kept):
         return None

@@ -233,7 +233,7 @@ def _cut_notices(cut: Counter[str]) -> tuple[Notice, ...]:
 
 def _read_object(content: bytearray) -> Found:
     _check_value_count(content)
-    return bounded_copy(_code_first(_object_in(content)))
+    return _copied(_object_in(content))
 
 
 def _object_in(content: bytearray) -> dict[str, Any]:
@@ -243,15 +243,21 @@ def _object_in(content: bytearray) -> dict[str, Any]:
     return value
 
 
-def _code_first(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{key: value[key] for key in CODE_KEYS if key in value}, **value}
+def _copied(value: dict[str, Any]) -> Found:
+    """Copy an object within bounds, of which the keys that name code have some of their own."""
+    named = {key: value[key] for key in CODE_KEYS if key in value}
+    first, cut_first = bounded_copy(named)
+    rest, cut_rest = bounded_copy({key: one for key, one in value.items() if key not in named})
+    copied = {**first, **rest}
+    names = dict.fromkeys(key[:MAX_TEXT] for key in value)
+    return {key: copied[key] for key in names if key in copied}, tuple(dict.fromkeys((*cut_first, *cut_rest)))
 
 
 def _read_with_templates(content: bytearray) -> Found:
     """An object that may have a chat template: its text, or a list of named ones."""
     _check_value_count(content)
-    value = _code_first(_object_in(content))
-    copied, notices = bounded_copy(value)
+    value = _object_in(content)
+    copied, notices = _copied(value)
     copied.pop(TEMPLATES_KEY, None)
     told = _templates_of(value.get("chat_template"))
     return {**copied, **({TEMPLATES_KEY: told} if told else {})}, notices

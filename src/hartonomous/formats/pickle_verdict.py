@@ -70,7 +70,12 @@ _DANGEROUS_MODULES = frozenset(
         "zipimport",
     }
 )  # fmt: skip
-_HARMLESS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__"})
+_HARMLESS = frozenset(
+    {
+        "copyreg._reconstructor", "copyreg.__newobj__",
+        "joblib.numpy_pickle.NumpyArrayWrapper",  # says type and shape of the array behind it
+    }
+)  # fmt: skip
 _HARMLESS_BUILTINS = frozenset({"Exception", "ValueError", "RuntimeError", "KeyError", "type"})
 _TELLING = frozenset({"os", "sys", "subprocess", "importlib", "system", "popen", "eval", "exec"})
 _DANGEROUS_NAMES = frozenset(

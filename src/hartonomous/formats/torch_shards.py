@@ -41,7 +41,7 @@ class _TorchShards:
 
     def matches(self, path: str, head: bytes) -> bool:
         """Say yes to the ending; what lies at the end of the file decides."""
-        return path.lower().endswith(ENDING) and head.startswith(b"PK")
+        return path.lower().endswith(ENDING) and bool(head)
 
     def parse(self, reader: RangeReader) -> Description:
         """Return the tensors by offset; raises StructureError or LimitError."""

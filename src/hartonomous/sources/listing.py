@@ -72,10 +72,9 @@ def list_folder(
         entries = [Entry(item.name, _kind_of(item)) for item in found]
     indexed = any(entry.name.endswith(SHARD_ENDING) for entry in entries)
     needed = {SHARD_INDEX} if indexed else set()
-    left_out = [one for one in entries if _is_passed_over(one) and one.name not in needed]
+    unwanted = {one.name for one in entries if not hidden and _is_passed_over(one)} - needed
     if passed_over is not None:
-        passed_over.extend(entry.name for entry in left_out)
-    unwanted = set() if hidden else {entry.name for entry in left_out}
+        passed_over.extend(entry.name for entry in entries if entry.name in unwanted)
     visible = [entry for entry in entries if entry.name not in unwanted]
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
