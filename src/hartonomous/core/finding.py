@@ -103,7 +103,8 @@ _QUIET = frozenset({"template"})
 
 
 def _in_file(path: str, description: Description) -> Iterator[Finding]:
-    metadata = description.metadata if isinstance(description.metadata, Mapping) else {}
+    told: object = description.metadata  # a stored manifest may hold any JSON here
+    metadata = told if isinstance(told, Mapping) else {}
     if description.format in _PICKLED_FORMATS:
         yield from _names(path, metadata.get("globals"))
     yield from _unread(path, description, metadata)

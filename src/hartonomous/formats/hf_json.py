@@ -250,7 +250,8 @@ def _copied(value: dict[str, Any]) -> Found:
     rest, cut_rest = bounded_copy({key: one for key, one in value.items() if key not in named})
     copied = {**first, **rest}
     names = dict.fromkeys(key[:MAX_TEXT] for key in value)
-    return {key: copied[key] for key in names if key in copied}, tuple(dict.fromkeys((*cut_first, *cut_rest)))
+    notices = tuple(dict.fromkeys((*cut_first, *cut_rest)))
+    return {key: copied[key] for key in names if key in copied}, notices
 
 
 def _read_with_templates(content: bytearray) -> Found:
