@@ -257,6 +257,9 @@ def keras(config: Any) -> dict[str, bytes]:
         ({"layers": [{"class_name": "Lambda", "config": {"function": "relu"}}]}, 0),
         ({"layers": [{"class_name": "Dense", "config": {"name": "Lambda"}}]}, 0),
         ([[[[[[]]]]]], 0),
+        ({"x": {"module": "os", "class_name": "function", "config": "system"}}, 1),
+        ({"x": {"module": "keras.layers", "class_name": "Dense", "config": {}}}, 0),
+        ({"x": {"module": "my_package", "class_name": "Layer", "config": {}}}, 0),
     ],
 )  # fmt: skip
 def test_lambda_layers_of_keras(store: Store, folder: Path, config: Any, dangers: int) -> None:

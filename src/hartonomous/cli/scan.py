@@ -28,8 +28,9 @@ def command(invocation: Invocation, *, target: str) -> None:
 
     Names that pickles import or call, code that a configuration maps to (auto_map, a pipeline's
     own classes), Python files beside the weights, operators of ONNX that need a library, what chat
-    templates call, Keras's Lambda layers. PATH is parsed in a limited process and not stored; a
-    stored version is judged by what was found when it was added.
+    templates call, TorchScript, Keras's Lambda layers and what its configurations import. PATH is
+    parsed in a limited process and not stored; a stored version is judged by what was found when it
+    was added.
 
     danger does harm when the file is loaded, or reaches where no model needs to; code runs where
     the reader allows it and may be wanted; unknown is what cannot be judged. Judgements go by

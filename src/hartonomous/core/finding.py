@@ -40,7 +40,8 @@ class Severity(StrEnum):
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that would run: how bad, of which kind, in which file, what.
 
-    Kinds: ``pickle``, ``remote-code``, ``python-file``, ``operator``, ``template``, ``lambda``.
+    Kinds: ``pickle``, ``import`` (of a configuration), ``remote-code``, ``python-file``, ``script``
+    (TorchScript), ``operator``, ``template``, ``lambda``.
     """
 
     severity: Severity
@@ -123,7 +124,11 @@ def _in_file(path: str, description: Description) -> Iterator[Finding]:
     for domain in _texts(domains):
         text = f"operators of the domain {domain!a} need a library of their own, which would run"
         yield _finding(Severity.CODE, "operator", path, text)
+    if description.format == "torch-zip" and metadata.get("script_count"):
+        text = "TorchScript, whose code runs where torch.jit.load and a call are used"
+        yield _finding(Severity.CODE, "script", path, text)
     if description.format in _KERAS_FORMATS:
+        yield from _names(path, metadata.get("globals"), "this configuration", "import")
         yield from _lambdas(path, metadata.get("lambda_layers"))
 
 
@@ -132,18 +137,20 @@ def _finding(severity: Severity, kind: str, path: str, text: str) -> Finding:
     return Finding(severity=severity, kind=kind, file=clean(path), text=shown)
 
 
-def _names(path: str, names: Any) -> Iterator[Finding]:
-    """A pickle's names, as ``formats.pickle_verdict`` lists them."""
+def _names(
+    path: str, names: Any, what: str = "this pickle", kind: str = "pickle"
+) -> Iterator[Finding]:
+    """What a pickle or a configuration names, as ``formats.pickle_verdict`` lists it."""
     for one in names if isinstance(names, list | tuple) else ():
         name, verdict = (
             (one.get("name"), one.get("verdict")) if isinstance(one, Mapping) else ("", "")
         )
         if verdict == "dangerous":
-            text = f"loading this pickle would import or call {name}"
-            yield _finding(Severity.DANGER, "pickle", path, text)
+            text = f"loading {what} would import or call {name}"
+            yield _finding(Severity.DANGER, kind, path, text)
         elif verdict == "unknown":
-            text = f"loading this pickle would import or call {name}, which is not known"
-            yield _finding(Severity.UNKNOWN, "pickle", path, text)
+            text = f"loading {what} would import or call {name}, which is not known"
+            yield _finding(Severity.UNKNOWN, kind, path, text)
 
 
 def _unread(path: str, description: Description, metadata: Mapping[str, Any]) -> Iterator[Finding]:

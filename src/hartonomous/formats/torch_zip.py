@@ -86,6 +86,8 @@ def read_archive(reader: RangeReader) -> Archive:
     version = _small(reader, entries, f"{root}/version")
     metadata |= {} if version is None else {"version": version}
     metadata |= {} if order is None else {"byteorder": order}
+    scripts = sum(name.startswith(f"{root}/code/") and name.endswith(".py") for name in entries)
+    metadata |= {"script_count": scripts} if scripts else {}
     return Archive(
         pickle=pickle,
         places=_places(entries, f"{root}/data/"),
