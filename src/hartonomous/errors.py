@@ -75,6 +75,14 @@ class IntegrityError(HartonomousError):
     exit_code = 4
 
 
+class DangerError(HartonomousError):
+    """A scan found what does harm where it is loaded; the files themselves are whole."""
+
+    kind = "danger"
+    exit_code = 4
+    http_status = 422
+
+
 class PartlyDoneError(HartonomousError):
     """Some of the things asked for were done, others failed; the message counts both."""
 

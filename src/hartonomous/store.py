@@ -27,6 +27,7 @@ from hartonomous.operations import path as plain_paths
 from hartonomous.operations import read as reading
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import repair as repairing
+from hartonomous.operations import scan as scanning
 from hartonomous.operations import stats as counting
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
@@ -302,6 +303,12 @@ class Store:
         """Compare two versions, or a version with a file or folder on disk. See `hart diff`."""
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
+    def scan(
+        self, target: str | os.PathLike[str], *, progress: Progress | None = None
+    ) -> scanning.ScanReport:
+        """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
+        return scanning.scan(self.parts, self.files, target, progress=progress)
+
     def explain(self, spec: str, name: str, *, member: str | None = None) -> explaining.Explained:
         """Say how a tensor is kept, who shares it and what that saves."""
         return explaining.explain(self.parts, self.files, spec, name, member=member)
@@ -421,6 +428,13 @@ def estimate_paths(
     """Tell what an empty store would need for what is at ``paths``; needs no store."""
     many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
     return estimating.estimate(None, many, include=include, exclude=exclude, progress=progress)
+
+
+def scan_place(
+    place: str | os.PathLike[str], *, progress: Progress | None = None
+) -> scanning.ScanReport:
+    """Tell what loading what lies at ``place`` would run; needs no store."""
+    return scanning.scan_place(place, progress=progress)
 
 
 def diagnose(

@@ -137,6 +137,7 @@ def test_pages_of_work_fit_sixty_columns(hart, full, sources, home, monkeypatch)
         ("export", "tiny", "x.npy", "out", "-n"): ("x.npy", "2 exported"),
         ("diff", "tiny", "tuned.safetensors"): ("1 changed", "lp.up_proj.weigh"),
         ("estimate", str(sources)): ("manifests", "7 files"),
+        ("scan", "tiny"): ("looked at",),
         ("path", "--list"): ("80.1 kB", "x.npy"),
         ("explain", "a.gguf", "blk.0.attn_q.weight"): ("encoding", "fields"),
         ("gc", "-n"): ("packs dropped", "dry run"),

@@ -209,9 +209,9 @@ NAMES = {
         lora_unet_down_blocks_0_attentions_0_proj_in.lora_up.weight lora-b
         blk.0.attn_q.weight.lora_a lora-a
         model.layers.0.self_attn.q_proj.qweight attention-q
-        model.layers.0.self_attn.q_proj.qzeros scale
+        model.layers.0.self_attn.q_proj.qzeros zero-point
         model.layers.0.self_attn.q_proj.scales scale
-        model.layers.0.self_attn.q_proj.g_idx scale
+        model.layers.0.self_attn.q_proj.g_idx group-index
         model.layers.0.mlp.down_proj.weight_packed mlp-down
         model.layers.0.mlp.down_proj.weight_scale scale
         model.layers.0.mlp.down_proj.weight_shape buffer
@@ -237,7 +237,7 @@ NAMES = {
         /encoder/layer.0/attention/self/query/MatMul attention-q
         bert.encoder.layer.0.attention.self.query.weight_quantized attention-q
         bert.encoder.layer.0.attention.self.query.weight_scale scale
-        bert.encoder.layer.0.attention.self.query.weight_zero_point scale
+        bert.encoder.layer.0.attention.self.query.weight_zero_point zero-point
         onnx::MatMul_1234 other
     """,
 }
@@ -390,5 +390,7 @@ def test_a_prefix_does_not_change_the_role_of_a_block_tensor(prefix: str) -> Non
 
 
 def test_values_are_stable_words() -> None:
-    assert len({role.value for role in Role}) == len(Role) == 33
-    assert {role.value for role in NOT_PARAMETERS} == {"rope", "scale", "optimizer-state", "buffer"}
+    assert len({role.value for role in Role}) == len(Role) == 35
+    assert {role.value for role in NOT_PARAMETERS} == {
+        "rope", "scale", "zero-point", "group-index", "optimizer-state", "buffer",
+    }  # fmt: skip

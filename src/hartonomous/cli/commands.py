@@ -52,6 +52,11 @@ COMMANDS: dict[str, Entry] = {
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),
+    "scan": Entry(
+        "hartonomous.cli.scan:command",
+        "Tell what would run when somebody loads a model; nothing is loaded.",
+        FIND,
+    ),
     "get": Entry("hartonomous.cli.get:command", "Write the exact files of an artifact.", OUT),
     "cat": Entry(
         "hartonomous.cli.cat:command", "Print a tensor, or write its bytes or a whole file.", OUT

@@ -1,10 +1,11 @@
 """A model's summary as people read it; the summary is the JSON that `core.model` makes."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hartonomous.cli.page import Block, Cell, Column, Table
-from hartonomous.cli.sizes import count, parameters, share, size
+from hartonomous.cli.sizes import count, parameters, several, share, size
 
 Summary = Mapping[str, Any]
 
@@ -44,9 +45,11 @@ def model_fields(model: Summary | None) -> list[tuple[str, str | Cell]]:
     rows += [(title, count(model[key])) for title, key in _NUMBERS if model.get(key) is not None]
     if model.get("declared_base_models"):
         rows.append(("base models", ", ".join(map(_base, model["declared_base_models"]))))
-    for title, part in (("tokenizer", _tokenizer), ("training", _training), ("adapter", _adapter)):
+    for title, part in _PARTS.items():
         if model.get(title):
             rows.append((title, part(model[title])))
+    if model.get("findings"):
+        rows.append(("would run", _findings(model["findings"])))
     rows += [(title, _words(model[key])) for title, key in _LISTS if model.get(key)]
     return rows
 
@@ -59,6 +62,9 @@ def model_blocks(model: Summary | None) -> Iterable[Block]:
         if model.get(title):
             yield ""
             yield _shares(title[:-1], model[title], model["parameter_count"])
+    if model.get("components"):
+        yield ""
+        yield _components(model["components"])
     if len(model["weight_sets"]) > 1:
         yield ""
         yield _weight_sets(model["weight_sets"])
@@ -76,6 +82,8 @@ def _quantisation(found: Mapping[str, Any]) -> str:
     words = [str(found[key]) for key in ("method", "file_type") if found.get(key)]
     if found.get("bits"):
         words.append(f"{found['bits']} bits")
+    if found.get("group_size"):
+        words.append(f"groups of {count(found['group_size'])}")
     return ", ".join(dict.fromkeys(words)) or "yes"
 
 
@@ -105,6 +113,52 @@ def _adapter(found: Mapping[str, Any]) -> str:
     if found.get("target_modules"):
         words.append(_words(found["target_modules"]))
     return ", ".join(words)
+
+
+def _checkpoint(found: Mapping[str, Any]) -> str:
+    words = [found["kind"], several(found["file_count"], "file")]
+    if found.get("tensor_count") is not None:
+        words.append(several(found["tensor_count"], "whole tensor"))
+    words += [f"{several(number, f'{way} rank')}" for way, number in found.get("ranks", {}).items()]
+    if found.get("step") is not None:
+        words.append(f"step {count(found['step'])}")
+    return ", ".join(words)
+
+
+def _findings(found: list[Mapping[str, Any]]) -> Cell:
+    counts = Counter(one["severity"] for one in found)
+    told = ", ".join(f"{number:,} {word}" for word, number in counts.items())
+    return Cell(f"{told} (hart scan tells)", "bad" if counts["danger"] else "warn")
+
+
+_PARTS: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "tokenizer": _tokenizer, "training": _training, "checkpoint": _checkpoint, "adapter": _adapter,
+}  # fmt: skip
+
+
+def _components(components: list[Mapping[str, Any]]) -> Table:
+    columns = (
+        Column("component"),
+        Column("class", extra=True),
+        Column("tensors", right=True, extra=True),
+        Column("parameters", right=True),
+        Column("size", right=True),
+        Column("dtypes", extra=True),
+    )
+    return Table(
+        columns=columns,
+        rows=[
+            (
+                one["name"],
+                one.get("class_name") or one.get("architecture") or "-",
+                count(one["tensor_count"]),
+                parameters(one["parameter_count"]),
+                size(one["tensor_bytes"]),
+                ", ".join(one["dtypes"][:3]),
+            )
+            for one in components
+        ],
+    )
 
 
 def _words(words: list[str]) -> str:

@@ -5,7 +5,7 @@ a notice and is treated as not there; nothing here raises.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hartonomous.core.description import Notice
@@ -37,8 +37,8 @@ class NoticeLog:
 
     __slots__ = ("_kept", "_left_out")
 
-    def __init__(self) -> None:
-        self._kept: dict[Notice, None] = {}
+    def __init__(self, notices: Iterable[Notice] = ()) -> None:
+        self._kept: dict[Notice, None] = dict.fromkeys(notices)
         self._left_out = 0
 
     def add(self, kind: str, text: str) -> None:
@@ -73,6 +73,11 @@ class Claims:
 
     def __contains__(self, key: str) -> bool:
         return self._values.get(key) is not None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is said, or no such file is there."""
+        return not self._values
 
     def part(self, key: str) -> "Claims":
         """Return the object under ``key``; an empty one where there is none."""
@@ -129,6 +134,13 @@ class Claims:
         if isinstance(value, float):
             return value if abs(value) < MAX_NUMBER else None
         return value if isinstance(value, bool) or _is_count(value) else None
+
+    def extents(self, key: str) -> str | None:
+        """Return a short list of counts as text, such as ``128x128``."""
+        value = self._values.get(key)
+        if not isinstance(value, (list, tuple)) or not 0 < len(value) <= 8:
+            return None
+        return "x".join(map(str, value)) if all(map(_is_count, value)) else None
 
     def _refuse(self, key: str, wanted: str, value: object) -> None:
         self._log.add(

@@ -137,9 +137,7 @@ def find_sources(members: Sequence[Member], counted: Sequence[Copy], log: Notice
     nested = "quantization_config" in config
     return Sources(
         config=config,
-        quantisation=(
-            config.part("quantization_config") if nested else claims("quantize_config.json")
-        ),
+        quantisation=config.part("quantization_config") if nested else _beside(claims),
         pipeline=claims("model_index.json"),
         card=claims("readme.md"),
         gguf=_gguf_claims(members, counted, log),
@@ -151,13 +149,28 @@ def find_sources(members: Sequence[Member], counted: Sequence[Copy], log: Notice
     )
 
 
+def _beside(claims: Callable[[str], Claims]) -> Claims:
+    """Return the quantisation that a file of its own declares: GPTQ's, AWQ's, ModelOpt's."""
+    found = claims("quantize_config.json")
+    for file in ("quant_config.json", "hf_quant_config.json"):
+        if found.is_empty:
+            found = claims(file)
+    return found.part("quantization") if "quantization" in found else found
+
+
 def architecture_of(sources: Sources) -> tuple[str | None, str | None]:
-    """Return (architecture, model type): ``("BertModel", "bert")``, ``("llama", "llama")``."""
+    """Return (architecture, model type): ``("BertModel", "bert")``, ``("llama", "llama")``.
+
+    A pipeline's class goes before those of its parts. An adapter that says nothing else has its
+    kind for an architecture: ``("lora", None)``.
+    """
     named = sources.config.texts("architectures")
     gguf = gguf_architecture(sources.gguf)
     model_type = sources.config.text("model_type") or gguf
-    diffusers = sources.pipeline.text("_class_name") or sources.config.text("_class_name")
-    return (named[0] if named else diffusers or gguf), model_type
+    pipeline, diffusers = (one.text("_class_name") for one in (sources.pipeline, sources.config))
+    adapter = sources.adapter.text("peft_type")
+    named_by = pipeline or (named[0] if named else diffusers or gguf)
+    return named_by or (adapter.lower() if adapter else None), model_type
 
 
 def gguf_architecture(gguf: Claims) -> str | None:
@@ -224,10 +237,14 @@ def tokenizer_of(sources: Sources) -> Tokenizer | None:
     return None if tokenizer == Tokenizer() else tokenizer
 
 
-def training_of(sources: Sources, tensor_count: int) -> Training | None:
-    """Return the training state: optimizer tensors and files, and the step; None without any."""
+def training_of(sources: Sources, tensor_count: int, *, step: int | None = None) -> Training | None:
+    """Return the training state: optimizer tensors and files, and the step; None without any.
+
+    ``step`` is that of a checkpoint of several processes; a trainer's own word goes before it.
+    """
     files = _files(sources.paths, lambda name: _OPTIMIZER_FILE.fullmatch(name) is not None)
-    step = sources.trainer.count("global_step")
+    told = sources.trainer.count("global_step")
+    step = step if told is None else told
     if not files and not tensor_count and step is None:
         return None
     return Training(

@@ -12,6 +12,7 @@ from functools import lru_cache
 import msgspec
 
 from hartonomous.core.claims import clean
+from hartonomous.core.item_names import whole_name
 from hartonomous.core.role import EMBEDDINGS, MAX_NAME_CHARACTERS, Role
 from hartonomous.core.weight import MAX_COUNT, Weight, bounded_sum, sums_by
 
@@ -96,7 +97,7 @@ def layer_name(weight: Weight) -> str | None:
 
     ``encoder.layer.3``, or ``text_encoder/encoder.layer.3`` for a file in a folder of its own.
     """
-    found = layer_of(weight.name)
+    found = layer_of(whole_name(weight.name))
     return None if found is None else _named(weight, f"{found[0]}.{found[1]}")
 
 
@@ -138,7 +139,7 @@ def _place(weight: Weight) -> tuple[LayerKind, str]:
     block = layer_name(weight)
     if block is not None:
         return LayerKind.BLOCK, block
-    parts = _parts(weight.name)
+    parts = _parts(whole_name(weight.name))
     if weight.role is Role.HEAD:
         return LayerKind.HEAD, _named(weight, _module(parts, _HEAD_PART))
     if weight.role in EMBEDDINGS or "embeddings" in parts:

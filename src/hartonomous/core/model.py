@@ -13,9 +13,12 @@ from typing import Any
 import msgspec
 
 from hartonomous.core import declared
+from hartonomous.core.checkpoint import Checkpoint, find_checkpoint
 from hartonomous.core.claims import MAX_NUMBER, NoticeLog, clean
+from hartonomous.core.component import Component, component_parts
 from hartonomous.core.declared import Adapter, DeclaredBase, Sources, Tokenizer, Training
 from hartonomous.core.description import Notice, Tensor
+from hartonomous.core.finding import Finding, find_code
 from hartonomous.core.layer import Layer, LayerKind, group_layers, layer_name
 from hartonomous.core.quantisation import (
     Quantisation,
@@ -37,6 +40,8 @@ from hartonomous.core.weight_set import (
 MAX_LAYERS = 4096
 MAX_WEIGHT_SETS = 64
 MAX_DTYPES = 64
+MAX_FINDINGS = 64
+"""Of what would run; `hart scan` lists all."""
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,11 +87,14 @@ class ModelSummary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     tokenizer: Tokenizer | None = None
     training: Training | None = None
     adapter: Adapter | None = None
+    checkpoint: Checkpoint | None = None
+    components: list[Component] = []
     languages: list[str] = []
     tags: list[str] = []
     datasets: list[str] = []
     pipeline_tag: str | None = None
     library: str | None = None
+    findings: list[Finding] = []
     notices: list[Notice] = []
 
 
@@ -96,6 +104,21 @@ def summarise(members: Sequence[Member]) -> ModelSummary | None:
     None if no member has tensors. Never raises on what files claim: wrong values are left out with
     a notice. The result does not depend on the order of the members.
     """
+    summary = _summary_of(members)
+    if summary is None:
+        return None
+    ordered = sorted(members, key=lambda member: member[0])
+    log = NoticeLog(summary.notices)
+    return msgspec.structs.replace(
+        summary,
+        components=_components(ordered, log),
+        findings=find_code(ordered)[:MAX_FINDINGS],
+        notices=log.notices(),
+    )
+
+
+def _summary_of(members: Sequence[Member]) -> ModelSummary | None:
+    """Return the summary without the parts of a pipeline and without what would run."""
     ordered = sorted(members, key=lambda member: member[0])
     copies = copies_of(ordered)
     if not copies:
@@ -105,12 +128,18 @@ def summarise(members: Sequence[Member]) -> ModelSummary | None:
     weights = [weight for copy in counted for weight in copy.weights]
     summed = _summed(copies, counted, weights, log)
     sources = declared.find_sources(ordered, counted, log)
+    checkpoint = find_checkpoint(ordered, log)
     changes = {
         **_declared_fields(sources),
         **_numbers(sources, weights),
         "quantisation": find_quantisation(weights, sources.quantisation, sources.gguf, log),
-        "training": declared.training_of(sources, len(optimizer_tensors(copies))),
+        "training": declared.training_of(
+            sources,
+            len(optimizer_tensors(copies)),
+            step=None if checkpoint is None else checkpoint.step,
+        ),
         "adapter": declared.adapter_of(sources, _lora_rank(weights)),
+        "checkpoint": checkpoint,
     }
     return msgspec.structs.replace(summed, **changes, notices=log.notices())
 
@@ -219,6 +248,29 @@ def _declared_fields(sources: Sources) -> dict[str, Any]:
         "pipeline_tag": card.text("pipeline_tag"),
         "library": card.text("library_name"),
     }
+
+
+def _components(members: Sequence[Member], log: NoticeLog) -> list[Component]:
+    """Return the models that a pipeline is made of, each summed up by itself."""
+    found = []
+    for part in component_parts(members, log):
+        inner = _summary_of(part.members)
+        if inner is not None:
+            found.append(
+                Component(
+                    name=part.name,
+                    library=part.library,
+                    class_name=part.class_name,
+                    architecture=inner.architecture,
+                    parameter_count=inner.parameter_count,
+                    tensor_count=inner.tensor_count,
+                    tensor_bytes=inner.tensor_bytes,
+                    layer_count=inner.layer_count,
+                    dtypes=list(inner.dtypes),
+                    quantisation=inner.quantisation,
+                )
+            )
+    return found
 
 
 def _lora_rank(weights: Sequence[Weight]) -> int | None:

@@ -6,6 +6,7 @@ Written by hand beside `core.model`, so that a change of one that the other does
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from hartonomous.core.finding import Severity
 from hartonomous.core.layer import LayerKind
 from hartonomous.core.role import Role
 from hartonomous.errors import IntegrityError
@@ -67,6 +68,7 @@ _QUANTISATION = _object(
     {
         "method": _TEXT,
         "bits": {"type": "integer", "minimum": 1, "maximum": 64},
+        "group_size": _NUMBER,
         "file_type": _KEY,
         "config": {
             "type": "object",
@@ -90,6 +92,43 @@ _ADAPTER = _object(
         "target_modules": _list(_SHORT, 256),
         "task": _TEXT,
     },
+)
+
+_CHECKPOINT = _object(
+    {"kind": _KEY, "file_count": _COUNT},
+    {
+        "step": _NUMBER,
+        "ranks": _object({}, dict.fromkeys(("tensor", "pipeline", "data", "expert"), _NUMBER)),
+        "tensor_count": _COUNT,
+        "written_to": _TEXT,
+    },
+)
+
+_COMPONENT = _object(
+    {
+        "name": _SHORT,
+        "parameter_count": _COUNT,
+        "tensor_count": _COUNT,
+        "tensor_bytes": _COUNT,
+        "layer_count": _NUMBER,
+        "dtypes": _list(_KEY, 65),
+    },
+    {
+        "library": _SHORT,
+        "class_name": _SHORT,
+        "architecture": _TEXT,
+        "quantisation": _QUANTISATION,
+    },
+)
+
+_FINDING = _object(
+    {
+        "severity": {"enum": [one.value for one in Severity]},
+        "kind": _KEY,
+        "file": _TEXT,
+        "text": _TEXT,
+    },
+    {},
 )
 
 SCHEMA: dict[str, Any] = {
@@ -126,6 +165,9 @@ SCHEMA: dict[str, Any] = {
             ),
             "training": _TRAINING,
             "adapter": _ADAPTER,
+            "checkpoint": _CHECKPOINT,
+            "components": _list(_COMPONENT, 64),
+            "findings": _list(_FINDING, 64),
             "languages": _list(_SHORT, 256), "tags": _list(_SHORT, 256),
             "datasets": _list(_SHORT, 256),
             "notices": _list(_object({"kind": _KEY, "text": _TEXT}, {}), 32),

@@ -8,7 +8,7 @@ import msgspec
 
 from hartonomous.core.claims import Claims, NoticeLog, Scalar
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.role import Role
+from hartonomous.core.role import QUANTISATION
 from hartonomous.core.weight import Weight, bounded_sum
 
 # llama.h: enum llama_ftype, without MOSTLY_; numbers that were withdrawn keep their old names.
@@ -31,7 +31,8 @@ _CONFIG_KEYS = (
     "bnb_4bit_use_double_quant", "llm_int8_threshold", "activation_scheme", "fmt",
     "kv_cache_scheme", "true_sequential", "damp_percent", "quant_algo", "weight_bits", "nbits",
 )  # fmt: skip
-_BIT_KEYS = ("bits", "w_bit", "weight_bits", "nbits")
+_BIT_KEYS = ("bits", "w_bit", "weight_bits", "nbits", "num_bits")
+_GROUP_KEYS = ("group_size", "q_group_size")
 _DTYPE_BITS = re.compile(r"(?:I?Q|TQ|MXFP|NVFP|F)(\d+)")
 _PACKED = re.compile(r"(?:qweight|weight_packed|_blocks)$")
 
@@ -39,12 +40,14 @@ _PACKED = re.compile(r"(?:qweight|weight_packed|_blocks)$")
 class Quantisation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How weights were quantised. ``bits`` are those of the method, without scales.
 
+    ``group_size`` is how many weights share a scale; absent where whole rows or blocks do.
     ``file_type`` is the name that GGUF gives the mixture (``Q4_K_M``); ``config`` is a bounded part
     of the configuration's ``quantization_config``.
     """
 
     method: str | None = None
     bits: int | None = None
+    group_size: int | None = None
     file_type: str | None = None
     config: dict[str, Scalar] = {}
 
@@ -58,11 +61,16 @@ def find_quantisation(
     the tensors' types and names show.
     """
     subset = {key: declared.scalar(key) for key in _CONFIG_KEYS}
-    method = declared.text("quant_method")
+    subset["weight_block_size"] = declared.extents("weight_block_size")
+    method = declared.text("quant_method") or declared.text("quant_algo")
+    if method is None and "w_bit" in declared:
+        method = "awq"  # whose file of its own says bits, group size and version only
+    inner = _weights_of(declared)
     by_tensors, bits = _seen_in(weights)
     found = Quantisation(
         method=method.lower() if method else by_tensors,
-        bits=_declared_bits(declared) or bits,
+        bits=_declared_bits(declared) or _declared_bits(inner) or bits,
+        group_size=_group_size(declared) or _group_size(inner),
         file_type=_file_type(gguf, log),
         config={key: value for key, value in subset.items() if value is not None},
     )
@@ -80,11 +88,22 @@ def is_packed(weights: Sequence[Weight]) -> bool:
 
 def bits_per_weight(weights: Sequence[Weight]) -> float | None:
     """Return the stored bits of a parameter, scales included; None if it cannot be told."""
-    kept = [weight for weight in weights if weight.parameter_count or weight.role is Role.SCALE]
+    kept = [weight for weight in weights if weight.parameter_count or weight.role in QUANTISATION]
     parameters = bounded_sum(weight.parameter_count for weight in kept)
     if not parameters or is_packed(kept):
         return None
     return round(8 * bounded_sum(weight.size_bytes for weight in kept) / parameters, 4)
+
+
+def _weights_of(declared: Claims) -> Claims:
+    """Return what compressed-tensors says of the weights of its first group."""
+    return declared.part("config_groups").part("group_0").part("weights")
+
+
+def _group_size(declared: Claims) -> int | None:
+    """Return the weights a scale; -1 and null stand for a whole row, which is no group."""
+    found = next((size for key in _GROUP_KEYS if (size := declared.scalar(key))), None)
+    return found if type(found) is int else None
 
 
 def _declared_bits(declared: Claims) -> int | None:

@@ -50,12 +50,17 @@ class Role(StrEnum):
     LORA_B = "lora-b"
     ROPE = "rope"
     SCALE = "scale"
+    ZERO_POINT = "zero-point"
+    GROUP_INDEX = "group-index"
     OPTIMIZER_STATE = "optimizer-state"
     BUFFER = "buffer"
     OTHER = "other"
 
 
-NOT_PARAMETERS = frozenset({Role.ROPE, Role.SCALE, Role.OPTIMIZER_STATE, Role.BUFFER})
+QUANTISATION = frozenset({Role.SCALE, Role.ZERO_POINT, Role.GROUP_INDEX})
+"""Roles of what is needed beside quantised weights to have the weights back."""
+
+NOT_PARAMETERS = QUANTISATION | {Role.ROPE, Role.OPTIMIZER_STATE, Role.BUFFER}
 """Roles whose elements are no trained weights of the model and are not counted as parameters."""
 
 EMBEDDINGS = frozenset(
@@ -80,11 +85,16 @@ _WHOLE = _rules(
     (Role.LORA_A, r"[._]lora_(?:embedding_)?(?:a|down)(?:\.|$)"),
     (Role.LORA_B, r"[._]lora_(?:embedding_)?(?:b|up)(?:\.|$)"),
     (
+        Role.ZERO_POINT,
+        r"\.(?:[^.]*_)?(?:qzeros|zero_points?)$|[_.](?:quantized|weight)_zero_point$",
+    ),
+    (Role.GROUP_INDEX, r"\.(?:[^.]*_)?g_idx$"),
+    (
         Role.SCALE,
-        r"\.(?:[^.]*_)?(?:scales|qzeros|g_idx|zero_points?|wscales|scb|weight_scale(?:_inv|_2)?)$"
+        r"\.(?:[^.]*_)?(?:scales|wscales|scb|weight_scale(?:_inv|_2)?)$"
         r"|\.(?:input|output|[qkv]|kv|activation|act)_scale$"
         r"|\.weight\.(?:nested_)?(?:absmax|quant_map)$|\.weight\.quant_state\b|\.weight_format$"
-        r"|[_.](?:quantized|weight)(?:_scale|_zero_point)$",
+        r"|[_.](?:quantized|weight)_scale$",
     ),
     (
         Role.ROPE,

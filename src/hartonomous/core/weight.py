@@ -6,6 +6,7 @@ from typing import TypeVar
 import msgspec
 
 from hartonomous.core.description import Tensor
+from hartonomous.core.item_names import whole_name
 from hartonomous.core.role import NOT_PARAMETERS, Role, tensor_role
 
 Key = TypeVar("Key", bound=Hashable)
@@ -43,16 +44,19 @@ def weigh(path: str, tensors: Iterable[Tensor]) -> list[Weight]:
     """Return the tensors of the file at ``path`` as weights, in the file's order.
 
     All tensors of an ``optimizer.*`` file are optimizer state. The array of a ``.npy`` file, or a
-    tensor without a name, goes by the name of its file.
+    tensor without a name, goes by the name of its file. A chunk of a sharded tensor has that one's
+    role.
     """
     folder, _, file = path.rpartition("/")
     optimizer = _is_optimizer(file)
     stem = file.rpartition(".")[0] or file
     named = not file.lower().endswith(".npy")
+    chunks = file.lower().endswith(".distcp")
     weights = []
     for tensor in tensors:
         name = (tensor.name if named else "") or stem
-        role = Role.OPTIMIZER_STATE if optimizer else tensor_role(name, tensor.shape, tensor.dtype)
+        whole = whole_name(name) if chunks else name
+        role = Role.OPTIMIZER_STATE if optimizer else tensor_role(whole, tensor.shape, tensor.dtype)
         count = 0 if role in NOT_PARAMETERS else bounded_count(tensor.shape)
         weights.append(
             Weight(tensor=tensor, name=name, folder=folder, role=role, parameter_count=count)

@@ -5,8 +5,10 @@ variant, checkpoints of one training run). The rule:
 
 1. Files of one folder and format are one set when they are shards of one name
    (``x-00001-of-00003``) or when an index file lists them; all ``.npy`` files of a folder are one
-   set; an ONNX model and the files of its weights (``x.onnx``, ``x.onnx_data``) are one; any other
-   file is a set of its own. A tensor name that comes twice in a set counts once.
+   set, and all ``.distcp`` files; so are the files of all ranks of a DeepSpeed or Megatron
+   checkpoint, in which equal names are different parts; an ONNX model and the files of its weights
+   (``x.onnx``, ``x.onnx_data``) are one. Any other file is a set of its own. A tensor name that
+   comes twice in a set counts once.
 2. Folders that hold other forms or states of the model above them (``checkpoint-500``, ``onnx``,
    ``original`` …) belong to the folder above; every other folder is a component of its own (a text
    encoder, a U-Net), and all components count.
@@ -28,16 +30,22 @@ from msgspec import structs
 from hartonomous.core.claims import clean
 from hartonomous.core.coding import Coding
 from hartonomous.core.description import Description, Tensor
+from hartonomous.core.item_names import SHARD_FORMAT
+from hartonomous.core.rank_files import rank_file
 from hartonomous.core.role import Role
 from hartonomous.core.weight import Weight, bounded_sum, weigh
 
 _SHARD = re.compile(r"(?P<stem>.*)-\d{1,6}-of-\d{1,6}", re.DOTALL)
 _OTHER_FORM = re.compile(
-    r"checkpoint[-_](?P<step>\d{1,12})|original|onnx|openvino|coreml|gguf|mlx|metal|fp16|bf16|int8"
+    r"(?:checkpoint[-_]|global_step|iter_|step[-_]?)(?P<step>\d{1,12})|pytorch_model_fsdp_\d+"
+    r"|optimizer_\d+|original|onnx|openvino|coreml|gguf|mlx|metal|fp16|bf16|int8"
 )
 _FORMAT_RANK = {"safetensors": 0, "gguf": 1}
-_SHARING = frozenset({"torch-zip", "torch-legacy", "onnx", "onnx-data"})
+_SHARING = frozenset({"torch-zip", "torch-legacy", "onnx", "onnx-data", SHARD_FORMAT})
 """Formats whose tensors may be the same bytes."""
+_FOLDER_FORMATS = {"npy": "*.npy", SHARD_FORMAT: "*.distcp"}
+"""Formats of which all files of a folder are one set."""
+_ALL_RANKS = "mp_rank_*"
 _SECOND_COPY = "consolidated"
 _ONNX_FORMATS = ("onnx", "onnx-data")
 _ONNX_ENDING = re.compile(r"\.onnx.*", re.DOTALL)
@@ -99,8 +107,12 @@ def copies_of(members: Sequence[Member]) -> list[Copy]:
         if not description.tensors:
             continue
         folder, _, file = path.rpartition("/")
-        stem = listed.get(path) or _stem(file, description.format)
         name = "onnx" if description.format in _ONNX_FORMATS else description.format
+        rank = rank_file(path)
+        if rank is not None:
+            folder, stem = rank.home, _ALL_RANKS
+        else:
+            stem = listed.get(path) or _stem(file, description.format)
         key = (folder, name, stem)
         copy = copies.setdefault(key, Copy(folder=folder, stem=stem, format=name))
         copy.members.append((path, description))
@@ -155,8 +167,8 @@ def _component(folder: str) -> str:
 
 
 def _stem(file: str, format_name: str) -> str:
-    if format_name == "npy":
-        return "*.npy"
+    if format_name in _FOLDER_FORMATS:
+        return _FOLDER_FORMATS[format_name]
     if format_name in _ONNX_FORMATS:
         return _ONNX_ENDING.sub("", file) or file
     stem = file.rpartition(".")[0] or file
@@ -190,10 +202,11 @@ def _files_of_index(metadata: Mapping[str, object]) -> set[str]:
 def _weights(copy: Copy) -> list[Weight]:
     """Return the set's weights, each name once; tied ones count their parameters once."""
     found: dict[str, Weight] = {}
+    by_file = copy.format == "npy" or copy.stem == _ALL_RANKS
     for path, description in copy.members:
         ranges: set[tuple[int, int, Coding | None]] = set()
         for weight in weigh(path, description.tensors):
-            key = weight.name if copy.format != "npy" else f"{path}\0{weight.name}"
+            key = f"{path}\0{weight.name}" if by_file else weight.name
             tensor = weight.tensor
             place = (tensor.offset, tensor.length, tensor.coding)
             tied = copy.format in _SHARING and tensor.length > 0 and place in ranges

@@ -21,14 +21,19 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+import msgspec
+
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.dtype import GGML_TYPES
+from hartonomous.core.template import TEXT_LIMIT, examine_template
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.formats.gguf_values import (
+    TYPE_STRING,
     TYPE_UINT32,
     ByteWindow,
     read_text,
     read_value,
+    read_value_and_text,
 )
 from hartonomous.ports.format import RangeReader
 
@@ -36,7 +41,8 @@ MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 DEFAULT_ALIGNMENT = 32
 ALIGNMENT_KEY = "general.alignment"
-RESERVED_KEYS = ("_version", "_alignment")
+TEMPLATE_KEY = "tokenizer.chat_template"
+RESERVED_KEYS = ("_version", "_alignment", "_chat_templates")
 """Keys of ``Description.metadata`` that say what the head says; a file's own ones give way."""
 
 MAX_KEYS = 65_536
@@ -81,7 +87,8 @@ class GgufFormat:
     def parse(self, reader: RangeReader) -> Description:
         """Return the tensors and the metadata; see the module for what is refused.
 
-        ``metadata`` has every key of the file and the reserved ``_version`` and ``_alignment``.
+        ``metadata`` has every key of the file and the reserved ``_version`` and ``_alignment``, and
+        ``_chat_templates``, what each of its chat templates would call, where it has any.
         """
         window = ByteWindow(reader)
         version, tensor_count, key_count = _read_head(window)
@@ -131,6 +138,7 @@ def _read_head(window: ByteWindow) -> tuple[int, int, int]:
 def _read_metadata(window: ByteWindow, count: int) -> tuple[dict[str, Any], list[Notice]]:
     metadata: dict[str, Any] = {}
     notices: list[Notice] = []
+    templates: list[dict[str, Any]] = []
     for index in range(count):
         window.where = f"metadata key {index}"
         key = read_text(window, limit=MAX_KEY_BYTES, what="a metadata key")
@@ -140,12 +148,18 @@ def _read_metadata(window: ByteWindow, count: int) -> tuple[dict[str, Any], list
         kind = window.u32()
         if key == ALIGNMENT_KEY and kind != TYPE_UINT32:
             raise StructureError(f"{ALIGNMENT_KEY} must be a uint32, its type number is {kind}")
-        metadata[key] = read_value(window, kind)
+        if kind == TYPE_STRING and (key == TEMPLATE_KEY or key.startswith(f"{TEMPLATE_KEY}.")):
+            metadata[key], text = read_value_and_text(window, limit=TEXT_LIMIT)
+            name = key.removeprefix(TEMPLATE_KEY).removeprefix(".") or "default"
+            templates.append({"name": name, **msgspec.to_builtins(examine_template(text))})
+        else:
+            metadata[key] = read_value(window, kind)
         if key in RESERVED_KEYS:
             notices.append(
                 Notice(kind="reserved-key", text=f"the file's own key {key!r} is not shown")
             )
-    return metadata, notices
+    metadata.pop("_chat_templates", None)
+    return {**metadata, **({"_chat_templates": templates} if templates else {})}, notices
 
 
 def _read_infos(window: ByteWindow, count: int) -> list[_Info]:

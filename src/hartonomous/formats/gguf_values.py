@@ -181,6 +181,25 @@ def read_value(window: ByteWindow, kind: int) -> Any:
     return _read_scalars(window, kind, 1)[0]
 
 
+def read_value_and_text(window: ByteWindow, *, limit: int) -> tuple[Any, str]:
+    """Return a string as ``read_value`` tells it, and its first ``limit`` bytes and one as text."""
+    length = window.u64()
+    if length > window.remaining:
+        raise StructureError(
+            f"a string claims {length:,} bytes, {window.remaining:,} are left (at {window.where})"
+        )
+    content = window.take(min(length, limit + 1))
+    window.skip(length - len(content))
+    text = content.decode("utf-8", "backslashreplace")
+    if length <= TEXT_BYTES:
+        window.charge(VALUE_COST + len(text))
+        return text, text
+    decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+    head = decoder.decode(content[:TEXT_BYTES], final=False)
+    window.charge(VALUE_COST + len(head))
+    return {"type": "string", "bytes": length, "head": head}, text
+
+
 def _check_kind(window: ByteWindow, kind: int) -> None:
     if kind not in _NAMES:
         raise StructureError(f"value type {kind} is none of GGUF's 0 to 12 (at {window.where})")

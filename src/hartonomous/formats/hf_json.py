@@ -14,14 +14,17 @@ hf-tokenizer-config               tokenizer_config.json
 hf-special-tokens                 special_tokens_map.json
 hf-preprocessor-config            preprocessor_config.json
 hf-pipeline                       model_index.json
-hf-quantize-config                quantize_config.json
+hf-quantize-config                quantize_config.json, quant_config.json, hf_quant_config.json
+hf-chat-template                  chat_template.json: what the template would call
 hf-shard-index                    *.safetensors.index.json, *.bin.index.json: tensors a shard
 hf-trainer-state                  trainer_state.json: step, epoch, best metric
 hf-sentence-modules               modules.json
 hf-sentence-config                sentence_bert_config.json, config_sentence_transformers.json
 ================================  ===========================================================
 
-A key that stands twice has its last value, as in every reader of these files.
+A key that stands twice has its last value, as in every reader of these files. Keys that name code
+are copied first, so that no number of other keys leaves them out; what chat templates would call
+(``core.template``) is told under ``_chat_templates``.
 """
 
 import json
@@ -35,6 +38,7 @@ from typing import Any
 import msgspec
 
 from hartonomous.core.description import Description, Notice
+from hartonomous.core.template import examine_template
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.ports.format import RangeReader
 
@@ -47,6 +51,14 @@ MAX_VALUES_KEPT = 2_000
 MAX_TEXT = 1_024
 MAX_SHARDED_TENSORS = 200_000
 MAX_SHARDS = 10_000
+MAX_TEMPLATES = 64
+MAX_TEMPLATE_CHARS = 4 * 1024 * 1024
+TEMPLATES_KEY = "_chat_templates"
+"""Where the description says what chat templates would call; a file's own such key gives way."""
+CODE_KEYS = (
+    "auto_map", "custom_pipelines", "trust_remote_code", "auto_mapping", "_class_name",
+    "quantization_config",
+)  # fmt: skip
 _READ_BYTES = 8 * 1024 * 1024
 
 Found = tuple[dict[str, Any], tuple[Notice, ...]]
@@ -221,10 +233,56 @@ def _cut_notices(cut: Counter[str]) -> tuple[Notice, ...]:
 
 def _read_object(content: bytearray) -> Found:
     _check_value_count(content)
+    return _copied(_object_in(content))
+
+
+def _object_in(content: bytearray) -> dict[str, Any]:
     value = _decode(content)
     if not isinstance(value, dict):
         raise StructureError(f"the JSON is a {_kind_of(value)}, an object was expected")
-    return bounded_copy(value)
+    return value
+
+
+def _copied(value: dict[str, Any]) -> Found:
+    """Copy an object within bounds, of which the keys that name code have some of their own."""
+    named = {key: value[key] for key in CODE_KEYS if key in value}
+    first, cut_first = bounded_copy(named)
+    rest, cut_rest = bounded_copy({key: one for key, one in value.items() if key not in named})
+    copied = {**first, **rest}
+    names = dict.fromkeys(key[:MAX_TEXT] for key in value)
+    notices = tuple(dict.fromkeys((*cut_first, *cut_rest)))
+    return {key: copied[key] for key in names if key in copied}, notices
+
+
+def _read_with_templates(content: bytearray) -> Found:
+    """An object that may have a chat template: its text, or a list of named ones."""
+    _check_value_count(content)
+    value = _object_in(content)
+    copied, notices = _copied(value)
+    copied.pop(TEMPLATES_KEY, None)
+    told = _templates_of(value.get("chat_template"))
+    return {**copied, **({TEMPLATES_KEY: told} if told else {})}, notices
+
+
+def _templates_of(value: Any) -> list[dict[str, Any]]:
+    """Return what the templates would call: of one text, a list of named ones, or a dict."""
+    if isinstance(value, dict):
+        value = [{"name": name, "template": text} for name, text in value.items()]
+    if not isinstance(value, list):
+        value = [{"name": "default", "template": value}]
+    told = []
+    chars = 0
+    for one in value[:MAX_TEMPLATES]:
+        text = one.get("template") if isinstance(one, dict) else None
+        if not isinstance(text, str):
+            continue
+        chars += len(text)
+        if chars > MAX_TEMPLATE_CHARS:
+            raise LimitError(f"the chat templates are over {MAX_TEMPLATE_CHARS:,} characters")
+        name = one.get("name")
+        shown = name[:MAX_TEXT] if isinstance(name, str) else None
+        told.append({"name": shown, **msgspec.to_builtins(examine_template(text))})
+    return told
 
 
 def _read_modules(content: bytearray) -> Found:
@@ -330,7 +388,10 @@ HF_TOKENIZER = JsonFormat(
     max_bytes=MAX_TOKENIZER_BYTES,
 )
 HF_TOKENIZER_CONFIG = JsonFormat(
-    name="hf-tokenizer-config", names=("tokenizer_config.json",), read=_read_object
+    name="hf-tokenizer-config", names=("tokenizer_config.json",), read=_read_with_templates
+)
+HF_CHAT_TEMPLATE = JsonFormat(
+    name="hf-chat-template", names=("chat_template.json",), read=_read_with_templates
 )
 HF_SPECIAL_TOKENS = JsonFormat(
     name="hf-special-tokens", names=("special_tokens_map.json",), read=_read_object
@@ -340,7 +401,9 @@ HF_PREPROCESSOR_CONFIG = JsonFormat(
 )
 HF_PIPELINE = JsonFormat(name="hf-pipeline", names=("model_index.json",), read=_read_object)
 HF_QUANTIZE_CONFIG = JsonFormat(
-    name="hf-quantize-config", names=("quantize_config.json",), read=_read_object
+    name="hf-quantize-config",
+    names=("quantize_config.json", "quant_config.json", "hf_quant_config.json"),
+    read=_read_object,
 )
 HF_SHARD_INDEX = JsonFormat(
     name="hf-shard-index",
@@ -365,6 +428,7 @@ JSON_FORMATS = (
     HF_ADAPTER_CONFIG,
     HF_TOKENIZER,
     HF_TOKENIZER_CONFIG,
+    HF_CHAT_TEMPLATE,
     HF_SPECIAL_TOKENS,
     HF_PREPROCESSOR_CONFIG,
     HF_PIPELINE,

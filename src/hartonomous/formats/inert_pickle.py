@@ -88,12 +88,52 @@ def read_pickle(reader: RangeReader, offset: int = 0, *, end: int | None = None)
     )
 
 
+class Names(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """The names in one pickle as far as it can be read; ``error`` says why not to its end."""
+
+    globals: tuple[Global, ...]
+    protocol: int
+    end: int
+    error: str | None
+
+
+AfterBuild = Callable[["_Machine", Call], None]
+"""Is told of each object that has been given its state: joblib lays arrays behind some."""
+
+
+def read_names(
+    reader: RangeReader, offset: int = 0, *, after_build: AfterBuild | None = None
+) -> Names:
+    """Return what the pickle at ``offset`` names, also if it breaks off or goes past a limit."""
+    machine = _Machine(reader, offset, reader.size, after_build=after_build)
+    error = None
+    try:
+        machine.run()
+    except StructureError as refused:
+        error = refused.message
+    return Names(
+        globals=tuple(machine.globals.values()),
+        protocol=machine.protocol,
+        end=machine.position,
+        error=error,
+    )
+
+
 class _Machine:
     """The state of one reading: the stack, what lies below its marks, the memo."""
 
-    def __init__(self, reader: RangeReader, offset: int, end: int) -> None:
+    def __init__(
+        self,
+        reader: RangeReader,
+        offset: int,
+        end: int,
+        *,
+        after_build: AfterBuild | None = None,
+    ) -> None:
         self._reader = reader
+        self._after_build = after_build
         self._base = offset
+        self._file_end = end
         self._length = min(end - offset, PICKLE_LIMIT_BYTES)
         self._cut = end - offset > PICKLE_LIMIT_BYTES
         self._content = b""
@@ -147,6 +187,15 @@ class _Machine:
             parts.append(self._reader.read(self._base + at, min(goal - at, _LARGEST_READ)))
             at += len(parts[-1])
         self._content = b"".join(parts)
+
+    def skip(self, length: int) -> None:
+        """Go on behind ``length`` bytes that are no opcodes; nothing of them is read."""
+        if length > self._file_end - self.position:
+            raise StructureError("what lies between the opcodes is longer than the file")
+        self._base = self.position + length
+        self._length = min(self._file_end - self._base, PICKLE_LIMIT_BYTES)
+        self._cut = self._file_end - self._base > PICKLE_LIMIT_BYTES
+        self._content, self._at, self._next_read = b"", 0, _FIRST_READ
 
     def take(self, length: int) -> bytes:
         """Return the next ``length`` bytes."""
@@ -296,6 +345,8 @@ class _Machine:
         state, target = self._pop(), self._top()
         if isinstance(target, Call):
             target.state = state
+            if self._after_build is not None:
+                self._after_build(self, target)
         elif isinstance(target, Global):
             self.name(target.module, f"{target.name}{CHANGED}")
         else:

@@ -40,8 +40,13 @@ _ALLOWED = frozenset(
         "torch.storage.UntypedStorage", "torch.storage.TypedStorage", "torch.UntypedStorage",
         "numpy.dtype", "numpy.ndarray", "numpy.core.multiarray.scalar",
         "numpy.core.multiarray._reconstruct", "numpy._core.multiarray.scalar",
-        "numpy._core.multiarray._reconstruct",
+        "numpy._core.multiarray._reconstruct", "pathlib.PosixPath", "pathlib._local.PosixPath",
     }
+    | {f"torch.distributed.checkpoint.metadata.{name}" for name in (
+        "Metadata", "TensorStorageMetadata", "BytesStorageMetadata", "ChunkStorageMetadata",
+        "MetadataIndex", "TensorProperties", "StorageMeta", "_MEM_FORMAT_ENCODING",
+    )}
+    | {"torch.distributed.checkpoint.filesystem._StorageInfo"}
     | {f"torch.{name}" for name in DTYPE_NAMES}
     | {f"torch.{name}" for name in STORAGE_DTYPES}
     | {f"torch.cuda.{name}" for name in STORAGE_DTYPES}
@@ -65,7 +70,12 @@ _DANGEROUS_MODULES = frozenset(
         "zipimport",
     }
 )  # fmt: skip
-_HARMLESS = frozenset({"copyreg._reconstructor", "copyreg.__newobj__", "pathlib.PosixPath"})
+_HARMLESS = frozenset(
+    {
+        "copyreg._reconstructor", "copyreg.__newobj__",
+        "joblib.numpy_pickle.NumpyArrayWrapper",  # says type and shape of the array behind it
+    }
+)  # fmt: skip
 _HARMLESS_BUILTINS = frozenset({"Exception", "ValueError", "RuntimeError", "KeyError", "type"})
 _TELLING = frozenset({"os", "sys", "subprocess", "importlib", "system", "popen", "eval", "exec"})
 _DANGEROUS_NAMES = frozenset(
@@ -91,7 +101,7 @@ def verdict(name: Global) -> str:
     if name is BUILT_NAME or path.endswith(CHANGED) or path.startswith("(copyreg extension)"):
         return DANGEROUS
     if path in _HARMLESS:
-        return UNKNOWN if path.startswith("pathlib") else ALLOWED
+        return ALLOWED
     module, _, rest = path.partition(".")
     if module in ("builtins", "__builtins__"):
         return UNKNOWN if rest in _HARMLESS_BUILTINS else DANGEROUS

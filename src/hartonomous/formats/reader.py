@@ -1,6 +1,6 @@
 """Range readers: the only view that a parser has of a file.
 
-Both implement ``ports.format.RangeReader``. ``FileReader`` reads by ``pread`` alone, so that it
+All implement ``ports.format.RangeReader``. ``FileReader`` reads by ``pread`` alone, so that it
 never moves the position of a descriptor that somebody else holds too.
 """
 
@@ -42,24 +42,26 @@ class BytesReader:
 
 
 class PartReader:
-    """Reads a range of another reader's file as if it were a file of its own."""
+    """Reads a part of a file as if it were a file of its own."""
 
-    __slots__ = ("_inner", "_offset", "_size")
+    __slots__ = ("_length", "_reader", "_start")
 
-    def __init__(self, inner: RangeReader, offset: int, length: int) -> None:
-        self._inner = inner
-        self._offset = offset
-        self._size = length
+    def __init__(self, reader: RangeReader, start: int, length: int) -> None:
+        _check_range(reader.size, start, 0)
+        _check_range(reader.size, start + length, 0)
+        self._reader = reader
+        self._start = start
+        self._length = length
 
     @property
     def size(self) -> int:
-        """Length of the range."""
-        return self._size
+        """Length in bytes."""
+        return self._length
 
     def read(self, offset: int, length: int) -> bytes:
         """Return exactly ``length`` bytes at ``offset``; StructureError or LimitError if not."""
-        _check_range(self._size, offset, length)
-        return self._inner.read(self._offset + offset, length)
+        _check_range(self._length, offset, length)
+        return self._reader.read(self._start + offset, length)
 
 
 class BeginningReader:

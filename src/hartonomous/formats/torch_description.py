@@ -87,7 +87,7 @@ def describe_checkpoint(
         tensors=tuple(tensors),
         metadata=told,
         notices=(
-            *_notices_of_names(names),
+            *notices_of_names(names),
             *_notices_of_tensors(tensors, left_out),
             *_notices_of_tree(tree),
             *notices,
@@ -140,7 +140,8 @@ def _named(names: Sequence[str]) -> str:
     return ", ".join(map(_quoted, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
 
 
-def _notices_of_names(names: Sequence[dict[str, str]]) -> list[Notice]:
+def notices_of_names(names: Sequence[dict[str, str]]) -> list[Notice]:
+    """Return the notices about a pickle's names that are dangerous or unknown."""
     dangerous = [one["name"] for one in names if one["verdict"] == DANGEROUS]
     unknown = [one["name"] for one in names if one["verdict"] == UNKNOWN]
     found = []

@@ -12,9 +12,11 @@ its tensors have a coding, are shared with nothing, and a notice names them.
 
 from typing import Any, Final
 
+import msgspec
+
 from hartonomous.core.description import Description, Notice
 from hartonomous.errors import StructureError
-from hartonomous.formats.inert_pickle import PICKLE_LIMIT_BYTES, read_pickle
+from hartonomous.formats.inert_pickle import PICKLE_LIMIT_BYTES, Pickle, read_pickle
 from hartonomous.formats.reader import BytesReader
 from hartonomous.formats.torch_description import Place, describe_checkpoint
 from hartonomous.formats.zip_directory import (
@@ -32,6 +34,16 @@ _SMALL_BYTES = 64
 _FIRST_MEMBERS = (b"/data.pkl", b"/version", b"/byteorder", b"/data/0", b"/.format_version")
 
 
+class Archive(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """An archive's pickle, where its storages lie in the file, and what its small members say."""
+
+    pickle: Pickle
+    places: dict[str, Place]
+    metadata: dict[str, Any]
+    little_endian: bool
+    notices: tuple[Notice, ...]
+
+
 class _TorchZip:
     """The format's parser; see the module's text."""
 
@@ -46,29 +58,43 @@ class _TorchZip:
 
     def parse(self, reader: RangeReader) -> Description:
         """Return the tensors by offset; raises StructureError or LimitError."""
-        entries = read_directory(reader)
-        root, entry = _pickle_of(entries)
-        content = read_member(reader, entry, limit_bytes=PICKLE_LIMIT_BYTES)
-        pickle = read_pickle(BytesReader(content))
-        order = _small(reader, entries, f"{root}/byteorder")
-        if order not in (None, "little", "big"):
-            raise StructureError(f"the byte order {order!a} is unknown")
-        metadata: dict[str, Any] = {}
-        version = _small(reader, entries, f"{root}/version")
-        metadata |= {} if version is None else {"version": version}
-        metadata |= {} if order is None else {"byteorder": order}
+        archive = read_archive(reader)
         return describe_checkpoint(
             self.name,
-            pickle,
-            _places(entries, f"{root}/data/"),
-            metadata=metadata,
-            little_endian=order != "big",
-            notices=_notices(len(content) - pickle.end),
+            archive.pickle,
+            archive.places,
+            metadata=archive.metadata,
+            little_endian=archive.little_endian,
+            notices=archive.notices,
         )
 
 
 TORCH_ZIP: Final[Format] = _TorchZip()
 """The entry for the table of formats."""
+
+
+def read_archive(reader: RangeReader) -> Archive:
+    """Return what an archive holds; raises StructureError or LimitError."""
+    entries = read_directory(reader)
+    root, entry = _pickle_of(entries)
+    content = read_member(reader, entry, limit_bytes=PICKLE_LIMIT_BYTES)
+    pickle = read_pickle(BytesReader(content))
+    order = _small(reader, entries, f"{root}/byteorder")
+    if order not in (None, "little", "big"):
+        raise StructureError(f"the byte order {order!a} is unknown")
+    metadata: dict[str, Any] = {}
+    version = _small(reader, entries, f"{root}/version")
+    metadata |= {} if version is None else {"version": version}
+    metadata |= {} if order is None else {"byteorder": order}
+    scripts = sum(name.startswith(f"{root}/code/") and name.endswith(".py") for name in entries)
+    metadata |= {"script_count": scripts} if scripts else {}
+    return Archive(
+        pickle=pickle,
+        places=_places(entries, f"{root}/data/"),
+        metadata=metadata,
+        little_endian=order != "big",
+        notices=_notices(len(content) - pickle.end),
+    )
 
 
 def _pickle_of(entries: dict[str, ZipEntry]) -> tuple[str, ZipEntry]:

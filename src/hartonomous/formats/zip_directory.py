@@ -86,6 +86,29 @@ def read_directory(reader: RangeReader) -> dict[str, ZipEntry]:
     return found
 
 
+def archive_start(reader: RangeReader, end: int) -> int:
+    """Return where the archive begins that ends at ``end``, of several one behind the other.
+
+    Its end record must be the last thing in it, without a comment; that its members and directory
+    are sound is for ``read_directory`` to say, over that part alone. Raises StructureError.
+    """
+    at = end - _END.size
+    if at < 0 or reader.read(at, len(_END_MAGIC)) != _END_MAGIC:
+        _refuse(f"no archive ends at {end}")
+    fields = _END.unpack(reader.read(at, _END.size))
+    length, start, comment_bytes = fields[5:8]
+    border = at
+    locator_at = at - _LOCATOR.size
+    locator = reader.read(locator_at, _LOCATOR.size) if locator_at >= 0 else b""
+    if locator[:4] == _LOCATOR_MAGIC and locator_at >= _END64.size:
+        border = locator_at - _END64.size
+        length, start = _END64.unpack(reader.read(border, _END64.size))[8:10]
+    begin: int = border - length - start
+    if comment_bytes or begin < 0:
+        _refuse(f"the archive that ends at {end} does not say where it begins")
+    return begin
+
+
 def read_member(reader: RangeReader, entry: ZipEntry, *, limit_bytes: int) -> bytes:
     """Return a member's content; raises StructureError if its CRC is wrong, LimitError past limits.
 

@@ -11,6 +11,7 @@ import msgspec
 
 from hartonomous.catalog import manifests
 from hartonomous.catalog.versions import LayerRow
+from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.name import check_label, check_name, check_tag, parse_meta
@@ -417,7 +418,8 @@ def _publish(
 
 def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | None) -> Added:
     sums: dict[str, list[int]] = {}
-    notices = [*taken.candidate.notes]
+    code = warning(find_code((file.source.path, file.description) for file in taken.files))
+    notices = [*taken.candidate.notes, *([] if code is None else [code])]
     for file in taken.files:
         for reason, row in file.tally.reasons.items():
             total = sums.setdefault(reason, [0, 0, 0])

@@ -24,6 +24,7 @@ from hartonomous.core.comparison import (
     pair_tensors,
 )
 from hartonomous.core.dtype import DTYPES
+from hartonomous.core.item_names import INDEX_FORMAT
 from hartonomous.core.metadata_comparison import MetadataComparison, compare_metadata
 from hartonomous.core.notebook import html_table
 from hartonomous.core.value_comparison import ValueDifference, compare_values
@@ -298,9 +299,17 @@ def _metadata(
     right: dict[str, Any] = {"model": _told(b)}
     for one, other in pairs:
         if one is not None and other is not None and one.digest != other.digest:
-            left[one.path] = one.describe().metadata
-            right[one.path] = other.describe().metadata
+            left[one.path] = _metadata_of(one)
+            right[one.path] = _metadata_of(other)
     return compare_metadata(left, right)
+
+
+def _metadata_of(file: ComparedFile) -> dict[str, Any]:
+    """Return what the file says, without the places of tensors, which their own lines tell."""
+    found = file.describe().metadata
+    if file.format != INDEX_FORMAT:
+        return found
+    return {key: value for key, value in found.items() if key != "items"}
 
 
 def _told(side: ComparedVersion) -> dict[str, Any]:

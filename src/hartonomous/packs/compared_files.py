@@ -17,6 +17,7 @@ import msgspec
 from hartonomous.catalog import manifests, versions
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher
+from hartonomous.core.item_names import ItemNames
 from hartonomous.core.model import summarise
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import SourceChangedError, UsageError
@@ -115,10 +116,12 @@ def version_on_disk(path: str | os.PathLike[str], progress: Progress) -> Iterato
     disk = _Disk()
     try:
         progress.stage(f"hash {os.fspath(path)}", total_bytes=candidate.size)
+        names = ItemNames()
         with ParserProcess() as parser:
             said = external_files(candidate.members, parser)
             files = tuple(
-                _disk_file(disk, member, parser, progress, said) for member in candidate.members
+                _disk_file(disk, member, parser, progress, names=names, said=said)
+                for member in candidate.members
             )
         summary = summarise([(one.path, one.describe()) for one in files])
         yield ComparedVersion(
@@ -173,7 +176,13 @@ class _Disk:
 
 
 def _disk_file(
-    disk: _Disk, member: MemberSource, parser: ParserProcess, progress: Progress, said: Said
+    disk: _Disk,
+    member: MemberSource,
+    parser: ParserProcess,
+    progress: Progress,
+    *,
+    names: ItemNames,
+    said: Said,
 ) -> ComparedFile:
     def view(offset: int, length: int) -> bytes:
         return disk.open(member.location).read(offset, length)
@@ -182,6 +191,7 @@ def _disk_file(
     description = with_external(
         parser.describe(source.descriptor, member.path), member.path, source.size, said
     )
+    description = names.told(member.path, description)
     hasher = AtomHasher()
     for block in source.blocks():
         hasher.update(block)

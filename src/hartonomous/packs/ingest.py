@@ -19,6 +19,7 @@ from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import cut_lengths
 from hartonomous.core.description import Description
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.item_names import ItemNames
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
 from hartonomous.core.record import FRAME_BYTES, Encoding
@@ -107,15 +108,23 @@ class FileIngest:
     def take_all(self, members: Sequence[MemberSource]) -> tuple[IngestedFile, ...]:
         """Take in the files of one artifact; raises what ``take`` raises."""
         said = external_files(members, self._parser)
-        return tuple(self.take(member, said) for member in members)
+        names = ItemNames()
+        return tuple(self.take(member, said, names) for member in members)
 
-    def take(self, member: MemberSource, said: Said | None = None) -> IngestedFile:
-        """Take in one file; ``said`` is what others of its artifact say of it.
+    def take(
+        self,
+        member: MemberSource,
+        said: Said | None = None,
+        names: ItemNames | None = None,
+    ) -> IngestedFile:
+        """Take in one file; ``said`` and ``names`` are what others of its artifact say of it.
 
         Raises NotFoundError, UsageError or SourceChangedError when it cannot be read as it is.
         """
         with SourceFile(member.location) as source:
             description = self._describe(source, member, said or {})
+            if names is not None:
+                description = names.told(member.path, description)
             hashed = self._hash(source, description)
             source.check_unchanged()
             known = self._known(member, hashed)

@@ -15,6 +15,7 @@ from hartonomous.sources.listing import join, last_part, read_member, text_of
 
 MODEL_ENDINGS = (
     ".safetensors", ".gguf", ".ggml", ".onnx", ".pt", ".pth", ".ckpt", ".keras", ".tflite",
+    ".distcp",
 )  # fmt: skip
 """A file of such an ending is taken for a model by its name alone."""
 WEIGHT_ENDINGS = (*MODEL_ENDINGS, ".bin", ".h5", ".msgpack", ".npz")

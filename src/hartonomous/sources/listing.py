@@ -19,6 +19,10 @@ from hartonomous.ports.source import MemberSource, Skipped
 TEMPORARY_ENDINGS = (".lock", ".incomplete", ".tmp", ".part", "~")
 """Files of these endings are somebody's unfinished work and are passed over without a word."""
 
+SHARD_ENDING = ".distcp"
+SHARD_INDEX = ".metadata"
+"""Files of torch.distributed.checkpoint, and what says which tensors are in them."""
+
 
 class EntryKind(Enum):
     """What an entry of a folder is, links not followed."""
@@ -58,15 +62,20 @@ def list_folder(
 ) -> list[Entry]:
     """Return the visible entries of a folder, sorted by the bytes of their names.
 
+    ``.metadata`` beside ``.distcp`` files is visible: it is the index of a checkpoint.
+
     Hidden entries, lock and temporary files are left out unless ``hidden`` asks for them; their
     names go to ``passed_over``.
     Memory grows with this one folder, not with what is below it. Raises OSError.
     """
     with os.scandir(location) as found:
         entries = [Entry(item.name, _kind_of(item)) for item in found]
-    visible = [entry for entry in entries if hidden or not _is_passed_over(entry)]
-    if passed_over is not None and len(visible) < len(entries):
-        passed_over.extend(entry.name for entry in entries if _is_passed_over(entry))
+    indexed = any(entry.name.endswith(SHARD_ENDING) for entry in entries)
+    needed = {SHARD_INDEX} if indexed else set()
+    unwanted = {one.name for one in entries if not hidden and _is_passed_over(one)} - needed
+    if passed_over is not None:
+        passed_over.extend(entry.name for entry in entries if entry.name in unwanted)
+    visible = [entry for entry in entries if entry.name not in unwanted]
     return sorted(visible, key=lambda entry: os.fsencode(entry.name))
 
 

@@ -2,8 +2,9 @@
 
 A folder is a model if a config (``config.json``, ``adapter_config.json``) or a shard index
 (``*.index.json``) lies beside weight files, or if it is composite: ``model_index.json`` (diffusers)
-or ``modules.json`` (sentence-transformers) with weights beside it or one folder down. A folder that
-holds GGUF files and no config is none: each file in it is a model.
+or ``modules.json`` (sentence-transformers) with weights beside it or one folder down. So is a
+checkpoint that several processes wrote (``checkpoint_folder``). A folder that holds GGUF files and
+no config is none: each file in it is a model.
 
 Everything below a model folder belongs to it, except a folder that is a complete model by itself
 (config and weights, such as ``checkpoint-500``); in a composite the parts are complete too, so
@@ -14,6 +15,7 @@ import re
 
 from hartonomous.core.name import path_endings
 from hartonomous.ports.source import Candidate, CandidateKind
+from hartonomous.sources.checkpoint_folder import is_checkpoint_folder
 from hartonomous.sources.files import is_weight_file
 from hartonomous.sources.gather import Gathered
 from hartonomous.sources.listing import Entry, EntryKind, join, last_part, list_folder, text_of
@@ -28,6 +30,8 @@ def is_model_folder(location: str, entries: list[Entry]) -> bool:
     """Say whether the folder at ``location``, listed as ``entries``, is one model."""
     if is_composite(entries):
         return _has_weights(entries) or _has_weights_below(location, entries)
+    if is_checkpoint_folder(location, entries):
+        return True
     return _has_weights(entries) and any(
         entry.name in _CONFIGS or entry.name.endswith(".index.json") for entry in _files(entries)
     )

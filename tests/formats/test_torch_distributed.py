@@ -1,0 +1,169 @@
+"""Files of torch.distributed.checkpoint: what PyTorch itself says of them, and generated ones."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from torch_writer import Called, Name, Tensor, archive, pickled
+
+from hartonomous.core.description import Description
+from hartonomous.core.item_names import ItemNames, chunk_name, item_name, whole_name
+from hartonomous.core.manifest import partition
+from hartonomous.errors import StructureError
+from hartonomous.formats.detect import describe
+from hartonomous.formats.reader import BytesReader, PartReader
+from hartonomous.formats.torch_shards import TORCH_SHARDS
+from hartonomous.formats.zip_directory import archive_start
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "checkpoints"
+EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
+DTYPES = {"float32": "F32", "bfloat16": "BF16"}
+WEIGHT = Tensor("0", "F32", 3, 0, (3,), (1,))
+
+
+def described(folder: Path) -> Iterator[tuple[str, bytes, Description]]:
+    names = ItemNames()
+    for path in sorted(folder.iterdir()):
+        content = path.read_bytes()
+        yield path.name, content, names.told(path.name, describe(BytesReader(content), path.name))
+
+
+@pytest.mark.parametrize("step", sorted(EXPECTED))
+def test_chunks_are_those_that_pytorch_wrote(step: str) -> None:
+    found = {}
+    for _, content, description in described(FIXTURES / "distributed" / step):
+        assert description.notices == ()
+        partition(len(content), description.tensors)
+        for one in description.tensors:
+            held = content[one.offset : one.offset + one.length]
+            found[one.name] = (one.dtype, list(one.shape), hashlib.sha256(held).hexdigest())
+    assert found == {
+        name: (DTYPES[told["dtype"]], told["shape"], told["sha256"])
+        for name, told in EXPECTED[step].items()
+    }
+
+
+def test_the_index_tells_whole_tensors_and_values_have_names() -> None:
+    told = {name: one for name, _, one in described(FIXTURES / "distributed" / "step-20")}
+    index = told[".metadata"].metadata
+    assert index["tensors"]["model.layers.0.self_attn.q_proj.weight"] == {
+        "dtype": "F32", "shape": [10, 8], "chunk_count": 2,
+    }  # fmt: skip
+    assert index["checkpoint_id"] == "run/step-20"
+    assert {one["verdict"] for one in index["globals"]} == {"allowed"}
+    values = {}
+    for name, one in told.items():
+        if name != ".metadata":
+            values |= one.metadata["values"]
+    assert values == {"step": 20, "note": "two ranks"}
+
+
+def test_objects_with_tensors_inside_are_looked_into() -> None:
+    told = {name: one for name, _, one in described(FIXTURES / "single")}
+    shard = told["__0_0.distcp"]
+    names = {one.name for one in shard.tensors}
+    assert "model.embed_tokens.weight" in names
+    assert shard.metadata["values"]["epoch"] == 3
+
+
+def test_without_the_index_tensors_are_called_by_place() -> None:
+    content = (FIXTURES / "distributed" / "step-10" / "__0_0.distcp").read_bytes()
+    found = describe(BytesReader(content), "__0_0.distcp")
+    assert found.tensors and all(one.name.startswith("item@") for one in found.tensors)
+    assert found.tensors[0].name == "item@0"
+
+
+def test_names_of_items() -> None:
+    assert item_name(17) == "item@17"
+    assert chunk_name("a.b", (5, 0)) == "a.b[5,0]"
+    assert whole_name("a.b[5,0]") == whole_name("a.b") == "a.b"
+    assert whole_name("a[x]") == "a[x]"
+
+
+def test_archives_one_behind_the_other() -> None:
+    part = archive([WEIGHT], {"0": bytes(12)})
+    found = TORCH_SHARDS.parse(BytesReader(part * 3))
+    assert [one.name for one in found.tensors] == [f"item@{at * len(part)}.0" for at in range(3)]
+    first = found.tensors[0].offset
+    assert [one.offset for one in found.tensors] == [first + at * len(part) for at in range(3)]
+    assert archive_start(BytesReader(part * 3), 2 * len(part)) == len(part)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda part: part + b"x",
+        lambda part: b"x" + part,
+        lambda part: part + b"x" + part,
+        lambda part: part + part[:-1],
+        lambda part: part[30:] + part,
+        lambda part: part + part[-22:],
+        lambda part: b"PK" + bytes(100),
+        lambda part: part[:-22],
+    ],
+)
+def test_what_is_not_all_archives_is_refused(change) -> None:
+    content = change(archive([WEIGHT], {"0": bytes(12)}))
+    with pytest.raises(StructureError):
+        TORCH_SHARDS.parse(BytesReader(content))
+    found = describe(BytesReader(content), "__0_0.distcp")
+    assert found.tensors == ()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pickled([1]),
+        pickled(Called(Name("torch.distributed.checkpoint.metadata", "Metadata"))),
+        pickled(Called(Name("os", "system"), ("id",), {"state_dict_metadata": {}})),
+        pickled(
+            Called(
+                Name("torch.distributed.checkpoint.metadata", "Metadata"),
+                (),
+                {"state_dict_metadata": {"w": 3}},
+            )
+        ),
+        pickled(
+            Called(
+                Name("torch.distributed.checkpoint.metadata", "Metadata"),
+                (),
+                {"state_dict_metadata": {}, "storage_data": [1]},
+            )
+        ),
+    ],
+)
+def test_an_index_of_another_shape_is_none(content: bytes) -> None:
+    found = describe(BytesReader(content), "run/.metadata")
+    assert found.format in ("pickle", "file")
+    assert found.notices[0].text.startswith("not taken as torch-distributed-index")
+
+
+def test_an_index_that_names_nothing() -> None:
+    metadata = Name("torch.distributed.checkpoint.metadata", "Metadata")
+    content = pickled(Called(metadata, (), {"state_dict_metadata": {}, "version": "1.0.0"}))
+    found = describe(BytesReader(content), ".metadata")
+    assert found.format == "torch-distributed-index"
+    assert (found.metadata["tensor_count"], found.metadata["items"]) == (0, {})
+
+
+def test_names_that_come_twice_get_numbers() -> None:
+    part = archive(WEIGHT, {"0": bytes(12)})
+    names = ItemNames()
+    items = {"__0_0.distcp": {"item@0": "w", f"item@{len(part)}": "w"}}
+    index = Description(format="torch-distributed-index", metadata={"items": items})
+    names.told("a/.metadata", index)
+    shard = TORCH_SHARDS.parse(BytesReader(part * 2))
+    assert [one.name for one in names.told("a/__0_0.distcp", shard).tensors] == ["w", "w#2"]
+    assert names.told("b/__0_0.distcp", shard) == shard
+
+
+def test_a_part_of_a_file_reads_like_a_file() -> None:
+    part = PartReader(BytesReader(b"0123456789"), 3, 4)
+    assert (part.size, part.read(0, 4), part.read(4, 0)) == (4, b"3456", b"")
+    for offset, length in ((0, 5), (4, 1), (-1, 1)):
+        with pytest.raises(StructureError):
+            part.read(offset, length)
+    with pytest.raises(StructureError):
+        PartReader(BytesReader(b"0123456789"), 3, 8)
