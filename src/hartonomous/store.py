@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -125,6 +125,31 @@ class Store:
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
         )
         return adding.add_stream(self.parts, stream, options=options, progress=progress)
+
+    def add_tensors(
+        self,
+        tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
+        name: str,
+        *,
+        optimizer: object = None,
+        step: int | None = None,
+        labels: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> adding.Added:
+        """Add tensors as a safetensors file that never lies on a disk.
+
+        ``tensors`` are arrays of numpy or tensors of PyTorch, by name: (nested) dictionaries, or an
+        iterator of (name, tensor) pairs, of which one is held at a time. ``optimizer`` is a
+        ``state_dict()``, kept as a file of its own. A ``step`` gives the label ``step-N``.
+        """
+        options = adding.AddOptions(
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
+        )
+        return adding.add_tensors(
+            self.parts, tensors, optimizer=optimizer, step=step, options=options, progress=progress
+        )
 
     def estimate(
         self,
