@@ -15,6 +15,7 @@ from hartonomous.errors import ConflictError
 from hartonomous.operations import add as adding
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
+from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
@@ -202,6 +203,10 @@ class Store:
         """Put versions into the trash."""
         return changing.remove(self.parts, spec, keep_last=keep_last, dry_run=dry_run)
 
+    def drop(self, spec: str, part: str, *, dry_run: bool = False) -> changing.Changed:
+        """Drop a part of one version, ``weights`` or ``optimizer``. See `hart drop`."""
+        return changing.drop(self.parts, spec, part, dry_run=dry_run)
+
     def undo(self, sequence: int | None = None, *, dry_run: bool = False) -> changing.Changed:
         """Take back the newest change, or a given one."""
         return changing.undo(self.parts, sequence, dry_run=dry_run)
@@ -230,6 +235,22 @@ class Store:
         return getting.get(
             self.parts, spec, output, members=members, force=force,
             dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    def convert(
+        self,
+        spec: str,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        partial: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> converting.ConvertReport:
+        """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
+        return converting.convert(
+            self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def export_all(

@@ -42,8 +42,9 @@ class GivenTensor:
 
 def is_torch(value: object) -> bool:
     """Say whether a value is a tensor of PyTorch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(value, torch.Tensor)
+    # Without the class where somebody else's folder has the name, or while torch is being loaded.
+    kind = getattr(sys.modules.get("torch"), "Tensor", None)
+    return isinstance(kind, type) and isinstance(value, kind)
 
 
 def is_tensor(value: object) -> bool:

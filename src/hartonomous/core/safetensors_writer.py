@@ -23,6 +23,13 @@ _ORDER = [
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 _ALIGNMENT = 8
+
+
+def can_be_written(dtype: str) -> bool:
+    """Say whether the format has an element type of this name."""
+    return dtype in _RANK
+
+
 _METADATA = "__metadata__"
 
 

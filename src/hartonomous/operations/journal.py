@@ -102,6 +102,8 @@ def _detail(tx: Any, content: dict[str, Any], there: int) -> str:
             return f"{content['previous_name']} became {content['name']}"
         case "remove":
             return _counted(len(content["version_uids"]), "to the trash", there)
+        case "drop-members":
+            return f"{', '.join(one['path'] for one in content['members'][:8])} dropped"
         case "purge":
             return _counted(len(content["version_uids"]), "gone for good", None)
         case "annotate":
