@@ -169,7 +169,8 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """Return the step of the newest checkpoint, None where there is none."""
-        return (self.steps() or [None])[-1]
+        steps = self.steps()
+        return steps[-1] if steps else None
 
     def load(self, step: int | None = None, *, framework: str | None = None) -> Checkpoint:
         """Return the newest checkpoint, or the newest one of a step.
@@ -335,19 +336,19 @@ class _Memory:
     def _torch_copy(self, tensor: Any, path: str) -> Any:
         import torch
 
-        source = tensor.detach()
-        place = (
-            source.device, source.data_ptr(), source.dtype, source.shape, source.stride(),
-        ) if source.layout == torch.strided else None  # fmt: skip
-        tied = self._places.get(place) if place is not None and source.numel() else None
-        if tied is not None:
-            return tied
-        buffer = self._buffers.get(path)
+        source: Any = tensor.detach()
+        place: object = path
+        if source.layout == torch.strided and source.numel():
+            place = (
+                source.device, source.data_ptr(), source.dtype, source.shape, source.stride(),
+            )  # fmt: skip
+        if place in self._places:  # tied weights are copied once
+            return self._places[place]
+        buffer: Any = self._buffers.get(path)
         if not is_torch(buffer) or (buffer.shape, buffer.dtype) != (source.shape, source.dtype):
             buffer = torch.empty(source.shape, dtype=source.dtype, device="cpu")
         buffer.copy_(source)
-        self._fresh[path] = buffer
-        self._places[place] = buffer
+        self._fresh[path] = self._places[place] = buffer
         return buffer
 
 

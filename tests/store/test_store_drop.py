@@ -88,6 +88,12 @@ def test_gc_frees_the_bytes_and_then_undo_is_refused(store, tmp_path):
     assert sum_of(store.stats()) < sum_of(before)
     with pytest.raises(NotFoundError, match="freed"):
         store.undo(done.sequence)
+    with pytest.raises(NotFoundError, match="nothing to undo"):
+        store.undo()
+    assert store.log(only_undoable=True) == ()
+    assert [one.undoable for one in store.log()] == [False, False]
+    store.label("run", "best")
+    assert store.undo().detail.startswith("label ")
     assert restored(store, tmp_path, "run") == {"model.safetensors": exact["model.safetensors"]}
     assert store.verify(files=True).sound
 

@@ -67,14 +67,18 @@ def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
     return found[0] if found else None
 
 
-def newest_undoable(tx: Connection, actions: tuple[str, ...]) -> ChangeRow | None:
-    """Return the newest change of these kinds that was not undone."""
+def newest_undoable(
+    tx: Connection, actions: tuple[str, ...], *, before: int | None = None
+) -> ChangeRow | None:
+    """Return the newest change of these kinds that was not undone, or the one before a number."""
     query = (
         select(change)
         .where(change.c.action.in_(actions), change.c.undone == 0)
         .order_by(change.c.sequence.desc())
         .limit(1)
     )
+    if before is not None:
+        query = query.where(change.c.sequence < before)
     found = _rows(tx, query)
     return found[0] if found else None
 

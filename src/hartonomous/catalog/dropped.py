@@ -36,6 +36,15 @@ def held_files(tx: Connection, *, since_us: int) -> set[bytes]:
     return {bytes.fromhex(one["digest"]) for row in rows for one in row.content["members"]}
 
 
+def is_restorable(tx: Connection, change: ChangeRow) -> bool:
+    """Say whether the files that a change dropped are all stored; of other changes, True."""
+    if change.action != ACTION:
+        return True
+    digests = [bytes.fromhex(one["digest"]) for one in change.content["members"]]
+    found = [manifests.by_file_digest(tx, digest) for digest in digests]
+    return all(row is not None and row.complete for row in found)
+
+
 def manifests_of(tx: Connection, version_uids: Iterable[bytes]) -> set[str]:
     """Return the digests in hex of the manifests of all that was dropped of these versions."""
     return {

@@ -46,7 +46,7 @@ KeepRule = dict[str, Amount]
 """{part: amount}; a part that is not in it is kept whole."""
 
 
-def parse_keep(text: str) -> KeepRule:
+def parse_keep(text: object) -> KeepRule:
     """Read a rule; raises UsageError that says which word of it is wrong."""
     rule: KeepRule = {}
     for word in text.split(",") if isinstance(text, str) else [repr(text)]:

@@ -294,11 +294,7 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
     """Take back the newest change, or the one with this sequence number."""
 
     def plan(tx: Any, work: Publication | None) -> Changed:
-        done = (
-            changes.newest_undoable(tx, replay.UNDOABLE)
-            if sequence is None
-            else changes.by_sequence(tx, sequence)
-        )
+        done = _newest_undoable(tx) if sequence is None else changes.by_sequence(tx, sequence)
         if done is None:
             raise NotFoundError(
                 "nothing to undo"
@@ -326,6 +322,16 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
         )
 
     return _make(parts, plan, dry_run=dry_run)
+
+
+def _newest_undoable(tx: Any) -> changes.ChangeRow | None:
+    """Return the newest change that can be undone; dropped files that are freed are passed over."""
+    before: int | None = None
+    while (row := changes.newest_undoable(tx, replay.UNDOABLE, before=before)) is not None:
+        if dropped.is_restorable(tx, row):
+            return row
+        before = row.sequence
+    return None
 
 
 def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
