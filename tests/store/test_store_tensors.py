@@ -152,6 +152,7 @@ def test_an_optimizer_is_a_member_of_its_own(store, tmp_path):
     [
         ({"a": "text"}, {}, "not a tensor"),
         ({"a": np.array(["x"])}, {}, "no element type"),
+        ({"a": np.ones(2, np.complex128)}, {}, "no element type 'C128'"),
         ({"a": {"b": np.ones(2)}, "a.b": np.ones(2)}, {}, "come to the name"),
         ({"__metadata__": np.ones(2)}, {}, "reserved"),
         ({"\ud800": np.ones(2)}, {}, "not valid text"),

@@ -25,6 +25,27 @@ def in_force(tx: Connection, version_uid: bytes) -> list[ChangeRow]:
     return [row for row in rows if row.content["version_uid"] == uid]
 
 
+def digest_with_all(tx: Connection, version_uid: bytes, digest: bytes) -> bytes:
+    """Return the digest of a version's members and those dropped from it; ``digest`` if none is."""
+    drops = in_force(tx, version_uid)
+    if not drops:
+        return digest
+    (row,) = versions.by_uids(tx, [version_uid])
+    gone = [one for change in drops for one in change.content["members"]]
+    return tree_digest(
+        [*_files_of(tx, row.id), *((one["path"], bytes.fromhex(one["digest"])) for one in gone)]
+    )
+
+
+def _files_of(tx: Connection, version_id: int) -> list[tuple[str, bytes]]:
+    query = (
+        select(member.c.path, manifest.c.file_digest)
+        .join(manifest, manifest.c.id == member.c.manifest_id)
+        .where(member.c.version_id == version_id)
+    )
+    return [(row[0], row[1]) for row in tx.execute(query)]
+
+
 def is_single_file(tx: Connection, row: versions.VersionRow) -> bool:
     """Say whether a version is one file; a folder of which one is left is a folder all the same."""
     return row.file_count == 1 and not in_force(tx, row.uid)
@@ -93,13 +114,7 @@ def bring_back(tx: Connection, content: dict[str, Any]) -> None:
 
 def _count_again(tx: Connection, version_id: int) -> None:
     """Give a version the digest and the sums of the members that it has now."""
-    files = list(
-        tx.execute(
-            select(member.c.path, manifest.c.file_digest)
-            .join(manifest, manifest.c.id == member.c.manifest_id)
-            .where(member.c.version_id == version_id)
-        )
-    )
+    files = _files_of(tx, version_id)
     size, tensors = tx.execute(
         select(
             func.coalesce(func.sum(manifest.c.size_bytes), 0),
@@ -112,7 +127,7 @@ def _count_again(tx: Connection, version_id: int) -> None:
         update(version)
         .where(version.c.id == version_id)
         .values(
-            digest=tree_digest((row[0], row[1]) for row in files),
+            digest=tree_digest(files),
             size_bytes=int(size),
             file_count=len(files),
             tensor_count=int(tensors),

@@ -362,15 +362,9 @@ def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
 def _check_dropped(
     tx: Any, done: changes.ChangeRow, rows: list[VersionRow], work: Publication | None
 ) -> None:
-    """Refuse to bring members back out of order, or members whose bytes were freed."""
+    """Refuse to bring back members whose bytes were freed."""
     if not rows:
         raise NotFoundError("the version is gone for good, and so are its parts")
-    later = [one.sequence for one in dropped.in_force(tx, rows[0].uid)]
-    if later[-1] != done.sequence:
-        raise ConflictError(
-            f"something else was dropped from {rows[0].name}@{rows[0].number} after that",
-            hint=f"'hart undo {later[-1]}' takes that back first",
-        )
     for one in done.content["members"]:
         digest = bytes.fromhex(one["digest"])
         # Held from here on, so that no collection takes it before the change is made.

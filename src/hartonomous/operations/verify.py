@@ -260,10 +260,10 @@ def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
 
 
 def _committed_digest(work: _Work, row: packs.JournalRow) -> bytes:
-    """Return the digest that a version had before members of it were dropped."""
+    """Return the digest that a version has with the members that were dropped from it."""
+    assert row.uid is not None
     with work.parts.database.read() as tx:
-        drops = dropped.in_force(tx, row.uid) if row.uid is not None else []
-    return bytes.fromhex(drops[0].content["previous_digest"]) if drops else row.digest
+        return dropped.digest_with_all(tx, row.uid, row.digest)
 
 
 def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:
