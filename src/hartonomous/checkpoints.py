@@ -234,9 +234,12 @@ class Checkpoints:
             length = int.from_bytes(file.read(8), "little")
             if length > _HEADER_LIMIT_BYTES:
                 raise StructureError(f"the header of {member} of {spec} has {length} bytes")
-            header = json.loads(file.read(length))
-        found = header.get("__metadata__") or {}
-        return {str(key): str(value) for key, value in found.items()}
+            content = file.read(length)
+        try:
+            found = json.loads(content).get("__metadata__") or {}
+            return {str(key): str(value) for key, value in found.items()}
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise StructureError(f"{member} of {spec} is no safetensors file: {error}") from error
 
     # -- frameworks
 

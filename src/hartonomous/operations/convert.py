@@ -25,6 +25,7 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.sources.files import WEIGHT_ENDINGS
 
 SUFFIX = ".safetensors"
 _NAMED = 8
@@ -126,7 +127,11 @@ def _base(
 
 
 def _renamed(path: Path) -> Path:
-    return path if path.suffix == SUFFIX else path.with_suffix(SUFFIX)
+    """Return the path with another ending: in the place of one that is known, else behind it."""
+    if path.suffix == SUFFIX:
+        return path
+    known = path.suffix in (*WEIGHT_ENDINGS, ".npy")
+    return path.with_suffix(SUFFIX) if known else path.with_name(path.name + SUFFIX)
 
 
 def _plan(
@@ -277,7 +282,11 @@ def _write(writer: FileWriter, one: _Planned, root: Path, progress: Progress) ->
             os.close(descriptor)
         part.replace(one.target)
     except OSError as error:
+        part.unlink(missing_ok=True)
         raise storage_error(
             error, "write a file", one.target, wanted_bytes=one.file.size
         ) from error
+    except BaseException:
+        part.unlink(missing_ok=True)  # what is converted is not gone on with
+        raise
     return hasher.digest()

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.core.array import numpy_dtype
+from hartonomous.core.array import REPEATED_LIMIT_BYTES, numpy_dtype
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.safetensors_writer import (
@@ -31,6 +31,7 @@ from hartonomous.packs.write_out import PIECE_BYTES
 
 TURNED_LIMIT_BYTES = 192 << 20
 """What a tensor may have whose elements are put in order in memory; so may what it is read from."""
+_AXIS_LIMIT = 64  # of arrays in numpy
 _TEXT_LIMIT = 64 << 10
 _TEXTS_LIMIT = 4 << 20
 
@@ -61,7 +62,9 @@ def convert_file(path: str, stored: FileReader, left_out: list[LeftOut]) -> "Con
     turned = is_column_major(stored.manifest)
     tensors: dict[str, Tensor] = {}
     for tensor in description.tensors:
-        reason = _obstacle(tensor, tensors, column_major=turned)
+        outside = tensor.offset + tensor.length > stored.size
+        reason = "it lies outside of the file" if outside else None
+        reason = reason or _obstacle(tensor, tensors, column_major=turned)
         if reason is None:
             tensors[tensor.name] = tensor
         else:
@@ -97,6 +100,8 @@ def _obstacle(tensor: Tensor, others: dict[str, Tensor], *, column_major: bool) 
         return None if size == tensor.length else "its bytes do not fit its shape"
     if numpy_dtype(tensor.dtype) is None:
         return f"its elements of type {tensor.dtype} cannot be put in order"
+    if len(tensor.shape) > _AXIS_LIMIT or size > max(tensor.length, REPEATED_LIMIT_BYTES):
+        return "it has too many axes, or repeats its bytes too often, to be put in order"
     if max(size, tensor.length) > TURNED_LIMIT_BYTES:
         return f"it does not lie in C order and has more than {TURNED_LIMIT_BYTES >> 20} MiB"
     return None

@@ -252,7 +252,7 @@ class FileIngest:
             else:
                 segments.append(Segment(piece.length, name, None))
                 kept = self._kept.pop(name, None)
-                if kept is not None:
+                if name in known and kept is not None:
                     tally.join(kept)
                 elif name in known:
                     tally.add("tensor already stored", piece.length)
