@@ -20,6 +20,7 @@ from typing import Any
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
+import checkpoint_stall  # noqa: E402
 import codec  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "small-objects": small_objects.run,
     "random-reads": random_reads.run,
     "restore": restore.run,
+    "checkpoints": checkpoint_stall.run,
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
 }

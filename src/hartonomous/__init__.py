@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from hartonomous.version import __version__
 
 if TYPE_CHECKING:
+    from hartonomous.checkpoints import Checkpoints
     from hartonomous.store import Store, init
     from hartonomous.store import open_store as open
     from hartonomous.store import repair_store as repair
@@ -23,6 +24,7 @@ _NAMES = {
     "init": "hartonomous.store:init",
     "open": "hartonomous.store:open_store",
     "repair": "hartonomous.store:repair_store",
+    "Checkpoints": "hartonomous.checkpoints:Checkpoints",
     "load_file": "hartonomous.tensors:load_file",
     "save_file": "hartonomous.tensors:save_file",
     "safe_open": "hartonomous.tensors:safe_open",
@@ -30,6 +32,7 @@ _NAMES = {
 }
 
 __all__ = [
+    "Checkpoints",
     "HartonomousError",
     "Store",
     "__version__",

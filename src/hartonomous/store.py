@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -15,6 +15,7 @@ from hartonomous.errors import ConflictError
 from hartonomous.operations import add as adding
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
+from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
@@ -127,6 +128,31 @@ class Store:
         )
         return adding.add_stream(self.parts, stream, options=options, progress=progress)
 
+    def add_tensors(
+        self,
+        tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
+        name: str,
+        *,
+        optimizer: object = None,
+        step: int | None = None,
+        labels: Iterable[str] = (),
+        tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None,
+        progress: Progress | None = None,
+    ) -> adding.Added:
+        """Add tensors as a safetensors file that never lies on a disk.
+
+        ``tensors`` are arrays of numpy or tensors of PyTorch, by name: (nested) dictionaries, or an
+        iterator of (name, tensor) pairs, of which one is held at a time. ``optimizer`` is a
+        ``state_dict()``, kept as a file of its own. A ``step`` gives the label ``step-N``.
+        """
+        options = adding.AddOptions(
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
+        )
+        return adding.add_tensors(
+            self.parts, tensors, optimizer=optimizer, step=step, options=options, progress=progress
+        )
+
     def estimate(
         self,
         paths: Places,
@@ -178,6 +204,10 @@ class Store:
         """Put versions into the trash."""
         return changing.remove(self.parts, spec, keep_last=keep_last, dry_run=dry_run)
 
+    def drop(self, spec: str, part: str, *, dry_run: bool = False) -> changing.Changed:
+        """Drop a part of one version, ``weights`` or ``optimizer``. See `hart drop`."""
+        return changing.drop(self.parts, spec, part, dry_run=dry_run)
+
     def undo(self, sequence: int | None = None, *, dry_run: bool = False) -> changing.Changed:
         """Take back the newest change, or a given one."""
         return changing.undo(self.parts, sequence, dry_run=dry_run)
@@ -206,6 +236,22 @@ class Store:
         return getting.get(
             self.parts, spec, output, members=members, force=force,
             dry_run=dry_run, progress=progress,
+        )  # fmt: skip
+
+    def convert(
+        self,
+        spec: str,
+        output: str | os.PathLike[str] | None = None,
+        *,
+        partial: bool = False,
+        force: bool = False,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> converting.ConvertReport:
+        """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
+        return converting.convert(
+            self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def export_all(

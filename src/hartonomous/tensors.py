@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from hartonomous.core.dtype import DTYPES
+from hartonomous.core.given_tensor import TORCH_TYPES
 from hartonomous.core.name import check_name, escape_path
 from hartonomous.errors import HartonomousError, NoStoreError, NotFoundError, UsageError
 from hartonomous.operations import add as adding
@@ -35,15 +36,6 @@ StorePlace = Store | str | os.PathLike[str] | None
 _NUMPY = frozenset({"np", "numpy"})
 _TORCH = frozenset({"pt", "torch", "pytorch"})
 _SUFFIX = ".safetensors"
-
-_TORCH_TYPES = {
-    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16",
-    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E8M0": "float8_e8m0fnu",
-    "F8_E4M3FNUZ": "float8_e4m3fnuz", "F8_E5M2FNUZ": "float8_e5m2fnuz",
-    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8",
-    "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8",
-    "BOOL": "bool", "C64": "complex64", "C128": "complex128",
-}  # fmt: skip
 
 
 def load_file(
@@ -182,7 +174,7 @@ class safe_open:  # noqa: N801 - the name that users of safetensors know
     def _as_torch(self, array: NDArray[Any], place: TensorPlace) -> Any:
         torch = self._torch
         blocks = "float32" if self._dequantise else "uint8"
-        wanted = _TORCH_TYPES.get(place.dtype, blocks)
+        wanted = TORCH_TYPES.get(place.dtype, blocks)
         dtype = getattr(torch, wanted, None)
         if dtype is None:
             raise UsageError(

@@ -197,7 +197,7 @@ def test_ls_filters_sums_up_and_shortens_commits(hart, full):
 def test_undo_of_an_addition_names_the_way(hart, full):
     code, _, err = hart("undo", "1")
     assert code == 1
-    assert "no label, rename or removal has number 1" in err
+    assert "no change that can be undone has number 1" in err
     assert "hart rm" in err
 
 

@@ -41,6 +41,7 @@ CONTENTS = (
     save({"layers.0.w": _BODY + 1, "layers.1.w": _BODY}),
     b'{"model_type": "bert"}',
 )
+WEIGHTS = CONTENTS[6:9]
 FILES = ("a/one.bin", "b/one.bin", "two.safetensors", "b/c/one.bin")
 FOLDERS = ("m", "b/m")
 NAMES = ("plain", "org/name", "a@b", "naïve:7b", "recovered/like")
@@ -173,6 +174,23 @@ class StoreMachine(RuleBasedStateMachine):
     def rm_keep_last(self, name: str, count: int) -> None:
         self._both("rm", name, None, keep_last=count)
 
+    @rule(name=names, selector=selectors)
+    def drop(self, name: str, selector: int | str | None) -> None:
+        """Drop the weights: of these contents, the files that hold tensors."""
+        spec = name if selector is None else f"{name}@{selector}"
+        expected = failed = None
+        try:
+            files = self.model.version(name, selector).files
+            weights = {path for path, content in files.items() if content in WEIGHTS}
+            self.model.drop(name, selector, weights)
+        except HartonomousError as error:
+            expected = error
+        try:
+            self.store.drop(spec, "weights")
+        except HartonomousError as error:
+            failed = error
+        assert type(expected) is type(failed), (expected, failed)
+
     @rule()
     def undo(self) -> None:
         self._both("undo")
@@ -205,6 +223,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.store = hn.open(self.path, settings={"workers": 1})
         for former in self.path.glob("catalog.sqlite3.before-repair-*"):
             former.unlink()
+        # Files that were freed are back as long as their packs are there.
+        self.gc(empty_trash=True)
 
     @rule()
     def verify(self) -> None:
@@ -285,6 +305,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         for version in self.model.live()[-2:]:
             shown = self.store.show(f"{version.artifact.name}@{version.number}")
+            dropped = self.model.dropped_from(version)
+            assert {one.path: one.logical_bytes for one in shown.dropped} == {
+                path: len(content) for path, content in dropped.items()
+            }
             assert set(shown.tags) == version.tags
             assert shown.labels == self.model.labels_of(version)
             assert {one.path: one.logical_bytes for one in shown.files} == {

@@ -12,6 +12,8 @@ from hartonomous.catalog.schema import artifact, change, version
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.errors import IntegrityError
 
+_OF_VERSIONS = {"label", "unlabel", "remove", "annotate", "drop-members"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRow:
@@ -65,14 +67,18 @@ def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
     return found[0] if found else None
 
 
-def newest_undoable(tx: Connection, actions: tuple[str, ...]) -> ChangeRow | None:
-    """Return the newest change of these kinds that was not undone."""
+def newest_undoable(
+    tx: Connection, actions: tuple[str, ...], *, before: int | None = None
+) -> ChangeRow | None:
+    """Return the newest change of these kinds that was not undone, or the one before a number."""
     query = (
         select(change)
         .where(change.c.action.in_(actions), change.c.undone == 0)
         .order_by(change.c.sequence.desc())
         .limit(1)
     )
+    if before is not None:
+        query = query.where(change.c.sequence < before)
     found = _rows(tx, query)
     return found[0] if found else None
 
@@ -85,6 +91,21 @@ def newest(
     if undoable is not None:
         query = query.where(change.c.action.in_(undoable), change.c.undone == 0)
     return _rows(tx, query)
+
+
+def of_action(
+    tx: Connection, action: str, *, containing: str = "", since_us: int | None = None
+) -> list[ChangeRow]:
+    """Return changes of one kind that were not undone, oldest first.
+
+    ``containing`` is plain text that the record has, such as an id; ``since_us`` a time.
+    """
+    query = select(change).where(change.c.action == action, change.c.undone == 0)
+    if containing:
+        query = query.where(change.c.content.contains(containing, autoescape=True))
+    if since_us is not None:
+        query = query.where(change.c.time_us > since_us)
+    return _rows(tx, query.order_by(change.c.sequence))
 
 
 def mark_undone(tx: Connection, sequence: int) -> None:
@@ -105,7 +126,7 @@ def remove_pointless(tx: Connection) -> int:
         content = _content(row.content)
         named = set(content.get("version_uids", []))
         named.update(content[key] for key in ("version_uid", "previous_uid") if content.get(key))
-        if row.action in {"label", "unlabel", "remove", "annotate"} and not named & living:
+        if row.action in _OF_VERSIONS and not named & living:
             ids.append(row.id)
         if row.action == "rename" and content["artifact"] not in names:
             ids.append(row.id)

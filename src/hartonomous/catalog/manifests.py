@@ -200,19 +200,27 @@ def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
     ]
 
 
-def unreferenced(tx: Connection, *, limit: int, spared_writers: Sequence[bytes]) -> list[int]:
-    """Return ids of manifests that no version has as a member and no live writer wrote."""
+def unreferenced(
+    tx: Connection, *, after_id: int, limit: int, spared_writers: Sequence[bytes]
+) -> list[tuple[int, bytes]]:
+    """Return (id, file digest) of manifests that no version has and no live writer wrote.
+
+    In order of id, those beyond ``after_id``. Some of them may be held by the trash; see
+    ``catalog.dropped``.
+    """
     query = (
-        select(manifest.c.id)
+        select(manifest.c.id, manifest.c.file_digest)
         .join(pack, pack.c.id == manifest.c.pack_id)
         .where(
             ~exists().where(member.c.manifest_id == manifest.c.id),
             ~exists().where(manifest_pin.c.manifest_id == manifest.c.id),
             pack.c.writer_key.not_in(spared_writers),
+            manifest.c.id > after_id,
         )
+        .order_by(manifest.c.id)
         .limit(limit)
     )
-    return list(tx.scalars(query))
+    return [(row[0], row[1]) for row in tx.execute(query)]
 
 
 def remove_some(tx: Connection, manifest_id: int, *, limit: int) -> bool:

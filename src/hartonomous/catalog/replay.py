@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hartonomous.catalog import artifacts, changes, versions
+from hartonomous.catalog import artifacts, changes, dropped, versions
 
 Content = dict[str, Any]
 
@@ -22,7 +22,7 @@ def apply_change(tx: Connection, content: Content) -> None:
 
 
 def revert_change(tx: Connection, content: Content) -> None:
-    """Apply the opposite of a label, unlabel, rename or remove change."""
+    """Apply the opposite of a change that can be undone."""
     opposite = _OPPOSITES.get(content["action"])
     if opposite is not None:
         opposite(tx, content)
@@ -48,7 +48,7 @@ def names_given(tx: Connection, content: Content) -> list[tuple[bytes, str]]:
     return []
 
 
-UNDOABLE = ("label", "unlabel", "rename", "remove")
+UNDOABLE = ("label", "unlabel", "rename", "remove", dropped.ACTION)
 
 
 def _version_id(tx: Connection, uid: str | None) -> int | None:
@@ -136,10 +136,12 @@ _ACTIONS: dict[str, Callable[[Connection, Content], None]] = {
     "remove": _remove,
     "undo": _undo,
     "annotate": _annotate,
+    dropped.ACTION: dropped.drop,
 }
 _OPPOSITES: dict[str, Callable[[Connection, Content], None]] = {
     "label": _label_back,
     "unlabel": _label_back,
     "rename": _rename_back,
     "remove": _restore,
+    dropped.ACTION: dropped.bring_back,
 }

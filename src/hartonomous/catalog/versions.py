@@ -308,6 +308,29 @@ def annotations_of(tx: Connection, version_id: int) -> tuple[list[str], dict[str
     return sorted(tx.scalars(tags)), {row.key: row.value for row in tx.execute(pairs)}
 
 
+def metadata_of(tx: Connection, artifact_id: int, key: str) -> dict[int, str]:
+    """Return {version id: value} of one metadata key over an artifact's versions."""
+    query = (
+        select(version_metadata.c.version_id, version_metadata.c.value)
+        .join(version, version.c.id == version_metadata.c.version_id)
+        .where(version.c.artifact_id == artifact_id, version_metadata.c.key == key)
+    )
+    return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def paths_of(tx: Connection, artifact_id: int, paths: Sequence[str]) -> dict[int, list[str]]:
+    """Return {version id: those of these paths that it has} over an artifact's versions."""
+    query = (
+        select(member.c.version_id, member.c.path)
+        .join(version, version.c.id == member.c.version_id)
+        .where(version.c.artifact_id == artifact_id, member.c.path.in_(paths))
+    )
+    found: dict[int, list[str]] = {}
+    for version_id, path in tx.execute(query):
+        found.setdefault(version_id, []).append(path)
+    return found
+
+
 def set_removed(tx: Connection, version_ids: Sequence[int], removed_us: int | None) -> None:
     """Put versions into the trash, or take them out again with None."""
     for some in batches(version_ids):

@@ -42,6 +42,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "mv": Entry("hartonomous.cli.mv:command", "Give an artifact another name.", STORE),
     "rm": Entry("hartonomous.cli.rm:command", "Put versions into the trash.", STORE),
+    "drop": Entry("hartonomous.cli.drop:command", "Drop a part of one version.", STORE),
     "undo": Entry(
         "hartonomous.cli.undo:command", "Take back the newest change, or a given one.", STORE
     ),

@@ -50,6 +50,9 @@ def _page(shown: "Shown", *, tensors: bool) -> Iterable[Block]:
     yield _files(shown.files)
     for file in shown.files:
         yield from (Cell(f"note: {file.path}: {notice}", "warn") for notice in file.notices)
+    for one in shown.dropped:
+        gone = f"dropped {moment(one.dropped_us)}, 'hart undo {one.sequence}' brings it back"
+        yield Cell(f"note: {one.path} ({size(one.logical_bytes)}): {gone}", "warn")
     if tensors:
         yield ""
         yield _tensors(shown.files)

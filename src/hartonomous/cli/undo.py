@@ -15,8 +15,8 @@ from hartonomous.cli.options import dry_run as dry_run_option
 def command(invocation: Invocation, *, sequence: int | None, dry_run: bool) -> None:
     """Take back the newest change, or a given one.
 
-    Labels, renames and removals can be undone; 'hart log --undoable' lists them with their numbers.
-    An addition is taken back by 'hart rm'.
+    Labels, renames, removals and dropped parts can be undone; 'hart log --undoable' lists them with
+    their numbers. An addition is taken back by 'hart rm'.
     """
     with invocation.store() as store:
         show_change(invocation.output, store.undo(sequence, dry_run=dry_run))

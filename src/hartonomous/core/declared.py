@@ -20,6 +20,7 @@ _TOKENIZER_FILES = frozenset(
         "encoder.json", "tokenizer.model.v3",
     }
 )  # fmt: skip
+_STEP = re.compile(r"[0-9]{1,15}")
 _OPTIMIZER_FILE = re.compile(
     r"(?:optimizer|scheduler|optim)\.(?:pt|pth|bin|safetensors)|(?:zero|bf16_zero|fp16_zero)_.*"
     r"_optim_states\.pt"
@@ -113,6 +114,7 @@ class Sources:
     gguf: Claims
     adapter: Claims
     trainer: Claims
+    header: Claims
     tokenizer: Claims
     tokenizer_config: Claims
     paths: tuple[str, ...]
@@ -143,6 +145,7 @@ def find_sources(members: Sequence[Member], counted: Sequence[Copy], log: Notice
         gguf=_gguf_claims(members, counted, log),
         adapter=claims("adapter_config.json"),
         trainer=claims("trainer_state.json"),
+        header=_header_claims(counted, log),
         tokenizer=claims("tokenizer.json"),
         tokenizer_config=claims("tokenizer_config.json"),
         paths=tuple(path for path, _ in members),
@@ -244,6 +247,9 @@ def training_of(sources: Sources, tensor_count: int, *, step: int | None = None)
     """
     files = _files(sources.paths, lambda name: _OPTIMIZER_FILE.fullmatch(name) is not None)
     told = sources.trainer.count("global_step")
+    if told is None and "training.step" in sources.header:
+        written = sources.header.text("training.step") or ""
+        told = int(written) if _STEP.fullmatch(written) else None
     step = step if told is None else told
     if not files and not tensor_count and step is None:
         return None
@@ -288,6 +294,15 @@ def _gguf_claims(members: Sequence[Member], counted: Sequence[Copy], log: Notice
         if description.format == "gguf":
             return Claims(description.metadata, origin=path, log=log)
     return Claims(None, origin="gguf", log=log)
+
+
+def _header_claims(counted: Sequence[Copy], log: NoticeLog) -> Claims:
+    """Return the metadata in the header of the first counted safetensors file, if there is one."""
+    for copy in counted:
+        if copy.format == "safetensors":
+            for path, description in copy.members:
+                return Claims(description.metadata.get("__metadata__"), origin=path, log=log)
+    return Claims(None, origin="safetensors", log=log)
 
 
 def _gguf_base(gguf: Claims, key: str) -> str | None:

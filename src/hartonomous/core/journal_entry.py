@@ -91,6 +91,9 @@ class _Change(msgspec.Struct, tag_field="kind", tag="change"):
     of: _Count | None = None
     tags: list[str] | None = None
     metadata: dict[str, str] | None = None
+    members: list[_Member] | None = None
+    digest: str | None = None
+    previous_digest: str | None = None
     numbers: list[_Given] = []
 
 
@@ -102,6 +105,7 @@ _FIELDS = {
     "undo": ("of",),
     "purge": ("version_uids", "manifests"),
     "annotate": ("version_uid", "tags", "metadata"),
+    "drop-members": ("version_uid", "members", "digest", "previous_digest"),
 }
 
 
@@ -128,11 +132,15 @@ def _check_change(shape: _Change) -> None:
     missing = [name for name in needed if getattr(shape, name) is None]
     if missing:
         raise IntegrityError(f"the {shape.action} lacks {', '.join(missing)}")
-    single = (shape.artifact, shape.version_uid, shape.previous_uid)
+    single = (
+        shape.artifact, shape.version_uid, shape.previous_uid, shape.digest, shape.previous_digest,
+    )  # fmt: skip
     _check_hex(*(one for one in single if one is not None))
     _check_hex(*(shape.version_uids or ()), *(shape.manifests or ()))
     for held in shape.labels or ():
         _check_hex(held.artifact, held.version_uid)
+    for member in shape.members or ():
+        _check_hex(member.manifest, member.digest)
     _check_hex(*(one.artifact for one in shape.numbers))
 
 

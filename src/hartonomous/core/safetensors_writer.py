@@ -16,13 +16,20 @@ from hartonomous.errors import UsageError
 
 # The library's enumeration, last first; that is how its sort puts them.
 _ORDER = [
-    "C128", "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16",
+    "U64", "I64", "F64", "C64", "F32", "U32", "I32", "BF16", "F16", "U16", "I16",
     "F8_E5M2FNUZ", "F8_E4M3FNUZ", "F8_E8M0", "F8_E4M3", "F8_E5M2", "I8", "U8", "F6_E3M2",
     "F6_E2M3", "F4", "BOOL",
 ]  # fmt: skip
 _RANK = {name: rank for rank, name in enumerate(_ORDER)}
 
 _ALIGNMENT = 8
+
+
+def can_be_written(dtype: str) -> bool:
+    """Say whether the format has an element type of this name."""
+    return dtype in _RANK
+
+
 _METADATA = "__metadata__"
 
 

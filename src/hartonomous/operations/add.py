@@ -1,15 +1,14 @@
 """Add: what is found at the given places becomes artifacts, or is found to be there already."""
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
 
 import msgspec
 
-from hartonomous.catalog import manifests
 from hartonomous.catalog.versions import LayerRow
 from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
@@ -17,24 +16,19 @@ from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.name import check_label, check_name, check_tag, parse_meta
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import size
-from hartonomous.errors import (
-    HartonomousError,
-    IntegrityError,
-    NotFoundError,
-    SourceChangedError,
-    UsageError,
-)
+from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.objects.durable import storage_error, write_fully
 from hartonomous.objects.local import new_temporary
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
-from hartonomous.packs.files import FileReader, load_manifest
+from hartonomous.packs.checkpoint_files import STEP_KEY, checkpoint_files, step_label
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.preview import Foreseen, preview
 from hartonomous.packs.publication import Proposal, Published, publish
 from hartonomous.packs.session import WriteSession
-from hartonomous.packs.source_file import BLOCK_BYTES, SourceFile
+from hartonomous.packs.source_file import BLOCK_BYTES
+from hartonomous.packs.source_removal import remove_sources
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
@@ -241,6 +235,40 @@ def add_stream(
         out.close()
 
 
+def add_tensors(
+    parts: StoreParts,
+    tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
+    *,
+    optimizer: object = None,
+    step: int | None = None,
+    options: AddOptions,
+    progress: Progress | None = None,
+) -> Added:
+    """Add tensors in memory as ``options.name``; see ``packs.checkpoint_files``.
+
+    A ``step`` becomes metadata and the label ``step-N``. Raises UsageError for what safetensors
+    does not have, SourceChangedError where a tensor is written to meanwhile; then nothing is added.
+    """
+    progress = progress or NoProgress()
+    members = checkpoint_files(tensors, optimizer=optimizer, step=step, now_us=parts.clock())
+    if step is not None:
+        options = replace(
+            options,
+            labels=(step_label(step), *options.labels),
+            metadata={STEP_KEY: str(step), **options.metadata},
+        )
+    _check_options(options)
+    candidate = Candidate(
+        kind=CandidateKind.MODEL, names=(), members=members, source="tensors in memory"
+    )
+    with _ingesting(parts, progress) as (session, reader, ingest):
+        progress.stage(_shown_name(candidate, options), total_bytes=candidate.size)
+        files = tuple(ingest.take(member) for member in candidate.members)
+        proposal = _propose(candidate, files, options)
+        taken = _Taken(candidate=candidate, files=files, proposal=proposal)
+        return _publish(session, reader, [taken], options, progress)[0]
+
+
 def _check_options(options: AddOptions) -> None:
     if options.name is not None:
         check_name(options.name)
@@ -265,31 +293,39 @@ def _add_all(
 ) -> AddReport:
     artifacts: list[Added] = []
     skipped: list[str] = []
+    with _ingesting(parts, progress) as (session, reader, ingest):
+        batch: list[_Taken] = []
+        for item in _only_one_if_named(found, options):
+            if isinstance(item, Skipped):
+                skipped.append(f"{item.location}: {item.reason}")
+                progress.note(f"skipped {item.location}: {item.reason}")
+                continue
+            taken = _take(ingest, item, options, progress)
+            if isinstance(taken, Added):
+                artifacts.append(taken)
+                continue
+            batch.append(taken)
+            full = session.unsealed_bytes > _BATCH_BYTES or len(batch) >= _BATCH_ARTIFACTS
+            if full or item.size > _BATCH_BYTES:
+                artifacts.extend(_publish(session, reader, batch, options, progress))
+                batch = []
+        artifacts.extend(_publish(session, reader, batch, options, progress))
+    return _report(artifacts, skipped)
+
+
+@contextlib.contextmanager
+def _ingesting(
+    parts: StoreParts, progress: Progress
+) -> Iterator[tuple[WriteSession, AtomReader, FileIngest]]:
     with WriteSession(parts) as session:
         # No cache: before a source is removed, its copy is read from the disk.
         reader = AtomReader(parts, frames=FrameCache(0))
         ingest = FileIngest(session, parts.parser, reader, progress)
         try:
-            batch: list[_Taken] = []
-            for item in _only_one_if_named(found, options):
-                if isinstance(item, Skipped):
-                    skipped.append(f"{item.location}: {item.reason}")
-                    progress.note(f"skipped {item.location}: {item.reason}")
-                    continue
-                taken = _take(ingest, item, options, progress)
-                if isinstance(taken, Added):
-                    artifacts.append(taken)
-                    continue
-                batch.append(taken)
-                full = session.unsealed_bytes > _BATCH_BYTES or len(batch) >= _BATCH_ARTIFACTS
-                if full or item.size > _BATCH_BYTES:
-                    artifacts.extend(_publish(session, reader, batch, options, progress))
-                    batch = []
-            artifacts.extend(_publish(session, reader, batch, options, progress))
+            yield session, reader, ingest
         finally:
             ingest.close()
             reader.close()
-    return _report(artifacts, skipped)
 
 
 def _report(
@@ -410,7 +446,7 @@ def _publish(
     published = publish(session, [one.proposal for one in batch])
     results = []
     for taken, done in zip(batch, published, strict=True):
-        kept = _remove_source(session, reader, taken) if options.move else None
+        kept = remove_sources(session.parts, reader, taken.files) if options.move else None
         moved = options.move and kept is None
         results.append(_added(taken, done, moved=moved, source_kept=kept))
     return results
@@ -447,46 +483,3 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
         moved=moved,
         source_kept=source_kept,
     )
-
-
-def _remove_source(session: WriteSession, reader: AtomReader, taken: _Taken) -> str | None:
-    """Delete the source files, each after its stored copy was read back and compared with it.
-
-    None if all are gone, else why they were kept. None is deleted before all were compared.
-    """
-    for file in taken.files:
-        kept = _differs(session, reader, file)
-        if kept is not None:
-            return kept
-    for file in taken.files:
-        try:
-            Path(file.source.location).unlink()
-        except OSError as error:
-            return f"{file.source.path} cannot be removed: {error.strerror}"
-    return None
-
-
-def _differs(session: WriteSession, reader: AtomReader, file: IngestedFile) -> str | None:
-    """Say how a source differs from its stored copy; None if it does not."""
-    with session.parts.database.read() as tx:
-        row = manifests.by_file_digest(tx, file.digest)
-    if row is None:
-        raise IntegrityError(f"{file.source.location} was published without its manifest")
-    try:
-        stored = FileReader(reader, load_manifest(reader, row))
-        with SourceFile(file.source.location) as source:
-            offset = 0
-            for block in source.blocks():
-                if offset + len(block) > stored.size or stored.read(offset, len(block)) != block:
-                    return f"{file.source.path} changed after it was read"
-                offset += len(block)
-            return (
-                None if offset == stored.size else f"{file.source.path} changed after it was read"
-            )
-    except IntegrityError as error:
-        return (
-            f"the stored copy of {file.source.path} is damaged ({error.message}); "
-            "'hart verify' marks the damage, and adding the file again then mends it"
-        )
-    except (NotFoundError, UsageError, SourceChangedError) as error:
-        return error.message

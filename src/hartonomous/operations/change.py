@@ -1,20 +1,23 @@
-"""Changes of what is stored: labels, names, the trash, and undoing them.
+"""Changes of what is stored: labels, names, parts, the trash, and undoing them.
 
 Each is one record in a pack and one transaction. A change that would change nothing is not made.
 """
 
+import base64
 import fnmatch
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, changes, replay, resolve, versions
+from hartonomous.catalog import artifacts, changes, dropped, manifests, replay, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.name import check_label, check_name
-from hartonomous.core.quantity import several
+from hartonomous.core.quantity import several, size
+from hartonomous.core.tree import tree_digest
 from hartonomous.errors import ConflictError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.parts_of_version import MemberPart, check_part, chosen_part, member_parts
 from hartonomous.packs.publication import Publication, publication
 from hartonomous.packs.session import WriteSession
 
@@ -220,21 +223,85 @@ def _but_last(tx: Any, artifact_id: int, keep_last: int | None) -> list[VersionR
     return [one for one in found[:-keep_last] if one.id not in labelled]
 
 
+def drop(parts: StoreParts, spec: str, part: str, *, dry_run: bool = False) -> Changed:
+    """Drop the files of a part, ``weights`` or ``optimizer``, from the version ``spec`` means.
+
+    Its digest is then that of the files that are left. Raises UsageError where one file holds both
+    parts or nothing would be left, NotFoundError where the version never had the part.
+    """
+    check_part(part)
+
+    def plan(tx: Any, work: Publication | None) -> Changed:
+        row = resolve.version(tx, spec)
+        own = f"{row.name}@{row.number}"
+        members = member_parts(tx, row.id)
+        try:
+            chosen = chosen_part(members, part, own)
+        except NotFoundError:
+            if not dropped.in_force(tx, row.uid):
+                raise
+            chosen = []
+        if work is not None and chosen:
+            _drop_members(work, row, members, chosen)
+        paths = ", ".join(one.row.path for one in chosen[:8])
+        freed = size(sum(one.file.size_bytes for one in chosen))
+        return Changed(
+            action=dropped.ACTION,
+            name=row.name,
+            detail=f"{paths} of version {row.number} dropped ({freed})"
+            if chosen
+            else f"version {row.number} has no {part} any more",
+            versions=(own,),
+            changed=bool(chosen),
+        )
+
+    return _make(parts, plan, dry_run=dry_run)
+
+
+def _drop_members(
+    work: Publication,
+    row: VersionRow,
+    members: Sequence[MemberPart],
+    chosen: Sequence[MemberPart],
+) -> None:
+    gone = {one.row.path for one in chosen}
+    left = [(one.row.path, one.file.file_digest) for one in members if one.row.path not in gone]
+    work.change(
+        dropped.ACTION,
+        version_uid=row.uid.hex(),
+        members=[_told(one) for one in chosen],
+        digest=tree_digest(left).hex(),
+        previous_digest=row.digest.hex(),
+    )
+
+
+def _told(one: MemberPart) -> dict[str, Any]:
+    """Return a member as a commit tells of it."""
+    told: dict[str, Any] = {
+        "path": one.row.path,
+        "manifest": one.file.digest.hex(),
+        "digest": one.file.file_digest.hex(),
+        "size": one.file.size_bytes,
+        "mode": one.row.mode,
+        "modified_us": one.row.modified_us,
+    }
+    if one.row.raw_path is not None:
+        told["raw_path"] = base64.b64encode(one.row.raw_path).decode()
+    return told
+
+
 def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = False) -> Changed:
     """Take back the newest change, or the one with this sequence number."""
 
     def plan(tx: Any, work: Publication | None) -> Changed:
-        done = (
-            changes.newest_undoable(tx, replay.UNDOABLE)
-            if sequence is None
-            else changes.by_sequence(tx, sequence)
-        )
+        done = _newest_undoable(tx) if sequence is None else changes.by_sequence(tx, sequence)
         if done is None:
             raise NotFoundError(
                 "nothing to undo"
                 if sequence is None
-                else f"no label, rename or removal has number {sequence}",
-                hint="labels, renames and removals can be undone ('hart log --undoable');"
+                else f"no change that can be undone has number {sequence}",
+                hint="labels, renames, removals and dropped parts can be undone"
+                " ('hart log --undoable');"
                 " an addition is taken back by 'hart rm'",
             )
         if done.undone or done.action not in replay.UNDOABLE:
@@ -243,6 +310,8 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
                 + (" again" if done.undone else "")
             )
         touched = _check_undo(tx, done.content)
+        if done.action == dropped.ACTION:
+            _check_dropped(tx, done, touched, work)
         if work is not None:
             work.change("undo", of=done.sequence)
         return Changed(
@@ -255,6 +324,16 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
     return _make(parts, plan, dry_run=dry_run)
 
 
+def _newest_undoable(tx: Any) -> changes.ChangeRow | None:
+    """Return the newest change that can be undone; dropped files that are freed are passed over."""
+    before: int | None = None
+    while (row := changes.newest_undoable(tx, replay.UNDOABLE, before=before)) is not None:
+        if dropped.is_restorable(tx, row):
+            return row
+        before = row.sequence
+    return None
+
+
 def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
     """Refuse an undo that would collide, or whose versions were purged."""
     if content["action"] == "rename":
@@ -263,6 +342,8 @@ def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
         if taken is not None and taken.uid.hex() != content["artifact"]:
             raise ConflictError(f"the former name {name!r} is taken by now", hint="rename that one")
         return []
+    if content["action"] == dropped.ACTION:
+        return versions.by_uids(tx, [bytes.fromhex(content["version_uid"])])
     if content["action"] != "remove":
         return []
     rows = versions.by_uids(tx, [bytes.fromhex(uid) for uid in content["version_uids"]])
@@ -276,6 +357,20 @@ def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
                 hint=f"hart mv {row.name!r} to another name, then undo",
             )
     return rows
+
+
+def _check_dropped(
+    tx: Any, done: changes.ChangeRow, rows: list[VersionRow], work: Publication | None
+) -> None:
+    """Refuse to bring back members whose bytes were freed."""
+    if not rows:
+        raise NotFoundError("the version is gone for good, and so are its parts")
+    for one in done.content["members"]:
+        digest = bytes.fromhex(one["digest"])
+        # Held from here on, so that no collection takes it before the change is made.
+        there = manifests.by_file_digest(tx, digest) if work is None else work.hold_file(digest)
+        if not there:
+            raise NotFoundError(f"the bytes of {one['path']} were freed by 'hart gc' since")
 
 
 def _labelled(tx: Any, row: VersionRow, name: str) -> VersionRow | None:

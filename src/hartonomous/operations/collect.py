@@ -17,6 +17,7 @@ from hartonomous.catalog import (
     artifacts,
     atoms,
     changes,
+    dropped,
     manifests,
     packs,
     properties,
@@ -98,7 +99,7 @@ def collect(
             _drop_leftovers(parts, tally, grace_s)
             _forget_dead_writers(parts)
             progress.stage("rows")
-            _drop_manifests(parts, tally)
+            _drop_manifests(parts, tally, trash_days)
             _drop_atoms(parts, tally)
             _fold_counts(parts)
             progress.stage("packs")
@@ -151,11 +152,14 @@ def _purge_trash(parts: StoreParts, tally: _Tally, trash_days: float, *, dry_run
         with parts.database.read() as tx:
             rows = versions.in_trash(tx, removed_before_us=before)
             held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
+            before_that = dropped.manifests_of(tx, [row.uid for row in rows])
         uids = [row.uid.hex() for row in rows]
         work.change(
             "purge",
             version_uids=uids,
-            manifests=sorted({digest.hex() for found in held.values() for digest in found}),
+            manifests=sorted(
+                {digest.hex() for found in held.values() for digest in found} | before_that
+            ),
             numbers=_highest_numbers(rows),
         )
 
@@ -204,13 +208,20 @@ def _forget_dead_writers(parts: StoreParts) -> None:
 # -- manifests and atoms
 
 
-def _drop_manifests(parts: StoreParts, tally: _Tally) -> None:
+def _drop_manifests(parts: StoreParts, tally: _Tally, trash_days: float) -> None:
+    after = 0
     while True:
         with parts.database.write(durable=False) as tx:
             alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
-            ids = manifests.unreferenced(tx, limit=ROWS_PER_TRANSACTION, spared_writers=alive)
-            if not ids:
+            found = manifests.unreferenced(
+                tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
+            )
+            if not found:
                 return
+            after = found[-1][0]
+            # In the same transaction: what is dropped from a version just now is held from then on.
+            held = dropped.held_files(tx, since_us=parts.clock() - int(trash_days * DAY_US))
+            ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
             atoms.uncount_references(tx, ids)
             manifests.set_incomplete(tx, ids)
         for manifest_id in ids:
@@ -371,7 +382,12 @@ def _rehearse(parts: StoreParts, tx: Any, tally: _Tally, before_us: int) -> None
             pass
     artifacts.remove_empty(tx)
     changes.remove_pointless(tx)
-    while ids := manifests.unreferenced(tx, limit=ROWS_PER_TRANSACTION, spared_writers=alive):
+    after, held = 0, dropped.held_files(tx, since_us=before_us)
+    while found := manifests.unreferenced(
+        tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
+    ):
+        after = found[-1][0]
+        ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
         atoms.uncount_references(tx, ids)
         manifests.set_incomplete(tx, ids)
         for manifest_id in ids:

@@ -4,7 +4,6 @@ A file is written beside its final name and renamed when it is whole and right. 
 one is continued by the next get: what is there is hashed, and the rest is added.
 """
 
-import errno
 import fnmatch
 import os
 import stat
@@ -15,13 +14,14 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import manifests, resolve, versions
+from hartonomous.catalog import dropped, manifests, resolve, versions
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
+from hartonomous.packs.output_file import open_part, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -77,9 +77,11 @@ def get(
     """
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
-        rows = _chosen(versions.members_of(tx, row.id), tuple(members), spec)
+        named = tuple(members)
+        rows = _chosen(versions.members_of(tx, row.id), named, spec)
         files = manifests.by_ids(tx, [one.manifest_id for one in rows])
-    single = len(rows) == 1 and (row.file_count == 1 or _is_file_name(output))
+        own = dropped.is_single_file(tx, row)
+    single = len(rows) == 1 and (own or (bool(named) and _is_file_name(output)))
     base = _base(None if output is None else Path(output), row.name, rows, single=single)
     wanted = [
         _Wanted(
@@ -185,9 +187,9 @@ def _plan(
     with parts.database.read() as tx:
         members = versions.members_of(tx, row.id)
         files = manifests.by_ids(tx, [one.manifest_id for one in members])
+        single = dropped.is_single_file(tx, row)
     for in_version in (True,) if numbered else (False, True):
         base = output / safe_path(f"{row.name}@{row.number}" if in_version else row.name)
-        single = row.file_count == 1
         if single and in_version:
             base = base / member_path(members[0]).name
         wanted = [
@@ -255,7 +257,7 @@ def write_all(
     reader = AtomReader(parts)
     try:
         for one in wanted:
-            _refuse_linked_folder(root, one.target)
+            refuse_linked_folder(root, one.target)
         kept = {one.target: _in_the_way(one, force=force) for one in wanted}
         _check_room(base, [one for one in wanted if not kept[one.target]])
         done = []
@@ -337,8 +339,8 @@ def _write(
     part = _part(one)
     try:
         one.target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_linked_folder(root, one.target)  # again: it may be new
-        descriptor = _open_part(part)
+        refuse_linked_folder(root, one.target)  # again: it may be new
+        descriptor = open_part(part)
         try:
             hasher = AtomHasher()
             done = _resume(descriptor, file, hasher, progress)
@@ -360,41 +362,6 @@ def _write(
             error, "write a file", one.target, wanted_bytes=one.row.size_bytes
         ) from error
     return done
-
-
-def _open_part(part: Path) -> int:
-    """Open what an interrupted get left, or a new file; raises OSError.
-
-    A link, a pipe, a file with a second name or another user's is nothing that a get left: it is
-    taken away, so that no byte goes into somebody else's file.
-    """
-    try:
-        status = part.lstat()
-    except FileNotFoundError:
-        pass
-    else:
-        ours = stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid()
-        if not ours or status.st_nlink != 1:
-            part.unlink()
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    descriptor = os.open(part, flags, 0o600)
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-        return descriptor
-    os.close(descriptor)  # somebody replaced it between the two calls
-    raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
-
-
-def _refuse_linked_folder(root: Path, target: Path) -> None:
-    """Raise ConflictError where a folder between ``root`` and a file in it is a link."""
-    for folder in target.parents:
-        if folder == root or root not in folder.parents:
-            return
-        if folder.is_symlink():
-            raise ConflictError(
-                f"{folder} is a symbolic link, which would lead {target.name} out of {root}",
-                hint="remove the link, or choose another place with -o",
-            )
 
 
 def _resume(descriptor: int, file: FileReader, hasher: AtomHasher, progress: Progress) -> int:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, changes, replay, versions
+from hartonomous.catalog import artifacts, changes, dropped, replay, versions
 from hartonomous.catalog.changes import ChangeRow
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.errors import UsageError
@@ -39,7 +39,8 @@ def journal(
     with parts.database.read() as tx:
         if only_undoable:
             made = changes.newest(tx, limit, undoable=replay.UNDOABLE)
-            return tuple(_change(tx, row) for row in made)
+            found = (_change(tx, row) for row in made)
+            return tuple(one for one in found if one.undoable)
         entries = [_change(tx, row) for row in changes.newest(tx, limit)]
         entries += [_addition(row) for row in versions.newest(tx, limit)]
     entries.sort(key=lambda one: one.sequence, reverse=True)
@@ -69,7 +70,9 @@ def _change(tx: Any, row: ChangeRow) -> Entry:
         name=_name(tx, content, touched),
         detail=_detail(tx, content, len(touched)),
         versions=tuple(_spec(one) for one in touched),
-        undoable=row.action in replay.UNDOABLE and not row.undone,
+        undoable=row.action in replay.UNDOABLE
+        and not row.undone
+        and dropped.is_restorable(tx, row),
         undone=row.undone,
     )
 
@@ -102,6 +105,8 @@ def _detail(tx: Any, content: dict[str, Any], there: int) -> str:
             return f"{content['previous_name']} became {content['name']}"
         case "remove":
             return _counted(len(content["version_uids"]), "to the trash", there)
+        case "drop-members":
+            return f"{', '.join(one['path'] for one in content['members'][:8])} dropped"
         case "purge":
             return _counted(len(content["version_uids"]), "gone for good", None)
         case "annotate":

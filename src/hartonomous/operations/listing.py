@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, manifests, resolve, versions
+from hartonomous.catalog import artifacts, dropped, manifests, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, size
@@ -70,6 +70,16 @@ class ShownLayer(msgspec.Struct, frozen=True, kw_only=True):
     logical_bytes: int
 
 
+class ShownDropped(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that was dropped from a version; ``sequence`` is what `undo` takes."""
+
+    path: str
+    digest: str
+    logical_bytes: int
+    dropped_us: int
+    sequence: int
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """Everything known of one version."""
 
@@ -88,6 +98,7 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     model: dict[str, Any] | None
     layers: tuple[ShownLayer, ...]
     files: tuple[ShownFile, ...]
+    dropped: tuple[ShownDropped, ...] = ()
 
 
 class Listing(list[Listed]):
@@ -176,6 +187,7 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
         files = manifests.by_ids(tx, [one.manifest_id for one in members])
         tags, metadata = versions.annotations_of(tx, row.id)
         labels = artifacts.labels(tx, row.artifact_id)
+        gone = _dropped(tx, row)
         shown_files = tuple(
             _shown_file(tx, member, files[member.manifest_id], with_tensors) for member in members
         )
@@ -192,7 +204,7 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
             source=row.source_place,
             created_us=row.created_us,
             version_count=len(versions.of_artifact(tx, row.artifact_id)),
-            model=versions.model_of(tx, row.id),
+            model=_model_left(versions.model_of(tx, row.id), gone),
             layers=tuple(
                 ShownLayer(
                     name=one.name,
@@ -204,7 +216,35 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
                 for one in versions.layers_of(tx, row.id)
             ),
             files=shown_files,
+            dropped=gone,
         )
+
+
+def _dropped(tx: Any, row: VersionRow) -> tuple[ShownDropped, ...]:
+    return tuple(
+        ShownDropped(
+            path=one["path"],
+            digest=f"blake3:{one['digest']}",
+            logical_bytes=one["size"],
+            dropped_us=change.time_us,
+            sequence=change.sequence,
+        )
+        for change in dropped.in_force(tx, row.uid)
+        for one in change.content["members"]
+    )
+
+
+def _model_left(
+    model: dict[str, Any] | None, gone: tuple[ShownDropped, ...]
+) -> dict[str, Any] | None:
+    """Return the summary without an optimizer's state all of whose files were dropped."""
+    training = (model or {}).get("training")
+    if model is None or not training or not gone or "files" not in training:
+        return model
+    if not {one.path for one in gone}.issuperset(training["files"]):
+        return model
+    left = {key: value for key, value in training.items() if key == "step"}
+    return {**model, "training": {"has_optimizer_state": False, **left}}
 
 
 def _shown_file(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hartonomous.catalog import manifests, resolve, versions
+from hartonomous.catalog import dropped, manifests, resolve, versions
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core.digest import AtomHasher, ContentHasher, format_digest
 from hartonomous.errors import IntegrityError, NotFoundError
@@ -84,8 +84,9 @@ def path(
         version = resolve.version(tx, spec)
         members = versions.members_of(tx, version.id)
         rows = manifests.by_ids(tx, [one.manifest_id for one in members])
+        own_file = dropped.is_single_file(tx, version)
     chosen = _chosen(members, file, spec)
-    single = len(chosen) == 1 and (file is not None or version.file_count == 1)
+    single = len(chosen) == 1 and (file is not None or own_file)
     contents: dict[bytes, ManifestRow] = {}
     files = []
     for one in chosen:

@@ -126,6 +126,8 @@ class _Rebuild:
             one for one in found.journal if one.is_commit and one.content["uid"] not in self._purged
         ]
         self._last = {one.content["uid"]: one.digest for one in self._commits}
+        self._dropped = _dropped_members(found.journal)
+        self._needed: set[bytes] = set()  # manifests of members that were not dropped
         self._paths: dict[bytes, str] = {}  # manifest digest -> a path it is a member under
         self._by_manifest: dict[bytes, bytes] = {}  # manifest digest -> file digest
         self.manifest_ids: dict[bytes, int] = {}  # by file digest
@@ -145,6 +147,8 @@ class _Rebuild:
         for commit in self._commits:
             for member in commit.content["members"]:
                 self._paths[bytes.fromhex(member["manifest"])] = member["path"]
+                if (commit.content["uid"], member["path"]) not in self._dropped:
+                    self._needed.add(bytes.fromhex(member["manifest"]))
         unnamed = sorted(self._found.manifests.keys() - self._named())
         # Of two manifests of one file the one that a commit names is kept.
         for name in (*sorted(self._paths), *unnamed):
@@ -182,7 +186,7 @@ class _Rebuild:
         needed = {name for name, _ in sizes}
         missing = {name for name, size in sizes if self._copies.choose(name, size) is None}
         if missing:
-            if name in self._paths:
+            if name in self._needed:
                 self.lost.append(
                     f"file blake3:{manifest.digest.hex()}: {len(missing)} of {len(needed)} atoms"
                 )
@@ -279,6 +283,12 @@ class _Rebuild:
     def _commit(self, entry: Entry) -> None:
         content = entry.content
         rows = [(member, self._manifest_of(member)) for member in content["members"]]
+        # The bytes of what was dropped may be gone; what is there is dropped again by its change.
+        rows = [
+            (member, found)
+            for member, found in rows
+            if found is not None or (content["uid"], member["path"]) not in self._dropped
+        ]
         whole = [(member, found) for member, found in rows if found is not None]
         label = f"{content['name']}@{content['number']}"
         if len(whole) < len(rows):
@@ -444,6 +454,19 @@ class _Rebuild:
     def _is_member(self, file_digest: bytes) -> bool:
         """Say whether a commit has the file under another manifest."""
         return any(self._by_manifest.get(name) == file_digest for name in self._paths)
+
+
+def _dropped_members(journal: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Return (version uid, path) of members that were dropped in the end."""
+    drops = {
+        entry.content["seq"]: entry.content
+        for entry in journal
+        if not entry.is_commit and entry.content["action"] == "drop-members"
+    }
+    for entry in journal:
+        if not entry.is_commit and entry.content["action"] == "undo":
+            drops.pop(entry.content["of"], None)
+    return {(one["version_uid"], held["path"]) for one in drops.values() for held in one["members"]}
 
 
 def _own_uid(uid: str) -> str:

@@ -12,7 +12,7 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import manifests, packs
+from hartonomous.catalog import dropped, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
@@ -249,14 +249,21 @@ def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
         else:
             same = content["uid"] == row.uid.hex() and (
                 row.name.startswith("recovered/")
-                or (content["number"], content["seq"], content["digest"])
-                == (row.number, row.sequence, row.digest.hex())
+                or (content["number"], content["seq"], bytes.fromhex(content["digest"]))
+                == (row.number, row.sequence, _committed_digest(work, row))
             )
         if not same:
             raise IntegrityError("the catalog says something else of it")
     except HartonomousError as error:
         what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
         work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
+
+
+def _committed_digest(work: _Work, row: packs.JournalRow) -> bytes:
+    """Return the digest that a version has with the members that were dropped from it."""
+    assert row.uid is not None
+    with work.parts.database.read() as tx:
+        return dropped.digest_with_all(tx, row.uid, row.digest)
 
 
 def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:

@@ -31,7 +31,7 @@ from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
 from hartonomous.ports.progress import Progress
-from hartonomous.ports.source import MemberSource
+from hartonomous.ports.source import MemberSource, ReadSource
 
 LOCKED_BYTES = 8 * 1024 * 1024
 """Files of at least this size are stored by one process at a time; others wait and find them."""
@@ -58,6 +58,11 @@ class Tally:
         row[0] += pieces
         row[1] += logical
         row[2] += stored
+
+    def join(self, other: "Tally") -> None:
+        """Count what another one counted."""
+        for reason, (pieces, logical, stored) in other.reasons.items():
+            self.add(reason, logical, stored, pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,7 @@ class FileIngest:
         # A thread for each of the file's own digests: a digest takes its blocks in order.
         self._sha256 = ThreadPoolExecutor(1, "sha256")
         self._blake3 = ThreadPoolExecutor(1, "blake3")
+        self._kept: dict[bytes, Tally] = {}  # tensors stored before their file was known
 
     def close(self) -> None:
         """End the hashing threads."""
@@ -121,24 +127,61 @@ class FileIngest:
 
         Raises NotFoundError, UsageError or SourceChangedError when it cannot be read as it is.
         """
+        if member.made is not None:
+            self._kept.clear()
+            with contextlib.closing(member.made.open(self)) as made:
+                return self._take(made, member, made.description)
         with SourceFile(member.location) as source:
             description = self._describe(source, member, said or {})
             if names is not None:
                 description = names.told(member.path, description)
-            hashed = self._hash(source, description)
-            source.check_unchanged()
+            return self._take(source, member, description)
+
+    def _take(
+        self, source: ReadSource, member: MemberSource, description: Description
+    ) -> IngestedFile:
+        hashed = self._hash(source, description)
+        source.check_unchanged()
+        known = self._known(member, hashed)
+        if known is not None:
+            return known
+        with self._one_at_a_time(hashed, source.size):
             known = self._known(member, hashed)
             if known is not None:
                 return known
-            with self._one_at_a_time(hashed, source.size):
-                known = self._known(member, hashed)
-                if known is not None:
-                    return known
-                taken = self._store(source, member, description, hashed)
-                source.check_unchanged()
-                if source.size >= LOCKED_BYTES:
-                    self._session.flush()
-                return taken
+            taken = self._store(source, member, description, hashed)
+            source.check_unchanged()
+            if source.size >= LOCKED_BYTES:
+                self._session.flush()
+            return taken
+
+    # -- tensors that come one at a time, before their file
+
+    def keep(self, source: ReadSource, dtype: str) -> bytes:
+        """Store one tensor of more than ``INLINE_BYTES`` bytes; return its digest."""
+        hasher = AtomHasher()
+        for block in source.blocks():
+            hasher.update(block)
+        name = hasher.digest()
+        if name not in self._session.known_atoms([name]):
+            tally = self._kept[name] = Tally()
+            self._store_tensor(source, Piece(0, source.size, dtype), name, tally)
+        return name
+
+    def settle(self) -> None:
+        """Make what was kept durable and readable; raises SourceChangedError."""
+        if self._session.spoiled(self._kept):
+            raise SourceChangedError(
+                "a tensor changed while it was being read",
+                hint="yield arrays that nothing writes to until the next one is asked for",
+            )
+        self._session.flush()
+
+    def read_kept(self, digest: bytes, offset: int, length: int) -> bytes:
+        """Return bytes of a kept tensor, from the packs."""
+        out = bytearray(length)
+        self._atoms.decode_into(digest, memoryview(out), offset)
+        return bytes(out)
 
     # -- first pass
 
@@ -146,7 +189,7 @@ class FileIngest:
         found = self._parser.describe(source.descriptor, member.path)
         return with_external(found, member.path, source.size, said)
 
-    def _hash(self, source: SourceFile, description: Description) -> _Hashed:
+    def _hash(self, source: ReadSource, description: Description) -> _Hashed:
         pieces = partition(source.size, description.tensors)
         whole, sha256 = AtomHasher(), Sha256Hasher()
         checks: dict[int, bytes] = {}
@@ -205,7 +248,7 @@ class FileIngest:
     # -- second pass
 
     def _store(
-        self, source: SourceFile, member: MemberSource, description: Description, hashed: _Hashed
+        self, source: ReadSource, member: MemberSource, description: Description, hashed: _Hashed
     ) -> IngestedFile:
         tally = Tally()
         segments: list[Segment] = []
@@ -225,7 +268,10 @@ class FileIngest:
                         raise _too_many_parts(source)
             else:
                 segments.append(Segment(piece.length, name, None))
-                if name in known:
+                kept = self._kept.pop(name, None)
+                if name in known and kept is not None:
+                    tally.join(kept)
+                elif name in known:
                     tally.add("tensor already stored", piece.length)
                 else:
                     known[name] = 0
@@ -253,7 +299,7 @@ class FileIngest:
             tally=tally,
         )
 
-    def _store_tensor(self, source: SourceFile, piece: Piece, name: bytes, tally: Tally) -> None:
+    def _store_tensor(self, source: ReadSource, piece: Piece, name: bytes, tally: Tally) -> None:
         stored = _Counter("tensor", tally, piece.length)
         if piece.length <= FRAME_BYTES:
             # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
@@ -273,7 +319,7 @@ class FileIngest:
         )
 
     def _store_opaque(
-        self, source: SourceFile, piece: Piece, check: bytes, tally: Tally
+        self, source: ReadSource, piece: Piece, check: bytes, tally: Tally
     ) -> Iterator[Segment]:
         hasher = AtomHasher()
         batch: list[bytes] = []
@@ -356,7 +402,7 @@ class _PieceHasher:
 class _WholeFrames(Sequence[memoryview]):
     """The whole frames of a piece, each read when it is asked for."""
 
-    def __init__(self, source: SourceFile, piece: Piece) -> None:
+    def __init__(self, source: ReadSource, piece: Piece) -> None:
         self._source = source
         self._piece = piece
 
@@ -368,7 +414,7 @@ class _WholeFrames(Sequence[memoryview]):
         return memoryview(self._source.read(start, FRAME_BYTES))
 
 
-def _checked_frames(source: SourceFile, piece: Piece, name: bytes) -> Iterator[memoryview]:
+def _checked_frames(source: ReadSource, piece: Piece, name: bytes) -> Iterator[memoryview]:
     """Yield a tensor's frames; the last one only if all of them still have the digest ``name``."""
     hasher = AtomHasher()
     left = piece.length
@@ -382,27 +428,27 @@ def _checked_frames(source: SourceFile, piece: Piece, name: bytes) -> Iterator[m
             yield view[start : start + FRAME_BYTES]
 
 
-def _check_same(source: SourceFile, now: bytes, before: bytes) -> None:
+def _check_same(source: ReadSource, now: bytes, before: bytes) -> None:
     """Compare the passes' digests: times and sizes do not tell every change."""
     if now != before:
         raise _changed(source)
 
 
-def _changed(source: SourceFile) -> SourceChangedError:
+def _changed(source: ReadSource) -> SourceChangedError:
     return SourceChangedError(
         f"{source.location} changed while it was being read",
         hint="add it again once nothing writes to it",
     )
 
 
-def _too_many_parts(source: SourceFile) -> UsageError:
+def _too_many_parts(source: ReadSource) -> UsageError:
     return UsageError(
         f"{source.location} falls into more parts than a manifest may have",
         hint="split the file, or pack what it holds otherwise; docs/limits.md says what fits",
     )
 
 
-def _chunks(source: SourceFile, piece: Piece) -> Iterator[bytes]:
+def _chunks(source: ReadSource, piece: Piece) -> Iterator[bytes]:
     """Yield the content-defined chunks of a piece; holds one block and one chunk."""
     held = bytearray()
 

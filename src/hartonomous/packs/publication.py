@@ -116,6 +116,10 @@ class Publication:
         self._changes.append((content, key, offset))
         return content
 
+    def hold_file(self, file_digest: bytes) -> bool:
+        """Keep a stored file from being collected until this is published; False if it is gone."""
+        return self._session.known_manifest(file_digest) is not None
+
     def finish(self, also: Callable[[Any], None] | None = None) -> None:
         """Seal, then apply everything in one durable transaction."""
         self._session.flush()

@@ -601,6 +601,11 @@ class State:
                 key, uid = (lost["artifact"], lost["label"]), lost["version_uid"]
                 if self.labels.get(key, "") in ("", uid):  # else it was given to another version
                     self.labels[key] = uid if back else ""
+        elif action == "drop-members" and entry["version_uid"] in self.versions:
+            version = self.versions[entry["version_uid"]]
+            paths = {member["path"] for member in entry["members"]}
+            kept = [member for member in version["members"] if member["path"] not in paths]
+            version["members"] = kept + (entry["members"] if back else [])
         elif action == "purge" and not back:
             for uid in entry["version_uids"]:
                 self.versions.pop(uid, None)
@@ -626,9 +631,9 @@ def check_entry(entry: dict[str, Any]) -> None:
     if entry["kind"] == "commit":
         numbers += [entry["number"]]
         texts += [entry["artifact"], entry["uid"], entry["digest"], *entry["labels"]]
-        for member in entry["members"]:
-            numbers += [member["mode"], member["modified_us"], member["size"]]
-            texts += [member["path"], member["manifest"]]
+    for member in entry["members"] if entry["kind"] == "commit" else entry.get("members", []):
+        numbers += [member["mode"], member["modified_us"], member["size"]]
+        texts += [member["path"], member["manifest"]]
     if not all(isinstance(x, int) for x in numbers) or not all(isinstance(x, str) for x in texts):
         raise TypeError("a field has a wrong type")
 

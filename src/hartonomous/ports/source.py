@@ -1,7 +1,11 @@
 """Port of sources: what `hart add` was pointed at, as candidates for artifacts."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
+
+from hartonomous.core.description import Description
 
 
 class CandidateKind(StrEnum):
@@ -9,6 +13,63 @@ class CandidateKind(StrEnum):
 
     MODEL = "model"  # a model folder, or a single model file
     FILE = "file"
+
+
+class ReadSource(Protocol):
+    """Bytes that are read by range, more than once; whoever reads notices when they change."""
+
+    location: str
+    size: int
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Return exactly ``length`` bytes."""
+        ...
+
+    def read_ahead(self, offset: int, length: int) -> memoryview:
+        """Return a small range."""
+        ...
+
+    def blocks(self, offset: int = 0, length: int | None = None) -> Iterator[bytes]:
+        """Yield the range in pieces of at most 4 MiB."""
+        ...
+
+    def check_unchanged(self) -> None:
+        """Raise SourceChangedError where the bytes are known to have changed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class MadeSource(ReadSource, Protocol):
+    """The bytes of a file that lies on no disk, and what is in it."""
+
+    description: Description
+
+
+class TensorKeeper(Protocol):
+    """Who stores tensors before the file is known that they are in."""
+
+    def keep(self, source: ReadSource, dtype: str) -> bytes:
+        """Store a tensor of more than ``INLINE_BYTES`` bytes and return its digest."""
+        ...
+
+    def settle(self) -> None:
+        """Make what was kept readable; raises SourceChangedError if some of it changed."""
+        ...
+
+    def read_kept(self, digest: bytes, offset: int, length: int) -> bytes:
+        """Return bytes of a kept tensor."""
+        ...
+
+
+class MadeFile(Protocol):
+    """A file that is made while it is added, such as one of tensors in memory."""
+
+    def open(self, keeper: TensorKeeper) -> MadeSource:
+        """Return its bytes; what comes only once is given to ``keeper`` first."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +80,8 @@ class MemberSource:
     control characters; where it differs from the name on disk, ``raw_path`` holds that one's bytes.
     ``location`` is what ``open`` takes (surrogates stand for raw bytes); it may be a link, which
     was found to stay inside what was pointed at. ``mode`` is the permission bits (``0o7777``) and
-    ``modified_us`` microseconds UTC, of the file that a link leads to.
+    ``modified_us`` microseconds UTC, of the file that a link leads to. Where ``made`` is there, the
+    bytes come from it, nothing is opened, and ``size`` may be 0 for what is not known beforehand.
     """
 
     path: str
@@ -28,6 +90,7 @@ class MemberSource:
     mode: int
     modified_us: int
     raw_path: bytes | None = None
+    made: MadeFile | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

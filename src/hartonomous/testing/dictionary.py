@@ -7,12 +7,12 @@ The methods have the names and raise the errors of ``hartonomous.store.Store``.
 from dataclasses import dataclass, field
 from typing import Literal
 
-from hartonomous.errors import ConflictError, NotFoundError
+from hartonomous.errors import ConflictError, NotFoundError, UsageError
 
 Files = dict[str, bytes]
 """Content by path inside the artifact; one file is a dictionary of one."""
 
-Action = Literal["label", "unlabel", "rename", "remove"]
+Action = Literal["label", "unlabel", "rename", "remove", "drop"]
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
@@ -51,6 +51,7 @@ class _Change:
     previous: Version | None = None
     previous_name: str = ""
     labels: list[tuple[Artifact, str, Version]] = field(default_factory=list)
+    files: Files = field(default_factory=dict)  # that were dropped
     undone: bool = False
 
 
@@ -70,6 +71,7 @@ class DictionaryStore:
         self.artifacts: list[Artifact] = []
         self._changes: list[_Change] = []
         self._order = 0
+        self._stored: set[bytes] = set()  # what undoing can bring back
 
     # -- what is there
 
@@ -140,6 +142,7 @@ class DictionaryStore:
             artifact=artifact, number=artifact.next_number, files=dict(files), source=source,
             order=self._order, tags=set(tags),
         )  # fmt: skip
+        self._stored.update(files.values())
         artifact.next_number += 1
         artifact.versions.append(version)
         artifact.labels.update(dict.fromkeys(labels, version))
@@ -234,9 +237,38 @@ class DictionaryStore:
             _Change(action="remove", artifact=artifact, versions=chosen, labels=labels)
         )
 
+    def drop(self, name: str, selector: int | str | None, paths: set[str]) -> None:
+        """Drop those of ``paths`` that a version has: what the store takes for the part."""
+        version = self.version(name, selector)
+        chosen = {path: version.files[path] for path in paths & version.files.keys()}
+        if not chosen:
+            if not self.dropped_from(version):
+                raise NotFoundError(f"{name} has no such part")
+            return
+        if len(chosen) == len(version.files):
+            raise UsageError(f"{name} has nothing else")
+        version.files = {key: one for key, one in version.files.items() if key not in chosen}
+        self._changes.append(
+            _Change(action="drop", artifact=version.artifact, versions=[version], files=chosen)
+        )
+
+    def dropped_from(self, version: Version) -> Files:
+        """Return the files that were dropped from a version."""
+        changes = [one for one in self._changes if one.action == "drop" and not one.undone]
+        return {
+            path: content
+            for one in changes
+            if one.versions == [version]
+            for path, content in one.files.items()
+        }
+
     def undo(self) -> None:
-        """Take back the newest change that was not taken back."""
-        waiting = [one for one in self._changes if not one.undone]
+        """Take back the newest change that was not taken back, and can be."""
+        waiting = [
+            one
+            for one in self._changes
+            if not one.undone and self._stored.issuperset(one.files.values())
+        ]
         if not waiting:
             raise NotFoundError("nothing to undo")
         change = waiting[-1]
@@ -250,6 +282,9 @@ class DictionaryStore:
                 one.removed = False
             for owner, label, version in change.labels:
                 owner.labels.setdefault(label, version)
+        elif change.action == "drop":
+            version = change.versions[0]
+            version.files = dict(sorted({**version.files, **change.files}.items()))
         else:
             artifact.labels.pop(change.label, None)
             before = change.previous
@@ -269,7 +304,20 @@ class DictionaryStore:
             version.artifact.versions.remove(version)
         self.artifacts = [one for one in self.artifacts if one.versions]
         self._changes = [one for one in self._changes if self._has_a_point(one)]
+        held = {content for one in self.all_versions() for content in one.files.values()}
+        if not empty_trash:
+            held |= {
+                content
+                for one in self._changes
+                if one.action == "drop" and not one.undone
+                for content in one.files.values()
+            }
+        self._stored &= held
         return gone
+
+    def all_versions(self) -> list[Version]:
+        """Return the versions in use and those in the trash."""
+        return [*self.live(), *self.trash()]
 
     def _has_a_point(self, change: _Change) -> bool:
         if change.action == "rename":
