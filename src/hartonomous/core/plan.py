@@ -43,7 +43,7 @@ DEQUANTISED = frozenset(
     }
 )
 """Blocks of ggml that ``Dequantise`` takes."""
-NAN_RULES = frozenset({"quiet", "signed", "canonical", "ones"})
+NAN_RULES = frozenset({"quiet", "kept", "signed", "canonical", "ones"})
 """What a NaN becomes in a narrower type; see docs/format-plans.md."""
 
 Range = tuple[int, int]
