@@ -265,6 +265,20 @@ def page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, bytes,
     return [(row[0], row[1], row[2]) for row in tx.execute(query)]
 
 
+def by_ids(tx: Connection, atom_ids: Iterable[int]) -> list[tuple[int, bytes, int]]:
+    """Return (id, digest, size) of atoms that are there, in id order."""
+    found: list[tuple[int, bytes, int]] = []
+    for piece in batches(sorted(set(atom_ids))):
+        query = select(atom.c.id, atom.c.digest, atom.c.size_bytes).where(atom.c.id.in_(piece))
+        found.extend((row[0], row[1], row[2]) for row in tx.execute(query.order_by(atom.c.id)))
+    return found
+
+
+def in_pack(tx: Connection, pack_id: int) -> list[int]:
+    """Return the ids of atoms that have an extent in a pack."""
+    return list(tx.scalars(select(extent.c.atom_id).where(extent.c.pack_id == pack_id).distinct()))
+
+
 def unreferenced(
     tx: Connection, *, after_id: int, limit: int, spared_writers: Sequence[bytes]
 ) -> list[int]:

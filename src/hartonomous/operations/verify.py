@@ -19,8 +19,8 @@ from hartonomous.core.record import RecordHeader, RecordKind
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
-from hartonomous.packs.operands import Operands
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.survey import read_object
@@ -29,7 +29,6 @@ from hartonomous.ports.progress import NoProgress, Progress
 _PAGE = 1000
 _MAX_FAULTS = 10_000
 _CACHE_BYTES = 16 * 1024 * 1024
-_MAX_NAMED = 64
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
@@ -302,21 +301,20 @@ def _check_atoms(work: _Work, chosen: Callable[[bytes], bool]) -> None:
         marked = atom_rows.damaged_ids(tx)
     buffer = bytearray(CHUNK_BYTES)
     faulty: list[int] = []
-    left_out: dict[int, tuple[bytes, int]] = {}
     for atom_id, digest, size in _pages(work):
         if work.out_of_time():
             return
         if not chosen(digest):
-            left_out[atom_id] = digest, size
-        elif not _check_atom(work, atom_id, digest, size, buffer):
+            continue
+        if not _check_atom(work, atom_id, digest, size, buffer):
             faulty.append(atom_id)
         elif atom_id in marked:
             _mark_damaged(work, atom_id, damaged=False)
-    if faulty and left_out:
-        with work.parts.database.read() as tx:
-            above = bases.dependents(tx, faulty)
-        for atom_id in sorted(above & left_out.keys()):
-            _check_atom(work, atom_id, *left_out[atom_id], buffer)
+    with work.parts.database.read() as tx:
+        above = atom_rows.by_ids(tx, bases.dependents(tx, faulty))
+    for atom_id, digest, size in above:
+        if not chosen(digest):
+            _check_atom(work, atom_id, digest, size, buffer)
 
 
 def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: bytearray) -> bool:
@@ -434,17 +432,13 @@ def _files_of_atom(work: _Work, atom_id: int) -> tuple[str, ...]:
     """Name files that hold an atom, or another one that is built on it."""
     with work.parts.database.read() as tx:
         needing = [atom_id, *sorted(bases.dependents(tx, [atom_id]))]
-        ids = list(
-            dict.fromkeys(
-                one
-                for each in needing[:_MAX_NAMED]
-                for one in manifests.referring(tx, each, limit=8)
-            )
-        )
-        return tuple(manifests.file_names(tx, ids[:_MAX_NAMED], limit=8))
+        return tuple(manifests.file_names(tx, manifests.needing_atoms(tx, needing), limit=8))
 
 
 def _files_of_pack(work: _Work, pack_id: int) -> tuple[str, ...]:
+    """Name files that lie in a pack, or that are built on atoms in it."""
     with work.parts.database.read() as tx:
         ids = manifests.needing_pack(tx, pack_id, limit=8)
+        above = sorted(bases.dependents(tx, atom_rows.in_pack(tx, pack_id)))
+        ids.extend(manifests.needing_atoms(tx, above))
         return tuple(manifests.file_names(tx, ids, limit=8))

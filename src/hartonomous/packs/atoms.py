@@ -85,35 +85,27 @@ class AtomReader:
         refuse_chain(name, chain)
         if not self._places_of(name):
             raise BaseGoneError(
-                f"atom blake3:{chain[-1].hex()} is kept as what differs from blake3:{name.hex()}, "
-                "which is not stored",
+                f"atom blake3:{name.hex()} is not stored, and is needed to read "
+                f"{' > '.join(f'blake3:{one.hex()}' for one in chain) or 'a file'}",
                 hint="hart verify names everything that is damaged",
             )
         batch = self.batch(chain)
         self.gather(batch, name, out, start)
         batch.decode()
 
-    def read_elsewhere(
-        self, header: RecordHeader, out: memoryview, start: int, chain: Chain, gone: BaseGoneError
-    ) -> None:
-        """Read bytes of an atom again, by where it lies now; ``gone`` if nothing changed."""
+    def moved(self, header: RecordHeader, start: int, /) -> bool:
+        """Say whether an atom's byte at ``start`` is kept otherwise now than by this record."""
         for _ in range(_ATTEMPTS):
             self.forget(header.digest)
             place = self._place_of(header.digest, start)
+            if place is None:
+                return False
             try:
-                same = place is None or self._bases_at(place, header.digest) == header.bases
+                _, record = self._record(place, header.digest)
             except NotFoundError:
                 continue
-            if same:
-                raise gone
-            batch = self.batch(chain)
-            self.gather(batch, header.digest, out, start)
-            batch.decode()
-            return
-        raise gone
-
-    def _bases_at(self, place: rows.ExtentRow, digest: bytes) -> tuple[bytes, ...]:
-        return self._record(place, digest)[1].header.bases
+            return record.header.bases != header.bases
+        return False
 
     def gather(self, batch: FrameBatch, digest: bytes, out: memoryview, start: int) -> None:
         """Add the frames under a range to ``batch``; ``out`` is full once that was decoded."""

@@ -103,11 +103,9 @@ class ExtentCopies:
             if low < high:
                 self._read(one, low - one.header.position, out[low - start : high - start], chain)
 
-    def read_elsewhere(
-        self, header: RecordHeader, out: memoryview, start: int, chain: Chain, gone: BaseGoneError
-    ) -> None:
-        """Raise ``gone``: nothing moves while packs are surveyed."""
-        raise gone
+    def moved(self, _header: RecordHeader, _start: int, /) -> bool:
+        """Say no: nothing moves while packs are surveyed."""
+        return False
 
     def _choose(self, name: bytes, places: list[Place]) -> Copy | None:
         if len({one.header.position for one in places}) == len(places):

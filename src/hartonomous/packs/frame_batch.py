@@ -75,13 +75,8 @@ class _Part:
 class Bases(BaseSource, Protocol):
     """Who has bases, and may find an atom kept otherwise than it was a moment ago."""
 
-    def read_elsewhere(
-        self, header: RecordHeader, out: memoryview, start: int, chain: Chain, gone: BaseGoneError
-    ) -> None:
-        """Read bytes of the atom of a record whose base is gone; raises ``gone`` if it moved not.
-
-        ``start`` counts from the atom's first byte.
-        """
+    def moved(self, header: RecordHeader, start: int, /) -> bool:
+        """Say whether an atom's byte at ``start`` is kept otherwise now than by this record."""
         ...
 
 
@@ -186,10 +181,12 @@ class FrameBatch:
             raise IntegrityError(f"a record of kind {header.kind} must not have bases")
         try:
             decode_frames(self._bases, header, record.variant(), waiting, self._chain)
-        except BaseGoneError as gone:
+        except BaseGoneError:
+            if not self._bases.moved(header, header.position):
+                raise
             for frame in waiting:
                 start = header.position + frame.index * header.frame_bytes
-                self._bases.read_elsewhere(header, frame.out, start, self._chain, gone)
+                self._bases.read_base(header.digest, frame.out, start, self._chain)
 
 
 def _decode(
