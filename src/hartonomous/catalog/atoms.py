@@ -18,6 +18,7 @@ from hartonomous.catalog.schema import (
     pack,
     tensor,
 )
+from hartonomous.catalog.sketches import NewSketch, add_sketches, remove_sketches
 
 
 class ExtentRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -48,6 +49,7 @@ class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     encoding: int
     extents: tuple[NewExtent, ...]
     bases: tuple[bytes, ...] = ()
+    sketches: tuple[NewSketch, ...] = ()
 
     @property
     def stored_bytes(self) -> int:
@@ -115,6 +117,7 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         _EXTENT_COLUMNS,
         [_extent_row(ids[one.digest], part) for one in new for part in one.extents],
     )
+    add_sketches(tx, [(ids[one.digest], part) for one in new for part in one.sketches])
     for one in new:
         bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
     _mend(tx, there)
@@ -304,12 +307,13 @@ def unreferenced(
 
 
 def remove(tx: Connection, atom_ids: Sequence[int]) -> int:
-    """Forget atoms and their extents; the foreign keys refuse one that is still referred to.
+    """Forget atoms, extents and sketches; the foreign keys refuse one that is still referred to.
 
     Returns how many ties to bases went with them: those may be needed by nothing now.
     """
     ties = tx.execute(delete(atom_base).where(atom_base.c.atom_id.in_(atom_ids))).rowcount
     tx.execute(delete(extent).where(extent.c.atom_id.in_(atom_ids)))
+    remove_sketches(tx, atom_ids)
     tx.execute(delete(atom).where(atom.c.id.in_(atom_ids)))
     return int(ties)
 

@@ -230,7 +230,7 @@ def _drop_atoms_once(parts: StoreParts, tally: _Tally) -> bool:
         with parts.database.write(durable=False) as tx:
             alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
             ids = atoms.unreferenced(
-                tx, after_id=after, limit=ROWS_PER_TRANSACTION // 2, spared_writers=alive
+                tx, after_id=after, limit=ROWS_PER_TRANSACTION // 4, spared_writers=alive
             )
             if not ids:
                 return freed > 0

@@ -6,6 +6,7 @@ import msgspec
 
 from hartonomous.catalog import atoms
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.catalog.sketches import NewSketch
 from hartonomous.core.record import Encoding
 from hartonomous.packs.predictions import Variant
 
@@ -33,6 +34,7 @@ class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
     encoding: Encoding = Encoding.RAW  # known once the first frame is written
     replaces: bool = False  # stored already: the new extents take the place of the old ones
     variant: Variant | None = None
+    sketches: tuple[NewSketch, ...] = ()
     extents: tuple[Extent, ...] = ()
     gathered: int = 0  # bytes whose frames have come
     written: int = 0
@@ -46,6 +48,7 @@ def new_atom(atom: PendingAtom, pack_ids: Mapping[bytes, int]) -> atoms.NewAtom:
         size_bytes=atom.size,
         encoding=int(atom.encoding),
         bases=() if atom.variant is None else atom.variant.bases,
+        sketches=atom.sketches,
         extents=tuple(
             atoms.NewExtent(
                 pack_id=pack_ids[one.pack_key],
@@ -60,11 +63,12 @@ def new_atom(atom: PendingAtom, pack_ids: Mapping[bytes, int]) -> atoms.NewAtom:
 
 
 def batches_by_rows(pending: Sequence[PendingAtom]) -> Iterable[list[PendingAtom]]:
-    """Cut so that atoms, extents and pins stay within the rows of one transaction."""
+    """Cut so that atoms and all rows below them stay within the rows of one transaction."""
     piece: list[PendingAtom] = []
     rows = 0
     for atom in pending:
-        need = 2 + len(atom.extents) + (0 if atom.variant is None else len(atom.variant.bases))
+        need = 2 + len(atom.extents) + len(atom.sketches)
+        need += 0 if atom.variant is None else len(atom.variant.bases)
         if piece and rows + need > ROWS_PER_TRANSACTION:
             yield piece
             piece, rows = [], 0

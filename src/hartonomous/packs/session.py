@@ -17,6 +17,7 @@ from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, versions, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core import plan as plans
 from hartonomous.core.digest import digest
@@ -165,14 +166,15 @@ class WriteSession:
         replaces: bool = False,
         plan: Plan | None = None,
         bases: tuple[bytes, ...] = (),
+        sketches: tuple[NewSketch, ...] = (),
     ) -> None:
         """Store an atom from its frames (256 KiB each, the last one shorter).
 
         ``frames`` must stay unchanged until they are written. ``encoding`` holds for all of them;
         None gives a single frame the smallest one. ``verify`` has the digest of a single frame
         compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
-        that is stored already: its rows then point to what is written here instead. When ``frames``
-        raises, the atom is given up and the session may go on.
+        that is stored already: its rows then point to what is written here instead. ``sketches`` go
+        with a new atom's rows. When ``frames`` raises, the atom is given up; the session may go on.
 
         With a ``plan`` what differs from its prediction is kept, whatever ``encoding`` says. Its
         ``bases`` must be held: ``hold`` has named them as there.
@@ -182,7 +184,7 @@ class WriteSession:
             variant, encoding = Variant(plan, bases), encoding_of(plan.dtype)
         atom = PendingAtom(
             digest=name, size=size, wanted=encoding, dtype=dtype, verify=verify,
-            on_stored=on_stored, replaces=replaces, variant=variant,
+            on_stored=on_stored, replaces=replaces, variant=variant, sketches=sketches,
         )  # fmt: skip
         self._fresh.add(name)
         self._spoiled.discard(name)
