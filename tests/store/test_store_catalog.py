@@ -141,7 +141,7 @@ def plans(engine) -> Iterator[list[str]]:
             lambda tx: atoms.unreferenced(tx, after_id=0, limit=9, spared_writers=[b"w" * 16]),
             ["ix_manifest_atom_atom_id", "ix_atom_pin_atom_id", "ix_extent_atom_id_position"],
         ),
-        (lambda tx: manifests.referring(tx, 1, limit=8), ["ix_manifest_atom_atom_id"]),
+        (lambda tx: manifests.needing_atoms(tx, [1]), ["ix_manifest_atom_atom_id"]),
     ],
 )
 def test_hot_queries_use_their_index(engine, query, indexes):
