@@ -20,14 +20,18 @@ from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
+from hartonomous.operations import impact as weighing
 from hartonomous.operations import journal as recounting
+from hartonomous.operations import lineage as descent
 from hartonomous.operations import listing
 from hartonomous.operations import migrate as migrating
 from hartonomous.operations import path as plain_paths
 from hartonomous.operations import read as reading
+from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import repair as repairing
 from hartonomous.operations import stats as counting
+from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
@@ -305,6 +309,61 @@ class Store:
     def explain(self, spec: str, name: str, *, member: str | None = None) -> explaining.Explained:
         """Say how a tensor is kept, who shares it and what that saves."""
         return explaining.explain(self.parts, self.files, spec, name, member=member)
+
+    def relate(
+        self,
+        source: str,
+        kind: str,
+        target: str,
+        *,
+        weight: float | None = None,
+        note: str = "",
+        dry_run: bool = False,
+    ) -> relating.Related:
+        """State that ``source`` is ``kind`` (such as ``fine-tune-of``) ``target``."""
+        return relating.relate(
+            self.parts, source, kind, target, weight=weight, note=note, dry_run=dry_run
+        )
+
+    def unrelate(
+        self, source: str, kind: str, target: str, *, dry_run: bool = False
+    ) -> relating.Related:
+        """Take a statement back."""
+        return relating.unrelate(self.parts, source, kind, target, dry_run=dry_run)
+
+    def relations(self, spec: str | None = None) -> tuple[relating.Statement, ...]:
+        """Return what was stated with ``relate``, about one version or all."""
+        return relating.statements(self.parts, spec)
+
+    def lineage(
+        self, spec: str, *, direction: descent.Direction = "both", depth: int = 3
+    ) -> descent.Lineage:
+        """Return what a version came from and what came from it, measured beside declared."""
+        return descent.lineage(self.parts, self.files.atoms, spec, direction=direction, depth=depth)
+
+    def impact(self, spec: str) -> weighing.Impact:
+        """Say what depends on a version, and what removing it would free."""
+        return weighing.impact(self.parts, spec)
+
+    def search_tensors(
+        self,
+        pattern: str = "*",
+        *,
+        role: str | None = None,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
+        limit: int = 100,
+    ) -> searching.FoundTensors:
+        """Find tensors in use by name pattern or digest, role, type and shape."""
+        return searching.search_tensors(
+            self.parts, pattern, role=role, dtype=dtype, shape=shape, limit=limit
+        )
+
+    def nearest_tensors(
+        self, spec: str, name: str, *, member: str | None = None
+    ) -> tuple[searching.NearTensor, ...]:
+        """Return the stored tensors that resemble one the most, nearest first."""
+        return searching.nearest_tensors(self.parts, self.files, spec, name, member=member)
 
     # -- care
 

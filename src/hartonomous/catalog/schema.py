@@ -280,6 +280,19 @@ version_metadata = Table(
     Column("value", Words(), nullable=False),
 )
 
+# What somebody stated that one version is to another, until it is taken back.
+relation = Table(
+    "relation",
+    metadata,
+    _ref("source_version_id", "version", key=True),
+    _ref("target_version_id", "version", key=True),
+    Column("kind", Words(), primary_key=True),
+    Column("weight", Words(optional=True)),  # a decimal number
+    Column("note", Words(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
+    Index(None, "target_version_id"),
+)
+
 change = Table(
     "change",
     metadata,

@@ -163,3 +163,16 @@ def missing(
                 shape=decode_json(shape, tuple[int, ...]),
             )  # fmt: skip
     return list(found.values())
+
+
+def whole(tx: Connection, atom_ids: Iterable[int]) -> dict[int, bytes]:
+    """Return {atom id: encoded values} of the sketches that are of an atom's whole tensor."""
+    found: dict[int, tuple[int, bytes]] = {}
+    for piece in batches(sorted(set(atom_ids))):
+        query = select(sketch.c.atom_id, sketch.c.element_count, sketch.c.content).where(
+            sketch.c.atom_id.in_(piece), sketch.c.first_element == 0
+        )
+        for atom_id, count, content in tx.execute(query):
+            if atom_id not in found or found[atom_id][0] < count:
+                found[atom_id] = (count, content)
+    return {atom_id: content for atom_id, (_, content) in found.items()}

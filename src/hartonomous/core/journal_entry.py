@@ -92,6 +92,11 @@ class _Change(msgspec.Struct, tag_field="kind", tag="change"):
     tags: list[str] | None = None
     metadata: dict[str, str] | None = None
     numbers: list[_Given] = []
+    source_uid: str | None = None
+    target_uid: str | None = None
+    relation: str | None = None
+    weight: float | None = None
+    note: str | None = None
 
 
 _FIELDS = {
@@ -102,6 +107,8 @@ _FIELDS = {
     "undo": ("of",),
     "purge": ("version_uids", "manifests"),
     "annotate": ("version_uid", "tags", "metadata"),
+    "relate": ("source_uid", "target_uid", "relation", "note"),
+    "unrelate": ("source_uid", "target_uid", "relation", "note"),
 }
 
 
@@ -128,7 +135,9 @@ def _check_change(shape: _Change) -> None:
     missing = [name for name in needed if getattr(shape, name) is None]
     if missing:
         raise IntegrityError(f"the {shape.action} lacks {', '.join(missing)}")
-    single = (shape.artifact, shape.version_uid, shape.previous_uid)
+    single = (
+        shape.artifact, shape.version_uid, shape.previous_uid, shape.source_uid, shape.target_uid
+    )  # fmt: skip
     _check_hex(*(one for one in single if one is not None))
     _check_hex(*(shape.version_uids or ()), *(shape.manifests or ()))
     for held in shape.labels or ():

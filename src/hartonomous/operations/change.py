@@ -233,9 +233,9 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
             raise NotFoundError(
                 "nothing to undo"
                 if sequence is None
-                else f"no label, rename or removal has number {sequence}",
-                hint="labels, renames and removals can be undone ('hart log --undoable');"
-                " an addition is taken back by 'hart rm'",
+                else f"no label, rename, relation or removal has number {sequence}",
+                hint="labels, renames, relations and removals can be undone ('hart log"
+                " --undoable'); an addition is taken back by 'hart rm'",
             )
         if done.undone or done.action not in replay.UNDOABLE:
             raise UsageError(

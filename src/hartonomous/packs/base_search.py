@@ -163,8 +163,15 @@ def sketch_atom(
     Reads the frames in which positions lie: of a large tensor 256 for each part, one at a time.
     Raises IntegrityError where they are damaged.
     """
+    return sketches_of(stored_query(reader, digest, dtype, shape))
+
+
+def stored_query(
+    reader: AtomReader, digest: bytes, dtype: str, shape: tuple[int, ...]
+) -> TensorQuery:
+    """Return the query for tensors that resemble a stored one."""
     read = values_of(_AtomRanges(reader, digest), dtype)
-    return sketches_of(TensorQuery(dtype=dtype, shape=shape, read=read))
+    return TensorQuery(dtype=dtype, shape=shape, read=read, digest=digest)
 
 
 class _AtomRanges:

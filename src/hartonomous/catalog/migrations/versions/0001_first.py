@@ -360,6 +360,35 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_member_manifest_id"), "member", ["manifest_id"], unique=False)
     op.create_table(
+        "relation",
+        sa.Column(
+            "source_version_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "target_version_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("weight", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["source_version_id"], ["version.id"], name=op.f("fk_relation_source_version_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_version_id"], ["version.id"], name=op.f("fk_relation_target_version_id")
+        ),
+        sa.PrimaryKeyConstraint(
+            "source_version_id", "target_version_id", "kind", name=op.f("pk_relation")
+        ),
+    )
+    op.create_index(
+        op.f("ix_relation_target_version_id"), "relation", ["target_version_id"], unique=False
+    )
+    op.create_table(
         "tensor",
         sa.Column(
             "manifest_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
@@ -413,6 +442,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_version_tag_tag"), table_name="version_tag")
     op.drop_table("version_tag")
     op.drop_table("version_metadata")
+    op.drop_index(op.f("ix_relation_target_version_id"), table_name="relation")
+    op.drop_table("relation")
     op.drop_index(op.f("ix_tensor_name"), table_name="tensor")
     op.drop_index(op.f("ix_tensor_digest"), table_name="tensor")
     op.drop_table("tensor")
