@@ -75,7 +75,7 @@ def test_statements_come_back_from_packs_alone(store: hn.Store, tmp_path: Path) 
     place = store.path
     before = store.relations()
     store.close()
-    hn.repair_store(place)
+    hn.repair(place)
     with hn.open(place) as again:
         assert again.relations() == before
 
