@@ -299,16 +299,20 @@ static uint8_t *put_coded(const fields_path *path, const measured *found, uint8_
     out += 6;
     for (size_t k = 0; k < count; k++) {
         uint16_t frequencies[256];
-        if (limit - out < RANS_MAX_TABLE_BYTES) return NULL;
+        uint8_t table[RANS_MAX_TABLE_BYTES];
+        size_t table_bytes;
         normalise(all + k, frequencies);
-        out += rans_write_table(frequencies, out);
+        table_bytes = rans_write_table(frequencies, table);
+        if (limit - out < (ptrdiff_t)table_bytes) return NULL;
+        memcpy(out, table, table_bytes);
+        out += table_bytes;
         rans_prepare_encoder(frequencies, encoders + k);
     }
     contexts_of_rows(found->rows, found->count, context_of, contexts);
     for (int lane = 0; lane < RANS_LANES; lane++) states[lane] = RANS_LOW;
     words = path->encode(encoders, contexts, found->symbols, found->count, states, end);
     word_bytes = (size_t)(end - words);
-    if ((size_t)(limit - out) < 4 + RANS_STATE_BYTES + word_bytes) return NULL;
+    if (limit - out < (ptrdiff_t)(4 + RANS_STATE_BYTES + word_bytes)) return NULL;
     store32(out, (uint32_t)(word_bytes / 2));
     out += 4;
     for (int lane = 0; lane < RANS_LANES; lane++, out += 4) store32(out, states[lane]);
