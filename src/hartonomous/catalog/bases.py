@@ -47,6 +47,15 @@ def depth_over(below: Iterable[Base]) -> int:
     return max((base.depth + 1 for base in below), default=0)
 
 
+def depths(tx: Connection, atom_ids: Sequence[int]) -> dict[int, int]:
+    """Return {id: depth} of atoms."""
+    found: dict[int, int] = {}
+    for piece in batches(atom_ids):
+        query = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(piece))
+        found.update({row[0]: row[1] for row in tx.execute(query)})
+    return found
+
+
 def add(tx: Connection, atom_id: int, base_ids: Sequence[int]) -> None:
     """Write down the bases of an atom that has none so far, each once, in order."""
     rows = [(atom_id, at, base) for at, base in enumerate(dict.fromkeys(base_ids))]
@@ -80,10 +89,7 @@ def _depths(tx: Connection, atom_id: int, depth: int, above: set[int]) -> dict[i
         for one, base in tx.execute(query.where(atom_base.c.atom_id.in_(piece))):
             edges.setdefault(one, []).append(base)
     outside = {base for below in edges.values() for base in below} - above - {atom_id}
-    known: dict[int, int] = {}
-    for piece in batches(sorted(outside)):
-        query = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(piece))
-        known.update({row[0]: row[1] for row in tx.execute(query)})
+    known = depths(tx, sorted(outside))
     new = {atom_id: depth}
     waiting = set(above)
     for _ in range(MAX_DEPTH + 1):

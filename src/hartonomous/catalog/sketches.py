@@ -84,7 +84,7 @@ def sketched(tx: Connection, atom_ids: Sequence[int]) -> set[int]:
 
 def newest(tx: Connection) -> int:
     """Return the highest id, 0 where there is none."""
-    return int(tx.scalar(select(func.max(sketch.c.id))) or 0)
+    return int(tx.scalar(select(func.coalesce(func.max(sketch.c.id), 0))) or 0)
 
 
 def signs_after(

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,6 +123,7 @@ class AddOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    delta: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -264,6 +265,8 @@ def _add_all(
 ) -> AddReport:
     artifacts: list[Added] = []
     skipped: list[str] = []
+    if not options.delta:
+        parts = replace(parts, variants=False)
     with WriteSession(parts) as session:
         # No cache: before a source is removed, its copy is read from the disk.
         reader = AtomReader(parts, frames=FrameCache(0))

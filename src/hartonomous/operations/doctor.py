@@ -22,11 +22,11 @@ from hartonomous.errors import (
 )
 from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache
-from hartonomous.packs import directory
+from hartonomous.packs import directory, leftovers
 from hartonomous.packs.checks import PROBLEM, Check, machine_checks, note, ok, problem
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
-from hartonomous.packs.store_card import leftovers, read_card
+from hartonomous.packs.store_card import read_card
 from hartonomous.settings import Settings, StorePlace
 
 _MOST_PACKS = 20_000

@@ -1,6 +1,6 @@
 """Frames of one record: encoded for a pack, decoded from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
@@ -10,7 +10,7 @@ from hartonomous.codecs.choice import codec_for, smallest
 from hartonomous.codecs.predicted import Prediction
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
-from hartonomous.errors import IntegrityError
+from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER
@@ -18,6 +18,10 @@ from hartonomous.packs.predictions import BaseSource, Variant, predict_spans
 
 WORTH = 0.98
 """A frame stays raw unless its encoding is under this part of its size."""
+
+
+class BaseReadError(IntegrityError):
+    """What a frame was to be predicted from cannot be read; the frame itself is sound."""
 
 
 class EncodedFrame(msgspec.Struct, frozen=True, gc=False):
@@ -55,12 +59,17 @@ def encode_frame(
 
 
 def encode_frames(
-    work: Sequence[FrameWork], *, check: bool, bases: BaseSource | None = None
+    work: Sequence[FrameWork],
+    *,
+    check: bool,
+    bases: BaseSource | None = None,
+    on_fault: Callable[[str], None] | None = None,
 ) -> list[EncodedFrame | None]:
     """Encode several frames as one piece of work for a thread; None for one of another digest.
 
     With ``check``, each is decoded again and compared: raises IntegrityError when a codec does not
-    give back what it was given, or when one of the ``bases`` that a variant needs is damaged.
+    give back what it was given. Frames whose ``bases`` cannot be read are kept raw, and
+    ``on_fault`` is told why.
     """
     made: list[_Made] = [(Encoding.RAW, None)] * len(work)
     wanted = [
@@ -74,9 +83,13 @@ def encode_frames(
         _check_payloads(work, made)
     for run in _predicted_runs(work):
         assert bases is not None, "variants are encoded with their bases at hand"
-        made[run.start : run.stop] = encode_predicted(
-            work[run.start : run.stop], bases, check=check
-        )
+        try:
+            coded_run = encode_predicted(work[run.start : run.stop], bases, check=check)
+        except BaseReadError as error:
+            if on_fault is not None:
+                on_fault(error.message)
+            continue
+        made[run.start : run.stop] = coded_run
     return [_encoded(one, *coded) for one, coded in zip(work, made, strict=True)]
 
 
@@ -99,13 +112,17 @@ def encode_predicted(
 ) -> list[tuple[Encoding, bytes | None]]:
     """Encode neighbouring frames of one variant; (RAW, None) for those that gain too little.
 
-    Raises IntegrityError when a base cannot be read or the codec fails its ``check``.
+    Raises BaseReadError when a base cannot be read, IntegrityError when the codec fails its
+    ``check``.
     """
     variant = run[0].variant
     assert variant is not None, "frames of a variant have it"
     dtype = variant.plan.dtype
     spans = [(one.position, one.position + len(one.frame)) for one in run]
-    predictions = predict_spans(bases, variant, spans, (run[0].atom,))
+    try:
+        predictions = predict_spans(bases, variant, spans, (run[0].atom,))
+    except HartonomousError as error:
+        raise BaseReadError(error.message, hint=error.hint) from error
     frames = [memoryview(one.frame) for one in run]
     positions = [one.position for one in run]
     payloads = predicted.encode_many(frames, predictions, dtype, positions=positions)

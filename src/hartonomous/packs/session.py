@@ -77,6 +77,7 @@ class WriteSession:
             self._lock.release(remove=True)
             raise
         self.bases = AtomReader(parts)
+        self.base_faults: list[str] = []  # why frames were kept raw that were to be predicted
         self._required = 0  # features of the packs that are opened from now on
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
@@ -226,8 +227,9 @@ class WriteSession:
         if not work:
             return
         encoded = self._encoders.submit(
-            encode_frames, work, check=self.parts.check, bases=self.bases
-        )
+            encode_frames, work, check=self.parts.check, bases=self.bases,
+            on_fault=self.base_faults.append,
+        )  # fmt: skip
         self._queue.append(_Batch(gathered, encoded, size))
         self._queued_bytes += size
 
