@@ -76,10 +76,14 @@ def remove_sketches(tx: Connection, atom_ids: Sequence[int]) -> None:
     tx.execute(delete(sketch).where(sketch.c.atom_id.in_(atom_ids)))
 
 
-def sketched(tx: Connection, atom_ids: Sequence[int]) -> set[int]:
-    """Return those of these atoms that have a sketch."""
-    query = select(sketch.c.atom_id).where(sketch.c.atom_id.in_(atom_ids)).distinct()
-    return set(tx.scalars(query))
+def add_missing(tx: Connection, new: Sequence[tuple[int, NewSketch]]) -> None:
+    """Insert sketches, as (atom id, sketch), of atoms that are still there and have none yet."""
+    ids = sorted({atom_id for atom_id, _ in new})
+    free = select(atom.c.id).where(
+        atom.c.id.in_(ids), ~exists().where(sketch.c.atom_id == atom.c.id)
+    )
+    wanted = set(tx.scalars(free))
+    add_sketches(tx, [one for one in new if one[0] in wanted])
 
 
 def newest(tx: Connection) -> int:
@@ -136,9 +140,9 @@ def ids_of_atoms(tx: Connection, digests: Iterable[bytes], element_count: int) -
 
 
 def missing(
-    tx: Connection, *, after_id: int, limit: int, least_bytes: int, dtypes: Sequence[str]
+    tx: Connection, atom_ids: Sequence[int], *, dtypes: Sequence[str]
 ) -> list[UnsketchedTensor]:
-    """Return sound atoms that are tensors of one of these types and have no sketch, in id order.
+    """Return those of these atoms that are tensors of one of these types and have no sketch.
 
     Of several uses of an atom the first one by manifest and place speaks.
     """
@@ -146,14 +150,12 @@ def missing(
         select(atom.c.id, atom.c.digest, atom.c.size_bytes, tensor.c.dtype, tensor.c.shape)
         .join_from(atom, tensor, tensor.c.digest == atom.c.digest)
         .where(
-            atom.c.id > after_id,
+            atom.c.id.in_(atom_ids),
             atom.c.damaged == 0,
-            atom.c.size_bytes >= least_bytes,
             tensor.c.dtype.in_(dtypes),
             ~exists().where(sketch.c.atom_id == atom.c.id),
         )
         .order_by(atom.c.id, tensor.c.manifest_id, tensor.c.ordinal)
-        .limit(limit)
     )
     found: dict[int, UnsketchedTensor] = {}
     for atom_id, digest, size_bytes, dtype, shape in tx.execute(query):

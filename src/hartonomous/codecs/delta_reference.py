@@ -84,7 +84,9 @@ def encode_many(
         for plan, stream in zip(coded, streams, strict=True):
             plan.payload = plan.head + stream.encode() + plan.raw
         out += [
-            one.payload if one.payload is not None and 50 * len(one.payload) <= 49 * one.size else None
+            one.payload
+            if one.payload is not None and 50 * len(one.payload) <= 49 * one.size
+            else None
             for one in plans
         ]
     return out
@@ -370,9 +372,7 @@ def _take_number(content: memoryview, at: int) -> tuple[int, int]:
     raise ValueError("its list of changes is damaged")
 
 
-def _open_stream(
-    frame: _Frame, payload: memoryview, at: int, streams: list[rans.Stream]
-) -> None:
+def _open_stream(frame: _Frame, payload: memoryview, at: int, streams: list[rans.Stream]) -> None:
     top, boundaries = _HEAD.unpack(_exactly(payload, at, _HEAD.size))
     at += _HEAD.size
     firsts = [row for row in range(ROWS) if row == 0 or boundaries >> row & 1]

@@ -40,7 +40,7 @@ def encode_many(
     ``positions`` say where the frames begin in the tensor of ``dtype``, in bytes.
     """
     if encoding_of(dtype) is Encoding.DELTA:
-        return _DELTA.encode_many(frames, predictions, dtype, positions=positions)
+        return _DELTA.encode_many(frames, _bytes(predictions), dtype, positions=positions)
     return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
 
 
@@ -64,6 +64,10 @@ def decode_many(
             hint="read this store with a newer version of hartonomous",
         )
     if encoding is Encoding.DELTA:
-        _DELTA.decode_many(payloads, predictions, outs)
+        _DELTA.decode_many(payloads, _bytes(predictions), outs)
     else:
         _QUANTISED.decode_many(payloads, predictions, outs, dtype, positions=positions)
+
+
+def _bytes(predictions: Sequence[Prediction]) -> list[memoryview]:
+    return [one.data for one in predictions]

@@ -40,6 +40,11 @@ def has_values(dtype: str) -> bool:
     return is_weight and dtype != "F8_E8M0" and numpy_dtype(dtype) is not None
 
 
+def types_with_values() -> tuple[str, ...]:
+    """Return the names of the types that ``has_values`` grants."""
+    return tuple(name for name in DTYPES if has_values(name))
+
+
 def element_values(read: ReadRanges, dtype: str, elements: Indices) -> Values:
     """Return the float32 values of a tensor's elements; NaN and infinite ones as they are.
 
@@ -65,7 +70,8 @@ def ranges_of(content: bytes | memoryview) -> ReadRanges:
     held: NDArray[Any] = np.frombuffer(content, np.uint8)
 
     def read(offsets: Indices, length: int) -> bytes:
-        return held[offsets[:, None] + np.arange(length)].tobytes()
+        content: bytes = held[offsets[:, None] + np.arange(length)].tobytes()
+        return content
 
     return read
 

@@ -9,7 +9,7 @@ Hamming distance; the values then tell how far apart they are.
 from dataclasses import dataclass
 from functools import lru_cache
 from math import lgamma, prod
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,8 @@ _STEP = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1))
 
 
-class Part(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Part:
     """A run of a tensor's elements in C order that has a sketch of its own."""
 
     first: int

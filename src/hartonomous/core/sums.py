@@ -32,10 +32,8 @@ def linear(values: Sequence[Typed], weights: Sequence[float], dtype: str, diviso
 def low_rank(base: Typed, left: Typed, right: Typed, scale: float, dtype: str) -> Array:
     """Return base + scale × left · right: arrays (rows, columns), (rows, r) and (r, columns).
 
-    The product of matrices is summed in F64 over r in order and rounded once to ``dtype``; then
-    scaled, then added, each rounded to ``dtype``.
+    The product of matrices is summed in F64 over r in order; see ``add_product`` for the rest.
     """
-    work = _Arithmetic(dtype)
     with np.errstate(all="ignore"):
         columns, rows = cast(*left, "F64"), cast(*right, "F64")
         product = columns[:, :1] * rows[:1]
@@ -43,9 +41,19 @@ def low_rank(base: Typed, left: Typed, right: Typed, scale: float, dtype: str) -
         for k in range(1, len(rows)):
             np.multiply(columns[:, k : k + 1], rows[k : k + 1], out=term)
             product += term
-        added = work.scaled((cast(product, "F64", dtype), dtype), scale)
-        total = work.read(base) + added
-        return work.result(work.rounded(total))
+    return add_product(base, product, scale, dtype)
+
+
+def add_product(base: Typed, product: Array, scale: float, dtype: str) -> Array:
+    """Return base + scale × product, elements of one shape; ``product`` is F64.
+
+    The product is rounded to ``dtype``, scaled and rounded, added and rounded.
+    """
+    work = _Arithmetic(dtype)
+    with np.errstate(all="ignore"):
+        product = work.rounded(cast(product, "F64", work.wide_name))
+        product = work.rounded(product * work.wide.type(scale))
+        return work.result(work.rounded(work.read(base) + product))
 
 
 class _Arithmetic:

@@ -131,7 +131,8 @@ class _Hits:
 
 def can_be_sketched(dtype: str, shape: tuple[int, ...]) -> bool:
     """Say whether tensors of this type and shape have sketches."""
-    return LEAST_ELEMENTS <= prod(shape) <= MOST_ELEMENTS and has_values(dtype)
+    fits = min(shape, default=0) > 0 and LEAST_ELEMENTS <= prod(shape) <= MOST_ELEMENTS
+    return fits and has_values(dtype)
 
 
 def sketches_of(query: TensorQuery) -> tuple[sketches.NewSketch, ...]:

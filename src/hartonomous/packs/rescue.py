@@ -267,6 +267,372 @@ def decode_fields(payloads: list[bytes], lengths: list[int]) -> list[Any]:
     return frames
 
 
+# --- predictions, recipe 1: FORMAT-PLANS.md -------------------------------------------------------
+
+FLOATS = {"F64": (8, 52), "F32": (4, 23), "F16": (2, 10), "BF16": (2, 7)}  # bytes, bits of mantissa
+FLOAT_TARGETS = ("F32", "F16", "BF16")
+BLOCKS = {  # of ggml: elements and bytes
+    "Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q5_1": (32, 24), "Q8_0": (32, 34),
+    "Q2_K": (256, 84), "Q3_K": (256, 110), "Q4_K": (256, 144), "Q5_K": (256, 176),
+    "Q6_K": (256, 210), "IQ4_NL": (32, 18), "IQ4_XS": (256, 136), "MXFP4": (32, 17),
+    "TQ1_0": (256, 54), "TQ2_0": (256, 66),
+}  # fmt: skip
+IQ4 = (-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113)
+E2M1 = (0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12)
+
+
+class Wanted(NamedTuple):
+    """Elements ``[first, stop)`` of what a step makes of value ``number``, or of all ``values``."""
+
+    step: Any
+    values: Any  # type and shape of each value before the step
+    level: int  # the number of steps before
+    number: int
+    first: int
+    stop: int
+
+
+class Prediction:
+    """The target that a plan (decoded JSON) makes of its bases, computed where it is asked for.
+
+    ``read(operand, start, stop)`` returns these bytes of that operand's base.
+    """
+
+    def __init__(self, plan: dict[str, Any], read: Any) -> None:
+        """Find the type and shape of every value; raises DamageError for an unsound plan."""
+        self.plan, self.read = plan, read
+        try:
+            self.steps = plan.get("steps", [])
+            values = [(one["dtype"], tuple(one["shape"])) for one in plan["operands"]]
+            self.values = [values]
+            for step in self.steps:
+                self.values.append(values_after(step, self.values[-1]))
+            dtype = plan["dtype"] if plan["dtype"] in FLOAT_TARGETS else "F32"
+            sound = self.values[-1] == [(dtype, tuple(plan["shape"]))]
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DamageError(f"a plan is damaged: {error!r}") from error
+        if not sound:
+            raise DamageError("a plan does not make its target")
+
+    def bytes_of(self, start: int, stop: int) -> bytes:
+        """Return bytes of the prediction of an F32, F16 or BF16 target."""
+        size = FLOATS[self.plan["dtype"]][0]
+        first = start // size
+        content = self.elements(first, -(-stop // size)).tobytes()
+        return bytes(content[start - first * size : stop - first * size])
+
+    def elements(self, first: int, stop: int) -> Any:
+        """Return elements of the last value: of a quantised target its F32 source."""
+        if NUMPY is None:
+            raise RefusedError("install the Python package numpy first")
+        try:
+            with NUMPY.errstate(all="ignore"):
+                return self.part(len(self.steps), 0, first, stop)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise DamageError(f"a plan cannot be carried out: {error!r}") from error
+
+    def part(self, level: int, number: int, first: int, stop: int) -> Any:
+        """Return elements of one value, flat: of an operand, or of what a step makes."""
+        if first >= stop:
+            return elements_of(b"", self.values[level][number][0])
+        if level == 0:
+            return self.operand(number, first, stop)
+        step = self.steps[level - 1]
+        made = getattr(self, "make_" + step["step"], None)
+        if made is None:
+            raise DamageError("a plan has an unknown step")
+        return made(Wanted(step, self.values[level - 1], level - 1, number, first, stop))
+
+    def operand(self, number: int, first: int, stop: int) -> Any:
+        """Return elements of an operand; blocks of ggml come whole, as bytes."""
+        one = self.plan["operands"][number]
+        per_block, size = BLOCKS.get(one["dtype"]) or (1, FLOATS.get(one["dtype"], (1, 0))[0])
+        start, end = one.get("first", 0) + first, one.get("first", 0) + stop
+        content = self.read(number, start // per_block * size, -(-end // per_block) * size)
+        return elements_of(content, one["dtype"])
+
+    def make_cast(self, want: Wanted) -> Any:
+        """Round to another type."""
+        values = self.part(want.level, want.number, want.first, want.stop)
+        return cast_elements(
+            values, want.values[want.number][0], want.step["dtype"], want.step.get("nan", "quiet")
+        )
+
+    def make_transpose(self, want: Wanted) -> Any:
+        """Exchange axes of the whole value."""
+        shape = want.values[want.number][1]
+        whole = self.part(want.level, want.number, 0, count_of(shape)).reshape(shape)
+        return whole.transpose(want.step.get("axes", (1, 0))).reshape(-1)[want.first : want.stop]
+
+    def make_permute_heads(self, want: Wanted) -> Any:
+        """Exchange halves and pairs of the rows in each whole head that is touched."""
+        shape = want.values[want.number][1]
+        row, rows = count_of(shape[1:]), shape[0] // want.step["heads"]
+        from_, to = want.first // (rows * row), -(-want.stop // (rows * row))
+        heads = self.part(want.level, want.number, from_ * rows * row, to * rows * row)
+        cut = (rows // 2, 2) if want.step.get("inverse", False) else (2, rows // 2)
+        heads = heads.reshape(to - from_, *cut, row).swapaxes(1, 2).reshape(-1)
+        return heads[want.first - from_ * rows * row : want.stop - from_ * rows * row]
+
+    def make_rows(self, want: Wanted) -> Any:
+        """Leave out the rows before the first one."""
+        at = want.step["first"] * count_of(want.values[want.number][1][1:])
+        return self.part(want.level, want.number, want.first + at, want.stop + at)
+
+    def make_append(self, want: Wanted) -> Any:
+        """Put zeros behind the value."""
+        count = count_of(want.values[want.number][1])
+        there = self.part(want.level, want.number, min(want.first, count), min(want.stop, count))
+        return NUMPY.concatenate(
+            [there, NUMPY.zeros(want.stop - want.first - len(there), there.dtype)]
+        )
+
+    def make_dequantise(self, want: Wanted) -> Any:
+        """Compute the values of blocks."""
+        if want.values[want.number][0] not in BLOCKS:
+            return self.part(want.level, want.number, want.first, want.stop)
+        values = block_values(
+            self.part(want.level, want.number, want.first, want.stop), want.values[want.number][0]
+        )
+        at = want.first % BLOCKS[want.values[want.number][0]][0]
+        return values[at : at + want.stop - want.first]
+
+    def make_concatenate(self, want: Wanted) -> Any:
+        """Take from each value what lies in the range."""
+        parts, at = [], 0
+        for k, (_, shape) in enumerate(want.values):
+            count = count_of(shape)
+            parts.append(
+                self.part(want.level, k, max(want.first - at, 0), min(want.stop - at, count))
+            )
+            at += count
+        return NUMPY.concatenate(parts)
+
+    def make_linear(self, want: Wanted) -> Any:
+        """Add the weighted values in order."""
+        work = want.step.get("dtype", "F64")
+        wide = "F64" if work == "F64" else "F32"
+        total, divisor = None, want.step.get("divisor", 1.0)
+        for k, weight in enumerate(want.step["weights"]):
+            value = cast_elements(
+                self.part(want.level, k, want.first, want.stop), want.values[k][0], wide
+            )
+            term = round_wide(value * value.dtype.type(weight), work)
+            total = term if total is None else round_wide(total + term, work)
+        if divisor != 1:
+            total = round_wide(total / total.dtype.type(divisor), work)
+        return from_wide(total, work)
+
+    def make_low_rank(self, want: Wanted) -> Any:
+        """Add the scaled product of two matrices."""
+        work = want.step.get("dtype", "F64")
+        wide = "F64" if work == "F64" else "F32"
+        rank, width = want.values[2][1]
+        row, end = want.first // width, -(-want.stop // width)
+        base = cast_elements(
+            self.part(want.level, 0, want.first, want.stop), want.values[0][0], wide
+        )
+        left = self.part(want.level, 1, row * rank, end * rank).reshape(-1, rank)
+        right = self.part(want.level, 2, 0, rank * width).reshape(rank, width)
+        left = cast_elements(left, want.values[1][0], "F64")
+        right = cast_elements(right, want.values[2][0], "F64")
+        total = left[:, :1] * right[:1]
+        for k in range(1, rank):
+            total = total + left[:, k : k + 1] * right[k : k + 1]
+        total = total.reshape(-1)[want.first - row * width : want.stop - row * width]
+        total = round_wide(cast_elements(total, "F64", wide), work)
+        total = round_wide(total * total.dtype.type(want.step["scale"]), work)
+        return from_wide(round_wide(base + total, work), work)
+
+
+def count_of(shape: Any) -> int:
+    """Return the number of elements of a shape."""
+    count = 1
+    for extent in shape:
+        count *= extent
+    return count
+
+
+def values_after(step: Any, values: Any) -> Any:
+    """Return the types and shapes that a step makes of those."""
+    kind, (dtype, shape) = step["step"], values[0]
+    if kind == "concatenate":
+        return [(dtype, (sum(one[0] for _, one in values), *shape[1:]))]
+    if kind in ("linear", "low_rank"):
+        return [(step.get("dtype", "F64"), shape)]
+    made = []
+    for dtype, shape in values:
+        if kind == "cast":
+            made.append((step["dtype"], shape))
+        elif kind == "transpose":
+            made.append((dtype, tuple(shape[axis] for axis in step.get("axes", (1, 0)))))
+        elif kind == "rows":
+            made.append((dtype, (step["stop"] - step["first"], *shape[1:])))
+        elif kind == "append":
+            made.append((dtype, (shape[0] + step["rows"], *shape[1:])))
+        else:
+            made.append(("F32" if kind == "dequantise" and dtype in BLOCKS else dtype, shape))
+    return made
+
+
+def elements_of(content: bytes, dtype: str) -> Any:
+    """Return an array of a type's elements; BF16 as words, what has no type of numpy as bytes."""
+    kinds = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+    return NUMPY.frombuffer(content, kinds.get(dtype, "u1"))
+
+
+def cast_elements(values: Any, source: str, target: str, rule: str = "quiet") -> Any:
+    """Round to nearest, ties to even; the bits of NaN are computed from its bits by the rule."""
+    if source == "F8_E5M2":
+        values, source = (values.astype("<u2") << 8).view("<f2"), "F16"
+    if source == "F8_E4M3":
+        values, source = e4m3_values()[values], "F32"
+    if source == target:
+        return values
+    size, have = FLOATS[source]
+    target_size, want = FLOATS[target]
+    bits = values.view(f"<u{size}").astype("<u8")
+    wide = (bits << 16).astype("<u4").view("<f4") if source == "BF16" else values
+    if target == "BF16":
+        word = wide.astype("<f4").view("<u4").astype("<u8")
+        out = (word + (word >> 16 & 1) + 0x7FFF) >> 16
+    else:
+        out = wide.astype(f"<f{target_size}").view(f"<u{target_size}").astype("<u8")
+    negative, payload = bits >> (8 * size - 1), bits & ((1 << have) - 1)
+    quiet = 1 << (want - 1)
+    if want >= have:
+        payload = payload << (want - have)
+    elif rule == "ones":
+        payload, negative = payload * 0 + 2 * quiet - 1, negative * 0 + 1
+    elif rule in ("quiet", "kept"):
+        payload = payload >> (have - want)
+        payload = payload | quiet if rule == "quiet" else NUMPY.maximum(payload, 1)
+    else:
+        payload, negative = payload * 0 + quiet, negative * (rule == "signed")
+    exponent = (1 << (8 * target_size - 1)) - (1 << want)
+    lost = negative.astype("<u8") << (8 * target_size - 1) | payload.astype("<u8") | exponent
+    out = NUMPY.where(NUMPY.isnan(wide), lost, out).astype(f"<u{target_size}")
+    return out if target == "BF16" else out.view(f"<f{target_size}")
+
+
+def round_wide(values: Any, work: str) -> Any:
+    """Round F32 to F16 or BF16 and widen it again; F64 and F32 are computed in themselves."""
+    if work in ("F64", "F32"):
+        return values
+    return cast_elements(cast_elements(values, "F32", work), work, "F32")
+
+
+def from_wide(values: Any, work: str) -> Any:
+    """Return the result of sums: every NaN the positive quiet one."""
+    values = NUMPY.where(NUMPY.isnan(values), values.dtype.type(NUMPY.nan), values)
+    return cast_elements(values, "F64" if work == "F64" else "F32", work)
+
+
+def e4m3_values() -> Any:
+    """Return the 256 values of F8_E4M3."""
+    code = NUMPY.arange(256)
+    exponent, mantissa = code >> 3 & 15, (code & 7) / 8
+    size = NUMPY.where(exponent, 1 + mantissa, mantissa)
+    size = NUMPY.ldexp(size, NUMPY.maximum(exponent, 1) - 7).astype("<f4")
+    words = size.view("<u4") | (code >> 7 << 31).astype("<u4")
+    words[[127, 255]] = 0x7FC00000, 0xFFC00000
+    return words.view("<f4")
+
+
+def block_values(content: Any, dtype: str) -> Any:
+    """Return the F32 values of ggml's blocks, by its reference functions; NaN as after sums."""
+    blocks = content.reshape(-1, BLOCKS[dtype][1])
+    work = {"Q": simple_blocks, "T": ternary_blocks, "I": table_blocks, "M": table_blocks}
+    values = (k_blocks if dtype.endswith("_K") else work[dtype[0]])(blocks, dtype)
+    return from_wide(values.reshape(-1), "F32")
+
+
+def half(blocks: Any, at: int) -> Any:
+    """Return the F16 number at a byte of each block as F32, shape (blocks, 1)."""
+    return NUMPY.ascontiguousarray(blocks[:, at : at + 2]).view("<f2").astype("<f4")
+
+
+def codes(packed: Any, bits: int, group: int) -> Any:
+    """Return fields of bits as F32; in each group of bytes all low fields come first."""
+    shifts = NUMPY.arange(0, 8, bits, dtype="u1").reshape(1, 1, -1, 1)
+    fields = packed.reshape(len(packed), -1, 1, group) >> shifts & (1 << bits) - 1
+    return fields.reshape(len(packed), -1).astype("<f4")
+
+
+def scaled(numbers: Any, scales: Any) -> Any:
+    """Multiply the numbers of each sub-block by its scale."""
+    return (scales[..., None] * numbers.reshape(*scales.shape, -1)).reshape(len(numbers), -1)
+
+
+def f32(number: float) -> Any:
+    """Return a number that keeps arrays F32."""
+    return NUMPY.float32(number)
+
+
+def simple_blocks(blocks: Any, dtype: str) -> Any:
+    """Return the values of Q4_0, Q4_1, Q5_0, Q5_1 and Q8_0."""
+    if dtype == "Q8_0":
+        return blocks[:, 2:].view("i1").astype("<f4") * half(blocks, 0)
+    numbers = codes(blocks[:, -16:], 4, 16)
+    if dtype[1] == "5":
+        packed = NUMPY.ascontiguousarray(blocks[:, -20:-16])
+        numbers = numbers + f32(16) * NUMPY.unpackbits(packed, axis=1, bitorder="little")
+    if dtype.endswith("_1"):
+        return half(blocks, 0) * numbers + half(blocks, 2)
+    return half(blocks, 0) * (numbers - f32(16 if dtype[1] == "5" else 8))
+
+
+def k_blocks(blocks: Any, dtype: str) -> Any:
+    """Return the values of Q2_K to Q6_K."""
+    if dtype == "Q2_K":
+        scales = half(blocks, 80) * (blocks[:, :16] & 15).astype("<f4")
+        minima = half(blocks, 82) * (blocks[:, :16] >> 4).astype("<f4")
+        return scaled(codes(blocks[:, 16:80], 2, 32), scales) - NUMPY.repeat(minima, 16, axis=1)
+    if dtype == "Q3_K":
+        scales = codes(blocks[:, 96:104], 4, 8) + f32(16) * codes(blocks[:, 104:108], 2, 4)
+        high = codes(blocks[:, :32], 1, 32) * f32(4) - f32(4)
+        numbers = codes(blocks[:, 32:96], 2, 32) + high
+        return scaled(numbers, half(blocks, 108) * (scales - f32(32)))
+    if dtype == "Q6_K":
+        numbers = codes(blocks[:, :128], 4, 64) + f32(16) * codes(blocks[:, 128:192], 2, 32)
+        scales = half(blocks, 208) * blocks[:, 192:208].view("i1").astype("<f4")
+        return scaled(numbers - f32(32), scales)
+    low, middle, rest = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
+    scales = NUMPY.hstack([low & 63, (rest & 15) | (low >> 6) << 4]).astype("<f4")
+    minima = NUMPY.hstack([middle & 63, (rest >> 4) | (middle >> 6) << 4]).astype("<f4")
+    numbers = codes(blocks[:, -128:], 4, 32)
+    if dtype == "Q5_K":
+        numbers = numbers + f32(16) * codes(blocks[:, 16:48], 1, 32)
+    minima = NUMPY.repeat(half(blocks, 2) * minima, 32, axis=1)
+    return scaled(numbers, half(blocks, 0) * scales) - minima
+
+
+def table_blocks(blocks: Any, dtype: str) -> Any:
+    """Return the values of IQ4_NL, IQ4_XS and MXFP4."""
+    table = NUMPY.array(E2M1 if dtype == "MXFP4" else IQ4, "<f4")
+    numbers = table[codes(blocks[:, -128 if dtype == "IQ4_XS" else -16 :], 4, 16).astype("u1")]
+    if dtype == "IQ4_NL":
+        return half(blocks, 0) * numbers
+    if dtype == "MXFP4":
+        exponent = blocks[:, :1].astype("<i8")
+        words = NUMPY.where(exponent < 2, 0x200000 << exponent % 2, (exponent - 1) << 23)
+        return words.astype("<u4").view("<f4") * numbers
+    scales = codes(blocks[:, 4:8], 4, 1) + f32(16) * codes(blocks[:, 2:4], 2, 1)
+    return scaled(numbers, half(blocks, 0) * (scales - f32(32)))
+
+
+def ternary_blocks(blocks: Any, dtype: str) -> Any:
+    """Return the values of TQ1_0 and TQ2_0."""
+    if dtype == "TQ2_0":
+        return half(blocks, 64) * (codes(blocks[:, :64], 2, 32) - f32(1))
+    digits = []
+    for first, stop, group, count in ((0, 32, 32, 5), (32, 48, 16, 5), (48, 52, 4, 4)):
+        powers = NUMPY.array([1, 3, 9, 27, 81][:count], "<u4").reshape(1, 1, -1, 1)
+        packed = blocks[:, first:stop].reshape(len(blocks), -1, 1, group) * powers & 255
+        digits.append((packed * 3 >> 8).reshape(len(blocks), -1))
+    return half(blocks, 52) * (NUMPY.hstack(digits).astype("<f4") - f32(1))
+
+
 # --- packs and records ----------------------------------------------------------------------------
 
 
