@@ -10,6 +10,7 @@
 #include <Python.h>
 
 #include "fields.h"
+#include "quantised_binding.h"
 
 #include <string.h>
 
@@ -232,6 +233,12 @@ static PyMethodDef methods[] = {
      "encode_many(path, frames, leads, layout) -> list of bytes, None where it does not pay"},
     {"decode_many", decode_many, METH_VARARGS,
      "decode_many(path, payloads, outs) -> list of None, or what is wrong with a payload"},
+    {"split_blocks", split_blocks, METH_VARARGS,
+     "split_blocks(type, recipe, wide, blocks, source, header, residual) -> wrong codes"},
+    {"join_blocks", join_blocks, METH_VARARGS,
+     "join_blocks(type, recipe, wide, header, source, residual or None, blocks)"},
+    {"values_of_blocks", values_of_blocks, METH_VARARGS,
+     "values_of_blocks(type, wide, blocks, values)"},
     {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},
     {NULL, NULL, 0, NULL},
 };
