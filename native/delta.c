@@ -15,6 +15,7 @@ enum { HAS_LIVE = 0x40 };
 #define SCALE_ELEMENTS 8
 #define TABLE_BITS 64     /* what a table costs at least, and for each symbol */
 #define ENTRY_BITS 11
+#define COUNTS_BYTES (2 * 256 * DIFFERENCE_ROWS * sizeof(uint32_t))
 #define CHANGE_BYTES 10   /* the most that one listed change takes */
 
 static const difference_kind KINDS[DELTA_KINDS] = {{2, 7}, {2, 10}, {4, 23}};
@@ -72,9 +73,9 @@ typedef struct {
 static uint64_t cost_of(const uint32_t *counts, const uint32_t *more, uint32_t total) {
     uint64_t logs = 0, present = 0;
     if (!total) return 0;
-    for (int s = 0; s < 256; s++) {
+    for (int s = 0; s < 256; s++) { /* 0 of a symbol costs nothing, whatever its log is */
         const uint32_t h = counts[s] + (more ? more[s] : 0);
-        logs += h ? h * log_of(h) : 0;
+        logs += h * log_of(h);
         present += h != 0;
     }
     return total * log_of(total) - logs + ((ENTRY_BITS * present + TABLE_BITS) << 16);
@@ -109,12 +110,25 @@ static size_t join_rows(context *all) {
     return count;
 }
 
-static void count_rows(const measured *of, context *all) {
+/* Two tables in turn: a run of one symbol would wait for its own counter otherwise. */
+static void count_rows(const measured *of, context *all, uint32_t *counts) {
+    const uint8_t *restrict rows = of->rows, *restrict symbols = of->symbols;
+    uint32_t *restrict other = counts + 256 * DIFFERENCE_ROWS;
+    size_t i = 0;
+    memset(counts, 0, 2 * 256 * DIFFERENCE_ROWS * sizeof *counts);
+    for (; i + 2 <= of->count; i += 2) {
+        counts[(uint32_t)rows[i] << 8 | symbols[i]]++;
+        other[(uint32_t)rows[i + 1] << 8 | symbols[i + 1]]++;
+    }
+    if (i < of->count) counts[(uint32_t)rows[i] << 8 | symbols[i]]++;
     memset(all, 0, DIFFERENCE_ROWS * sizeof *all);
-    for (size_t i = 0; i < of->count; i++) all[of->rows[i]].counts[of->symbols[i]]++;
     for (unsigned row = 0; row < DIFFERENCE_ROWS; row++) {
-        all[row].first = row;
-        for (int s = 0; s < 256; s++) all[row].total += all[row].counts[s];
+        context *one = all + row;
+        one->first = row;
+        for (unsigned s = 0; s < 256; s++) {
+            one->counts[s] = counts[256 * row + s] + other[256 * row + s];
+            one->total += one->counts[s];
+        }
     }
 }
 
@@ -248,25 +262,6 @@ static uint8_t *put_changes(const difference_kind *kind, const shape *of, const 
     return out;
 }
 
-/* Pack the raw bits of all differences, the first lowest; returns where they end. 8 bytes behind
- * that are written too. */
-static uint8_t *put_raw_bits(const measured *found, unsigned width, uint8_t *out) {
-    uint64_t held = 0;
-    unsigned bits = 0;
-    for (size_t i = 0; i < found->count; i++) {
-        const unsigned r = raw_width(found->symbols[i]);
-        const uint32_t z = width == 4 ? load32(found->differences + 4 * i)
-                                      : load16(found->differences + 2 * i);
-        held |= (uint64_t)(z & ((1u << r) - 1)) << bits;
-        bits += r;
-        memcpy(out, &held, 8);
-        out += bits >> 3;
-        held >>= bits & ~7u;
-        bits &= 7;
-    }
-    return out + (bits != 0);
-}
-
 /* A table needs two symbols: one that stands alone gets a neighbour that never occurs. */
 static void normalise(context *one, uint16_t frequencies[256]) {
     int s = 0;
@@ -287,7 +282,7 @@ static uint8_t *put_coded(const fields_path *path, const measured *found, uint8_
     uint8_t context_of[DIFFERENCE_ROWS], *words, *end = stream + stream_bytes;
     uint32_t states[RANS_LANES], boundaries = 0;
     size_t count, word_bytes;
-    count_rows(found, all);
+    count_rows(found, all, (uint32_t *)(void *)contexts);
     count = join_rows(all);
     for (size_t k = 0; k < count; k++) {
         const unsigned last = k + 1 < count ? all[k + 1].first : DIFFERENCE_ROWS;
@@ -365,7 +360,7 @@ static size_t cut_room(const shape *of, const difference_kind *kind, uint8_t *by
     out->found.live = part(&rest, of->blocks);
     out->bitmap = part(&rest, of->bitmap_bytes);
     out->scaled = part(&rest, size);
-    out->contexts = part(&rest, n);
+    out->contexts = part(&rest, n + COUNTS_BYTES); /* first used for counts */
     out->stream = part(&rest, 2 * n + SLACK);
     out->raw = part(&rest, size);
     out->largest = (uint32_t *)(void *)part(&rest, 8 * of->blocks);
@@ -396,7 +391,7 @@ static uint8_t *put_frame(const fields_path *path, unsigned kind_number, const s
     at = put_coded(path, found, with->contexts, with->stream, 2 * of->count + SLACK, with->encoders,
                    with->all, at, limit);
     if (!at) return NULL;
-    end = put_raw_bits(found, kind->width, with->raw);
+    end = path->pack(kind, found->symbols, found->differences, found->count, with->raw);
     if (limit - at < end - with->raw) return NULL;
     memcpy(at, with->raw, (size_t)(end - with->raw));
     return at + (end - with->raw);

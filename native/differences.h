@@ -69,7 +69,8 @@ ALWAYS_INLINE uint32_t restored_32(uint32_t x, uint32_t z) {
 ALWAYS_INLINE uint8_t symbol_of(uint32_t z) {
     const uint32_t shift = z >> 24 ? 8 : 0; /* a float holds 24 bits exactly */
     const uint32_t bits = bits_of((float)(int32_t)(z >> shift));
-    return (uint8_t)(z < 8 ? z : (bits >> 20) - 1032 + 8 * shift);
+    const uint32_t small = 0u - (z < 8); /* no branch, so that it becomes vectors */
+    return (uint8_t)((z & small) | (((bits >> 20) - 1032 + 8 * shift) & ~small));
 }
 
 ALWAYS_INLINE uint8_t row_of(uint32_t magnitude, unsigned shift, unsigned top) {
@@ -195,6 +196,52 @@ ALWAYS_INLINE void measure_elements(const difference_kind *kind, const uint8_t *
     }
 }
 
+/* Raw bits while they are written; fewer than 8 are held between two pushes. */
+typedef struct {
+    uint64_t held;
+    unsigned bits;
+    uint8_t *out;
+} bit_writer;
+
+ALWAYS_INLINE void push_bits(bit_writer *to, uint64_t value, unsigned bits) {
+    to->held |= value << to->bits;
+    to->bits += bits;
+    memcpy(to->out, &to->held, 8);
+    to->out += to->bits >> 3;
+    to->held >>= to->bits & ~7u;
+    to->bits &= 7;
+}
+
+/* Push the raw bits of `some` differences at once, which take at most 56. */
+ALWAYS_INLINE void push_some(bit_writer *to, const uint8_t *symbols, const uint8_t *differences,
+                             unsigned some, unsigned width) {
+    uint64_t value = 0;
+    unsigned bits = 0;
+    for (unsigned k = 0; k < some; k++) {
+        const unsigned r = raw_width(symbols[k]);
+        const uint32_t z = width == 4 ? load32(differences + 4 * k) : load16(differences + 2 * k);
+        value |= (uint64_t)(z & ((1u << r) - 1)) << bits;
+        bits += r;
+    }
+    push_bits(to, value, bits);
+}
+
+/* Pack the raw bits of all differences, the first lowest; returns where they end. 8 bytes behind
+ * that are written too. */
+ALWAYS_INLINE uint8_t *pack_raw_bits(const uint8_t *symbols, const uint8_t *differences,
+                                     size_t count, unsigned width, uint8_t *out) {
+    bit_writer to = {0, 0, out};
+    const unsigned some = 8 / width; /* 4 of at most 12 bits, 2 of at most 28 */
+    size_t i = 0;
+    for (; i + 8 <= count; i += 8) {
+        if (!(load64(symbols + i) & 0xf0f0f0f0f0f0f0f0u)) continue; /* below 16: no raw bits */
+        for (unsigned k = 0; k < 8; k += some)
+            push_some(&to, symbols + i + k, differences + width * (i + k), some, width);
+    }
+    for (; i < count; i++) push_some(&to, symbols + i, differences + width * i, 1, width);
+    return to.out + (to.bits != 0);
+}
+
 /* --- decoding --------------------------------------------------------------------------------- */
 
 /* Differences of symbols; `bits` may be read 8 bytes behind the last raw bit. */
@@ -253,6 +300,12 @@ ALWAYS_INLINE void restore_elements(const difference_kind *kind, const uint8_t *
     ATTRIBUTES static void measure_##NAME(const difference_kind *kind, const uint8_t *prediction,  \
                                           const uint8_t *elements, size_t count, measured *out) {  \
         measure_elements(kind, prediction, elements, count, out);                                  \
+    }                                                                                              \
+    ATTRIBUTES static uint8_t *pack_##NAME(const difference_kind *kind, const uint8_t *symbols,    \
+                                           const uint8_t *differences, size_t count,               \
+                                           uint8_t *out) {                                         \
+        if (kind->width == 4) return pack_raw_bits(symbols, differences, count, 4, out);           \
+        return pack_raw_bits(symbols, differences, count, 2, out);                                 \
     }                                                                                              \
     ATTRIBUTES static void place_##NAME(const difference_kind *kind, const uint8_t *prediction,    \
                                         size_t count, unsigned top, const uint8_t *context_of,     \

@@ -79,6 +79,8 @@ struct fields_path {
                     size_t count, uint32_t *out);
     void (*measure)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
                     size_t count, measured *out);
+    uint8_t *(*pack)(const difference_kind *kind, const uint8_t *symbols,
+                     const uint8_t *differences, size_t count, uint8_t *out);
     void (*place)(const difference_kind *kind, const uint8_t *prediction, size_t count,
                   unsigned top, const uint8_t *context_of, uint8_t *contexts);
     void (*restore)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *symbols,

@@ -7,8 +7,8 @@
 
 #include <immintrin.h>
 
-#define AVX2 __attribute__((target("avx2,popcnt")))
-#define AVX2_INLINE __attribute__((target("avx2,popcnt"), always_inline)) static inline
+#define AVX2 __attribute__((target("avx2,bmi2,popcnt")))
+#define AVX2_INLINE __attribute__((target("avx2,bmi2,popcnt"), always_inline)) static inline
 
 /* For each mask of lanes: which of eight packed words each of them takes, and the other way round,
  * which lane gives each of the last words. Four bits an entry, widened when used. */
@@ -265,13 +265,13 @@ AVX2 static void look_up_rows_avx2(const uint8_t *rows, size_t count, const uint
 DIFFERENCE_LOOPS(AVX2, avx2, expand_avx2, look_up_rows_avx2)
 
 static int has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt");
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2") &&
+           __builtin_cpu_supports("popcnt");
 }
 
 const fields_path fields_path_avx2 = {
-    "avx2",           has_avx2,     encode_avx2, advance_avx2,
-    advance_two_avx2, split_avx2,   join_avx2,   scale_avx2,
-    largest_avx2,     measure_avx2, place_avx2,  restore_avx2,
+    "avx2",       has_avx2,   encode_avx2,  advance_avx2, advance_two_avx2, split_avx2,   join_avx2,
+    scale_avx2, largest_avx2, measure_avx2, pack_avx2,        place_avx2, restore_avx2,
 };
 
 #else

@@ -1,7 +1,7 @@
 """Frames of which a prediction is known: one door to the codecs of DELTA and DERIVED.
 
 A prediction is what ``codecs.prediction.predict`` gives: the frame's bytes for a float target, the
-float32 values of the blocks that the frame touches for a quantised one.
+float32 values of the blocks that lie whole in the frame for a quantised one.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,11 @@ _QUANTISED = QuantisedCodec()
 def encoding_of(dtype: str) -> Encoding:
     """Return the encoding of a predicted tensor of this type."""
     return Encoding.DELTA if dtype in FLOAT_TARGETS else Encoding.DERIVED
+
+
+def source_window(dtype: str, position: int, length: int) -> tuple[int, int]:
+    """Return which elements ``[first, stop)`` predict a frame of a quantised tensor."""
+    return _QUANTISED.window(dtype, position, length)
 
 
 def encode_many(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from hartonomous.codecs.predicted import Prediction, encoding_of
+from hartonomous.codecs.predicted import Prediction, encoding_of, source_window
 from hartonomous.codecs.prediction import predict
 from hartonomous.core import plan as plans
 from hartonomous.core.plan import LowRank, PermuteHeads, Plan, Transpose
@@ -83,7 +83,7 @@ def predict_spans(
     if plan.dtype in plans.FLOAT_TARGETS:
         return [whole[low - start : high - start] for low, high in spans]
     begin = plans.target_range(plan, start, stop)[0]
-    parts = (plans.target_range(plan, low, high) for low, high in spans)
+    parts = (source_window(plan.dtype, low, high - low) for low, high in spans)
     return [whole[first - begin : last - begin] for first, last in parts]
 
 

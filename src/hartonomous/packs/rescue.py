@@ -2,7 +2,7 @@
 """Read a Hartonomous store without Hartonomous: list, restore and verify what its packs hold.
 
 This file lies in every store and needs nothing of the program that wrote it. The layout that it
-reads is described in FORMAT.md and FORMAT-FIELDS.md beside it. It reads packs only, never the
+reads is described in FORMAT.md and the FORMAT-….md beside it. It reads packs only, never the
 catalog, and changes nothing in the store. STORE is the folder that this file lies in, unless it is
 named.
 
@@ -11,7 +11,7 @@ named.
     python rescue.py verify [STORE]
 
 Needs Python 3.9 or later; for zstd, one of: Python 3.14, the packages backports.zstd or
-zstandard, the program zstd; for tensors that are kept by their fields, the package numpy. The
+zstandard, the program zstd; for tensors that are encoded otherwise, the package numpy. The
 packages blake3 and xxhash are used if they are there: with them damage is found in the single
 frame or atom, without them in the whole file, by its SHA-256.
 Exit codes: 0 all well, 1 something could not be done, 2 usage, 4 damage was found.
@@ -41,9 +41,12 @@ RECORD = struct.Struct("<4sIBBHIQQQQQ32sIIHH")  # the fixed part of a record hea
 FRAME = struct.Struct("<IQ")  # stored bytes, XXH3-64 of them
 CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it closes
 EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
-RAW, ZSTD, FIELDS = 0, 1, 2  # encodings; others need a newer rescue.py
-FIELDS_RECIPE = 1
-BATCH_BYTES = 16 << 20  # frames of FIELDS are decoded together, since numpy's work is by the step
+RAW, ZSTD, FIELDS, DELTA, DERIVED = range(5)  # encodings; others need a newer rescue.py
+RECIPES = {RAW: 0, ZSTD: 1, FIELDS: 1, DELTA: 1, DERIVED: 1}
+FEATURES, FEATURE_BITS = {"variants"}, 1  # that stores and packs may require
+MAX_BASES, MAX_CHAIN = 8, 8  # of one record, and below each other
+KEPT_BASE_BYTES = 256 << 20  # decoded bases kept for the frames that need them next
+BATCH_BYTES = 16 << 20  # frames of tensors are decoded together, since numpy's work is by the step
 MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
 MAX_JSON_BYTES = 512 << 20
 MAX_JSON_VALUES = 1 << 25
@@ -653,6 +656,8 @@ class Record(NamedTuple):
     frame_bytes: int  # decoded; the last frame is shorter
     frames: tuple[tuple[int, int], ...]  # stored bytes and checksum of each frame
     recipe: int = 0  # version of the encoding
+    bases: tuple[bytes, ...] = ()  # digests of the atoms that it is predicted from
+    params: bytes = b""  # and how: a plan
 
 
 Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
@@ -691,13 +696,15 @@ def read_record(file: BinaryIO, at: int) -> Record:
     ):
         raise DamageError(f"there is no sound record header at {at}")
     body = fixed + read_exactly(file, at + RECORD.size, size - RECORD.size)
+    cut = RECORD.size + 32 * base_count
+    bases = tuple(body[k : k + 32] for k in range(RECORD.size, cut, 32))
     frames = tuple(FRAME.iter_unpack(body[table : table + FRAME.size * frame_count]))
     sound = checksum_fits(body[:-8], CHECK.unpack(body[-8:])[0])
     if not sound or sum(frame[0] for frame in frames) != stored:
         raise DamageError(f"the record header at {at} is damaged")
     return Record(
         Path(file.name), at, size, kind, encoding, offset, offset + stored,
-        position, length, total, digest, frame_bytes, frames, recipe,
+        position, length, total, digest, frame_bytes, frames, recipe, bases, body[cut:table],
     )  # fmt: skip
 
 
@@ -763,7 +770,7 @@ def read_pack(path: Path) -> list[Record]:
         try:
             start = read_exactly(file, 0, PACK_HEADER.size)
             magic, version, _, required, *_ = PACK_HEADER.unpack(start)
-            if magic == b"HARTPACK" and (version != 1 or required):
+            if magic == b"HARTPACK" and (version != 1 or required & ~FEATURE_BITS):
                 raise RefusedError(f"it needs format version {version} and features {required:#x}")
             if magic != b"HARTPACK":
                 raise DamageError("it does not begin like a pack")
@@ -784,7 +791,7 @@ def read_store(store: Path) -> Index:
     except (RefusedError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         say("NOTE", f"store.json cannot be read, going on with the packs: {error!r}")
         version, needed = 1, []
-    if version != 1 or needed:
+    if version != 1 or set(needed) - FEATURES:
         raise RefusedError(
             f"the store needs a newer rescue.py: version {version}, features {needed}"
         )
@@ -792,7 +799,8 @@ def read_store(store: Path) -> Index:
     for path in sorted((store / "packs").rglob("*.pack")):
         try:
             for record in read_pack(path):
-                index[record.kind, record.digest].append(record._replace(frames=()))
+                plain = record._replace(frames=(), bases=(), params=b"")
+                index[record.kind, record.digest].append(plain)
         except (RefusedError, OSError) as problem:
             say("DAMAGED", f"{path.name} was left out: {problem}")
     return index
@@ -815,30 +823,108 @@ def frame_length(record: Record, number: int) -> int:
     return min(record.frame_bytes, record.length - number * record.frame_bytes)
 
 
-def decode_frames(encoding: int, frames: list[bytes], lengths: list[int]) -> list[Any]:
+def decode_frames(
+    index: Index, record: Record, numbers: range, frames: list[bytes], chain: tuple[bytes, ...]
+) -> list[Any]:
     """Decode frames; returns the bytes of each, or the DamageError it has. Raw ones pass."""
     out: list[Any] = list(frames)
-    coded = [number for number, frame in enumerate(frames) if len(frame) < lengths[number]]
-    if encoding == FIELDS and coded:
-        some = decode_fields([frames[n] for n in coded], [lengths[n] for n in coded])
-        for number, content in zip(coded, some):
-            out[number] = content
-    elif encoding == ZSTD:
-        for number in coded:
-            out[number] = decode_zstd(frames[number], lengths[number] + 1)
+    lengths = [frame_length(record, number) for number in numbers]
+    coded = [k for k, frame in enumerate(frames) if len(frame) < lengths[k]]
+    if record.encoding in (DELTA, DERIVED) and coded:
+        numbers_of = [numbers[k] for k in coded]
+        some = decode_predicted(index, record, numbers_of, [frames[k] for k in coded], chain)
+        for k, content in zip(coded, some):
+            out[k] = content
+    elif record.encoding == FIELDS and coded:
+        some = decode_fields([frames[k] for k in coded], [lengths[k] for k in coded])
+        for k, content in zip(coded, some):
+            out[k] = content
+    elif record.encoding == ZSTD:
+        for k in coded:
+            out[k] = decode_zstd(frames[k], lengths[k] + 1)
     return out
 
 
-def read_frames(record: Record, at: int) -> Iterator[bytes]:
+def decode_predicted(
+    index: Index, record: Record, numbers: list[int], payloads: list[bytes],
+    chain: tuple[bytes, ...],
+) -> list[Any]:  # fmt: skip
+    """Decode frames of which a prediction is computed from the record's bases."""
+    try:
+        plan = json.loads(record.params)
+        dtype, operands = str(plan["dtype"]), len(plan["operands"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamageError(f"a plan is damaged: {error!r}") from error
+    if not 0 < operands == len(record.bases) <= MAX_BASES:
+        raise DamageError("a plan does not fit its bases")
+    chain = (*chain, record.digest)
+
+    def read(operand: int, start: int, stop: int) -> bytes:
+        return read_base(index, record.bases[operand], start, stop, chain)
+
+    prediction = Prediction(plan, read)
+    starts = [record.position + number * record.frame_bytes for number in numbers]
+    lengths = [frame_length(record, number) for number in numbers]
+    if record.encoding == DELTA and dtype in FLOAT_TARGETS:
+        known = [prediction.bytes_of(at, at + n) for at, n in zip(starts, lengths)]
+        return decode_deltas(payloads, known, dtype)
+    if record.encoding != DERIVED or dtype in FLOAT_TARGETS:
+        raise DamageError("a plan is for another encoding")
+    return [
+        decode_derived(payload, prediction, dtype, at, n)
+        for payload, at, n in zip(payloads, starts, lengths)
+    ]
+
+
+KEPT_BASES: dict[bytes, bytes] = {}
+
+
+def read_base(
+    index: Index, digest: bytes, start: int, stop: int, chain: tuple[bytes, ...]
+) -> bytes:
+    """Return bytes of an atom that others are predicted from; DamageError where some are lost."""
+    if digest in chain or len(chain) > MAX_CHAIN:
+        raise DamageError(f"the atom {digest.hex()} needs itself, or too many bases")
+    if digest in KEPT_BASES:
+        return KEPT_BASES[digest][start:stop]
+    copies = index.get((EXTENT, digest), [])
+    total = max((copy.total for copy in copies), default=0)
+    if not 0 <= start <= stop <= total:
+        raise DamageError(f"the base {digest.hex()} is missing or too short")
+    for turn in range(len(copies)):
+        keep = total <= KEPT_BASE_BYTES // 4
+        low, high = (0, total) if keep else (start, stop)
+        content = bytearray()
+        for size, piece in read_object(index, copies, total, turn, chain, low):
+            if not piece and size:
+                break
+            content += piece
+            if len(content) >= high - low:
+                break
+        if len(content) < high - low:
+            continue
+        if not keep:
+            return bytes(content[: high - low])
+        if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
+            continue
+        while KEPT_BASES and sum(map(len, KEPT_BASES.values())) + total > KEPT_BASE_BYTES:
+            del KEPT_BASES[next(iter(KEPT_BASES))]
+        KEPT_BASES[digest] = bytes(content)
+        return KEPT_BASES[digest][start:stop]
+    raise DamageError(f"the base {digest.hex()} cannot be read")
+
+
+def read_frames(
+    index: Index, record: Record, at: int, chain: tuple[bytes, ...] = ()
+) -> Iterator[bytes]:
     """Yield decoded bytes from ``at`` of the object on; DamageError at the first bad frame."""
     with record.pack.open("rb") as file:
         record = read_record(file, record.at)
-        known = record.encoding in (RAW, ZSTD) or record.recipe == FIELDS_RECIPE
-        if record.encoding not in (RAW, ZSTD, FIELDS) or not known:
+        if RECIPES.get(record.encoding, -1) != record.recipe and record.encoding > ZSTD:
             raise DamageError(f"the encoding {record.encoding} needs a newer rescue.py")
         first, skip = divmod(at - record.position, record.frame_bytes)
         offset = record.offset + sum(stored for stored, _ in record.frames[:first])
-        together = max(1, BATCH_BYTES // record.frame_bytes) if record.encoding == FIELDS else 1
+        together = max(1, BATCH_BYTES // record.frame_bytes) if record.encoding > ZSTD else 1
         for start in range(first, len(record.frames), together):
             numbers = range(start, min(start + together, len(record.frames)))
             frames: list[bytes] = []
@@ -854,7 +940,7 @@ def read_frames(record: Record, at: int) -> Iterator[bytes]:
                 places.append(offset)
             lengths = [frame_length(record, number) for number in numbers]
             for content, length, place in zip(
-                decode_frames(record.encoding, frames, lengths), lengths, places
+                decode_frames(index, record, numbers, frames, chain), lengths, places
             ):
                 if isinstance(content, DamageError):
                     raise DamageError(f"the frame at {place}: {content}")
@@ -866,20 +952,22 @@ def read_frames(record: Record, at: int) -> Iterator[bytes]:
                 raise fault
 
 
-def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[int, bytes]]:
+def read_object(
+    index: Index, copies: list[Record], total: int, turn: int, chain: tuple[bytes, ...] = (),
+    at: int = 0,
+) -> Iterator[tuple[int, bytes]]:  # fmt: skip
     """Yield (length, bytes) of an object in order, without bytes where no copy holds them.
 
     ``turn`` says which copy to prefer where there are several; the others fill its gaps.
     """
     copies = [copy for copy in copies if copy.total == total]
-    at = 0
     while at < total:
         start = at
         here = [copy for copy in copies if copy.position <= at < copy.position + copy.length]
         for number in range(len(here)):
             copy = here[(number + turn) % len(here)]
             try:
-                for piece in read_frames(copy, at):
+                for piece in read_frames(index, copy, at, chain):
                     yield len(piece), piece
                     at += len(piece)
             except (DamageError, OSError) as damage:
@@ -913,7 +1001,7 @@ def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
     for turn, copy in enumerate(copies):
         if copy.total > MAX_JSON_BYTES:
             continue
-        content = b"".join(piece for _, piece in read_object(copies, copy.total, turn))
+        content = b"".join(piece for _, piece in read_object(index, copies, copy.total, turn))
         if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
             continue
         if has_too_many_values(content):
@@ -1056,7 +1144,7 @@ def rebuild(index: Index, manifest: str, out: BinaryIO) -> bool:
         out.seek(0)
         hasher = hashlib.sha256()
         for (length, digest, inline), places in zip(segments, copies):
-            pieces = read_object(places, length, turn) if digest else [(length, inline)]
+            pieces = read_object(index, places, length, turn) if digest else [(length, inline)]
             for size, piece in pieces:
                 hasher.update(piece)
                 out.write(piece)
@@ -1150,7 +1238,7 @@ def verify(index: Index, state: State, options: argparse.Namespace) -> None:
         for copy in copies:
             hasher = BLAKE3.blake3() if BLAKE3 and copy.length == copy.total else None
             try:
-                for piece in read_frames(copy, copy.position):
+                for piece in read_frames(index, copy, copy.position):
                     if hasher:
                         hasher.update(piece)
                 if hasher and hasher.digest() != digest:
