@@ -34,8 +34,8 @@ def test_wrong_usage(hart, full):
     assert hart("search")[0] == 2
     assert hart("search", "--shape", "a,b")[0] == 2
     assert hart("search", "--tensor", "x", "--near", "tiny", "y")[0] == 2
-    assert hart("lineage", "missing")[0] == 3
-    assert hart("impact", "missing")[0] == 3
+    assert hart("lineage", "missing")[0] == 1
+    assert hart("impact", "missing")[0] == 1
 
 
 def test_impact(hart, full):

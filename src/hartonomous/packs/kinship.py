@@ -66,7 +66,7 @@ def side_of(tx: Any, version_id: int) -> Side:
     return Side(
         tensor_bytes=int(summary.get("tensor_bytes") or 0),
         formats=frozenset(summary.get("formats") or ()),
-        float_bits=8 * dtype.size if dtype is not None and dtype.kind == "float" else 0,
+        float_bits=8 * dtype.block_bytes if dtype is not None and dtype.kind == "float" else 0,
         quantised=bool(main) and (dtype is None or dtype.kind != "float"),
         adapter=bool(summary.get("adapter")),
         step=training.get("step"),
