@@ -153,6 +153,4 @@ def _fits(
     exponents: Words, product: NDArray[np.uint32], least: int, most: int, most_before: int
 ) -> NDArray[np.bool_]:
     after = product >> 23 & 255
-    return (
-        (exponents >= 1) & (exponents <= most_before) & (after >= least) & (after <= most)
-    )
+    return (exponents >= 1) & (exponents <= most_before) & (after >= least) & (after <= most)
