@@ -4,6 +4,7 @@ docs/format-delta.md specifies the payload; what is said there of choices is the
 native/delta.c, so that equal frames and predictions give equal payloads on every machine.
 """
 
+import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from hartonomous.codecs.differences import (
 )
 from hartonomous.codecs.factor import find_factor
 from hartonomous.codecs.rans import Counts, Symbols
-from hartonomous.codecs.reference import MAX_FRAME_BYTES, groups
+from hartonomous.codecs.reference import groups
 
 LISTED, CODED = 1, 2
 NOT_SCALED, ALL_SCALED, BLOCKS_SCALED = 0, 1, 2
@@ -64,7 +65,7 @@ def encode_many(
     leads: Sequence[int],
     kind: Kind,
 ) -> list[bytes | None]:
-    """Encode frames given their predictions; empty where it is exact, None where it does not pay."""
+    """Encode frames given predictions; empty where one is exact, None where it does not pay."""
     if [one.nbytes for one in frames] != [one.nbytes for one in predictions]:
         raise ValueError("there is not a prediction of each frame's size")
     out: list[bytes | None] = []
@@ -201,7 +202,7 @@ def _join_rows(counts: Counts) -> tuple[list[int], list[Counts]]:
     """Join neighbouring rows while that saves bits or there are too many; return their firsts."""
     firsts, joined = list(range(ROWS)), list(counts)
     alone = [_cost(one) for one in joined]
-    pairs = [_cost(a + b) for a, b in zip(joined, joined[1:], strict=False)]
+    pairs = [_cost(a + b) for a, b in itertools.pairwise(joined)]
     while len(joined) > 1:
         losses = [pairs[k] - alone[k] - alone[k + 1] for k in range(len(pairs))]
         best = losses.index(min(losses))

@@ -1,7 +1,7 @@
 """The factor by which untouched floats have shrunk, found from samples; for ``Encoding.DELTA``.
 
 Weight decay multiplies every weight, also those that no gradient reached, so a base times one
-factor predicts them. Medians of ratios, of blocks in which they agree; native/delta.c does the same.
+factor predicts them. It is a median of ratios in blocks that agree; native/delta.c does the same.
 """
 
 import numpy as np

@@ -131,12 +131,16 @@ LANES, TOTAL, LOW = 32, 4096, 1 << 15
 
 
 class Stream(NamedTuple):
-    """An entropy-coded plane: how many symbols, for each slot what it means, states, words."""
+    """An entropy-coded plane: how many symbols, for each slot what it means, states, words.
+
+    With contexts there are several tables of slots, and a context says which one codes a symbol.
+    """
 
     size: int
     slots: Any
     states: Any
     words: Any
+    contexts: Any = None
 
 
 class FieldsFrame:
@@ -177,13 +181,16 @@ class FieldsFrame:
             return NUMPY.full(count, self.take(1)[0], NUMPY.uint8)
         if tag != 2:
             raise DamageError("a plane has an unknown tag")
-        slots = self.read_table()
+        return self.read_stream(count, self.read_table(), None)
+
+    def read_stream(self, count: int, slots: Any, contexts: Any) -> Stream:
+        """Return the stream of so many symbols whose tables are known."""
         length = struct.unpack("<I", self.take(4))[0]
         states = NUMPY.frombuffer(self.take(4 * LANES), "<u4").astype(NUMPY.int64)
         words = NUMPY.frombuffer(self.take(2 * length), "<u2").astype(NUMPY.int64)
         if ((states < LOW) | (states >> 31 > 0)).any():
             raise DamageError("a stream begins with a wrong state")
-        return Stream(count, slots, states, words)
+        return Stream(count, slots, states, words, contexts)
 
     def read_table(self) -> Any:
         """Return for each slot its frequency << 20, its place in the share << 8, its symbol."""
@@ -228,10 +235,20 @@ def decode_streams(streams: list[Stream]) -> list[Any]:
     words = NUMPY.concatenate([*(streams[k].words for k in order), NUMPY.zeros(1, NUMPY.int64)])
     ends = NUMPY.cumsum([len(streams[k].words) for k in order])
     at = ends - [len(streams[k].words) for k in order]
-    rows = TOTAL * NUMPY.arange(len(order))[:, None]
+    sizes = [len(streams[k].slots) for k in order]
+    rows = (NUMPY.cumsum(sizes) - sizes)[:, None]  # where the table of a stream's symbols begins
+    contexts = NUMPY.zeros((len(order), 0), NUMPY.uint8)
+    if any(stream.contexts is not None for stream in streams):
+        contexts = NUMPY.zeros(out.shape, NUMPY.uint8)
+    for row, k in zip(contexts, order):
+        if streams[k].contexts is not None:
+            row[: streams[k].size] = streams[k].contexts
     for first in range(0, out.shape[1], LANES):
         n = int(NUMPY.searchsorted(-counts, -first))  # streams that go on
-        slot = slots[(states[:n] & (TOTAL - 1)) + rows[:n]]
+        table = rows[:n]
+        if contexts.size:
+            table = table + contexts[:n, first : first + LANES].astype(NUMPY.int64) * TOTAL
+        slot = slots[(states[:n] & (TOTAL - 1)) + table]
         out[:n, first : first + LANES] = slot & 255
         used = first + NUMPY.arange(LANES) < counts[:n, None]
         state = (slot >> 20) * (states[:n] >> 12) + (slot >> 8 & (TOTAL - 1))
@@ -268,6 +285,173 @@ def decode_fields(payloads: list[bytes], lengths: list[int]) -> list[Any]:
             whole = all(plane is not None for plane in planes)
             frames[number] = frame.join(planes) if whole else DamageError("a stream is damaged")
     return frames
+
+
+# --- frames of DELTA, recipe 1: FORMAT-DELTA.md ---------------------------------------------------
+
+BLOCK = 128  # elements
+KINDS = (("BF16", 2, 7), ("F16", 2, 10), ("F32", 4, 23))  # name, bytes, bits of the mantissa
+
+
+class DeltaFrame(FieldsFrame):
+    """A payload of DELTA with its prediction; its planes are one stream of symbols, or none."""
+
+    def __init__(self, payload: bytes, prediction: bytes, dtype: str) -> None:
+        """Read the structure; raises DamageError where there is none."""
+        self.payload, self.at, self.length = payload, 0, len(prediction)
+        first, self.lead = self.take(2)
+        form, self.mode, kind = first & 3, first >> 4 & 3, first >> 2 & 3
+        if first > 127 or form not in (1, 2) or self.mode > 2 or kind > 2 or first >> 6 > form - 1:
+            raise DamageError("a frame of differences has no sound form")
+        name, self.width, self.mantissa = KINDS[kind]
+        if name != dtype or self.lead >= self.width or self.lead > self.length:
+            raise DamageError("a frame of differences is not of this type")
+        self.count, tail = divmod(self.length - self.lead, self.width)
+        self.head, self.tail = self.take(self.lead), self.take(tail)
+        self.words = f"<u{self.width}"
+        self.sign = NUMPY.array(1 << (8 * self.width - 1), self.words)
+        self.base = NUMPY.frombuffer(prediction, self.words, self.count, self.lead)
+        if self.mode:
+            self.scale()
+        self.live = self.take_blocks() if first >> 6 else NUMPY.ones(self.count, bool)
+        self.planes = [self.read_coded()] if form == 2 else []
+        self.changes = [] if form == 2 else list(self.read_changes())
+
+    def take_blocks(self) -> Any:
+        """Return one truth for each element of the blocks that the next bitmap names."""
+        blocks = -(-self.count // BLOCK)
+        packed = NUMPY.frombuffer(self.take(-(-blocks // 8)), NUMPY.uint8)
+        bits = NUMPY.unpackbits(packed, bitorder="little").astype(bool)
+        if bits[blocks:].any():
+            raise DamageError("the blocks of a frame are damaged")
+        return NUMPY.repeat(bits[:blocks], BLOCK)[: self.count]
+
+    def scale(self) -> None:
+        """Multiply the prediction where that is told, rounding once, where all is normal."""
+        factor = NUMPY.frombuffer(self.take(4), "<f4")[0]
+        if int(factor.view(NUMPY.uint32)) >> 23 & 255 in (0, 255):
+            raise DamageError("the factor of a frame is no normal number")
+        cut, wide = 23 - self.mantissa, self.base.astype(NUMPY.uint32)
+        sign, magnitude = (
+            wide >> (8 * self.width - 1),
+            wide & int(self.sign - self.sign.dtype.type(1)),
+        )
+        bias = 112 << 23 if self.mantissa == 10 else 0
+        inner = (magnitude << cut) + NUMPY.uint32(bias) | sign << 31
+        with NUMPY.errstate(all="ignore"):
+            product = (inner.view(NUMPY.float32) * factor).view(NUMPY.uint32)
+        after, most = product >> 23 & 255, 30 if bias else 254
+        before = magnitude >> self.mantissa
+        fits = (before > 0) & (before <= most) & (after > (112 if bias else 1))
+        fits &= after <= (142 if bias else 254)
+        low = (product & 0x7FFFFFFF) - NUMPY.uint32(bias)
+        if cut:
+            low = (low + ((1 << (cut - 1)) - 1) + (low >> cut & 1)) >> cut
+        scaled = NUMPY.where(fits, low | (product >> 31) << (8 * self.width - 1), wide)
+        where = self.take_blocks() if self.mode == 2 else NUMPY.ones(self.count, bool)
+        self.base = NUMPY.where(where, scaled, wide).astype(self.words)
+
+    def read_coded(self) -> Stream:
+        """Return the stream of symbols; what follows it are their raw bits."""
+        top, boundaries = struct.unpack("<HI", self.take(6))
+        if boundaries & 1 or bin(boundaries).count("1") > 15:
+            raise DamageError("the contexts of a frame are none")
+        tables = [self.read_table() for _ in range(bin(boundaries).count("1") + 1)]
+        if max(int((table & 255).max()) for table in tables) >= 8 * (8 * self.width - 2):
+            raise DamageError("a table of frequencies is damaged")
+        used = self.base[self.live]
+        keys = (used & (self.sign - self.sign.dtype.type(1))) >> (self.mantissa - 1)
+        rows = NUMPY.clip(top - keys.astype(NUMPY.int64), 0, 31)
+        contexts = NUMPY.cumsum([boundaries >> row & 1 for row in range(32)])[rows]
+        return self.read_stream(len(used), NUMPY.concatenate(tables), contexts)
+
+    def read_changes(self) -> Iterator[tuple[int, int]]:
+        """Yield (place, difference) of a list of changes."""
+        place = 0
+        while self.at < len(self.payload):
+            place += self.take_number()
+            difference = self.take_number()
+            if place >= self.count or not 0 < difference < 1 << 8 * self.width:
+                raise DamageError("a list of changes is damaged")
+            yield place, difference
+            place += 1
+
+    def take_number(self) -> int:
+        """Return the next number, seven bits a byte, the lowest first."""
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise DamageError("a number is too long")
+
+    def raw_bits(self, symbols: Any) -> Any:
+        """Return the differences of symbols, with the raw bits that end the payload."""
+        widths = NUMPY.maximum((symbols >> 3).astype(NUMPY.int64) - 1, 0)
+        total = int(widths.sum())
+        raw = NUMPY.frombuffer(self.take(-(-total // 8)), NUMPY.uint8)
+        if self.at != len(self.payload) or (total % 8 and raw[-1] >> total % 8):
+            raise DamageError("bytes follow the end of a frame")
+        padded = NUMPY.concatenate([raw, NUMPY.zeros(8, NUMPY.uint8)]).astype(NUMPY.int64)
+        begins = NUMPY.cumsum(widths) - widths
+        bits = sum(padded[(begins >> 3) + k] << 8 * k for k in range(5)) >> (begins & 7)
+        lead = NUMPY.where(symbols < 8, symbols, symbols & 7 | 8).astype(NUMPY.int64)
+        return lead << widths | bits & ((1 << widths) - 1)
+
+    def join(self, planes: list[Any]) -> bytes:
+        """Return the decoded bytes, once the stream is decoded."""
+        differences = NUMPY.zeros(self.count, self.words)
+        if planes:
+            differences[self.live] = self.raw_bits(planes[0])
+        for place, difference in self.changes:
+            differences[place] = difference
+        one, sign = self.sign.dtype.type(1), self.sign
+        change = differences >> one ^ (~(differences & one) + one)
+        negative = self.base >= sign
+        change = NUMPY.where(negative, ~change + one, change)
+        order = NUMPY.where(negative, ~self.base, self.base | sign) + change
+        elements = NUMPY.where(order >= sign, order ^ sign, ~order).astype(self.words)
+        return b"".join((self.head, elements.tobytes(), self.tail))
+
+
+def decode_deltas(payloads: list[bytes], predictions: list[bytes], dtype: str) -> list[Any]:
+    """Decode frames of DELTA; returns the bytes of each, or the DamageError it has."""
+    if NUMPY is None:
+        raise RefusedError("install the Python package numpy first")
+    frames: list[Any] = []
+    for payload, prediction in zip(payloads, predictions):
+        try:
+            if not payload:
+                frames.append(prediction)
+            elif payload[0] == 0:
+                frames += decode_fields([payload[1:]], [len(prediction)])
+            else:
+                frames.append(DeltaFrame(payload, prediction, dtype))
+        except DamageError as damage:
+            frames.append(damage)
+    streams = [plane for f in frames if isinstance(f, DeltaFrame) for plane in f.planes]
+    decoded = iter(decode_streams(streams))
+    for number, frame in enumerate(frames):
+        if isinstance(frame, DeltaFrame):
+            planes = [next(decoded) for _ in frame.planes]
+            try:
+                if any(plane is None for plane in planes):
+                    raise DamageError("a stream is damaged")
+                frames[number] = frame.join(planes)
+            except DamageError as damage:
+                frames[number] = damage
+    return frames
+
+
+def decode_delta(payload: bytes, prediction: bytes, dtype: str, size: int) -> bytes:
+    """Decode one frame of DELTA of ``size`` bytes, given as many predicted ones."""
+    if len(prediction) != size:
+        raise DamageError("the prediction of a frame has another size")
+    (frame,) = decode_deltas([payload], [prediction], dtype)
+    if isinstance(frame, DamageError):
+        raise frame
+    return bytes(frame)
 
 
 # --- predictions, recipe 1: FORMAT-PLANS.md -------------------------------------------------------
