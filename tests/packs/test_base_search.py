@@ -20,14 +20,22 @@ from hartonomous.catalog import atoms, sketches
 from hartonomous.core.array import dtype_name
 from hartonomous.core.digest import digest
 from hartonomous.core.elements import ranges_of, values_of
+from hartonomous.core.sketch import positions
 from hartonomous.packs import sign_table
 from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.base_search import BaseSearch, Candidate, TensorQuery, sketch_atom
+from hartonomous.packs.base_search import (
+    BaseSearch,
+    Candidate,
+    SketchSamples,
+    TensorQuery,
+    sketch_atom,
+)
 from hartonomous.packs.sign_table import SignTable
 
 QUANTS = Path(__file__).parents[1] / "fixtures" / "quants"
 SOURCE = str(Path(hn.__file__).parents[1])
 HEADS = 4
+SAMPLES = SketchSamples()
 
 BASES = {
     "square": (96, 96),
@@ -139,6 +147,8 @@ def test_what_it_was_made_from_is_found_first(filled, drawn):
     assert (found[0].first, found[0].target_first, found[0].dtype) == (0, 0, "F32")
     for key, value in wanted.items():
         assert getattr(found[0], key) == value
+    at = SAMPLES.positions(made.size)
+    assert (SAMPLES.values(found[0]) == base(name).reshape(-1)[at]).all()
     assert {one.digest for one in found} == {found[0].digest}
 
 
@@ -156,6 +166,7 @@ def test_a_vocabulary_that_grew_or_shrank_is_found(filled, more, kind):
     assert found.digest == name_of(long)
     assert found.shape == (min(len(long), len(made)), 24)
     assert (found.first, found.target_first, found.distance) == (0, 0, 0)
+    assert SAMPLES.values(found) is None
 
 
 def test_what_lies_in_a_fused_tensor_is_found(filled):
@@ -167,6 +178,7 @@ def test_what_lies_in_a_fused_tensor_is_found(filled):
             assert found.digest == name_of(whole)
             assert (found.first, found.shape) == (index * piece.size, piece.shape)
             assert (found.orientation, found.target_first) == ("straight", 0)
+            assert (SAMPLES.values(found) == piece.reshape(-1)[positions(piece.size)]).all()
     (found,) = search.candidates(query(np.split(base("qkv"), 3)[1].T))
     assert (found.first, found.orientation) == (64 * 64, "transposed")
 
