@@ -121,18 +121,6 @@ def by_ids(tx: Connection, ids: Iterable[int]) -> dict[int, SketchRow]:
     return found
 
 
-def content_of(
-    tx: Connection, atom_id: int, *, first_element: int, element_count: int
-) -> bytes | None:
-    """Return the values of the sketch of one run of an atom's elements, as they are kept."""
-    query = select(sketch.c.content).where(
-        sketch.c.atom_id == atom_id,
-        sketch.c.first_element == first_element,
-        sketch.c.element_count == element_count,
-    )
-    return tx.scalar(query)
-
-
 def there(tx: Connection, ids: Sequence[int]) -> set[int]:
     """Return which of these ids are still those of a sketch."""
     return set(tx.scalars(select(sketch.c.id).where(sketch.c.id.in_(ids))))

@@ -33,7 +33,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, NamedTuple
+from typing import Any, BinaryIO, Iterator, NamedTuple, Tuple
 
 PACK_HEADER = struct.Struct("<8sHHII16s16sQI")  # magic, version, -, required, optional, key, …
 FOOTER = struct.Struct("<8sQQQQ16sQ")  # magic, toc offset, toc bytes, records, -, key, checksum
@@ -42,7 +42,7 @@ FRAME = struct.Struct("<IQ")  # stored bytes, XXH3-64 of them
 CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it closes
 EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
 RAW, ZSTD, FIELDS, DELTA, DERIVED = range(5)  # encodings; others need a newer rescue.py
-RECIPES = {RAW: 0, ZSTD: 1, FIELDS: 1, DELTA: 1, DERIVED: 1}
+RECIPES = {RAW: 0, ZSTD: 1, FIELDS: 1, DELTA: 1}
 FEATURES, FEATURE_BITS = {"variants"}, 1  # that stores and packs may require
 MAX_BASES, MAX_CHAIN = 8, 8  # of one record, and below each other
 KEPT_BASE_BYTES = 256 << 20  # decoded bases kept for the frames that need them next
@@ -845,6 +845,7 @@ class Record(NamedTuple):
 
 
 Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
+Chain = Tuple[bytes, ...]  # the atoms that need what is read as a base
 
 
 def aligned(value: int, step: int = 8) -> int:
@@ -1008,13 +1009,13 @@ def frame_length(record: Record, number: int) -> int:
 
 
 def decode_frames(
-    index: Index, record: Record, numbers: range, frames: list[bytes], chain: tuple[bytes, ...]
+    index: Index, record: Record, numbers: range, frames: list[bytes], chain: Chain
 ) -> list[Any]:
     """Decode frames; returns the bytes of each, or the DamageError it has. Raw ones pass."""
     out: list[Any] = list(frames)
     lengths = [frame_length(record, number) for number in numbers]
     coded = [k for k, frame in enumerate(frames) if len(frame) < lengths[k]]
-    if record.encoding in (DELTA, DERIVED) and coded:
+    if record.encoding == DELTA and coded:
         numbers_of = [numbers[k] for k in coded]
         some = decode_predicted(index, record, numbers_of, [frames[k] for k in coded], chain)
         for k, content in zip(coded, some):
@@ -1031,7 +1032,7 @@ def decode_frames(
 
 def decode_predicted(
     index: Index, record: Record, numbers: list[int], payloads: list[bytes],
-    chain: tuple[bytes, ...],
+    chain: Chain,
 ) -> list[Any]:  # fmt: skip
     """Decode frames of which a prediction is computed from the record's bases."""
     try:
@@ -1048,24 +1049,17 @@ def decode_predicted(
 
     prediction = Prediction(plan, read)
     starts = [record.position + number * record.frame_bytes for number in numbers]
-    lengths = [frame_length(record, number) for number in numbers]
-    if record.encoding == DELTA and dtype in FLOAT_TARGETS:
-        known = [prediction.bytes_of(at, at + n) for at, n in zip(starts, lengths)]
-        return decode_deltas(payloads, known, dtype)
-    if record.encoding != DERIVED or dtype in FLOAT_TARGETS:
+    ends = [at + frame_length(record, number) for at, number in zip(starts, numbers)]
+    if dtype not in FLOAT_TARGETS:
         raise DamageError("a plan is for another encoding")
-    return [
-        decode_derived(payload, prediction, dtype, at, n)
-        for payload, at, n in zip(payloads, starts, lengths)
-    ]
+    known = [prediction.bytes_of(at, end) for at, end in zip(starts, ends)]
+    return decode_deltas(payloads, known, dtype)
 
 
 KEPT_BASES: dict[bytes, bytes] = {}
 
 
-def read_base(
-    index: Index, digest: bytes, start: int, stop: int, chain: tuple[bytes, ...]
-) -> bytes:
+def read_base(index: Index, digest: bytes, start: int, stop: int, chain: Chain) -> bytes:
     """Return bytes of an atom that others are predicted from; DamageError where some are lost."""
     if digest in chain or len(chain) > MAX_CHAIN:
         raise DamageError(f"the atom {digest.hex()} needs itself, or too many bases")
@@ -1079,7 +1073,7 @@ def read_base(
         keep = total <= KEPT_BASE_BYTES // 4
         low, high = (0, total) if keep else (start, stop)
         content = bytearray()
-        for size, piece in read_object(index, copies, total, turn, chain, low):
+        for size, piece in read_object(index, copies, total, turn, chain=chain, at=low):
             if not piece and size:
                 break
             content += piece
@@ -1098,9 +1092,7 @@ def read_base(
     raise DamageError(f"the base {digest.hex()} cannot be read")
 
 
-def read_frames(
-    index: Index, record: Record, at: int, chain: tuple[bytes, ...] = ()
-) -> Iterator[bytes]:
+def read_frames(index: Index, record: Record, at: int, chain: Chain = ()) -> Iterator[bytes]:
     """Yield decoded bytes from ``at`` of the object on; DamageError at the first bad frame."""
     with record.pack.open("rb") as file:
         record = read_record(file, record.at)
@@ -1137,9 +1129,8 @@ def read_frames(
 
 
 def read_object(
-    index: Index, copies: list[Record], total: int, turn: int, chain: tuple[bytes, ...] = (),
-    at: int = 0,
-) -> Iterator[tuple[int, bytes]]:  # fmt: skip
+    index: Index, copies: list[Record], total: int, turn: int, *, chain: Chain = (), at: int = 0
+) -> Iterator[tuple[int, bytes]]:
     """Yield (length, bytes) of an object in order, without bytes where no copy holds them.
 
     ``turn`` says which copy to prefer where there are several; the others fill its gaps.

@@ -7,20 +7,16 @@ back; a bad choice only takes more room.
 """
 
 from collections.abc import Callable, Sequence
-from math import prod
 
 import msgspec
 
-from hartonomous.catalog import atoms, bases, sketches
-from hartonomous.catalog.database import Database
+from hartonomous.catalog import atoms, bases
 from hartonomous.codecs.choice import best, measure, spread
 from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.elements import Indices, Values
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES
-from hartonomous.core.sketch import decode_values, positions
-from hartonomous.packs.base_search import BaseSearch, Candidate, TensorQuery
+from hartonomous.packs.base_search import BaseSearch, SketchSamples, TensorQuery
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant
@@ -40,26 +36,6 @@ class Chosen(msgspec.Struct, frozen=True):
     stored_bytes: int
 
 
-class _Samples:
-    """The sketches of candidates, from the catalog: what proposals are made by."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    def positions(self, count: int) -> Indices:
-        """Return the elements by which a tensor of so many elements is sketched."""
-        return positions(count)
-
-    def values(self, candidate: Candidate) -> Values | None:
-        """Return the values of a candidate's part there; None where it has no sketch."""
-        with self._database.read() as tx:
-            content = sketches.content_of(
-                tx, candidate.atom_id, first_element=candidate.first,
-                element_count=prod(candidate.shape),
-            )  # fmt: skip
-        return None if content is None else decode_values(content)
-
-
 class VariantChoice:
     """Chooses for one writing session; the bases that it chooses are held by the session.
 
@@ -70,7 +46,6 @@ class VariantChoice:
         self._session = session
         self._parts = session.parts
         self._note = note
-        self._samples = _Samples(session.parts.database)
         self._search = BaseSearch(session.parts.database, depths=bases.depths)
 
     def choose(
@@ -84,7 +59,7 @@ class VariantChoice:
         if not self._may(query):
             return None
         found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
-        proposals = propose(query, found, self._samples) if found else []
+        proposals = propose(query, found, SketchSamples()) if found else []
         if not proposals or self._is_damaged(name):
             return None
         held = self._session.hold({base for one in proposals for base in one.bases})
