@@ -33,7 +33,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, NamedTuple, Tuple
+from typing import Any, BinaryIO, Iterator, NamedTuple
 
 PACK_HEADER = struct.Struct("<8sHHII16s16sQI")  # magic, version, -, required, optional, key, …
 FOOTER = struct.Struct("<8sQQQQ16sQ")  # magic, toc offset, toc bytes, records, -, key, checksum
@@ -845,7 +845,7 @@ class Record(NamedTuple):
 
 
 Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
-Chain = Tuple[bytes, ...]  # the atoms that need what is read as a base
+Chain = tuple[bytes, ...]  # the atoms that need what is read as a base
 
 
 def aligned(value: int, step: int = 8) -> int:
