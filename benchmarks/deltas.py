@@ -1,13 +1,14 @@
 """The codec DELTA beside XOR, byte planes and zstd -3, on the same pairs, in the same process.
 
-Pairs are a base and its fine-tune of the family, where that is built; else real weights and the same
-moved as Adam moves them (a step of about one size for every weight, a tenth of the rows untouched
-but for weight decay), which needs no training. Both codecs work in frames of 256 KiB; rounds
-alternate, the best of each counts.
+Pairs are a base and its fine-tune of the family, where that is built; else real weights and the
+same moved as Adam moves them (a step of about one size for every weight, a tenth of the rows
+untouched but for weight decay), which needs no training. Both codecs work in frames of 256 KiB;
+rounds alternate, the best of each counts.
 """
 
 import json
 import struct
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,16 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from backports import zstd
 from context import Context
 from numpy.typing import NDArray
 
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.core.record import FRAME_BYTES
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _CASTS: dict[str, Any] = {"BF16": ml_dtypes.bfloat16, "F16": np.float16, "F32": np.float32}
 _PAIRS = (("minilm", "minilm-tuned-100"), ("llama", "llama-decay-100"), ("llama", "llama-half-100"))

@@ -88,10 +88,10 @@ def test_whole_frames_of_every_relation(dtype, relation):
     ("dtype", "relation", "form", "share"),
     [
         ("BF16", "few", (1, 0), 0.001), ("F32", "few", (1, 0), 0.001),
-        ("F32", "scaled", (2, 1), 0.10), ("F32", "partly scaled", (2, 2), 0.60),
-        ("BF16", "scaled", (2, 1), 0.10), ("F16", "scaled", (2, 1), 0.10),
+        ("F32", "scaled", (1, 1), 0.01), ("F32", "partly scaled", (2, 2), 0.60),
+        ("BF16", "scaled", (1, 1), 0.01), ("F16", "scaled", (2, 1), 0.10),
         ("BF16", "ulp", (2, 0), 0.08), ("F32", "ulp", (2, 0), 0.04),
-        ("BF16", "trained", (2, 0), 0.30), ("F32", "trained", (2, 0), 0.65),
+        ("BF16", "trained", (2, 0), 0.33), ("F32", "trained", (2, 0), 0.68),
         ("BF16", "blocks", (2, 0), 0.30),
     ],
 )  # fmt: skip
@@ -176,8 +176,9 @@ def test_the_scaled_prediction_is_one_rounding():
     assert (scaled(KINDS["F32"], special, factor) == special).all()
     halves = random.standard_normal(50_000).astype("<f2")
     found = scaled(KINDS["F16"], halves.view("<u2"), np.float32(0.875)).view("<f2")
-    normal = np.abs(found) > 2.0**-14
-    assert (found == (halves.astype(np.float64) * 0.875).astype("<f2"))[normal].all()
+    product = halves.astype(np.float64) * 0.875
+    normal = np.abs(product) >= 2.0**-14
+    assert (found == product.astype("<f2"))[normal].all()
 
 
 @given(data=st.data())

@@ -41,6 +41,7 @@ MAX_CONTEXTS = 16
 _MOST_LISTED = 64
 _SAMPLE_STRIDE = 61
 _LEAST_SCALED = 4
+_MOST_SUMMED = 1023
 _TABLE_BITS, _ENTRY_BITS = 64, 11
 _HEAD = struct.Struct("<HI")  # top, boundaries
 _BY_NUMBER = {kind.number: kind for kind in KINDS.values()}
@@ -105,7 +106,7 @@ def _plan(frame: memoryview, expected: memoryview, lead: int, kind: Kind) -> _Pl
     elements, prediction = kind.read(frame[begin:end]), kind.read(expected[begin:end])
     mode, scale, prediction = _choose_scaled(kind, prediction, elements)
     change = differences(kind, prediction, elements)
-    live = _block_largest(change) > 0
+    live = _block_sums(change) > 0
     form = LISTED if np.count_nonzero(change) <= _MOST_LISTED else CODED
     flag = HAS_LIVE if form == CODED and not live.all() else 0
     head = bytes([form | kind.number << 2 | mode << 4 | flag, begin])
@@ -131,11 +132,13 @@ def _bitmap(blocks: NDArray[np.bool_]) -> bytes:
     return np.packbits(blocks, bitorder="little").tobytes()
 
 
-def _block_largest(change: Words) -> Words:
-    """Return the largest difference of each block."""
+def _block_sums(change: Words) -> NDArray[np.int64]:
+    """Return the sum of each block's differences, one counting at most 1023."""
     if not len(change):
-        return change
-    return np.maximum.reduceat(change, np.arange(0, len(change), BLOCK_ELEMENTS))
+        return np.zeros(0, np.int64)
+    capped = np.minimum(change, _MOST_SUMMED).astype(np.int64)
+    sums: NDArray[np.int64] = np.add.reduceat(capped, np.arange(0, len(change), BLOCK_ELEMENTS))
+    return sums
 
 
 def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int, bytes, Words]:
@@ -144,9 +147,9 @@ def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int,
     if factor is None:
         return NOT_SCALED, b"", prediction
     other = scaled(kind, prediction, factor)
-    before = _block_largest(differences(kind, prediction, elements)).astype(np.int64)
-    after = _block_largest(differences(kind, other, elements)).astype(np.int64)
-    chosen = 4 * after + 3 < before
+    before = _block_sums(differences(kind, prediction, elements))
+    after = _block_sums(differences(kind, other, elements))
+    chosen = 4 * after < before
     if np.count_nonzero(chosen) < _LEAST_SCALED:
         return NOT_SCALED, b"", prediction
     if chosen.all():
