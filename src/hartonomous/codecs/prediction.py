@@ -14,7 +14,7 @@ from hartonomous.core.casts import STORED, Array, cast, without_payload
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.ggml import dequantise_blocks
 from hartonomous.core.plan import Plan, Range, Value
-from hartonomous.core.sums import linear, low_rank
+from hartonomous.core.sums import linear, low_rank, task_vectors
 
 RUN_BYTES = 1 << 20
 """Target bytes computed at once, so that temporaries stay at some tens of megabytes."""
@@ -104,6 +104,8 @@ def _apply(
         return [_joined([array for array in arrays if len(array)])]
     if isinstance(step, plans.Linear):
         return [linear(typed, step.weights, step.dtype, step.divisor)]
+    if isinstance(step, plans.TaskVectors):
+        return [task_vectors(typed, step.weights, step.dtype, step.scale)]
     if isinstance(step, plans.LowRank):
         return [_low_rank(step, arrays, values, need[0])]
     return [
@@ -178,5 +180,6 @@ def _low_rank(
         (right, values[2].dtype),
         step.scale,
         step.dtype,
+        product=step.product,
     ).reshape(-1)
     return made if rows == 1 else made[first : first + len(arrays[0])]

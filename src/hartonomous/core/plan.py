@@ -7,9 +7,9 @@ arithmetic of each step to the bit; ``codecs.prediction`` does that arithmetic.
 
 Values stand in a row: at first the operands, after the last step exactly one. ``Cast``,
 ``Transpose``, ``PermuteHeads``, ``Rows``, ``Append`` and ``Dequantise`` work on each of them,
-``Concatenate``, ``Linear`` and ``LowRank`` make one of all. If the target is F32, F16 or BF16 the
-last value has its type and its bytes are the prediction; any other target is derived from the last
-value, which is F32 and has the target's shape.
+``Concatenate``, ``Linear``, ``TaskVectors`` and ``LowRank`` make one of all. If the target is F32,
+F16 or BF16 the last value has its type and its bytes are the prediction; any other target is
+derived from the last value, which is F32 and has the target's shape.
 """
 
 import functools
@@ -133,15 +133,36 @@ class Linear(Step, frozen=True, tag_field="step", tag="linear", omit_defaults=Tr
     divisor: float = 1.0
 
 
+class TaskVectors(Step, frozen=True, tag_field="step", tag="task_vectors", omit_defaults=True):
+    """Value 0 + ``scale`` × the sum of weight × (each further value - value 0), in ``dtype``."""
+
+    weights: tuple[float, ...]
+    dtype: str = "F64"
+    scale: float = 1.0
+
+
 class LowRank(Step, frozen=True, tag_field="step", tag="low_rank", omit_defaults=True):
-    """Value 0 (out × in) + ``scale`` × value 1 (out × r) · value 2 (r × in), in ``dtype``."""
+    """Value 0 (out × in) + ``scale`` × value 1 (out × r) · value 2 (r × in), in ``dtype``.
+
+    ``product`` is the type in which the products of a row and a column are summed.
+    """
 
     scale: float
     dtype: str = "F64"
+    product: str = "F64"
 
 
 AnyStep = (
-    Cast | Transpose | PermuteHeads | Rows | Append | Dequantise | Concatenate | Linear | LowRank
+    Cast
+    | Transpose
+    | PermuteHeads
+    | Rows
+    | Append
+    | Dequantise
+    | Concatenate
+    | Linear
+    | TaskVectors
+    | LowRank
 )
 
 
@@ -361,20 +382,31 @@ def _concatenate(_step: Concatenate, values: tuple[Value, ...]) -> Value:
 
 
 def _linear(step: Linear, values: tuple[Value, ...]) -> Value:
+    if step.divisor == 0:
+        raise ValueError("a sum cannot be divided by 0")
+    return _sum(values, (*step.weights, step.divisor), step.dtype)
+
+
+def _task_vectors(step: TaskVectors, values: tuple[Value, ...]) -> Value:
+    return _sum(values, (*step.weights, step.scale, 1.0), step.dtype)
+
+
+def _sum(values: tuple[Value, ...], numbers: tuple[float, ...], dtype: str) -> Value:
+    """Check a sum of values with one number more than there are values."""
     _refuse_types(values, COMPUTED | WIDENED)
-    numbers = (*step.weights, step.divisor)
-    if len(step.weights) != len(values) or not all(map(math.isfinite, numbers)):
-        raise ValueError("a sum does not have one finite weight for each value")
-    if step.dtype not in COMPUTED or step.divisor == 0:
+    if len(numbers) != len(values) + 1 or not all(map(math.isfinite, numbers)):
+        raise ValueError("a sum does not have a finite weight for each value")
+    if dtype not in COMPUTED:
         raise ValueError("a sum cannot be computed so")
     if any(value.shape != values[0].shape for value in values):
         raise ValueError("values of different shapes cannot be added")
-    return Value(step.dtype, values[0].shape)
+    return Value(dtype, values[0].shape)
 
 
 def _low_rank(step: LowRank, values: tuple[Value, ...]) -> Value:
     _refuse_types(values, COMPUTED | WIDENED)
-    if step.dtype not in COMPUTED or not math.isfinite(step.scale):
+    known = step.dtype in COMPUTED and step.product in ("F64", "F32")
+    if not known or not math.isfinite(step.scale):
         raise ValueError("a product of low rank cannot be computed so")
     if len(values) != 3 or any(len(value.shape) != 2 for value in values):
         raise ValueError("a product of low rank needs three matrices")
@@ -390,7 +422,7 @@ _SINGLE: dict[type, Callable[..., Value]] = {
     Append: _append, Dequantise: _dequantise,
 }  # fmt: skip
 _COMBINED: dict[type, Callable[..., Value]] = {
-    Concatenate: _concatenate, Linear: _linear, LowRank: _low_rank
+    Concatenate: _concatenate, Linear: _linear, TaskVectors: _task_vectors, LowRank: _low_rank
 }  # fmt: skip
 
 
@@ -403,7 +435,7 @@ def _before(
     """Return what a step needs of ``values`` for the ranges ``needed`` of what it makes."""
     if isinstance(step, Concatenate):
         return _before_concatenation(values, needed[0])
-    if isinstance(step, Linear):
+    if isinstance(step, Linear | TaskVectors):
         return needed * len(values)
     if isinstance(step, LowRank):
         return _before_low_rank(values, needed[0])
