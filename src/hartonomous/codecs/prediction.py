@@ -124,10 +124,10 @@ def _apply_to_one(
     if isinstance(step, plans.PermuteHeads):
         return _permuted(step, array, value, have, need)
     if isinstance(step, plans.Append):
-        zeros = np.zeros(max(need[1] - max(need[0], value.count), 0), STORED[value.dtype])
+        zeros = np.zeros(max(need[1] - max(need[0], value.size), 0), STORED[value.dtype])
         return _joined([one for one in (array, zeros) if len(one)])
     if isinstance(step, plans.Dequantise) and value.dtype in plans.DEQUANTISED:
-        values = without_payload(dequantise_blocks(memoryview(array), value.dtype))
+        values = without_payload(dequantise_blocks(array.tobytes(), value.dtype))
         return values[need[0] - have[0] : need[1] - have[0]]
     return array  # Rows: what is needed of the value is what there is
 
@@ -140,7 +140,7 @@ def _transposed(step: plans.Transpose, array: Array, value: Value, need: Range) 
     view = array.reshape(value.shape).transpose(step.axes)
     if not view.shape:
         return array
-    row = value.count // view.shape[0]
+    row = value.size // view.shape[0]
     first, stop = need[0] // row, -(-need[1] // row)
     rows = np.ascontiguousarray(view[first:stop]).reshape(-1)
     return rows[need[0] - first * row : need[1] - first * row]
@@ -157,7 +157,7 @@ def _permuted(
     # heads × 2 × half → heads × half × 2: row 2 i + j comes from row j × half + i.
     stride = 2 if step.inverse else head // 2
     source = rows - inside + inside % (head // stride) * stride + inside // (head // stride)
-    taken = array.reshape(-1, row)[source - have[0] // row].reshape(-1)
+    taken: Array = array.reshape(-1, row)[source - have[0] // row].reshape(-1)
     return taken[need[0] - first * row : need[1] - first * row]
 
 

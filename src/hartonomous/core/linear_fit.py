@@ -106,7 +106,7 @@ class _Problem:
         scale = np.sqrt((columns**2).sum(axis=0))
         self.scale = np.where(scale > 0, scale, 1.0)
         joined = np.column_stack([columns / self.scale, target / self.unit])
-        self.reduced = np.linalg.qr(joined, mode="r")
+        self.reduced = np.asarray(np.linalg.qr(joined, mode="r"), np.float64)
 
     def rounded(self, values: Reals) -> Reals:
         """Return values rounded to the target's type."""

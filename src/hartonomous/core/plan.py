@@ -57,7 +57,7 @@ class Value(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Return the number of elements."""
         return math.prod(self.shape)
 
@@ -281,7 +281,7 @@ def trace(plan: Plan) -> tuple[tuple[Value, ...], ...]:
     if target is None or target.kind not in ("float", "quantised", "integer"):
         raise ValueError("the target's type is unknown")
     wanted = Value(plan.dtype if plan.dtype in FLOAT_TARGETS else "F32", plan.shape)
-    if values != (wanted,) or target.byte_count(wanted.count) is None:
+    if values != (wanted,) or target.byte_count(wanted.size) is None:
         raise ValueError(f"the steps do not make {wanted.dtype} values of the target's shape")
     return tuple(levels)
 
@@ -324,7 +324,7 @@ def _refuse_types(values: Sequence[Value], types: frozenset[str]) -> None:
 
 
 def _refuse_large(value: Value) -> None:
-    if _byte(value.dtype, value.count) > WHOLE_BYTES:
+    if _byte(value.dtype, value.size) > WHOLE_BYTES:
         raise ValueError(f"a value needed whole is over {WHOLE_BYTES} bytes")
 
 
@@ -448,14 +448,14 @@ def _before(
 def _before_single(step: AnyStep, value: Value, needed: Range) -> Range:
     first, stop = needed
     if isinstance(step, Transpose):
-        return 0, value.count
+        return 0, value.size
     if isinstance(step, PermuteHeads):
-        head = value.count // step.heads
+        head = value.size // step.heads
         return first // head * head, -(-stop // head) * head
     if isinstance(step, Rows):
         return first + step.first * value.row, stop + step.first * value.row
     if isinstance(step, Append):
-        return (first, min(stop, value.count)) if first < value.count else (0, 0)
+        return (first, min(stop, value.size)) if first < value.size else (0, 0)
     if isinstance(step, Dequantise):
         block = DTYPES[value.dtype].block_elements
         return first // block * block, -(-stop // block) * block
@@ -465,9 +465,9 @@ def _before_single(step: AnyStep, value: Value, needed: Range) -> Range:
 def _before_concatenation(values: tuple[Value, ...], needed: Range) -> tuple[Range, ...]:
     found, begin = [], 0
     for value in values:
-        first, stop = max(needed[0] - begin, 0), min(needed[1] - begin, value.count)
+        first, stop = max(needed[0] - begin, 0), min(needed[1] - begin, value.size)
         found.append((first, stop) if first < stop else (0, 0))
-        begin += value.count
+        begin += value.size
     return tuple(found)
 
 
@@ -475,4 +475,4 @@ def _before_low_rank(values: tuple[Value, ...], needed: Range) -> tuple[Range, .
     if needed[0] == needed[1]:
         return ((0, 0),) * 3
     width, rank = values[2].shape[1], values[2].shape[0]
-    return needed, (needed[0] // width * rank, -(-needed[1] // width) * rank), (0, values[2].count)
+    return needed, (needed[0] // width * rank, -(-needed[1] // width) * rank), (0, values[2].size)

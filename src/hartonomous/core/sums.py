@@ -39,12 +39,12 @@ def task_vectors(
     work = _Arithmetic(dtype)
     with np.errstate(all="ignore"):
         base = work.rounded(work.read(values[0]))
-        total = np.zeros((), work.wide)
+        total = np.zeros_like(base)
         for number, (value, weight) in enumerate(zip(values[1:], weights, strict=True)):
             apart = work.rounded(work.read(value) - base)
             term = work.rounded(apart * work.wide.type(weight))
             total = work.rounded(total + term) if number else term
-        total = work.rounded(np.multiply(total, work.wide.type(scale)))
+        total = work.rounded(total * work.wide.type(scale))
         return work.result(work.rounded(base + total))
 
 
@@ -69,7 +69,7 @@ def product_of(left: Typed, right: Typed, dtype: str) -> Array:
     """
     with np.errstate(all="ignore"):
         columns, rows = (cast(cast(*one, dtype), dtype, "F64") for one in (left, right))
-        total = (columns[0] * rows[0]).astype(STORED[dtype])
+        total: Array = (columns[0] * rows[0]).astype(STORED[dtype])
         term = np.empty(total.shape, np.float64)
         for k in range(1, len(rows)):
             np.multiply(columns[k], rows[k], out=term)

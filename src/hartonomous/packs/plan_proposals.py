@@ -237,7 +237,8 @@ def _places(one: Candidate, elements: Indices) -> Indices:
     inside = row % head
     stride = head // 2 if one.orientation == "heads" else 2
     moved = inside % stride * (head // stride) + inside // stride
-    return (row - inside + moved) * width + column
+    places: Indices = (row - inside + moved) * width + column
+    return places
 
 
 # --- parts of the query ---------------------------------------------------------------------------

@@ -412,7 +412,8 @@ class Prediction:
         """Add the weighted values in order."""
         work = want.step.get("dtype", "F64")
         wide = "F64" if work == "F64" else "F32"
-        total, divisor = None, want.step.get("divisor", 1.0)
+        total: Any = None
+        divisor = want.step.get("divisor", 1.0)
         for k, weight in enumerate(want.step["weights"]):
             value = cast_elements(
                 self.part(want.level, k, want.first, want.stop), want.values[k][0], wide
