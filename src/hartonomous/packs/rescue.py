@@ -599,7 +599,8 @@ class Prediction:
         """Add the weighted values in order."""
         work = want.step.get("dtype", "F64")
         wide = "F64" if work == "F64" else "F32"
-        total, divisor = None, want.step.get("divisor", 1.0)
+        total: Any = None
+        divisor = want.step.get("divisor", 1.0)
         for k, weight in enumerate(want.step["weights"]):
             value = cast_elements(
                 self.part(want.level, k, want.first, want.stop), want.values[k][0], wide
@@ -609,6 +610,22 @@ class Prediction:
         if divisor != 1:
             total = round_wide(total / total.dtype.type(divisor), work)
         return from_wide(total, work)
+
+    def make_task_vectors(self, want: Wanted) -> Any:
+        """Add the weighted differences from the first value to it."""
+        work = want.step.get("dtype", "F64")
+        wide = "F64" if work == "F64" else "F32"
+        values = [
+            cast_elements(self.part(want.level, k, want.first, want.stop), dtype, wide)
+            for k, (dtype, _) in enumerate(want.values)
+        ]
+        base = round_wide(values[0], work)
+        total, number = NUMPY.zeros_like(base), base.dtype.type
+        for k, weight in enumerate(want.step["weights"]):
+            term = round_wide(round_wide(values[k + 1] - base, work) * number(weight), work)
+            total = round_wide(total + term, work) if k else term
+        total = round_wide(total * number(want.step.get("scale", 1.0)), work)
+        return from_wide(round_wide(base + total, work), work)
 
     def make_low_rank(self, want: Wanted) -> Any:
         """Add the scaled product of two matrices."""
@@ -621,13 +638,14 @@ class Prediction:
         )
         left = self.part(want.level, 1, row * rank, end * rank).reshape(-1, rank)
         right = self.part(want.level, 2, 0, rank * width).reshape(rank, width)
-        left = cast_elements(left, want.values[1][0], "F64")
-        right = cast_elements(right, want.values[2][0], "F64")
-        total = left[:, :1] * right[:1]
+        kind = want.step.get("product", "F64")
+        left = cast_elements(cast_elements(left, want.values[1][0], kind), kind, "F64")
+        right = cast_elements(cast_elements(right, want.values[2][0], kind), kind, "F64")
+        total = (left[:, :1] * right[:1]).astype(f"<f{FLOATS[kind][0]}")
         for k in range(1, rank):
-            total = total + left[:, k : k + 1] * right[k : k + 1]
+            total = (left[:, k : k + 1] * right[k : k + 1] + total).astype(total.dtype)
         total = total.reshape(-1)[want.first - row * width : want.stop - row * width]
-        total = round_wide(cast_elements(total, "F64", wide), work)
+        total = round_wide(total.astype(base.dtype), work)
         total = round_wide(total * total.dtype.type(want.step["scale"]), work)
         return from_wide(round_wide(base + total, work), work)
 
@@ -645,7 +663,7 @@ def values_after(step: Any, values: Any) -> Any:
     kind, (dtype, shape) = step["step"], values[0]
     if kind == "concatenate":
         return [(dtype, (sum(one[0] for _, one in values), *shape[1:]))]
-    if kind in ("linear", "low_rank"):
+    if kind in ("linear", "task_vectors", "low_rank"):
         return [(step.get("dtype", "F64"), shape)]
     made = []
     for dtype, shape in values:
