@@ -35,7 +35,7 @@ def find_factor(kind: Kind, prediction: Words, elements: Words) -> np.float32 | 
 
 def _values(kind: Kind, words: Words) -> NDArray[np.float64]:
     """Return the values of normal numbers, 0 for every other."""
-    wide = words.astype(np.uint32)
+    wide: Words = words.astype(np.uint32)
     if kind.mantissa == 7:
         wide = wide << 16
     elif kind.mantissa == 10:
