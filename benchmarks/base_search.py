@@ -81,10 +81,10 @@ def run(context: Context) -> Result:
         )
     except HartonomousError as error:
         return Result(text=f"{text}\nreal weights: not run: {error}\n", figures=figures)
-    found = _real(base, context.work / "sketches-real")
+    real = _real(base, context.work / "sketches-real")
     head = ["made of a tensor", "tensors", "source first", "others found"]
-    text += "\n" + table("base-search: a model's tensors by what is made of them", head, found)
-    return Result(text=text, figures={**figures, "real": found})
+    text += "\n" + table("base-search: a model's tensors by what is made of them", head, real)
+    return Result(text=text, figures={**figures, "real": real})
 
 
 # -- real weights

@@ -213,20 +213,20 @@ static void scale_blocks(const fields_path *path, const difference_kind *kind, c
     }
 }
 
-/* Decide which blocks are predicted better by a factor, by the largest difference of each. Returns
+/* Decide which blocks are predicted better by a factor, by the sum of differences of each. Returns
  * the mode; `bitmap` names the blocks, `out` becomes the prediction. */
 static unsigned choose_scaled(const fields_path *path, const difference_kind *kind,
                               const shape *of, const uint8_t *prediction, const uint8_t *elements,
-                              float factor, uint32_t *largest, uint8_t *bitmap, uint8_t *out) {
-    uint32_t *scaled = largest + of->blocks;
+                              float factor, uint32_t *sums, uint8_t *bitmap, uint8_t *out) {
+    uint32_t *scaled = sums + of->blocks;
     size_t chosen = 0;
     if (factor == 1 || !is_normal(bits_of(factor))) return SCALED_NONE;
     path->scale(kind, prediction, of->count, factor, out);
-    path->largest(kind, prediction, elements, of->count, largest);
-    path->largest(kind, out, elements, of->count, scaled);
+    path->sums(kind, prediction, elements, of->count, sums);
+    path->sums(kind, out, elements, of->count, scaled);
     memset(bitmap, 0, of->bitmap_bytes);
     for (size_t b = 0; b < of->blocks; b++) {
-        if (4 * (uint64_t)scaled[b] + 3 >= largest[b]) continue;
+        if (4 * scaled[b] >= sums[b]) continue;
         bitmap[b >> 3] = (uint8_t)(bitmap[b >> 3] | 1u << (b & 7));
         chosen++;
     }
@@ -345,7 +345,7 @@ static uint8_t *put_live(const shape *of, const measured *found, uint8_t *first,
 typedef struct {
     measured found;
     uint8_t *bitmap, *scaled, *contexts, *stream, *raw;
-    uint32_t *largest; /* of each block, by the prediction as it is, then by the scaled one */
+    uint32_t *sums; /* of each block, by the prediction as it is, then by the scaled one */
     rans_encoder *encoders;
     context *all;
 } encoder_room;
@@ -363,7 +363,7 @@ static size_t cut_room(const shape *of, const difference_kind *kind, uint8_t *by
     out->contexts = part(&rest, n + COUNTS_BYTES); /* first used for counts */
     out->stream = part(&rest, 2 * n + SLACK);
     out->raw = part(&rest, size);
-    out->largest = (uint32_t *)(void *)part(&rest, 8 * of->blocks);
+    out->sums = (uint32_t *)(void *)part(&rest, 8 * of->blocks);
     out->encoders = (rans_encoder *)(void *)part(&rest, MAX_CONTEXTS * sizeof(rans_encoder));
     out->all = (context *)(void *)part(&rest, DIFFERENCE_ROWS * sizeof(context));
     return rest.used;
@@ -376,7 +376,7 @@ static uint8_t *put_frame(const fields_path *path, unsigned kind_number, const s
     const uint8_t *elements = frame.bytes + of->lead, *limit = out.bytes + frame.size;
     const float factor = find_factor(kind, prediction, elements, of->count);
     const unsigned mode = choose_scaled(path, kind, of, prediction, elements, factor,
-                                        with->largest, with->bitmap, with->scaled);
+                                        with->sums, with->bitmap, with->scaled);
     measured *found = &with->found;
     uint8_t *at, *end;
     if (mode != SCALED_NONE) prediction = with->scaled;

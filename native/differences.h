@@ -16,6 +16,7 @@
 
 #define BLOCK_ELEMENTS 128
 #define DIFFERENCE_ROWS 32
+#define MOST_SUMMED 1023
 
 static inline uint64_t load64(const uint8_t *at) {
     uint64_t value;
@@ -119,20 +120,21 @@ ALWAYS_INLINE void scale_elements(const difference_kind *kind, const uint8_t *fr
             store16(out + 2 * i, product_f16(load16(from + 2 * i), factor));
 }
 
-/* The largest difference of each block. */
-ALWAYS_INLINE void find_largest(const difference_kind *kind, const uint8_t *prediction,
-                                const uint8_t *elements, size_t count, uint32_t *out) {
+/* The sum of each block's differences, where a larger one than MOST_SUMMED counts as that, so that
+ * one outlier does not outweigh the block. */
+ALWAYS_INLINE void sum_blocks(const difference_kind *kind, const uint8_t *prediction,
+                              const uint8_t *elements, size_t count, uint32_t *out) {
     for (size_t first = 0; first < count; first += BLOCK_ELEMENTS) {
         const size_t some = count - first < BLOCK_ELEMENTS ? count - first : BLOCK_ELEMENTS;
         const uint8_t *x = prediction + kind->width * first, *y = elements + kind->width * first;
-        uint32_t largest = 0;
+        uint32_t sum = 0;
         for (size_t i = 0; i < some; i++) {
             const uint32_t z = kind->width == 4
                                    ? difference_32(load32(x + 4 * i), load32(y + 4 * i))
                                    : difference_16(load16(x + 2 * i), load16(y + 2 * i));
-            largest = z > largest ? z : largest;
+            sum += z < MOST_SUMMED ? z : MOST_SUMMED;
         }
-        *out++ = largest;
+        *out++ = sum;
     }
 }
 
@@ -293,9 +295,9 @@ ALWAYS_INLINE void restore_elements(const difference_kind *kind, const uint8_t *
                                         size_t count, float factor, uint8_t *out) {                \
         scale_elements(kind, from, count, factor, out);                                            \
     }                                                                                              \
-    ATTRIBUTES static void largest_##NAME(const difference_kind *kind, const uint8_t *prediction,  \
-                                          const uint8_t *elements, size_t count, uint32_t *out) {  \
-        find_largest(kind, prediction, elements, count, out);                                      \
+    ATTRIBUTES static void sums_##NAME(const difference_kind *kind, const uint8_t *prediction,     \
+                                       const uint8_t *elements, size_t count, uint32_t *out) {     \
+        sum_blocks(kind, prediction, elements, count, out);                                        \
     }                                                                                              \
     ATTRIBUTES static void measure_##NAME(const difference_kind *kind, const uint8_t *prediction,  \
                                           const uint8_t *elements, size_t count, measured *out) {  \

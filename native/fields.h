@@ -4,7 +4,7 @@
  * bytes. The bytes of one significance of all words of a field are a plane; each plane is kept raw, as
  * one value, or entropy-coded by rANS with a table of its own.
  *
- * Nothing here allocates except through the workspace, touches a float, or keeps a state of its own,
+ * Nothing here allocates except through the workspace or keeps a state of its own,
  * so every function may be called from any thread. Input is never trusted: whatever the payload holds,
  * no byte outside the given buffers is read or written.
  */

@@ -75,8 +75,8 @@ struct fields_path {
     /* The loops over elements of differences.h. */
     void (*scale)(const difference_kind *kind, const uint8_t *from, size_t count, float factor,
                   uint8_t *out);
-    void (*largest)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
-                    size_t count, uint32_t *out);
+    void (*sums)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
+                 size_t count, uint32_t *out);
     void (*measure)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
                     size_t count, measured *out);
     uint8_t *(*pack)(const difference_kind *kind, const uint8_t *symbols,

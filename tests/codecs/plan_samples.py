@@ -92,6 +92,8 @@ def _apply(step: plans.AnyStep, values: list[np.ndarray]) -> list[np.ndarray]:
                 return [np.concatenate(values)]
             case plans.Linear():
                 return [_linear(step, values)]
+            case plans.TaskVectors():
+                return [_task_vectors(step, values)]
             case plans.LowRank():
                 return [_low_rank(step, *values)]
     return values
@@ -127,12 +129,29 @@ def _linear(step: plans.Linear, values: list[np.ndarray]) -> np.ndarray:
     return total.astype(NUMPY[step.dtype])
 
 
+def _task_vectors(step: plans.TaskVectors, values: list[np.ndarray]) -> np.ndarray:
+    wide = np.float64 if step.dtype == "F64" else np.float32
+    base, *others = (_rounded(one.astype(wide), step.dtype) for one in values)
+    # All but the first are rounded once, after the subtraction.
+    others = [_rounded(one.astype(wide) - base, step.dtype) for one in values[1:]]
+    terms = [
+        _rounded(one * wide(weight), step.dtype)
+        for one, weight in zip(others, step.weights, strict=True)
+    ]
+    total = terms[0] if terms else np.zeros_like(base)
+    for term in terms[1:]:
+        total = _rounded(total + term, step.dtype)
+    total = _rounded(total * wide(step.scale), step.dtype)
+    return _rounded(base + total, step.dtype).astype(NUMPY[step.dtype])
+
+
 def _low_rank(step: plans.LowRank, base, left, right) -> np.ndarray:
     wide = np.float64 if step.dtype == "F64" else np.float32
-    left, right = left.astype(np.float64), right.astype(np.float64)
-    product = np.outer(left[:, 0], right[0])
+    kind = NUMPY[step.product]
+    left, right = (one.astype(kind).astype(np.float64) for one in (left, right))
+    product = np.outer(left[:, 0], right[0]).astype(kind)
     for k in range(1, left.shape[1]):
-        product = product + np.outer(left[:, k], right[k])
+        product = (product.astype(np.float64) + np.outer(left[:, k], right[k])).astype(kind)
     delta = product.astype(wide) if step.dtype in ("F64", "F32") else product.astype(np.float32)
     delta = _rounded(_rounded(delta, step.dtype) * wide(step.scale), step.dtype)
     return _rounded(base.astype(wide) + delta, step.dtype).astype(NUMPY[step.dtype])
@@ -201,14 +220,17 @@ class _Draws:
         weights = tuple(draw(st.lists(_weights, min_size=1, max_size=8)))
         dtype, divisor = draw(st.sampled_from(FLOATS)), draw(st.sampled_from((1.0, 3.0, -7.5)))
         operands = [_Draws.operand(draw, shape) for _ in weights]
-        return operands, [plans.Linear(weights, dtype, divisor)], shape, dtype
+        step = plans.Linear(weights, dtype, divisor)
+        if draw(st.booleans()):
+            step = plans.TaskVectors(weights[1:], dtype, divisor)
+        return operands, [step], shape, dtype
 
     @staticmethod
     def low_rank(draw):
         out, rank, width = draw(_sides), draw(_sides), draw(_sides)
         operands = [_Draws.operand(draw, one) for one in ((out, width), (out, rank), (rank, width))]
-        dtype = draw(st.sampled_from(FLOATS))
-        return operands, [plans.LowRank(draw(_weights), dtype)], (out, width), dtype
+        dtype, product = draw(st.sampled_from(FLOATS)), draw(st.sampled_from(("F64", "F32")))
+        return operands, [plans.LowRank(draw(_weights), dtype, product)], (out, width), dtype
 
     @staticmethod
     def blocks(draw):

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import ml_dtypes
@@ -13,58 +12,27 @@ from gguf import GGUFReader
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
+from sketched_tensors import BASES, QUANTS, add, base, name_of, normal, query
 from sqlalchemy import text
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, sketches
+from hartonomous.catalog import atoms
 from hartonomous.core.array import dtype_name
 from hartonomous.core.digest import digest
 from hartonomous.core.elements import ranges_of, values_of
+from hartonomous.core.sketch import positions
 from hartonomous.packs import sign_table
-from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.base_search import BaseSearch, Candidate, TensorQuery, sketch_atom
+from hartonomous.packs.base_search import (
+    BaseSearch,
+    Candidate,
+    SketchSamples,
+    TensorQuery,
+)
 from hartonomous.packs.sign_table import SignTable
 
-QUANTS = Path(__file__).parents[1] / "fixtures" / "quants"
 SOURCE = str(Path(hn.__file__).parents[1])
 HEADS = 4
-
-BASES = {
-    "square": (96, 96),
-    "wide": (64, 160),
-    "long": (3000, 24),
-    "qkv": (192, 64),
-    "gate_up": (480, 60),
-    "norm": (4096,),
-    "convolution": (32, 8, 3, 3),
-}
-
-
-def normal(shape, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape, np.float32) * np.float32(0.02)
-
-
-def base(name: str) -> np.ndarray:
-    made = normal(BASES[name], sorted(BASES).index(name))
-    return made + np.float32(1) if name == "norm" else made
-
-
-def name_of(array: np.ndarray) -> bytes:
-    return digest(np.ascontiguousarray(array).tobytes())
-
-
-def query(array: np.ndarray, **how) -> TensorQuery:
-    content = np.ascontiguousarray(array).tobytes()
-    dtype = dtype_name(array.dtype)
-    read = values_of(ranges_of(content), dtype)
-    return TensorQuery(dtype=dtype, shape=array.shape, read=read, **how)
-
-
-def add(store: hn.Store, folder: Path, tensors: dict[str, np.ndarray], name: str = "m") -> None:
-    folder.mkdir(exist_ok=True)
-    save_file(tensors, folder / f"{name}.safetensors")
-    (added,) = store.add(folder / f"{name}.safetensors").artifacts
-    assert added.outcome == "added"
+SAMPLES = SketchSamples()
 
 
 def count(store: hn.Store) -> int:
@@ -74,7 +42,9 @@ def count(store: hn.Store) -> int:
 
 @pytest.fixture
 def store(tmp_path):
-    with hn.open(tmp_path / "store", create=True, settings={"workers": 1}) as opened:
+    # Without variants: a collection takes away what is removed, whatever resembles it.
+    settings = {"workers": 1, "variants": False}
+    with hn.open(tmp_path / "store", create=True, settings=settings) as opened:
         yield opened
 
 
@@ -139,6 +109,8 @@ def test_what_it_was_made_from_is_found_first(filled, drawn):
     assert (found[0].first, found[0].target_first, found[0].dtype) == (0, 0, "F32")
     for key, value in wanted.items():
         assert getattr(found[0], key) == value
+    at = SAMPLES.positions(made.size)
+    assert (SAMPLES.values(found[0]) == base(name).reshape(-1)[at]).all()
     assert {one.digest for one in found} == {found[0].digest}
 
 
@@ -156,6 +128,7 @@ def test_a_vocabulary_that_grew_or_shrank_is_found(filled, more, kind):
     assert found.digest == name_of(long)
     assert found.shape == (min(len(long), len(made)), 24)
     assert (found.first, found.target_first, found.distance) == (0, 0, 0)
+    assert SAMPLES.values(found) is None
 
 
 def test_what_lies_in_a_fused_tensor_is_found(filled):
@@ -167,11 +140,12 @@ def test_what_lies_in_a_fused_tensor_is_found(filled):
             assert found.digest == name_of(whole)
             assert (found.first, found.shape) == (index * piece.size, piece.shape)
             assert (found.orientation, found.target_first) == ("straight", 0)
+            assert (SAMPLES.values(found) == piece.reshape(-1)[positions(piece.size)]).all()
     (found,) = search.candidates(query(np.split(base("qkv"), 3)[1].T))
     assert (found.first, found.orientation) == (64 * 64, "transposed")
 
 
-def test_the_pieces_of_a_fused_tensor_are_found_in_turn(filled, store, tmp_path):
+def test_the_pieces_of_a_fused_tensor_are_found_in_turn(store, tmp_path):
     pieces = [normal((64, 64), seed) for seed in range(3)]
     tuned = [piece + normal((64, 64), 9) * np.float32(0.01) for piece in pieces]
     tensors = {f"{kind}{n}": p for kind, some in (("b", pieces), ("t", tuned))
@@ -395,94 +369,6 @@ def test_a_small_table_finds_the_same(store, tmp_path, monkeypatch):
     check({**tensors, **more})
     assert tables[0].held_bytes == 0
     assert tables[-1].held_bytes > 0
-
-
-# -- making sketches again
-
-
-def rows_of(store: hn.Store) -> set[tuple[object, ...]]:
-    query_text = (
-        "SELECT digest, first_element, element_count, columns, dtype, signs, content"
-        " FROM sketch JOIN atom ON atom.id = atom_id"
-    )
-    with store.parts.database.read() as tx:
-        return {tuple(row) for row in tx.execute(text(query_text))}
-
-
-@pytest.fixture
-def various(store, tmp_path) -> Callable[[], set[tuple[object, ...]]]:
-    large = normal((1200, 500))  # several frames
-    add(store, tmp_path / "f", {**{name: base(name) for name in BASES}, "large": large})
-    halves = {name: base(name).astype(ml_dtypes.bfloat16) for name in BASES}
-    add(store, tmp_path / "f", {**halves, "constant": np.ones(9999, np.float32)}, "halves")
-    store.add(QUANTS / "mini.Q4_K.gguf")
-    return rows_of(store)
-
-
-def test_a_stored_atom_gives_the_same_sketch(store, various):
-    reader = AtomReader(store.parts)
-    with store.parts.database.read() as tx:
-        tensors = tx.execute(text("SELECT DISTINCT digest, dtype, shape FROM tensor")).all()
-    made = {
-        (name, one.first_element, one.element_count, one.columns, one.dtype, one.signs, one.content)
-        for name, dtype, shape in tensors
-        for one in sketch_atom(reader, name, dtype, tuple(hn_json(shape)))
-    }
-    reader.close()
-    assert made == various
-    assert len(made) > 20
-
-
-def hn_json(shape: str) -> list[int]:
-    return [int(extent) for extent in shape.strip("[]").split(",") if extent.strip()]
-
-
-def test_repack_makes_those_that_are_missing(store, various):
-    with store.parts.database.write() as tx:
-        tx.execute(text("DELETE FROM sketch WHERE id % 3 > 0"))
-    store.repack(dry_run=True, again=True)
-    assert rows_of(store) < various
-    with store.parts.database.write() as tx:
-        tx.execute(text("DELETE FROM sketch"))
-    assert store.repack(again=True).notes == ()
-    assert rows_of(store) == various
-    store.repack(again=True)
-    assert rows_of(store) == various
-
-
-def test_a_repaired_store_gets_them_from_repack(store, various):
-    place = store.path
-    store.close()
-    hn.repair(place)
-    with hn.open(place) as repaired:
-        assert rows_of(repaired) == set()
-        assert repaired.repack().complete
-        assert rows_of(repaired) == various
-
-
-def test_a_missing_sketch_of_a_damaged_atom_is_left_out(store, various, tmp_path):
-    with store.parts.database.write() as tx:
-        tx.execute(text("DELETE FROM sketch"))
-        tx.execute(text("UPDATE tensor SET shape = '[7, 1200]' WHERE name = 'square'"))
-        tx.execute(text("UPDATE tensor SET shape = '[-96, -96]' WHERE name = 'wide'"))
-    store.repack(again=True)
-    gone = {name_of(base(name).astype(kind)) for name in ("square", "wide")
-            for kind in (np.float32, ml_dtypes.bfloat16)}  # fmt: skip
-    assert rows_of(store) == {row for row in various if row[0] not in gone}
-
-
-def test_rows_of_sketches_go_into_small_transactions_once(store, tmp_path):
-    add(store, tmp_path / "f", {"one": base("qkv")})
-    with store.parts.database.read() as tx:
-        ((atom_id, _),) = atoms.find(tx, [name_of(base("qkv"))]).values()
-    reader = AtomReader(store.parts)
-    again = sketch_atom(reader, name_of(base("qkv")), "F32", (192, 64))
-    reader.close()
-    before = rows_of(store)
-    with store.parts.database.write() as tx:
-        sketches.add_missing(tx, [(atom_id, one) for one in again])
-        sketches.add_missing(tx, [(atom_id + 999, one) for one in again])
-    assert rows_of(store) == before
 
 
 def test_candidates_are_values(filled):

@@ -16,7 +16,16 @@ from safetensors.numpy import save
 from sqlalchemy import event, inspect, text
 
 import hartonomous as hn
-from hartonomous.catalog import artifacts, atoms, bases, database, manifests, sketches, versions, writers
+from hartonomous.catalog import (
+    artifacts,
+    atoms,
+    bases,
+    database,
+    manifests,
+    sketches,
+    versions,
+    writers,
+)
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import UnsupportedStoreError
 from hartonomous.packs import directory

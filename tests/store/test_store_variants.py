@@ -3,7 +3,11 @@
 import hashlib
 import subprocess
 import sys
+import tempfile
+from fractions import Fraction
+from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 from disk import first_record, flip, pack_paths, records_of
@@ -34,6 +38,24 @@ BASE = {"a": normal(1), "b": normal(2, (ROWS, 100)), "norm": normal(3, (4096,)) 
 TUNED = {name: value + normal(9, value.shape) * np.float32(0.005) for name, value in BASE.items()}
 TWICE = {name: value + normal(10, value.shape) * np.float32(0.005) for name, value in TUNED.items()}
 FILES = {"base": model(**BASE), "tuned": model(**TUNED), "twice": model(**TWICE)}
+
+
+def quantised(**tensors):
+    """Return a GGUF file of tensors in Q8_0, as its own library quantises and writes them."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.gguf"
+        writer = gguf.GGUFWriter(path, "llama")
+        kind = gguf.GGMLQuantizationType.Q8_0
+        for name, value in tensors.items():
+            writer.add_tensor(name, gguf.quants.quantize(value, kind), raw_dtype=kind)
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        return path.read_bytes()
+
+
+FILES["q8"] = quantised(a=BASE["a"])
 FILES["half"] = model(**{name: value.astype(np.float16) for name, value in BASE.items()})
 
 
@@ -85,6 +107,8 @@ def test_relatives_cost_what_differs(store, source, tmp_path):
     }
     assert "delta" in kinds(reports["tuned"])
     assert "cast" in kinds(reports["half"])
+    assert "derived" in kinds(reports["q8"])
+    assert reports["q8"].stored_bytes < 0.1 * len(FILES["q8"])
     assert reports["tuned"].stored_bytes < 0.75 * reports["base"].stored_bytes
     assert reports["half"].stored_bytes < 2000
     held = {one.kind: one for one in store.stats().held}
@@ -132,8 +156,8 @@ def test_a_removed_base_stays_as_long_as_it_is_needed(family, tmp_path, monkeypa
     assert stats.kept_as_bases.count >= 2
     assert stats.kept_as_bases.logical_bytes >= BASE["a"].nbytes
     assert edges(family) == before
-    check_all(family, tmp_path / "out", ("tuned", "twice", "half"))
-    for name in ("tuned", "twice", "half"):
+    check_all(family, tmp_path / "out", ("tuned", "twice", "half", "q8"))
+    for name in ("tuned", "twice", "half", "q8"):
         family.rm(name)
     dry = family.gc(trash_days=0, grace_s=0, dry_run=True)
     real = family.gc(trash_days=0, grace_s=0)
@@ -236,8 +260,6 @@ def test_a_damaged_dependent_is_mended_on_its_own(family, source, tmp_path):
 
 def test_a_subset_of_verify_looks_at_what_needs_the_damaged(family):
     """Whatever part of the atoms is chosen: a damaged base has its dependents looked at too."""
-    from fractions import Fraction
-
     name = digest(BASE["a"].tobytes())
     with family.parts.database.read() as tx:
         (place,) = atoms.extents(tx, [name])[name]
@@ -269,7 +291,7 @@ def test_rescue_reads_what_is_built_on_others(family, tmp_path):
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    for name in ("tuned", "twice", "half"):
+    for name in ("tuned", "twice", "half", "q8"):
         found = next((out / name).iterdir())
         assert found.read_bytes() == FILES[name]
     done = subprocess.run(
@@ -282,9 +304,6 @@ def test_rescue_reads_what_is_built_on_others(family, tmp_path):
 @settings(max_examples=12)
 @given(data=st.data())
 def test_whatever_the_relation_the_file_comes_back(data):
-    import tempfile
-    from pathlib import Path
-
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         with hn.open(place / "store", create=True, settings={"workers": 2}) as store:

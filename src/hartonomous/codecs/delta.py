@@ -1,7 +1,7 @@
 """Codec of ``Encoding.DELTA``, recipe 1: floats as differences from a prediction of their bytes.
 
-For tensors that are close to one that the store has: a fine-tune, a later checkpoint. The format is
-docs/format-delta.md, the work is done by ``kernel``; what predicts the bytes is the caller's matter.
+For tensors that are close to one that the store has: a fine-tune, a later checkpoint. The format
+is docs/format-delta.md, the work is done by ``kernel``; what predicts is the caller's matter.
 """
 
 from collections.abc import Sequence
@@ -62,8 +62,8 @@ class DeltaCodec:
         """Fill each of ``outs`` from its payload and as many predicted bytes.
 
         Raises DecodeError for the first damaged one; the others are decoded all the same, and what
-        a damaged one's output holds is undefined. Damage that leaves a valid frame, and a prediction
-        that is not the encoder's, give wrong bytes: the caller has checksums and digests.
+        a damaged one's output holds is undefined. Damage that leaves a valid frame, or another
+        prediction than the encoder's, gives wrong bytes: the caller has checksums and digests.
         """
         if len(payloads) != len(outs) or len(predictions) != len(outs):
             raise ValueError("there are not as many payloads and predictions as outputs")

@@ -4,6 +4,7 @@ docs/format-delta.md specifies the payload; what is said there of choices is the
 native/delta.c, so that equal frames and predictions give equal payloads on every machine.
 """
 
+import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from hartonomous.codecs.differences import (
 )
 from hartonomous.codecs.factor import find_factor
 from hartonomous.codecs.rans import Counts, Symbols
-from hartonomous.codecs.reference import MAX_FRAME_BYTES, groups
+from hartonomous.codecs.reference import groups
 
 LISTED, CODED = 1, 2
 NOT_SCALED, ALL_SCALED, BLOCKS_SCALED = 0, 1, 2
@@ -40,6 +41,7 @@ MAX_CONTEXTS = 16
 _MOST_LISTED = 64
 _SAMPLE_STRIDE = 61
 _LEAST_SCALED = 4
+_MOST_SUMMED = 1023
 _TABLE_BITS, _ENTRY_BITS = 64, 11
 _HEAD = struct.Struct("<HI")  # top, boundaries
 _BY_NUMBER = {kind.number: kind for kind in KINDS.values()}
@@ -64,7 +66,7 @@ def encode_many(
     leads: Sequence[int],
     kind: Kind,
 ) -> list[bytes | None]:
-    """Encode frames given their predictions; empty where it is exact, None where it does not pay."""
+    """Encode frames given predictions; empty where one is exact, None where it does not pay."""
     if [one.nbytes for one in frames] != [one.nbytes for one in predictions]:
         raise ValueError("there is not a prediction of each frame's size")
     out: list[bytes | None] = []
@@ -104,7 +106,7 @@ def _plan(frame: memoryview, expected: memoryview, lead: int, kind: Kind) -> _Pl
     elements, prediction = kind.read(frame[begin:end]), kind.read(expected[begin:end])
     mode, scale, prediction = _choose_scaled(kind, prediction, elements)
     change = differences(kind, prediction, elements)
-    live = _block_largest(change) > 0
+    live = _block_sums(change) > 0
     form = LISTED if np.count_nonzero(change) <= _MOST_LISTED else CODED
     flag = HAS_LIVE if form == CODED and not live.all() else 0
     head = bytes([form | kind.number << 2 | mode << 4 | flag, begin])
@@ -118,8 +120,8 @@ def _plan(frame: memoryview, expected: memoryview, lead: int, kind: Kind) -> _Pl
     plan.raw = pack_raw_bits(change, raw_widths(plan.symbols))
     rows = rows_of(kind, prediction[used], top)
     counts = np.bincount(rows.astype(np.int64) << 8 | plan.symbols, minlength=256 * ROWS)
-    firsts, counts = _join_rows(counts.reshape(ROWS, 256))
-    plan.tables = np.stack([_normalise(one) for one in counts])
+    firsts, joined = _join_rows(counts.reshape(ROWS, 256))
+    plan.tables = np.stack([_normalise(one) for one in joined])
     plan.contexts = (np.searchsorted(firsts, rows, side="right") - 1).astype(np.uint8)
     boundaries = sum(1 << first for first in firsts[1:])
     plan.head = head + (_bitmap(live) if flag else b"") + _HEAD.pack(top, boundaries)
@@ -130,11 +132,13 @@ def _bitmap(blocks: NDArray[np.bool_]) -> bytes:
     return np.packbits(blocks, bitorder="little").tobytes()
 
 
-def _block_largest(change: Words) -> Words:
-    """Return the largest difference of each block."""
+def _block_sums(change: Words) -> NDArray[np.int64]:
+    """Return the sum of each block's differences, one counting at most 1023."""
     if not len(change):
-        return change
-    return np.maximum.reduceat(change, np.arange(0, len(change), BLOCK_ELEMENTS))
+        return np.zeros(0, np.int64)
+    capped = np.minimum(change, _MOST_SUMMED).astype(np.int64)
+    sums: NDArray[np.int64] = np.add.reduceat(capped, np.arange(0, len(change), BLOCK_ELEMENTS))
+    return sums
 
 
 def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int, bytes, Words]:
@@ -143,9 +147,9 @@ def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int,
     if factor is None:
         return NOT_SCALED, b"", prediction
     other = scaled(kind, prediction, factor)
-    before = _block_largest(differences(kind, prediction, elements)).astype(np.int64)
-    after = _block_largest(differences(kind, other, elements)).astype(np.int64)
-    chosen = 4 * after + 3 < before
+    before = _block_sums(differences(kind, prediction, elements))
+    after = _block_sums(differences(kind, other, elements))
+    chosen = 4 * after < before
     if np.count_nonzero(chosen) < _LEAST_SCALED:
         return NOT_SCALED, b"", prediction
     if chosen.all():
@@ -201,7 +205,7 @@ def _join_rows(counts: Counts) -> tuple[list[int], list[Counts]]:
     """Join neighbouring rows while that saves bits or there are too many; return their firsts."""
     firsts, joined = list(range(ROWS)), list(counts)
     alone = [_cost(one) for one in joined]
-    pairs = [_cost(a + b) for a, b in zip(joined, joined[1:], strict=False)]
+    pairs = [_cost(a + b) for a, b in itertools.pairwise(joined)]
     while len(joined) > 1:
         losses = [pairs[k] - alone[k] - alone[k + 1] for k in range(len(pairs))]
         best = losses.index(min(losses))

@@ -43,7 +43,8 @@ def differences(kind: Kind, prediction: Words, elements: Words) -> Words:
     """Return by how much elements differ from their prediction, small for a small change."""
     change = _order(kind, elements) - _order(kind, prediction)
     change = _turned(kind, prediction, change)
-    return change << 1 ^ _sign(kind, change)
+    folded: Words = change << 1 ^ _sign(kind, change)
+    return folded
 
 
 def restored(kind: Kind, prediction: Words, difference: Words) -> Words:
@@ -52,7 +53,8 @@ def restored(kind: Kind, prediction: Words, difference: Words) -> Words:
     change = difference >> one ^ -(difference & one)
     ordered = _order(kind, prediction) + _turned(kind, prediction, change)
     top = ordered.dtype.type(1 << (8 * kind.width - 1))
-    return ordered ^ (~_sign(kind, ordered) | top)
+    elements: Words = ordered ^ (~_sign(kind, ordered) | top)
+    return elements
 
 
 def _sign(kind: Kind, words: Words) -> Words:
@@ -68,7 +70,8 @@ def _order(kind: Kind, words: Words) -> Words:
 def _turned(kind: Kind, prediction: Words, change: Words) -> Words:
     """Return changes negated where the prediction is negative."""
     sign = _sign(kind, prediction)
-    return (change ^ sign) - sign
+    turned: Words = (change ^ sign) - sign
+    return turned
 
 
 def symbols_of(difference: Words) -> NDArray[np.uint8]:
@@ -106,13 +109,15 @@ def expanded(
     word = sum((padded[(begins >> 3) + k] << 8 * k for k in range(5)), np.zeros_like(begins))
     low = word >> (begins & 7) & ((1 << widths) - 1)
     lead = np.where(symbols < 8, symbols, symbols & 7 | 8).astype(np.int64)
-    return (lead << widths | low).astype(f"<u{kind.width}")
+    found: Words = (lead << widths | low).astype(f"<u{kind.width}")
+    return found
 
 
 def keys_of(kind: Kind, prediction: Words) -> _Wide:
     """Return exponent and first bit of the mantissa of each prediction."""
     magnitude = prediction & prediction.dtype.type((1 << (8 * kind.width - 1)) - 1)
-    return (magnitude >> (kind.mantissa - 1)).astype(np.int64)
+    keys: _Wide = (magnitude >> (kind.mantissa - 1)).astype(np.int64)
+    return keys
 
 
 def rows_of(kind: Kind, prediction: Words, top: int) -> NDArray[np.uint8]:
@@ -144,9 +149,9 @@ def scaled(kind: Kind, prediction: Words, factor: np.float32) -> Words:
     return np.where(fits, rounded, wide).astype(np.uint16)
 
 
-def _products(words: NDArray[np.uint32], factor: np.float32) -> NDArray[np.uint32]:
+def _products(words: Words, factor: np.float32) -> NDArray[np.uint32]:
     with np.errstate(all="ignore"):
-        return (words.view(np.float32) * factor).view(np.uint32)
+        return (words.astype(np.uint32).view(np.float32) * factor).view(np.uint32)
 
 
 def _fits(

@@ -1,7 +1,7 @@
 """The factor by which untouched floats have shrunk, found from samples; for ``Encoding.DELTA``.
 
 Weight decay multiplies every weight, also those that no gradient reached, so a base times one
-factor predicts them. Medians of ratios, of blocks in which they agree; native/delta.c does the same.
+factor predicts them. It is a median of ratios in blocks that agree; native/delta.c does the same.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def find_factor(kind: Kind, prediction: Words, elements: Words) -> np.float32 | 
 
 def _values(kind: Kind, words: Words) -> NDArray[np.float64]:
     """Return the values of normal numbers, 0 for every other."""
-    wide = words.astype(np.uint32)
+    wide: Words = words.astype(np.uint32)
     if kind.mantissa == 7:
         wide = wide << 16
     elif kind.mantissa == 10:

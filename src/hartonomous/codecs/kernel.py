@@ -1,4 +1,4 @@
-"""Which implementation of FIELDS and DELTA runs: the C kernel's best path for this machine, or numpy.
+"""Which implementation of FIELDS and DELTA runs: the C kernel's best path here, or numpy.
 
 The variable ``HARTONOMOUS_KERNEL`` forces one of ``scalar``, ``avx2``, ``neon`` and ``numpy``. All
 of them write and read the same bits.

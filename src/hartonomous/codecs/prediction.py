@@ -14,7 +14,7 @@ from hartonomous.core.casts import STORED, Array, cast, without_payload
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.ggml import dequantise_blocks
 from hartonomous.core.plan import Plan, Range, Value
-from hartonomous.core.sums import linear, low_rank
+from hartonomous.core.sums import linear, low_rank, task_vectors
 
 RUN_BYTES = 1 << 20
 """Target bytes computed at once, so that temporaries stay at some tens of megabytes."""
@@ -104,6 +104,8 @@ def _apply(
         return [_joined([array for array in arrays if len(array)])]
     if isinstance(step, plans.Linear):
         return [linear(typed, step.weights, step.dtype, step.divisor)]
+    if isinstance(step, plans.TaskVectors):
+        return [task_vectors(typed, step.weights, step.dtype, step.scale)]
     if isinstance(step, plans.LowRank):
         return [_low_rank(step, arrays, values, need[0])]
     return [
@@ -122,10 +124,10 @@ def _apply_to_one(
     if isinstance(step, plans.PermuteHeads):
         return _permuted(step, array, value, have, need)
     if isinstance(step, plans.Append):
-        zeros = np.zeros(max(need[1] - max(need[0], value.count), 0), STORED[value.dtype])
+        zeros = np.zeros(max(need[1] - max(need[0], value.size), 0), STORED[value.dtype])
         return _joined([one for one in (array, zeros) if len(one)])
     if isinstance(step, plans.Dequantise) and value.dtype in plans.DEQUANTISED:
-        values = without_payload(dequantise_blocks(memoryview(array), value.dtype))
+        values = without_payload(dequantise_blocks(array.tobytes(), value.dtype))
         return values[need[0] - have[0] : need[1] - have[0]]
     return array  # Rows: what is needed of the value is what there is
 
@@ -138,7 +140,7 @@ def _transposed(step: plans.Transpose, array: Array, value: Value, need: Range) 
     view = array.reshape(value.shape).transpose(step.axes)
     if not view.shape:
         return array
-    row = value.count // view.shape[0]
+    row = value.size // view.shape[0]
     first, stop = need[0] // row, -(-need[1] // row)
     rows = np.ascontiguousarray(view[first:stop]).reshape(-1)
     return rows[need[0] - first * row : need[1] - first * row]
@@ -155,7 +157,7 @@ def _permuted(
     # heads × 2 × half → heads × half × 2: row 2 i + j comes from row j × half + i.
     stride = 2 if step.inverse else head // 2
     source = rows - inside + inside % (head // stride) * stride + inside // (head // stride)
-    taken = array.reshape(-1, row)[source - have[0] // row].reshape(-1)
+    taken: Array = array.reshape(-1, row)[source - have[0] // row].reshape(-1)
     return taken[need[0] - first * row : need[1] - first * row]
 
 
@@ -178,5 +180,6 @@ def _low_rank(
         (right, values[2].dtype),
         step.scale,
         step.dtype,
+        product=step.product,
     ).reshape(-1)
     return made if rows == 1 else made[first : first + len(arrays[0])]

@@ -188,9 +188,7 @@ def _iq4_codes(x: Floats) -> Codes:
 # --- types ----------------------------------------------------------------------------------------
 
 
-def _minima(
-    shape: Shape, x: Floats, parts: Parts, kept: Differences, *, searched: bool
-) -> Codes:
+def _minima(shape: Shape, x: Floats, parts: Parts, kept: Differences, *, searched: bool) -> Codes:
     """Settle Q4_K, Q5_K, Q2_K: x = scale × code − minimum."""
     most, steps = shape.mask, 15 if shape.name == "Q2_K" else 63
     grouped = x.reshape(len(x), shape.scales, -1)

@@ -72,7 +72,10 @@ class Grid:
 
 def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid) -> Payload:
     """Return what a frame keeps beside ``values``; scales are fitted to both."""
-    if grid.count(position, len(values)) > len(values) or max(grid.block_rows, grid.block_columns) >> 32:
+    if (
+        grid.count(position, len(values)) > len(values)
+        or max(grid.block_rows, grid.block_columns) >> 32
+    ):
         grid = Grid()
     groups, count = grid.groups(position, len(values)), grid.count(position, len(values))
     scales, zeros = _fit(dtype, content, values, groups, count)
@@ -136,7 +139,9 @@ def _round_float(dtype: str, scaled: Floats) -> Bytes:
     size, drop = bits & np.uint32(0x7FFFFFFF), 23 - mantissa
     normal = (size + np.uint32((1 << drop - 1) - 1) + (size >> drop & 1)) >> drop
     normal = normal.astype(np.int32) - ((127 - bias) << mantissa)
-    few = np.rint(np.minimum(np.abs(scaled), np.float32(1)) * np.float32(2.0 ** (bias - 1 + mantissa)))
+    few = np.rint(
+        np.minimum(np.abs(scaled), np.float32(1)) * np.float32(2.0 ** (bias - 1 + mantissa))
+    )
     few = np.where(np.isnan(few), np.float32(0), few)
     small = size < np.uint32((128 - bias) << 23)
     codes = np.minimum(np.where(small, few.astype(np.int32), normal), largest)
@@ -166,7 +171,9 @@ def _fit(
         lower, upper = np.maximum(sizes - 0.5, 0), sizes + 0.5
     size = np.abs(x)
     with np.errstate(all="ignore"):
-        open_end = np.zeros(len(x), bool) if dtype in _FLOATS else (code == ends[0]) | (code == ends[1])
+        open_end = (
+            np.zeros(len(x), bool) if dtype in _FLOATS else (code == ends[0]) | (code == ends[1])
+        )
         least = np.where(open_end, 0, size / upper[magnitude])
         most = np.where(magnitude > 0, size / lower[magnitude], np.inf)
         most[size == 0] = np.inf
@@ -199,9 +206,7 @@ def _float_steps(dtype: str) -> tuple[_Doubles, _Doubles, _Doubles]:
     return sizes, lower, upper
 
 
-def _zero_points(
-    dtype: str, code: _Doubles, x: _Doubles, groups: _Groups, count: int
-) -> _Doubles:
+def _zero_points(dtype: str, code: _Doubles, x: _Doubles, groups: _Groups, count: int) -> _Doubles:
     """Return each group's zero point: where the line through (value, code) meets value 0."""
     low, high = (-128, 127) if dtype == "I8" else (0, 255)
     inside = ((code > low) & (code < high)).astype(np.float64)

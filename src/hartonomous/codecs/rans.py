@@ -228,7 +228,7 @@ def _rows(
 ) -> NDArray[np.int64]:
     """Return which of all tables codes a stream's symbols: one column, or one for each symbol."""
     sizes = [len(table.reshape(-1, 256)) for table in tables]
-    begins = (np.cumsum(sizes) - sizes)[:, None]
+    begins: NDArray[np.int64] = (np.cumsum(sizes, dtype=np.int64) - sizes)[:, None]
     if all(one is None for one in contexts):
         return begins
     rows = np.repeat(begins, width, 1)

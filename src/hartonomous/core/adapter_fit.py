@@ -4,13 +4,15 @@ LoRA (Hu et al. 2021) adds scale × B · A to a weight; the scale is alpha / r, 
 (rank-stabilised). See docs/format-plans.md for the arithmetic.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product as product_of_sets
 
 import numpy as np
 
-from hartonomous.core.casts import cast
-from hartonomous.core.linear_fit import CLAIM, Reals, Values, mean_steps, units
+from hartonomous.core.casts import Array, cast
+from hartonomous.core.linear_fit import CLAIM, Values, mean_steps, units
+from hartonomous.core.plan import LowRank
 from hartonomous.core.sums import add_product
 
 _NEAR = 0.02
@@ -19,29 +21,30 @@ _NEAR = 0.02
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdapterSum:
-    """The scale of an adapter and the type that it was added in; ``steps`` as in ``linear_fit``."""
+    """How an adapter was added; ``bits`` as in ``core.linear_fit``."""
 
-    scale: float
-    dtype: str
-    steps: float
+    step: LowRank
+    bits: float
 
 
 def fit_adapter(
-    target: Values, base: Values, product: Reals, *, rank: int, dtype: str
+    target: Values, base: Values, products: Mapping[str, Array], *, rank: int, dtype: str
 ) -> AdapterSum | None:
-    """Return how ``target`` is ``base`` plus a multiple of ``product``, or None if it is not.
+    """Return how ``target`` is ``base`` plus a multiple of a product, or None if it is not.
 
-    All are the same elements, shape (n,); ``product`` those of B · A, of this rank. ``dtype`` is
-    the target's type, F32, F16 or BF16.
+    All are the same elements, shape (n,); ``products`` are those of B · A, of this rank, by the
+    type they were summed in, F64 among them. ``dtype`` is the target's type, F32, F16 or BF16.
     """
-    sound = np.isfinite(target) & np.isfinite(base) & np.isfinite(product)
-    target, base, product = target[sound], base[sound], product[sound]
+    sound = np.isfinite(target) & np.isfinite(base)
+    for product in products.values():
+        sound &= np.isfinite(product)
+    target, base = target[sound], base[sound]
     if len(target) < 8:
         return None
     stored = cast(target, "F32", dtype)
     unit = units(target.astype(np.float64))
     apart = (target.astype(np.float64) - base) / unit
-    along = product / unit
+    along = products["F64"][sound] / unit
     if not (square := float(along @ along)) or not (scale := float(along @ apart) / square):
         return None
 
@@ -51,15 +54,15 @@ def fit_adapter(
         return float((((target - again) / unit) ** 2).sum())
 
     with np.errstate(all="ignore"):
-        sums = (base + scale * product).astype("<f4")
+        sums = (base + scale * products["F64"][sound]).astype("<f4")
     if left(cast(sums, "F32", dtype)) >= CLAIM**2 * left(cast(base, "F32", dtype)):
         return None
     found = []
-    for one in _scales(scale, rank):
-        for work in dict.fromkeys(("F64", "F32", dtype)):
-            made = cast(add_product((base, "F32"), product, one, work), work, dtype)
-            found.append(AdapterSum(scale=one, dtype=work, steps=mean_steps(stored, made)))
-    return min(found, key=lambda one: round(one.steps, 3))
+    types = dict.fromkeys(("F64", "F32", dtype))
+    for one, work, kind in product_of_sets(_scales(scale, rank), types, products):
+        made = cast(add_product((base, "F32"), products[kind][sound], one, work), work, dtype)
+        found.append(AdapterSum(step=LowRank(one, work, kind), bits=mean_steps(stored, made)))
+    return min(found, key=lambda one: round(one.bits, 3))
 
 
 def _scales(scale: float, rank: int) -> Iterator[float]:

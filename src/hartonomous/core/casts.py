@@ -19,7 +19,9 @@ STORED: dict[str, np.dtype[Any]] = {
 """How an array holds the elements of each type."""
 
 _MANTISSA_BITS = {"F64": 52, "F32": 23, "F16": 10, "BF16": 7}
-_BITS = {8: np.dtype("<u8"), 4: np.dtype("<u4"), 2: np.dtype("<u2")}
+_BITS: dict[int, np.dtype[Any]] = {
+    8: np.dtype("<u8"), 4: np.dtype("<u4"), 2: np.dtype("<u2")
+}  # fmt: skip
 
 
 def cast(values: Array, source: str, target: str, nan: str = "quiet") -> Array:

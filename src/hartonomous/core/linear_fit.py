@@ -5,7 +5,7 @@ rounded to the simplest numbers that explain the target as well, since whoever m
 halves, thirds and decimals. See docs/format-plans.md for the arithmetic of the sum.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.core.casts import cast
-from hartonomous.core.sums import linear
+from hartonomous.core.plan import Linear, TaskVectors
+from hartonomous.core.sums import linear, task_vectors
 
 Values = NDArray[np.float32]
 Reals = NDArray[np.float64]
@@ -27,21 +28,23 @@ _FURTHEST = 0.03
 """What noise may have moved a weight by; see ``_simple``."""
 _SETS_TRIED = 6
 _WEIGHTS_TRIED = 8
+_EXACT = 0.002
+_STEP = {"F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
+_FEW = 0.15
+"""What a few elements that are rounded the other way add, as a share of a step."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sum:
-    """A weighted sum: of which parents (their numbers, ascending), and how it is computed.
+    """A weighted sum: of which parents (their numbers, in the order of the step), and the step.
 
-    ``steps`` is the mean of log2(1 + numbers of the target's type in between), 0 if every element
+    ``bits`` is the mean of log2(1 + numbers of the target's type in between), 0 if every element
     looked at is exact.
     """
 
     parents: tuple[int, ...]
-    weights: tuple[float, ...]
-    dtype: str
-    divisor: float
-    steps: float
+    step: Linear | TaskVectors
+    bits: float
 
 
 def ordered(values: NDArray[np.generic]) -> NDArray[np.int64]:
@@ -83,7 +86,7 @@ def fit_sum(target: Values, parents: Sequence[Values], dtype: str) -> Sum | None
     for chosen, weights in problem.best_sets(limit):
         one = problem.simplest(chosen, weights)
         # Sets come with the fewest parents first: more must leave less than a hundredth of a bit.
-        if found is None or one.steps < found.steps - 0.01:
+        if found is None or one.bits < found.bits - 0.01:
             found = one
     return found
 
@@ -103,7 +106,7 @@ class _Problem:
         scale = np.sqrt((columns**2).sum(axis=0))
         self.scale = np.where(scale > 0, scale, 1.0)
         joined = np.column_stack([columns / self.scale, target / self.unit])
-        self.reduced = np.linalg.qr(joined, mode="r")
+        self.reduced = np.asarray(np.linalg.qr(joined, mode="r"), np.float64)
 
     def rounded(self, values: Reals) -> Reals:
         """Return values rounded to the target's type."""
@@ -183,30 +186,54 @@ class _Problem:
     def simplest(self, chosen: tuple[int, ...], weights: Reals) -> Sum:
         """Return the sum of these parents whose arithmetic leaves the fewest bits.
 
-        Tries simple weights that leave hardly more than those that were found, then these.
+        Tries simple weights that leave hardly more than those that were found, then these; as they
+        are, over a divisor, and, unless that is exact, as task vectors of each parent.
         """
-        tries: list[tuple[tuple[float, ...], float]] = []
         least = self.left(chosen, weights)
-        for simple in _simple(weights):
-            if self.left(chosen, np.array(simple)) <= 1.05 * least + 1e-9:
-                tries.append((simple, 1.0))
-                if min(simple) == max(simple) > 0:
-                    tries.append(((1.0,) * len(simple), round(1 / simple[0], 9)))
-        tries = [*tries[:_WEIGHTS_TRIED], (tuple(weights.tolist()), 1.0)]
-        sums = [
-            self._computed(chosen, one, dtype, divisor)
-            for one, divisor in tries
-            for dtype in dict.fromkeys(("F64", "F32", self.dtype))
+        near = [
+            one
+            for one in _simple(weights)
+            if self.left(chosen, np.array(one)) <= 1.05 * least + _FEW * _STEP[self.dtype]
         ]
-        return min(sums, key=lambda one: round(one.steps, 3))
+        tries = [*near[:_WEIGHTS_TRIED], tuple(weights.tolist())]
+        types = tuple(dict.fromkeys(("F64", "F32", self.dtype)))
+        best = self._best(chosen, (step for one in tries for step in _sums(one, types)))
+        if best.bits < _EXACT:
+            return best
+        turned = [best]
+        for k, base in enumerate(chosen):
+            others = [(*one[:k], *one[k + 1 :]) for one in tries if abs(sum(one) - 1) <= _FURTHEST]
+            order = (base, *chosen[:k], *chosen[k + 1 :])
+            steps = [step for one in others for step in _task_vectors(one, types)]
+            turned += [self._best(order, steps)] if steps else []
+        return min(turned, key=lambda one: round(one.bits, 3))
 
-    def _computed(
-        self, chosen: tuple[int, ...], weights: tuple[float, ...], dtype: str, divisor: float
-    ) -> Sum:
+    def _best(self, chosen: tuple[int, ...], steps: Iterable[Linear | TaskVectors]) -> Sum:
+        """Return the step that leaves the fewest bits, the first among equals."""
         parents = [(np.ascontiguousarray(self.parents[:, k]), "F32") for k in chosen]
-        made = cast(linear(parents, weights, dtype, divisor), dtype, self.dtype)
-        steps = mean_steps(self.stored, made)
-        return Sum(parents=chosen, weights=weights, dtype=dtype, divisor=divisor, steps=steps)
+        found = []
+        for step in steps:
+            if isinstance(step, Linear):
+                made = linear(parents, step.weights, step.dtype, step.divisor)
+            else:
+                made = task_vectors(parents, step.weights, step.dtype, step.scale)
+            bits = mean_steps(self.stored, cast(made, step.dtype, self.dtype))
+            found.append(Sum(parents=chosen, step=step, bits=bits))
+        return min(found, key=lambda one: round(one.bits, 3))
+
+
+def _sums(weights: tuple[float, ...], types: Sequence[str]) -> Iterator[Linear]:
+    for dtype in types:
+        yield Linear(weights, dtype)
+        if min(weights) == max(weights) > 0:
+            yield Linear((1.0,) * len(weights), dtype, round(1 / weights[0], 9))
+
+
+def _task_vectors(weights: tuple[float, ...], types: Sequence[str]) -> Iterator[TaskVectors]:
+    for dtype in types:
+        yield TaskVectors(weights, dtype)
+        if len(weights) > 1 and min(weights) == max(weights):
+            yield TaskVectors((1.0,) * len(weights), dtype, weights[0])
 
 
 def _simple(weights: Reals) -> Iterator[tuple[float, ...]]:

@@ -7,9 +7,9 @@ arithmetic of each step to the bit; ``codecs.prediction`` does that arithmetic.
 
 Values stand in a row: at first the operands, after the last step exactly one. ``Cast``,
 ``Transpose``, ``PermuteHeads``, ``Rows``, ``Append`` and ``Dequantise`` work on each of them,
-``Concatenate``, ``Linear`` and ``LowRank`` make one of all. If the target is F32, F16 or BF16 the
-last value has its type and its bytes are the prediction; any other target is derived from the last
-value, which is F32 and has the target's shape.
+``Concatenate``, ``Linear``, ``TaskVectors`` and ``LowRank`` make one of all. If the target is F32,
+F16 or BF16 the last value has its type and its bytes are the prediction; any other target is
+derived from the last value, which is F32 and has the target's shape.
 """
 
 import functools
@@ -57,7 +57,7 @@ class Value(NamedTuple):
     shape: tuple[int, ...]
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         """Return the number of elements."""
         return math.prod(self.shape)
 
@@ -133,15 +133,36 @@ class Linear(Step, frozen=True, tag_field="step", tag="linear", omit_defaults=Tr
     divisor: float = 1.0
 
 
+class TaskVectors(Step, frozen=True, tag_field="step", tag="task_vectors", omit_defaults=True):
+    """Value 0 + ``scale`` × the sum of weight × (each further value - value 0), in ``dtype``."""
+
+    weights: tuple[float, ...]
+    dtype: str = "F64"
+    scale: float = 1.0
+
+
 class LowRank(Step, frozen=True, tag_field="step", tag="low_rank", omit_defaults=True):
-    """Value 0 (out × in) + ``scale`` × value 1 (out × r) · value 2 (r × in), in ``dtype``."""
+    """Value 0 (out × in) + ``scale`` × value 1 (out × r) · value 2 (r × in), in ``dtype``.
+
+    ``product`` is the type in which the products of a row and a column are summed.
+    """
 
     scale: float
     dtype: str = "F64"
+    product: str = "F64"
 
 
 AnyStep = (
-    Cast | Transpose | PermuteHeads | Rows | Append | Dequantise | Concatenate | Linear | LowRank
+    Cast
+    | Transpose
+    | PermuteHeads
+    | Rows
+    | Append
+    | Dequantise
+    | Concatenate
+    | Linear
+    | TaskVectors
+    | LowRank
 )
 
 
@@ -260,7 +281,7 @@ def trace(plan: Plan) -> tuple[tuple[Value, ...], ...]:
     if target is None or target.kind not in ("float", "quantised", "integer"):
         raise ValueError("the target's type is unknown")
     wanted = Value(plan.dtype if plan.dtype in FLOAT_TARGETS else "F32", plan.shape)
-    if values != (wanted,) or target.byte_count(wanted.count) is None:
+    if values != (wanted,) or target.byte_count(wanted.size) is None:
         raise ValueError(f"the steps do not make {wanted.dtype} values of the target's shape")
     return tuple(levels)
 
@@ -303,7 +324,7 @@ def _refuse_types(values: Sequence[Value], types: frozenset[str]) -> None:
 
 
 def _refuse_large(value: Value) -> None:
-    if _byte(value.dtype, value.count) > WHOLE_BYTES:
+    if _byte(value.dtype, value.size) > WHOLE_BYTES:
         raise ValueError(f"a value needed whole is over {WHOLE_BYTES} bytes")
 
 
@@ -361,20 +382,31 @@ def _concatenate(_step: Concatenate, values: tuple[Value, ...]) -> Value:
 
 
 def _linear(step: Linear, values: tuple[Value, ...]) -> Value:
+    if step.divisor == 0:
+        raise ValueError("a sum cannot be divided by 0")
+    return _sum(values, (*step.weights, step.divisor), step.dtype)
+
+
+def _task_vectors(step: TaskVectors, values: tuple[Value, ...]) -> Value:
+    return _sum(values, (*step.weights, step.scale, 1.0), step.dtype)
+
+
+def _sum(values: tuple[Value, ...], numbers: tuple[float, ...], dtype: str) -> Value:
+    """Check a sum of values with one number more than there are values."""
     _refuse_types(values, COMPUTED | WIDENED)
-    numbers = (*step.weights, step.divisor)
-    if len(step.weights) != len(values) or not all(map(math.isfinite, numbers)):
-        raise ValueError("a sum does not have one finite weight for each value")
-    if step.dtype not in COMPUTED or step.divisor == 0:
+    if len(numbers) != len(values) + 1 or not all(map(math.isfinite, numbers)):
+        raise ValueError("a sum does not have a finite weight for each value")
+    if dtype not in COMPUTED:
         raise ValueError("a sum cannot be computed so")
     if any(value.shape != values[0].shape for value in values):
         raise ValueError("values of different shapes cannot be added")
-    return Value(step.dtype, values[0].shape)
+    return Value(dtype, values[0].shape)
 
 
 def _low_rank(step: LowRank, values: tuple[Value, ...]) -> Value:
     _refuse_types(values, COMPUTED | WIDENED)
-    if step.dtype not in COMPUTED or not math.isfinite(step.scale):
+    known = step.dtype in COMPUTED and step.product in ("F64", "F32")
+    if not known or not math.isfinite(step.scale):
         raise ValueError("a product of low rank cannot be computed so")
     if len(values) != 3 or any(len(value.shape) != 2 for value in values):
         raise ValueError("a product of low rank needs three matrices")
@@ -390,7 +422,7 @@ _SINGLE: dict[type, Callable[..., Value]] = {
     Append: _append, Dequantise: _dequantise,
 }  # fmt: skip
 _COMBINED: dict[type, Callable[..., Value]] = {
-    Concatenate: _concatenate, Linear: _linear, LowRank: _low_rank
+    Concatenate: _concatenate, Linear: _linear, TaskVectors: _task_vectors, LowRank: _low_rank
 }  # fmt: skip
 
 
@@ -403,7 +435,7 @@ def _before(
     """Return what a step needs of ``values`` for the ranges ``needed`` of what it makes."""
     if isinstance(step, Concatenate):
         return _before_concatenation(values, needed[0])
-    if isinstance(step, Linear):
+    if isinstance(step, Linear | TaskVectors):
         return needed * len(values)
     if isinstance(step, LowRank):
         return _before_low_rank(values, needed[0])
@@ -416,14 +448,14 @@ def _before(
 def _before_single(step: AnyStep, value: Value, needed: Range) -> Range:
     first, stop = needed
     if isinstance(step, Transpose):
-        return 0, value.count
+        return 0, value.size
     if isinstance(step, PermuteHeads):
-        head = value.count // step.heads
+        head = value.size // step.heads
         return first // head * head, -(-stop // head) * head
     if isinstance(step, Rows):
         return first + step.first * value.row, stop + step.first * value.row
     if isinstance(step, Append):
-        return (first, min(stop, value.count)) if first < value.count else (0, 0)
+        return (first, min(stop, value.size)) if first < value.size else (0, 0)
     if isinstance(step, Dequantise):
         block = DTYPES[value.dtype].block_elements
         return first // block * block, -(-stop // block) * block
@@ -433,9 +465,9 @@ def _before_single(step: AnyStep, value: Value, needed: Range) -> Range:
 def _before_concatenation(values: tuple[Value, ...], needed: Range) -> tuple[Range, ...]:
     found, begin = [], 0
     for value in values:
-        first, stop = max(needed[0] - begin, 0), min(needed[1] - begin, value.count)
+        first, stop = max(needed[0] - begin, 0), min(needed[1] - begin, value.size)
         found.append((first, stop) if first < stop else (0, 0))
-        begin += value.count
+        begin += value.size
     return tuple(found)
 
 
@@ -443,4 +475,4 @@ def _before_low_rank(values: tuple[Value, ...], needed: Range) -> tuple[Range, .
     if needed[0] == needed[1]:
         return ((0, 0),) * 3
     width, rank = values[2].shape[1], values[2].shape[0]
-    return needed, (needed[0] // width * rank, -(-needed[1] // width) * rank), (0, values[2].count)
+    return needed, (needed[0] // width * rank, -(-needed[1] // width) * rank), (0, values[2].size)

@@ -15,7 +15,7 @@ import numpy as np
 from hartonomous.catalog import sketches
 from hartonomous.catalog.database import Database
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.elements import Indices, ReadValues, has_values, values_of
+from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.core.sketch import (
     LEAST_ELEMENTS,
@@ -96,6 +96,8 @@ class Candidate:
     permuting the base's rows by ``heads`` gives the query; "heads-inverse": permuting them back
     does). It predicts as many of the query's elements from ``target_first`` on. ``distance`` is in
     bits, see ``core.sketch.distances``; ``depth`` counts the bases that the base itself needs.
+    ``values`` are those of the part at the positions of its size, in the base's order; None where
+    it was found by fewer of its rows.
     """
 
     digest: bytes
@@ -108,6 +110,19 @@ class Candidate:
     depth: int
     heads: int = 0
     target_first: int = 0
+    values: Values | None = field(default=None, compare=False, repr=False)
+
+
+class SketchSamples:
+    """What sketches hold of candidates, for those who compute with values before any is read."""
+
+    def positions(self, count: int) -> Indices:
+        """Return the elements by which a tensor of so many elements is sketched, ascending."""
+        return positions(count)
+
+    def values(self, candidate: object) -> Values | None:
+        """Return a candidate's values at the positions of its size, None if not at hand."""
+        return candidate.values if isinstance(candidate, Candidate) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -305,9 +320,21 @@ class _Search:
             return
         values = np.stack([decode_values(row.content) for row in usable])
         apart = distances(hits.view.sketch.values, values, self._query.dtype)
-        for row, distance in zip(usable, apart.tolist(), strict=True):
-            depth = depths.get(row.atom_id, 0)
-            one = _candidate(self._query, hits.view, row, distance, depth)
+        for row, own, distance in zip(usable, values, apart.tolist(), strict=True):
+            shape = _base_shape(self._query, hits.view, row)
+            one = Candidate(
+                digest=row.digest,
+                atom_id=row.atom_id,
+                dtype=row.dtype,
+                shape=shape,
+                first=row.first_element,
+                orientation=hits.view.orientation,
+                distance=distance,
+                depth=depths.get(row.atom_id, 0),
+                heads=hits.view.heads,
+                target_first=hits.view.part.first,
+                values=own.copy() if prod(shape) == row.element_count else None,
+            )
             hits.near.append((self._cost(one), one))
 
     def _cost(self, one: Candidate) -> float:
@@ -343,29 +370,17 @@ def _whole_views(query: TensorQuery) -> list[_View]:
     return views
 
 
-def _candidate(
-    query: TensorQuery, view: _View, row: sketches.SketchRow, distance: float, depth: int
-) -> Candidate:
+def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+    """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:
-        shape = (shape[1], shape[0])
-    elif view.part != Part(0, query.count):
-        rows = view.part.count // query.matrix[1]
-        if view.part == prefix(query.shape) and row.first_element == 0:
-            rows = _common_rows(query, row)
-        shape = (rows, *shape[1:])
-    return Candidate(
-        digest=row.digest,
-        atom_id=row.atom_id,
-        dtype=row.dtype,
-        shape=shape,
-        first=row.first_element,
-        orientation=view.orientation,
-        distance=distance,
-        depth=depth,
-        heads=view.heads,
-        target_first=view.part.first,
-    )
+        return (shape[1], shape[0])
+    if view.part == Part(0, query.count):
+        return shape
+    rows = view.part.count // query.matrix[1]
+    if view.part == prefix(shape) and row.first_element == 0:
+        rows = _common_rows(query, row)
+    return (rows, *shape[1:])
 
 
 def _common_rows(query: TensorQuery, row: sketches.SketchRow) -> int:

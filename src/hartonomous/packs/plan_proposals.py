@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from hartonomous.core import plan as plans
 from hartonomous.core.adapter_fit import fit_adapter
-from hartonomous.core.casts import cast
-from hartonomous.core.linear_fit import Reals, fit_sum, mean_steps
+from hartonomous.core.casts import Array, cast
+from hartonomous.core.linear_fit import fit_sum, mean_steps
 from hartonomous.core.plan import AnyStep, Operand, Plan
+from hartonomous.core.sums import product_of
 
 Indices = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -132,8 +133,10 @@ def propose(
         sampled = _sampled(query, whole, samples)
         found += _merges(query, sampled)
         found += _adapters(query, sampled, factors)
-    unique = {one.plan: one for one in sorted(found, key=lambda one: -one.bits)}
-    return sorted(unique.values(), key=lambda one: one.bits)[:most]
+    unique: dict[tuple[Plan, tuple[bytes, ...]], Proposal] = {}
+    for one in sorted(found, key=lambda one: one.bits):
+        unique.setdefault((one.plan, one.bases), one)
+    return list(unique.values())[:most]
 
 
 def _made(
@@ -234,7 +237,8 @@ def _places(one: Candidate, elements: Indices) -> Indices:
     inside = row % head
     stride = head // 2 if one.orientation == "heads" else 2
     moved = inside % stride * (head // stride) + inside // stride
-    return (row - inside + moved) * width + column
+    places: Indices = (row - inside + moved) * width + column
+    return places
 
 
 # --- parts of the query ---------------------------------------------------------------------------
@@ -318,9 +322,9 @@ def _merges(query: Query, sampled: _Sampled | None) -> Iterator[Proposal]:
     if one is None:
         return
     parents = [sampled.bases[number][0] for number in one.parents]
-    steps = [plans.Linear(one.weights, one.dtype, one.divisor), *_cast_from(query, one.dtype)]
+    steps = [one.step, *_cast_from(query, one.step.dtype)]
     operands = [_operand(query, parent) for parent in parents]
-    yield from _made(query, operands, steps, [parent.digest for parent in parents], one.steps)
+    yield from _made(query, operands, steps, [parent.digest for parent in parents], one.bits)
 
 
 def _adapters(
@@ -334,19 +338,19 @@ def _adapters(
         rank = left.shape[1]
         # Enough of the places, evenly spread, to be sure; not more than is quickly read.
         some = slice(None, None, -(-len(sampled.elements) * rank // _ADAPTER_VALUES))
-        product = _products(left, right, sampled.elements[some])
+        products = _products(left, right, sampled.elements[some])
         for base, values in sampled.bases[:2]:
             one = fit_adapter(
-                sampled.target[some], values[some], product, rank=rank, dtype=query.dtype
+                sampled.target[some], values[some], products, rank=rank, dtype=query.dtype
             )
             if one is None:
                 continue
-            steps = [plans.LowRank(one.scale, one.dtype), *_cast_from(query, one.dtype)]
+            steps = [one.step, *_cast_from(query, one.step.dtype)]
             parts = [Operand(part.dtype, part.shape) for part in (left, right)]
             digests = [base.digest, left.digest, right.digest]
             operands = [_operand(query, base), *parts]
             found += [
-                (made.bits, made) for made in _made(query, operands, steps, digests, one.steps)
+                (made.bits, made) for made in _made(query, operands, steps, digests, one.bits)
             ]
     if found:
         yield min(found, key=lambda pair: pair[0])[1]
@@ -375,16 +379,13 @@ def _factor_pairs(
                 yield left, right
 
 
-def _products(left: Factor, right: Factor, elements: Indices) -> Reals:
-    """Return the elements of left · right in F64, summed as ``core.sums`` does."""
+def _products(left: Factor, right: Factor, elements: Indices) -> dict[str, Array]:
+    """Return the elements of left · right, by the type they are summed in."""
     rank, width = right.shape
     row, column = np.divmod(elements, width)
     inner = np.arange(rank)
     columns = left.read((row[:, None] * rank + inner).reshape(-1)).reshape(-1, rank)
     rows = right.read((inner * width + column[:, None]).reshape(-1)).reshape(-1, rank)
-    with np.errstate(all="ignore"):
-        terms = columns.astype(np.float64) * rows.astype(np.float64)
-        total: Reals = terms[:, 0].copy()
-        for k in range(1, rank):
-            total += terms[:, k]
-    return total
+    return {
+        dtype: product_of((columns.T, "F32"), (rows.T, "F32"), dtype) for dtype in ("F64", "F32")
+    }

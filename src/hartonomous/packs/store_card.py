@@ -18,8 +18,15 @@ STORE_VERSION = 1
 VARIANTS = "variants"
 """Records that are predicted from other atoms; packs that hold some have the bit of that name."""
 KNOWN_FEATURES: frozenset[str] = frozenset({VARIANTS})
-CARRIED = ("FORMAT.md", "FORMAT-FIELDS.md", "rescue.py")
-"""What every store has of the program: its specification, and a reader in one file."""
+CARRIED = (
+    "FORMAT.md",
+    "FORMAT-FIELDS.md",
+    "FORMAT-DELTA.md",
+    "FORMAT-PLANS.md",
+    "FORMAT-QUANTISED.md",
+    "rescue.py",
+)
+"""What every store has of the program: its specifications, and a reader in one file."""
 _CARD_LIMIT_BYTES = 1 << 20
 _SPECIAL = {errno.EISDIR, errno.ENXIO, errno.ENODEV}  # a folder, a socket, a device without driver
 

@@ -16,7 +16,7 @@ from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES
-from hartonomous.packs.base_search import BaseSearch, TensorQuery
+from hartonomous.packs.base_search import BaseSearch, SketchSamples, TensorQuery
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant
@@ -59,7 +59,7 @@ class VariantChoice:
         if not self._may(query):
             return None
         found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
-        proposals = propose(query, found) if found else []
+        proposals = propose(query, found, SketchSamples()) if found else []
         if not proposals or self._is_damaged(name):
             return None
         held = self._session.hold({base for one in proposals for base in one.bases})
