@@ -14,16 +14,17 @@ from hartonomous.version import __version__
 
 if TYPE_CHECKING:
     from hartonomous.checkpoints import Checkpoints
-    from hartonomous.store import Store, init
-    from hartonomous.store import open_store as open
-    from hartonomous.store import repair_store as repair
+    from hartonomous.opening import init
+    from hartonomous.opening import open_store as open
+    from hartonomous.opening import repair_store as repair
+    from hartonomous.store import Store
     from hartonomous.tensors import load_file, safe_open, save_file
 
 _NAMES = {
     "Store": "hartonomous.store:Store",
-    "init": "hartonomous.store:init",
-    "open": "hartonomous.store:open_store",
-    "repair": "hartonomous.store:repair_store",
+    "init": "hartonomous.opening:init",
+    "open": "hartonomous.opening:open_store",
+    "repair": "hartonomous.opening:repair_store",
     "Checkpoints": "hartonomous.checkpoints:Checkpoints",
     "load_file": "hartonomous.tensors:load_file",
     "save_file": "hartonomous.tensors:save_file",

@@ -20,6 +20,7 @@ from hartonomous.core.keep_rule import Held, parse_keep, surplus
 from hartonomous.core.name import check_name
 from hartonomous.core.state_tree import decode_state
 from hartonomous.errors import NotFoundError, StructureError, UsageError
+from hartonomous.opening import open_store
 from hartonomous.operations.add import Added
 from hartonomous.operations.checkpoints import SavedCheckpoint, saved_checkpoints
 from hartonomous.packs.checkpoint_files import (
@@ -28,7 +29,7 @@ from hartonomous.packs.checkpoint_files import (
     WEIGHTS_FILE,
     check_step,
 )
-from hartonomous.store import Store, open_store
+from hartonomous.store import Store
 from hartonomous.tensors import StorePlace, safe_open
 
 _NICE = 10  # of the saving threads: the training goes first

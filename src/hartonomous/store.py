@@ -11,32 +11,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from hartonomous.errors import ConflictError
 from hartonomous.operations import add as adding
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
-from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
+from hartonomous.operations import impact as weighing
 from hartonomous.operations import journal as recounting
+from hartonomous.operations import lineage as descent
 from hartonomous.operations import listing
-from hartonomous.operations import migrate as migrating
 from hartonomous.operations import path as plain_paths
 from hartonomous.operations import read as reading
+from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
-from hartonomous.operations import repair as repairing
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import stats as counting
+from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
-from hartonomous.packs.checks import Check
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
-from hartonomous.settings import Settings, StorePlace, find_store, load_settings
+from hartonomous.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,16 +96,19 @@ class Store:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         hidden: bool = False,
+        delta: bool = True,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> adding.AddReport:
         """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
 
         ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
+        With ``delta`` a tensor that resembles a stored one may be kept as what differs from it.
         """
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
             update=update, move=move, include=tuple(include), exclude=tuple(exclude), hidden=hidden,
+            delta=delta,
         )  # fmt: skip
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         act = adding.foresee if dry_run else adding.add
@@ -120,11 +122,12 @@ class Store:
         labels: Iterable[str] = (),
         tags: Iterable[str] = (),
         metadata: dict[str, str] | None = None,
+        delta: bool = True,
         progress: Progress | None = None,
     ) -> adding.AddReport:
         """Add what a binary stream gives, under ``name``."""
         options = adding.AddOptions(
-            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}, delta=delta
         )
         return adding.add_stream(self.parts, stream, options=options, progress=progress)
 
@@ -359,6 +362,61 @@ class Store:
         """Say how a tensor is kept, who shares it and what that saves."""
         return explaining.explain(self.parts, self.files, spec, name, member=member)
 
+    def relate(
+        self,
+        source: str,
+        kind: str,
+        target: str,
+        *,
+        weight: float | None = None,
+        note: str = "",
+        dry_run: bool = False,
+    ) -> relating.Related:
+        """State that ``source`` is ``kind`` (such as ``fine-tune-of``) ``target``."""
+        return relating.relate(
+            self.parts, source, kind, target, weight=weight, note=note, dry_run=dry_run
+        )
+
+    def unrelate(
+        self, source: str, kind: str, target: str, *, dry_run: bool = False
+    ) -> relating.Related:
+        """Take a statement back."""
+        return relating.unrelate(self.parts, source, kind, target, dry_run=dry_run)
+
+    def relations(self, spec: str | None = None) -> tuple[relating.Statement, ...]:
+        """Return what was stated with ``relate``, about one version or all."""
+        return relating.statements(self.parts, spec)
+
+    def lineage(
+        self, spec: str, *, direction: descent.Direction = "both", depth: int = 3
+    ) -> descent.Lineage:
+        """Return what a version came from and what came from it, measured beside declared."""
+        return descent.lineage(self.parts, self.files.atoms, spec, direction=direction, depth=depth)
+
+    def impact(self, spec: str) -> weighing.Impact:
+        """Say what depends on a version, and what removing it would free."""
+        return weighing.impact(self.parts, spec)
+
+    def search_tensors(
+        self,
+        pattern: str = "*",
+        *,
+        role: str | None = None,
+        dtype: str | None = None,
+        shape: tuple[int, ...] | None = None,
+        limit: int = 100,
+    ) -> searching.FoundTensors:
+        """Find tensors in use by name pattern or digest, role, type and shape."""
+        return searching.search_tensors(
+            self.parts, pattern, role=role, dtype=dtype, shape=shape, limit=limit
+        )
+
+    def nearest_tensors(
+        self, spec: str, name: str, *, member: str | None = None
+    ) -> tuple[searching.NearTensor, ...]:
+        """Return the stored tensors that resemble one the most, nearest first."""
+        return searching.nearest_tensors(self.parts, self.files, spec, name, member=member)
+
     # -- care
 
     def stats(self) -> counting.Stats:
@@ -407,84 +465,3 @@ class Store:
             self.parts, max_duration_s=max_duration_s, again=again, dry_run=dry_run,
             progress=progress,
         )  # fmt: skip
-
-
-def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:
-    """Make an empty store and open it."""
-    place = Path(path)
-    directory.create(place, force=force)
-    return open_store(place, force=force)
-
-
-def open_store(
-    path: str | os.PathLike[str] | None = None,
-    *,
-    create: bool = False,
-    force: bool = False,
-    settings: dict[str, Any] | None = None,
-) -> Store:
-    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none."""
-    place = find_store(None)[0] if path is None else Path(path)
-    if create and not (place / "store.json").exists():
-        try:
-            directory.create(place, force=force)
-        except ConflictError:
-            if not (place / "store.json").exists():  # else somebody else made it just now
-                raise
-    values = load_settings(given=settings or {}, store=place)
-    held = directory.open_directory(place, settings=values, clock=now_us, force=force)
-    return Store(held, values)
-
-
-def migrate_store(
-    path: str | os.PathLike[str], *, force: bool = False, settings: dict[str, Any] | None = None
-) -> migrating.Migrated:
-    """Bring a store's catalog to the newest schema; nobody else may have it open."""
-    place = Path(path)
-    values = load_settings(given=settings or {}, store=place)
-    return migrating.migrate(place, settings=values, clock=now_us, force=force)
-
-
-def repair_store(
-    path: str | os.PathLike[str],
-    *,
-    force: bool = False,
-    settings: dict[str, Any] | None = None,
-    progress: Progress | None = None,
-) -> repairing.Repaired:
-    """Rebuild a store's catalog from its packs; nobody else may have it open."""
-    place = Path(path)
-    values = load_settings(given=settings or {}, store=place)
-    held = directory.open_directory(
-        place, settings=values, clock=now_us, force=force, exclusive=True, with_catalog=False
-    )
-    try:
-        return repairing.repair(held.parts, progress=progress)
-    finally:
-        held.close()
-
-
-def estimate_paths(
-    paths: Places,
-    *,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    progress: Progress | None = None,
-) -> estimating.Estimate:
-    """Tell what an empty store would need for what is at ``paths``; needs no store."""
-    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    return estimating.estimate(None, many, include=include, exclude=exclude, progress=progress)
-
-
-def scan_place(
-    place: str | os.PathLike[str], *, progress: Progress | None = None
-) -> scanning.ScanReport:
-    """Tell what loading what lies at ``place`` would run; needs no store."""
-    return scanning.scan_place(place, progress=progress)
-
-
-def diagnose(
-    place: StorePlace | None, settings: Settings, *, found: tuple[Check, ...] = ()
-) -> examining.Diagnosis:
-    """Look at the program, the machine and the store at ``place``. See `hart doctor`."""
-    return examining.diagnose(place, settings, clock=now_us, found=found)

@@ -20,10 +20,11 @@ from hartonomous.core.dtype import DTYPES
 from hartonomous.core.given_tensor import TORCH_TYPES
 from hartonomous.core.name import check_name, escape_path
 from hartonomous.errors import HartonomousError, NoStoreError, NotFoundError, UsageError
+from hartonomous.opening import open_store
 from hartonomous.operations import add as adding
 from hartonomous.packs.arrays import TensorPlace, array_form, read_array
 from hartonomous.packs.tensor_names import OpenModel, open_model
-from hartonomous.store import Store, open_store
+from hartonomous.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -14,9 +14,9 @@ from hartonomous.cli.as_json import as_json
 from hartonomous.cli.demo_run import run_demo
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.output import Output
+from hartonomous.opening import open_store
 from hartonomous.operations.demo_base import BaseModel
 from hartonomous.ports.progress import NoProgress
-from hartonomous.store import open_store
 
 MEMBERS = ["base", "bf16", "f16", "renamed", "sharded", "minilm-q8_0.gguf", "tuned"]
 

@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 import hartonomous as hn
 from hartonomous.errors import NotFoundError
+from hartonomous.opening import estimate_paths
 from hartonomous.packs.source_file import SourceFile
-from hartonomous.store import estimate_paths
 
 MIB = 1 << 20
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from hartonomous.catalog import artifacts, changes, dropped, versions
+from hartonomous.catalog import artifacts, changes, dropped, relations, versions
 
 Content = dict[str, Any]
 
@@ -22,7 +22,7 @@ def apply_change(tx: Connection, content: Content) -> None:
 
 
 def revert_change(tx: Connection, content: Content) -> None:
-    """Apply the opposite of a change that can be undone."""
+    """Apply the opposite of a change that can be undone; of others nothing."""
     opposite = _OPPOSITES.get(content["action"])
     if opposite is not None:
         opposite(tx, content)
@@ -48,7 +48,7 @@ def names_given(tx: Connection, content: Content) -> list[tuple[bytes, str]]:
     return []
 
 
-UNDOABLE = ("label", "unlabel", "rename", "remove", dropped.ACTION)
+UNDOABLE = ("label", "unlabel", "rename", "remove", "relate", "unrelate", dropped.ACTION)
 
 
 def _version_id(tx: Connection, uid: str | None) -> int | None:
@@ -129,6 +129,35 @@ def _annotate(tx: Connection, content: Content) -> None:
         versions.annotate(tx, found[0].id, tags=content["tags"], metadata=content["metadata"])
 
 
+def _relate(tx: Connection, content: Content) -> None:
+    ends = _ends(tx, content)
+    if ends is not None:
+        weight = content.get("weight")
+        new = relations.NewRelation(
+            source_id=ends[0],
+            target_id=ends[1],
+            kind=content["relation"],
+            weight=None if weight is None else float(weight),
+            note=content["note"],
+            created_us=content["time_us"],
+        )
+        relations.put(tx, new)
+
+
+def _unrelate(tx: Connection, content: Content) -> None:
+    ends = _ends(tx, content)
+    if ends is not None:
+        relations.remove(tx, ends[0], ends[1], content["relation"])
+
+
+def _ends(tx: Connection, content: Content) -> tuple[int, int] | None:
+    """Return the ids of both versions, in the trash or not; None where one is gone for good."""
+    found = [
+        versions.by_uids(tx, [bytes.fromhex(content[end])]) for end in ("source_uid", "target_uid")
+    ]
+    return (found[0][0].id, found[1][0].id) if all(found) else None
+
+
 _ACTIONS: dict[str, Callable[[Connection, Content], None]] = {
     "label": _label,
     "unlabel": _unlabel,
@@ -137,6 +166,8 @@ _ACTIONS: dict[str, Callable[[Connection, Content], None]] = {
     "undo": _undo,
     "annotate": _annotate,
     dropped.ACTION: dropped.drop,
+    "relate": _relate,
+    "unrelate": _unrelate,
 }
 _OPPOSITES: dict[str, Callable[[Connection, Content], None]] = {
     "label": _label_back,
@@ -144,4 +175,6 @@ _OPPOSITES: dict[str, Callable[[Connection, Content], None]] = {
     "rename": _rename_back,
     "remove": _restore,
     dropped.ACTION: dropped.bring_back,
+    "relate": _unrelate,
+    "unrelate": _relate,
 }

@@ -73,6 +73,8 @@ atom = Table(
     Column("created_us", Whole(), nullable=False),
     # 1 when verify found its bytes damaged: adding them again stores them anew.
     Column("damaged", Small(), nullable=False, server_default=text("0")),
+    # The longest chain of bases below it: 0 if it is kept on its own.
+    Column("depth", Small(), nullable=False, server_default=text("0")),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -81,6 +83,16 @@ Index(
     atom.c.damaged,
     sqlite_where=atom.c.damaged == 1,
     postgresql_where=atom.c.damaged == 1,
+)
+
+# What an atom's extents are predicted from: the base is needed as long as the atom is there.
+atom_base = Table(
+    "atom_base",
+    metadata,
+    _ref("atom_id", "atom", key=True),
+    Column("ordinal", Count(), primary_key=True, autoincrement=False),
+    _ref("base_atom_id", "atom"),
+    Index(None, "base_atom_id"),
 )
 
 extent = Table(
@@ -95,6 +107,24 @@ extent = Table(
     Column("stored_bytes", Count(), nullable=False),
     Index(None, "atom_id", "position"),
     Index(None, "pack_id"),
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+
+# Derived from the atoms: what lies at 256 places of a tensor, for finding what resembles it.
+sketch = Table(
+    "sketch",
+    metadata,
+    _id(),
+    _ref("atom_id", "atom"),
+    Column("first_element", Count(), nullable=False),
+    Column("element_count", Count(), nullable=False),
+    Column("columns", Count(), nullable=False),
+    Column("dtype", Words(), nullable=False),
+    Column("signs", Binary(32), nullable=False),
+    Column("content", Binary(), nullable=False),
+    Index("uq_sketch_part", "atom_id", "first_element", "element_count", unique=True),
+    # With the signs in it, so that those of one size are read without the rows.
+    Index("ix_sketch_signs", "element_count", "id", "signs"),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -248,6 +278,19 @@ version_metadata = Table(
     _ref("version_id", "version", key=True),
     Column("key", Words(), primary_key=True),
     Column("value", Words(), nullable=False),
+)
+
+# What somebody stated that one version is to another, until it is taken back.
+relation = Table(
+    "relation",
+    metadata,
+    _ref("source_version_id", "version", key=True),
+    _ref("target_version_id", "version", key=True),
+    Column("kind", Words(), primary_key=True),
+    Column("weight", Words(optional=True)),  # a decimal number
+    Column("note", Words(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
+    Index(None, "target_version_id"),
 )
 
 change = Table(

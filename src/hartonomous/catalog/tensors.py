@@ -99,3 +99,68 @@ def _in_use(digest: bytes, *columns: Any) -> Select[Any]:
             artifact.c.removed_us.is_(None),
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorFilter:
+    """What a tensor has to be; None is anything. ``name`` is a pattern of LIKE."""
+
+    digest: tuple[bytes, bytes] | None = None
+    name: str | None = None
+    role: str | None = None
+    dtype: str | None = None
+    shape: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FoundRow:
+    """A tensor of a version in use, with what is known of its bytes."""
+
+    name: str
+    number: int
+    path: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: str
+    layer: str | None
+    length: int
+    digest: bytes | None
+
+
+def search(tx: Connection, wanted: TensorFilter, *, limit: int) -> list[FoundRow]:
+    """Return up to ``limit`` tensors in use that fit, by artifact, version and place."""
+    query = (
+        select(
+            artifact.c.name, version.c.number, member.c.path, tensor.c.name, tensor.c.dtype,
+            tensor.c.shape, tensor.c.role, tensor.c.layer, tensor.c.length, tensor.c.digest,
+        )
+        .select_from(tensor)
+        .join(member, member.c.manifest_id == tensor.c.manifest_id)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(
+            version.c.published == 1,
+            version.c.removed_us.is_(None),
+            artifact.c.removed_us.is_(None),
+        )
+        .order_by(artifact.c.name, version.c.number, member.c.ordinal, tensor.c.ordinal)
+        .limit(limit)
+    )  # fmt: skip
+    if wanted.digest is not None:
+        query = query.where(tensor.c.digest.between(*wanted.digest))
+    if wanted.name is not None:
+        query = query.where(tensor.c.name.like(wanted.name, escape="\\"))
+    for column, value in (
+        (tensor.c.role, wanted.role), (tensor.c.dtype, wanted.dtype), (tensor.c.shape, wanted.shape)
+    ):  # fmt: skip
+        if value is not None:
+            query = query.where(column == value)
+    return [
+        FoundRow(
+            name=row[0], number=row[1], path=row[2], tensor=row[3], dtype=row[4],
+            shape=decode_json(row[5], tuple[int, ...]), role=row[6], layer=row[7], length=row[8],
+            digest=row[9],
+        )
+        for row in tx.execute(query)
+    ]  # fmt: skip

@@ -5,15 +5,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, insert, select, update
+from sqlalchemy import Connection, delete, exists, func, insert, select, update
 
+from hartonomous.catalog import relations
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
     artifact,
+    atom,
     label,
     layer,
     manifest,
+    manifest_atom,
     member,
     pack,
     version,
@@ -348,6 +351,7 @@ def remove_some(tx: Connection, version_id: int, *, limit: int) -> bool:
                 delete(table).where(table.c.version_id == version_id, table.c.ordinal.in_(ordinals))
             )
             return False
+    relations.forget(tx, version_id)
     for table in (version_tag, version_metadata, label):
         tx.execute(delete(table).where(table.c.version_id == version_id))
     tx.execute(delete(version).where(version.c.id == version_id))
@@ -362,6 +366,39 @@ def manifest_digests(tx: Connection, version_id: int) -> list[bytes]:
         .where(member.c.version_id == version_id)
     )
     return list(tx.scalars(query))
+
+
+def stored_bytes(tx: Connection, version_id: int) -> int:
+    """Return the stored bytes of all atoms that a version's files are made of, each once."""
+    atoms = (
+        select(manifest_atom.c.atom_id)
+        .join(member, member.c.manifest_id == manifest_atom.c.manifest_id)
+        .where(member.c.version_id == version_id)
+        .distinct()
+        .subquery()
+    )
+    query = select(func.sum(atom.c.stored_bytes)).join(atoms, atoms.c.atom_id == atom.c.id)
+    return int(tx.scalar(query) or 0)
+
+
+def declaring(tx: Connection, name: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return (id, model summary) of versions in use that may declare a base of this name.
+
+    The text is looked at, not its meaning: the caller reads the summary.
+    """
+    query = (
+        select(version.c.id, version.c.model)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(
+            version.c.published == 1,
+            version.c.removed_us.is_(None),
+            artifact.c.removed_us.is_(None),
+            version.c.model.contains('"declared_base_models"', autoescape=True),
+            version.c.model.contains(name, autoescape=True),
+        )
+        .order_by(version.c.id)
+    )
+    return [(row[0], decode_json(row[1], dict[str, Any])) for row in tx.execute(query)]
 
 
 def record_place(tx: Connection, version_id: int) -> tuple[bytes, int] | None:

@@ -50,6 +50,18 @@ COMMANDS: dict[str, Entry] = {
         "hartonomous.cli.log:command", "Show what happened in the store, newest first.", STORE
     ),
     "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", FIND),
+    "lineage": Entry(
+        "hartonomous.cli.lineage:command",
+        "Show what a model came from and what came from it.",
+        FIND,
+    ),
+    "relate": Entry(
+        "hartonomous.cli.relate:command", "State what one version is to another.", FIND
+    ),
+    "impact": Entry(
+        "hartonomous.cli.impact:command", "Say what depends on a version, and what it frees.", FIND
+    ),
+    "search": Entry("hartonomous.cli.search:command", "Find tensors in all models.", FIND),
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),

@@ -16,13 +16,14 @@ from pathlib import Path
 from hartonomous.cli.sizes import size
 from hartonomous.core.comparison import PairStatus
 from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, StorageFullError
+from hartonomous.opening import open_store
 from hartonomous.operations.add import Added, Reason
 from hartonomous.operations.demo_base import ALL_MINILM_L6_V2, BaseModel, fetch_base
 from hartonomous.operations.demo_family import FamilyEntry, make_family
 from hartonomous.operations.verify import VerifyReport
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import user_cache_folder
-from hartonomous.store import Store, open_store
+from hartonomous.store import Store
 
 if sys.version_info >= (3, 14):
     from compression import zstd

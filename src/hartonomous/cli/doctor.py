@@ -27,7 +27,7 @@ def command(ctx: click.Context) -> None:
     Each thing is ok, a note, or a problem with what to do about it; a store is not needed. Changes
     nothing. Ends with 1 when there is a problem.
     """
-    from hartonomous.store import diagnose
+    from hartonomous.opening import diagnose
 
     invocation: Invocation = ctx.obj
     found: list[Check] = []

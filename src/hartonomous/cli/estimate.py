@@ -31,7 +31,8 @@ def command(
 
     Reads a hundredth of the bytes at most (1 MiB of little ones): headers, and samples that are
     encoded as they would be. Where there is a store, what it holds already is told too. Equality
-    is told from samples; chunks that files without structure share are not looked for.
+    is told from samples; chunks that files without structure share are not looked for, nor are
+    tensors that only resemble stored ones: kept as what differs, these may take much less.
     """
     run(invocation, paths, include=include, exclude=exclude)
 
@@ -48,7 +49,7 @@ def run(
         with invocation.store() as store, invocation.progress(store.settings) as progress:
             found = store.estimate(paths, include=include, exclude=exclude, progress=progress)
     else:
-        from hartonomous.store import estimate_paths
+        from hartonomous.opening import estimate_paths
 
         with invocation.progress(invocation.settings()) as progress:
             found = estimate_paths(paths, include=include, exclude=exclude, progress=progress)

@@ -50,7 +50,7 @@ def make_store(invocation: Invocation, directory: str | None = None) -> MadeStor
         path, how = place.path, place.how
     else:
         path, how = Path(directory).absolute(), "argument"
-    from hartonomous.store import init
+    from hartonomous.opening import init
 
     with init(path, force=invocation.options.force_network) as store:
         return MadeStore(path=store.path, id=store.id, how=how)

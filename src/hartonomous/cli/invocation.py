@@ -56,7 +56,7 @@ class Invocation:
     def store(self) -> Iterator["Store"]:
         """Open the store that is found, with the settings given; raises NoStoreError."""
         from hartonomous import locks
-        from hartonomous.store import open_store
+        from hartonomous.opening import open_store
 
         with (
             locks.telling(self._tell),

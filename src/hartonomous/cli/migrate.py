@@ -21,7 +21,7 @@ def command(invocation: Invocation) -> None:
     The catalog file is copied beside itself first. Packs are not touched. Nobody else may use the
     store meanwhile. A store that is up to date is left as it is.
     """
-    from hartonomous.store import migrate_store
+    from hartonomous.opening import migrate_store
 
     done = migrate_store(
         invocation.store_path(),

@@ -24,7 +24,7 @@ def command(invocation: Invocation) -> None:
     back under recovered/. The former catalog is kept beside the new one. Nobody else may use the
     store meanwhile. Asks first. Ends with 4 when something could not be brought back.
     """
-    from hartonomous.store import repair_store
+    from hartonomous.opening import repair_store
 
     path = invocation.store_path()
     invocation.confirm(f"Rebuild the catalog of {path} from its packs?")

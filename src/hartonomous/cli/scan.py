@@ -57,7 +57,7 @@ def _scanned(invocation: Invocation, target: str) -> "ScanReport":
     if not os.path.lexists(target):
         with invocation.store() as store:  # which says that there is no store
             return store.scan(target)
-    from hartonomous.store import scan_place
+    from hartonomous.opening import scan_place
 
     with invocation.progress(invocation.settings()) as progress:
         return scan_place(target, progress=progress)

@@ -1,4 +1,4 @@
-"""Which implementation of FIELDS runs: the C kernel's best path for this machine, or numpy.
+"""Which implementation of FIELDS and DELTA runs: the C kernel's best path here, or numpy.
 
 The variable ``HARTONOMOUS_KERNEL`` forces one of ``scalar``, ``avx2``, ``neon`` and ``numpy``. All
 of them write and read the same bits.
@@ -11,9 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from hartonomous.codecs import reference
+import numpy as np
+from numpy.typing import NDArray
+
+from hartonomous.codecs import delta_reference, quantised_recipes, reference
+from hartonomous.codecs.differences import Kind
 from hartonomous.codecs.layouts import Layout
+from hartonomous.codecs.quantised_blocks import Shape
+from hartonomous.core import ggml
 from hartonomous.errors import UsageError
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 VARIABLE = "HARTONOMOUS_KERNEL"
 NUMPY = "numpy"
@@ -53,6 +62,74 @@ class Kernel:
             return reference.decode_many(payloads, outs)
         faults: list[str | None] = self.native.decode_many(self.name, payloads, outs)
         return faults
+
+    def encode_deltas(
+        self,
+        frames: Sequence[memoryview],
+        predictions: Sequence[memoryview],
+        leads: Sequence[int],
+        kind: Kind,
+    ) -> list[bytes | None]:
+        """Encode frames of floats given predicted bytes of each; empty where these are exact.
+
+        None where it does not pay; what is raised is as for ``encode_many``, and a ValueError where
+        there is not a prediction of each frame's size.
+        """
+        if self.native is None:
+            return delta_reference.encode_many(frames, predictions, leads, kind)
+        coded: list[bytes | None] = self.native.delta_encode_many(
+            self.name, frames, predictions, leads, kind.number
+        )
+        return coded
+
+    def decode_deltas(
+        self,
+        payloads: Sequence[memoryview],
+        predictions: Sequence[memoryview],
+        outs: Sequence[memoryview],
+    ) -> list[str | None]:
+        """Fill each of ``outs`` as ``decode_many`` does, given what was predicted of it."""
+        if self.native is None:
+            return delta_reference.decode_many(payloads, predictions, outs)
+        faults: list[str | None] = self.native.delta_decode_many(
+            self.name, payloads, predictions, outs
+        )
+        return faults
+
+    def split_blocks(
+        self, shape: Shape, recipe: int, blocks: Bytes, source: Floats, header: Bytes,
+        residual: Bytes,
+    ) -> int:  # fmt: skip
+        """Fill header and residual with what the prediction of quantised blocks from floats misses.
+
+        Returns how many codes it missed. Arrays are flat: whole blocks, an element's float32 each,
+        ``shape.layout.element_bytes`` a block, a byte an element. Raises ValueError for other sizes.
+        """
+        if self.native is None:
+            return quantised_recipes.split(shape, recipe, blocks, source, header, residual)
+        wide = self.name != "scalar"
+        missed: int = self.native.split_blocks(
+            shape.number, recipe, wide, blocks, source, header, residual
+        )
+        return missed
+
+    def join_blocks(
+        self, shape: Shape, recipe: int, header: Bytes, source: Floats, residual: Bytes | None,
+        blocks: Bytes,
+    ) -> None:  # fmt: skip
+        """Fill ``blocks`` from source and differences; undoes ``split_blocks``."""
+        if self.native is None:
+            quantised_recipes.join(shape, recipe, header, source, residual, blocks)
+            return
+        wide = self.name != "scalar"
+        self.native.join_blocks(shape.number, recipe, wide, header, source, residual, blocks)
+
+    def block_values(self, shape: Shape, blocks: memoryview | bytes, out: Floats) -> None:
+        """Fill ``out`` with the float32 values of quantised blocks."""
+        if self.native is None:
+            out.reshape(-1)[:] = ggml.dequantise_blocks(blocks, shape.name)
+            return
+        self.native.values_of_blocks(shape.number, self.name != "scalar", blocks, out)
 
 
 @functools.cache

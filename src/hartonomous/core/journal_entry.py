@@ -95,6 +95,11 @@ class _Change(msgspec.Struct, tag_field="kind", tag="change"):
     digest: str | None = None
     previous_digest: str | None = None
     numbers: list[_Given] = []
+    source_uid: str | None = None
+    target_uid: str | None = None
+    relation: str | None = None
+    weight: float | None = None
+    note: str | None = None
 
 
 _FIELDS = {
@@ -106,6 +111,8 @@ _FIELDS = {
     "purge": ("version_uids", "manifests"),
     "annotate": ("version_uid", "tags", "metadata"),
     "drop-members": ("version_uid", "members", "digest", "previous_digest"),
+    "relate": ("source_uid", "target_uid", "relation", "note"),
+    "unrelate": ("source_uid", "target_uid", "relation", "note"),
 }
 
 
@@ -134,6 +141,7 @@ def _check_change(shape: _Change) -> None:
         raise IntegrityError(f"the {shape.action} lacks {', '.join(missing)}")
     single = (
         shape.artifact, shape.version_uid, shape.previous_uid, shape.digest, shape.previous_digest,
+        shape.source_uid, shape.target_uid,
     )  # fmt: skip
     _check_hex(*(one for one in single if one is not None))
     _check_hex(*(shape.version_uids or ()), *(shape.manifests or ()))

@@ -118,6 +118,7 @@ class AddOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    delta: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -293,6 +294,8 @@ def _add_all(
 ) -> AddReport:
     artifacts: list[Added] = []
     skipped: list[str] = []
+    if not options.delta:
+        parts = replace(parts, variants=False)
     with _ingesting(parts, progress) as (session, reader, ingest):
         batch: list[_Taken] = []
         for item in _only_one_if_named(found, options):

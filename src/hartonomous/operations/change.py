@@ -300,7 +300,7 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
                 "nothing to undo"
                 if sequence is None
                 else f"no change that can be undone has number {sequence}",
-                hint="labels, renames, removals and dropped parts can be undone"
+                hint="labels, renames, relations, removals and dropped parts can be undone"
                 " ('hart log --undoable');"
                 " an addition is taken back by 'hart rm'",
             )

@@ -82,6 +82,7 @@ def _touched(tx: Any, content: dict[str, Any]) -> list[VersionRow]:
     uids = content.get("version_uids")
     if uids is None:
         one = content.get("version_uid") or content.get("previous_uid")
+        one = one or content.get("source_uid")
         uids = [] if one is None else [one]
     return versions.by_uids(tx, [bytes.fromhex(uid) for uid in uids])
 
@@ -112,6 +113,11 @@ def _detail(tx: Any, content: dict[str, Any], there: int) -> str:
         case "annotate":
             pairs = [f"{key}={value}" for key, value in sorted(content["metadata"].items())]
             return ", ".join([*content["tags"], *pairs])
+        case "relate" | "unrelate":
+            what = "is" if content["action"] == "relate" else "is no longer stated to be"
+            target = versions.by_uids(tx, [bytes.fromhex(content["target_uid"])])
+            other = _spec(target[0]) if target else "something gone for good"
+            return f"{what} {content['relation']} {other}"
         case "undo":
             done = changes.by_sequence(tx, content["of"])
             what = "change" if done is None else done.action

@@ -10,26 +10,43 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
 
 import msgspec
 
 from hartonomous import locks
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
-from hartonomous.core.chunking import cut_lengths
 from hartonomous.core.description import Description
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.dtype import DTYPES
+from hartonomous.core.elements import ReadRanges, ranges_of, values_of
 from hartonomous.core.item_names import ItemNames
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
+from hartonomous.core.plan import Plan
+from hartonomous.core.plan_words import kind_of
 from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
+from hartonomous.packs.hints import heads_of
+from hartonomous.packs.pieces import (
+    PieceHasher,
+    WholeFrames,
+    changed_source,
+    check_same,
+    checked_frames,
+    chunks_of,
+    ranges_of_piece,
+)
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.variants import VariantChoice
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import MemberSource, ReadSource
 
@@ -41,6 +58,7 @@ MAX_SEGMENTS = MAX_VALUES // 4
 
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
+_MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
 _ENCODING_NAMES = {encoding: encoding.name.lower() for encoding in Encoding}
 
 
@@ -98,6 +116,8 @@ class FileIngest:
         progress: Progress,
     ) -> None:
         self._session = session
+        self._variants = VariantChoice(session, progress.note)
+        self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
@@ -140,6 +160,7 @@ class FileIngest:
     def _take(
         self, source: ReadSource, member: MemberSource, description: Description
     ) -> IngestedFile:
+        self._hear(member, description)
         hashed = self._hash(source, description)
         source.check_unchanged()
         known = self._known(member, hashed)
@@ -157,7 +178,7 @@ class FileIngest:
 
     # -- tensors that come one at a time, before their file
 
-    def keep(self, source: ReadSource, dtype: str) -> bytes:
+    def keep(self, source: ReadSource, dtype: str, shape: tuple[int, ...]) -> bytes:
         """Store one tensor of more than ``INLINE_BYTES`` bytes; return its digest."""
         hasher = AtomHasher()
         for block in source.blocks():
@@ -165,7 +186,7 @@ class FileIngest:
         name = hasher.digest()
         if name not in self._session.known_atoms([name]):
             tally = self._kept[name] = Tally()
-            self._store_tensor(source, Piece(0, source.size, dtype), name, tally)
+            self._store_tensor(source, Piece(0, source.size, dtype), name, shape, tally)
         return name
 
     def settle(self) -> None:
@@ -193,7 +214,7 @@ class FileIngest:
         pieces = partition(source.size, description.tensors)
         whole, sha256 = AtomHasher(), Sha256Hasher()
         checks: dict[int, bytes] = {}
-        walk = _PieceHasher(pieces, checks)
+        walk = PieceHasher(pieces, checks)
         behind: deque[Future[None]] = deque()
         for block in source.blocks():
             behind.append(self._sha256.submit(sha256.update, block))
@@ -245,6 +266,12 @@ class FileIngest:
         with locks.held(path, what="a file that is being added", timeout_s=24 * 3600):
             yield
 
+    def _hear(self, member: MemberSource, description: Description) -> None:
+        """Remember the heads that a folder's configuration names, for the weights beside it."""
+        folder, known = str(Path(member.location).parent), self._heads
+        before = known[1] if known[0] == folder else ()
+        self._heads = folder, tuple(dict.fromkeys((*heads_of(description), *before)))[:_MOST_HEADS]
+
     # -- second pass
 
     def _store(
@@ -252,12 +279,13 @@ class FileIngest:
     ) -> IngestedFile:
         tally = Tally()
         segments: list[Segment] = []
+        shapes = _shapes(description)
         known = self._session.known_atoms(hashed.digests.values())
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:
                 inline = bytes(source.read_ahead(piece.offset, piece.length))
-                _check_same(source, digest(inline), hashed.checks[piece.offset])
+                check_same(source, digest(inline), hashed.checks[piece.offset])
                 segments.append(Segment(piece.length, None, inline))
                 tally.add("inside the manifest", piece.length)
             elif name is None:
@@ -275,9 +303,12 @@ class FileIngest:
                     tally.add("tensor already stored", piece.length)
                 else:
                     known[name] = 0
-                    self._store_tensor(source, piece, name, tally)
-        if self._session.spoiled(hashed.digests.values()):
-            raise _changed(source)
+                    shape = shapes.get((piece.offset, piece.length))
+                    self._store_tensor(source, piece, name, shape, tally)
+        spoiled = self._session.spoiled(hashed.digests.values())
+        self._tell_faults()
+        if spoiled:
+            raise changed_source(source)
         manifest = Manifest(
             size=source.size,
             digest=hashed.digest,
@@ -299,38 +330,73 @@ class FileIngest:
             tally=tally,
         )
 
-    def _store_tensor(self, source: ReadSource, piece: Piece, name: bytes, tally: Tally) -> None:
+    def _store_tensor(
+        self,
+        source: ReadSource,
+        piece: Piece,
+        name: bytes,
+        shape: tuple[int, ...] | None,
+        tally: Tally,
+    ) -> None:
         stored = _Counter("tensor", tally, piece.length)
-        if piece.length <= FRAME_BYTES:
+        small = piece.length <= FRAME_BYTES
+        content = source.read_ahead(piece.offset, piece.length) if small else memoryview(b"")
+        frames = [content] if small else WholeFrames(source, piece)
+        ranges = ranges_of(content) if small else ranges_of_piece(source, piece)
+        query = self._query(piece, name, shape, ranges)
+        chosen = query and self._variants.choose(query, name, piece.length, frames)
+        sketches = sketches_of(query) if query else ()
+        if chosen:
+            self._session.put_atom(
+                name, piece.length, frames if small else checked_frames(source, piece, name),
+                encoding=None, dtype=piece.dtype, verify=small, sketches=sketches,
+                plan=chosen.plan, bases=chosen.bases,
+                on_stored=_Counter("tensor", tally, piece.length, chosen.plan),
+            )  # fmt: skip
+        elif small:
             # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
             self._session.put_atom(
-                name, piece.length, [source.read_ahead(piece.offset, piece.length)],
-                encoding=None, dtype=piece.dtype, on_stored=stored,
-                verify=True,
+                name, piece.length, frames, encoding=None, dtype=piece.dtype, on_stored=stored,
+                verify=True, sketches=sketches,
             )  # fmt: skip
-            return
-        self._session.put_atom(
-            name,
-            piece.length,
-            _checked_frames(source, piece, name),
-            encoding=choose(_WholeFrames(source, piece), piece.dtype),
-            dtype=piece.dtype,
-            on_stored=stored,
-        )
+        else:
+            self._session.put_atom(
+                name, piece.length, checked_frames(source, piece, name), dtype=piece.dtype,
+                encoding=choose(frames, piece.dtype), on_stored=stored, sketches=sketches,
+            )  # fmt: skip
+
+    def _tell_faults(self) -> None:
+        """Note, once each, why tensors take more than they were chosen to: bases are damaged."""
+        faults = self._session.base_faults
+        for fault in dict.fromkeys(faults[:]):
+            self._progress.note(f"parts of a tensor are kept on their own: {fault}")
+        faults.clear()
+
+    def _query(
+        self, piece: Piece, name: bytes, shape: tuple[int, ...] | None, read: ReadRanges
+    ) -> TensorQuery | None:
+        """Return a tensor as it is compared with stored ones; None if it is no whole tensor."""
+        known = DTYPES.get(piece.dtype or "")
+        if known is None or shape is None or known.byte_count(prod(shape)) != piece.length:
+            return None
+        return TensorQuery(
+            dtype=known.name, shape=shape, read=values_of(read, known.name),
+            heads=self._heads[1], digest=name,
+        )  # fmt: skip
 
     def _store_opaque(
         self, source: ReadSource, piece: Piece, check: bytes, tally: Tally
     ) -> Iterator[Segment]:
         hasher = AtomHasher()
         batch: list[bytes] = []
-        for chunk in _chunks(source, piece):
+        for chunk in chunks_of(source, piece):
             hasher.update(chunk)
             batch.append(chunk)
             if len(batch) >= _CHUNKS_A_LOOKUP:
                 yield from self._store_chunks(batch, tally)
                 batch = []
         yield from self._store_chunks(batch, tally)
-        _check_same(source, hasher.digest(), check)
+        check_same(source, hasher.digest(), check)
 
     def _store_chunks(self, chunks: Sequence[bytes], tally: Tally) -> Iterator[Segment]:
         names = [digest(chunk) for chunk in chunks]
@@ -358,87 +424,29 @@ class FileIngest:
             yield Segment(size, name, None)
 
 
+def _shapes(description: Description) -> dict[tuple[int, int], tuple[int, ...]]:
+    """Return {(offset, length): shape} of tensors in C order; of several uses the first."""
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    for one in description.tensors:
+        if one.strides is None:
+            found.setdefault((one.offset, one.length), one.shape)
+    return found
+
+
 class _Counter(msgspec.Struct, frozen=True, gc=False):
     """Counts one new atom of ``size`` bytes once it is written."""
 
     what: str
     tally: Tally
     size: int
+    plan: Plan | None = None
 
     def __call__(self, stored_bytes: int, encoding: Encoding) -> None:
         """Take what the atom takes in packs."""
-        self.tally.add(f"{self.what} stored {_ENCODING_NAMES[encoding]}", self.size, stored_bytes)
-
-
-class _PieceHasher:
-    """Hashes the pieces of a file while its blocks go by; a single piece is the file's own hash."""
-
-    def __init__(self, pieces: Sequence[Piece], digests: dict[int, bytes]) -> None:
-        self._waiting = iter(pieces if len(pieces) > 1 else ())
-        self._digests = digests
-        self._piece = next(self._waiting, None)
-        self._hasher: AtomHasher | None = None  # of a piece that began in a block before
-        self._position = 0
-
-    def update(self, block: bytes) -> None:
-        """Take the next block of the file."""
-        view = memoryview(block)
-        start, self._position = self._position, self._position + len(block)
-        while self._piece is not None and self._piece.offset < self._position:
-            end = self._piece.offset + self._piece.length
-            part = view[max(0, self._piece.offset - start) : end - start]
-            if self._hasher is None and end <= self._position:
-                self._digests[self._piece.offset] = digest(part)
-            else:
-                self._hasher = self._hasher or AtomHasher()
-                self._hasher.update(part)
-                if end > self._position:
-                    return
-                self._digests[self._piece.offset] = self._hasher.digest()
-                self._hasher = None
-            self._piece = next(self._waiting, None)
-
-
-class _WholeFrames(Sequence[memoryview]):
-    """The whole frames of a piece, each read when it is asked for."""
-
-    def __init__(self, source: ReadSource, piece: Piece) -> None:
-        self._source = source
-        self._piece = piece
-
-    def __len__(self) -> int:
-        return self._piece.length // FRAME_BYTES
-
-    def __getitem__(self, index: int) -> memoryview:  # type: ignore[override]  # no slices
-        start = self._piece.offset + index * FRAME_BYTES
-        return memoryview(self._source.read(start, FRAME_BYTES))
-
-
-def _checked_frames(source: ReadSource, piece: Piece, name: bytes) -> Iterator[memoryview]:
-    """Yield a tensor's frames; the last one only if all of them still have the digest ``name``."""
-    hasher = AtomHasher()
-    left = piece.length
-    for block in source.blocks(piece.offset, piece.length):
-        hasher.update(block)
-        left -= len(block)
-        if left == 0:
-            _check_same(source, hasher.digest(), name)
-        view = memoryview(block)
-        for start in range(0, len(view), FRAME_BYTES):
-            yield view[start : start + FRAME_BYTES]
-
-
-def _check_same(source: ReadSource, now: bytes, before: bytes) -> None:
-    """Compare the passes' digests: times and sizes do not tell every change."""
-    if now != before:
-        raise _changed(source)
-
-
-def _changed(source: ReadSource) -> SourceChangedError:
-    return SourceChangedError(
-        f"{source.location} changed while it was being read",
-        hint="add it again once nothing writes to it",
-    )
+        how = _ENCODING_NAMES[encoding]
+        if self.plan is not None:
+            how = kind_of(self.plan, exact=not stored_bytes)
+        self.tally.add(f"{self.what} stored {how}", self.size, stored_bytes)
 
 
 def _too_many_parts(source: ReadSource) -> UsageError:
@@ -446,18 +454,3 @@ def _too_many_parts(source: ReadSource) -> UsageError:
         f"{source.location} falls into more parts than a manifest may have",
         hint="split the file, or pack what it holds otherwise; docs/limits.md says what fits",
     )
-
-
-def _chunks(source: ReadSource, piece: Piece) -> Iterator[bytes]:
-    """Yield the content-defined chunks of a piece; holds one block and one chunk."""
-    held = bytearray()
-
-    def feed() -> Iterator[memoryview]:
-        for block in source.blocks(piece.offset, piece.length):
-            held.extend(block)
-            yield memoryview(block)
-
-    for length in cut_lengths(feed()):
-        chunk = bytes(held[:length])
-        del held[:length]
-        yield chunk

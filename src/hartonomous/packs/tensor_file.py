@@ -159,7 +159,7 @@ def _kept(keeper: TensorKeeper, given: GivenTensor) -> Read:
         return _reader_of(memoryview(bytes(view)))
     location = f"tensor {given.entry.name!r}"
     source = JoinedSource(location, [(length, _reader_of(view))])
-    digest = keeper.keep(source, given.entry.dtype)
+    digest = keeper.keep(source, given.entry.dtype, given.entry.shape)
     return lambda offset, count: keeper.read_kept(digest, offset, count)
 
 

@@ -51,7 +51,7 @@ class MadeSource(ReadSource, Protocol):
 class TensorKeeper(Protocol):
     """Who stores tensors before the file is known that they are in."""
 
-    def keep(self, source: ReadSource, dtype: str) -> bytes:
+    def keep(self, source: ReadSource, dtype: str, shape: tuple[int, ...]) -> bytes:
         """Store a tensor of more than ``INLINE_BYTES`` bytes and return its digest."""
         ...
 

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("reference_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("damaged", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("depth", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_atom")),
         sa.UniqueConstraint("digest", name=op.f("uq_atom_digest")),
         sqlite_autoincrement=True,
@@ -108,6 +109,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_writer_key")),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "atom_base",
+        sa.Column("atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ordinal", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "base_atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(["atom_id"], ["atom.id"], name=op.f("fk_atom_base_atom_id")),
+        sa.ForeignKeyConstraint(
+            ["base_atom_id"], ["atom.id"], name=op.f("fk_atom_base_base_atom_id")
+        ),
+        sa.PrimaryKeyConstraint("atom_id", "ordinal", name=op.f("pk_atom_base")),
+    )
+    op.create_index(op.f("ix_atom_base_base_atom_id"), "atom_base", ["base_atom_id"], unique=False)
     op.create_table(
         "atom_pin",
         sa.Column(
@@ -163,6 +178,29 @@ def upgrade() -> None:
         op.f("ix_extent_atom_id_position"), "extent", ["atom_id", "position"], unique=False
     )
     op.create_index(op.f("ix_extent_pack_id"), "extent", ["pack_id"], unique=False)
+    op.create_table(
+        "sketch",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("first_element", sa.BigInteger(), nullable=False),
+        sa.Column("element_count", sa.BigInteger(), nullable=False),
+        sa.Column("columns", sa.BigInteger(), nullable=False),
+        sa.Column("dtype", sa.Text(), nullable=False),
+        sa.Column("signs", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["atom_id"], ["atom.id"], name=op.f("fk_sketch_atom_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sketch")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "uq_sketch_part", "sketch", ["atom_id", "first_element", "element_count"], unique=True
+    )
+    op.create_index("ix_sketch_signs", "sketch", ["element_count", "id", "signs"], unique=False)
     op.create_table(
         "manifest",
         sa.Column(
@@ -322,6 +360,35 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_member_manifest_id"), "member", ["manifest_id"], unique=False)
     op.create_table(
+        "relation",
+        sa.Column(
+            "source_version_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column(
+            "target_version_id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            nullable=False,
+        ),
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("weight", sa.Text(), nullable=True),
+        sa.Column("note", sa.Text(), nullable=False),
+        sa.Column("created_us", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["source_version_id"], ["version.id"], name=op.f("fk_relation_source_version_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["target_version_id"], ["version.id"], name=op.f("fk_relation_target_version_id")
+        ),
+        sa.PrimaryKeyConstraint(
+            "source_version_id", "target_version_id", "kind", name=op.f("pk_relation")
+        ),
+    )
+    op.create_index(
+        op.f("ix_relation_target_version_id"), "relation", ["target_version_id"], unique=False
+    )
+    op.create_table(
         "tensor",
         sa.Column(
             "manifest_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
@@ -375,6 +442,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_version_tag_tag"), table_name="version_tag")
     op.drop_table("version_tag")
     op.drop_table("version_metadata")
+    op.drop_index(op.f("ix_relation_target_version_id"), table_name="relation")
+    op.drop_table("relation")
     op.drop_index(op.f("ix_tensor_name"), table_name="tensor")
     op.drop_index(op.f("ix_tensor_digest"), table_name="tensor")
     op.drop_table("tensor")
@@ -392,6 +461,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_version_pack_id"), table_name="version")
     op.drop_index(op.f("ix_version_digest"), table_name="version")
     op.drop_table("version")
+    op.drop_index("ix_sketch_signs", table_name="sketch")
+    op.drop_index("uq_sketch_part", table_name="sketch")
+    op.drop_table("sketch")
     op.drop_index(op.f("ix_manifest_sha256"), table_name="manifest")
     op.drop_index(op.f("ix_manifest_pack_id"), table_name="manifest")
     op.drop_index(op.f("ix_manifest_counted"), table_name="manifest")
@@ -403,6 +475,8 @@ def downgrade() -> None:
     op.drop_table("change")
     op.drop_index(op.f("ix_atom_pin_atom_id"), table_name="atom_pin")
     op.drop_table("atom_pin")
+    op.drop_index(op.f("ix_atom_base_base_atom_id"), table_name="atom_base")
+    op.drop_table("atom_base")
     op.drop_table("writer")
     op.drop_table("store_property")
     op.drop_table("pack")

@@ -1,0 +1,117 @@
+"""``hart lineage``: what a model came from and what came from it, as a tree, JSON or DOT."""
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.artifact_name import ARTIFACT
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell
+from hartonomous.errors import UsageError
+
+if TYPE_CHECKING:
+    from hartonomous.operations.lineage import Edge, Lineage, Measured
+
+
+@make_command("lineage")
+@click.argument("name", type=ARTIFACT, metavar="NAME[@X]")
+@click.option("--up", "up", is_flag=True, help="Only what it came from.")
+@click.option("--down", "down", is_flag=True, help="Only what came from it.")
+@click.option(
+    "--depth", type=click.IntRange(1, 32), default=3, show_default=True, help="Steps to follow."
+)
+@click.option("--dot", is_flag=True, help="Write a graph for Graphviz.")
+@click.pass_obj
+def command(
+    invocation: Invocation, *, name: str, up: bool, down: bool, depth: int, dot: bool
+) -> None:
+    """Show what a model came from and what came from it.
+
+    Measured relations follow from how tensors are kept: equal, cast, transposed, quantised from
+    each other, near. Declared ones are what model cards, configurations, GGUF keys or 'hart relate'
+    say. Where the two disagree a warning says so. How near two models lie has no direction; where
+    nothing gives one, a relation is written with '~'.
+    """
+    if up and down:
+        raise UsageError("--up and --down exclude each other", hint="without either both are shown")
+    with invocation.store() as store:
+        found = store.lineage(
+            name, direction="up" if up else "down" if down else "both", depth=depth
+        )
+    if dot:
+        click.echo("\n".join(_dot(found)))
+    else:
+        invocation.output.emit(found, human=_page, ids=lambda one: one.versions)
+    for text in found.warnings:
+        click.echo(f"hart: warning: {text}", err=True)
+
+
+def _page(found: "Lineage") -> Iterable[Block]:
+    yield Cell(found.root, "strong")
+    shown: set[str] = {found.root}
+    above = [edge for edge in found.edges if edge.directed and edge.source == found.root]
+    below = [edge for edge in found.edges if edge.directed and edge.target == found.root]
+    if above:
+        yield "came from"
+        yield from _branch(found, found.root, shown | {found.root}, 1, up=True)
+    if below:
+        yield "gave rise to"
+        yield from _branch(found, found.root, {found.root}, 1, up=False)
+    near = [edge for edge in found.edges if not edge.directed]
+    if near:
+        yield "without a direction"
+        for edge in near:
+            yield f"  {edge.source} ~ {edge.target}: {_words(edge)}"
+    if not found.edges:
+        yield "no relation was measured, declared or stated"
+    if found.truncated:
+        yield Cell("there is more: follow fewer steps with --depth", "dim")
+
+
+def _branch(
+    found: "Lineage", name: str, path: set[str], level: int, *, up: bool
+) -> Iterator[Block]:
+    for edge in found.edges:
+        near, far = (edge.source, edge.target) if up else (edge.target, edge.source)
+        if not edge.directed or near != name:
+            continue
+        again = far in path
+        loop = " (again)" if again else ""
+        yield f"{'  ' * level}{far}{loop}: {_words(edge)}"
+        if not again:
+            yield from _branch(found, far, path | {far}, level + 1, up=up)
+
+
+def _words(edge: "Edge") -> str:
+    said = [f"declared by {one.said_by}" + (f" ({one.note})" if one.note else "")
+            for one in edge.declared]  # fmt: skip
+    measured = "not measured" if edge.measured is None else _measured(edge.measured)
+    return "; ".join([edge.kind, measured, *said])
+
+
+def _measured(one: "Measured") -> str:
+    names = ("equal", "cast", "transposed", "quantised", "merged", "near")
+    shares = [f"{getattr(one, name):.0%} {name}" for name in names if getattr(one, name) >= 0.005]
+    distance = "" if one.distance is None else f", {one.distance:.1f} bits apart"
+    weight = "" if one.weight is None else f", weight {one.weight:g}"
+    return f"{', '.join(shares) or 'hardly anything'}{distance}{weight} ({one.reason})"
+
+
+def _dot(found: "Lineage") -> Iterator[str]:
+    yield "digraph lineage {"
+    yield "  rankdir=BT;"
+    for name in found.versions:
+        style = " [style=bold]" if name == found.root else ""
+        yield f"  {_quoted(name)}{style};"
+    for edge in found.edges:
+        style = "" if edge.directed else ", dir=none"
+        line = "solid" if edge.measured is not None else "dashed"
+        marks = f"[label={_quoted(edge.kind)}, style={line}{style}]"
+        yield f"  {_quoted(edge.source)} -> {_quoted(edge.target)} {marks};"
+    yield "}"
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'

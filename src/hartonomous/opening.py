@@ -1,0 +1,101 @@
+"""Opening, making and mending stores: what there is to do with a place before it is a ``Store``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from hartonomous.errors import ConflictError
+from hartonomous.operations import doctor as examining
+from hartonomous.operations import estimate as estimating
+from hartonomous.operations import migrate as migrating
+from hartonomous.operations import repair as repairing
+from hartonomous.operations import scan as scanning
+from hartonomous.packs import directory
+from hartonomous.packs.checks import Check
+from hartonomous.ports.progress import Progress
+from hartonomous.settings import Settings, StorePlace, find_store, load_settings
+from hartonomous.store import Places, Store, now_us
+
+
+def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:
+    """Make an empty store and open it."""
+    place = Path(path)
+    directory.create(place, force=force)
+    return open_store(place, force=force)
+
+
+def open_store(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    create: bool = False,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> Store:
+    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none."""
+    place = find_store(None)[0] if path is None else Path(path)
+    if create and not (place / "store.json").exists():
+        try:
+            directory.create(place, force=force)
+        except ConflictError:
+            if not (place / "store.json").exists():  # else somebody else made it just now
+                raise
+    values = load_settings(given=settings or {}, store=place)
+    held = directory.open_directory(place, settings=values, clock=now_us, force=force)
+    return Store(held, values)
+
+
+def migrate_store(
+    path: str | os.PathLike[str], *, force: bool = False, settings: dict[str, Any] | None = None
+) -> migrating.Migrated:
+    """Bring a store's catalog to the newest schema; nobody else may have it open."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    return migrating.migrate(place, settings=values, clock=now_us, force=force)
+
+
+def repair_store(
+    path: str | os.PathLike[str],
+    *,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> repairing.Repaired:
+    """Rebuild a store's catalog from its packs; nobody else may have it open."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    held = directory.open_directory(
+        place, settings=values, clock=now_us, force=force, exclusive=True, with_catalog=False
+    )
+    try:
+        return repairing.repair(held.parts, progress=progress)
+    finally:
+        held.close()
+
+
+def estimate_paths(
+    paths: Places,
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    progress: Progress | None = None,
+) -> estimating.Estimate:
+    """Tell what an empty store would need for what is at ``paths``; needs no store."""
+    many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+    return estimating.estimate(None, many, include=include, exclude=exclude, progress=progress)
+
+
+def scan_place(
+    place: str | os.PathLike[str], *, progress: Progress | None = None
+) -> scanning.ScanReport:
+    """Tell what loading what lies at ``place`` would run; needs no store."""
+    return scanning.scan_place(place, progress=progress)
+
+
+def diagnose(
+    place: StorePlace | None, settings: Settings, *, found: tuple[Check, ...] = ()
+) -> examining.Diagnosis:
+    """Look at the program, the machine and the store at ``place``. See `hart doctor`."""
+    return examining.diagnose(place, settings, clock=now_us, found=found)

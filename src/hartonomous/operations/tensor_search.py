@@ -1,0 +1,147 @@
+"""Searching tensors: which models hold this one, and which stored tensors resemble it."""
+
+import fnmatch
+import json
+from math import prod
+
+import msgspec
+
+from hartonomous.catalog import kin, tensors, versions
+from hartonomous.catalog.resolve import digest_range
+from hartonomous.catalog.tensors import FoundRow, TensorFilter
+from hartonomous.core.digest import parse_digest_prefix
+from hartonomous.core.role import Role
+from hartonomous.errors import UsageError
+from hartonomous.packs.base_search import BaseSearch, can_be_sketched, stored_query
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.tensor_names import find_tensor
+
+MAX_HITS = 100_000
+
+
+class FoundTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A tensor of a version in use; ``digest`` is None where it has no atom of its own."""
+
+    name: str
+    number: int
+    member: str
+    tensor: str
+    dtype: str
+    shape: tuple[int, ...]
+    role: str
+    layer: str | None
+    logical_bytes: int
+    digest: str | None
+
+
+class FoundTensors(msgspec.Struct, frozen=True, kw_only=True):
+    """What fits, by artifact, version and place; ``truncated`` where there is more."""
+
+    tensors: tuple[FoundTensor, ...]
+    truncated: bool = False
+
+
+class NearTensor(msgspec.Struct, frozen=True, kw_only=True):
+    """A stored tensor that resembles the one asked for, and where it is used.
+
+    ``distance`` is the mean log2 ulp distance at 256 places; 0 is equal after rounding to the
+    coarser type. ``orientation`` is how it has to be turned: straight, transposed, heads,
+    heads-inverse. ``first`` is the element where the part that resembles begins.
+    """
+
+    digest: str
+    dtype: str
+    shape: tuple[int, ...]
+    orientation: str
+    first: int
+    distance: float
+    used_by: tuple[str, ...]
+
+
+def search_tensors(
+    parts: StoreParts,
+    pattern: str = "*",
+    *,
+    role: str | None = None,
+    dtype: str | None = None,
+    shape: tuple[int, ...] | None = None,
+    limit: int = 100,
+) -> FoundTensors:
+    """Find tensors in use by name pattern (``*``, ``?``), or by digest or a beginning of it.
+
+    ``role`` is one of ``core.role.Role``, ``shape`` has the slowest axis first. Raises UsageError
+    for an unknown role or a wrong limit.
+    """
+    if not 1 <= limit <= MAX_HITS:
+        raise UsageError(f"a limit of {limit} is not between 1 and {MAX_HITS}")
+    known = [one.value for one in Role]
+    if role is not None and role not in known:
+        raise UsageError(f"{role!r} is no role", hint=f"there are {', '.join(known)}")
+    prefix = parse_digest_prefix(pattern)
+    wanted = TensorFilter(
+        digest=None if prefix is None else digest_range(prefix),
+        name=None if prefix is not None or pattern == "*" else _like(pattern),
+        role=role,
+        dtype=None if dtype is None else dtype.upper(),
+        shape=None if shape is None else json.dumps(list(shape)),
+    )
+    with parts.database.read() as tx:
+        rows = tensors.search(tx, wanted, limit=limit + 1)
+    if prefix is None and "[" in pattern:
+        rows = [row for row in rows if fnmatch.fnmatchcase(row.tensor, pattern)]
+    return FoundTensors(
+        tensors=tuple(_found(row) for row in rows[:limit]), truncated=len(rows) > limit
+    )
+
+
+def _like(pattern: str) -> str:
+    """Return a shell pattern as one of LIKE; a set in brackets becomes any character."""
+    made, inside = [], False
+    for letter in pattern:
+        if inside:
+            inside = letter != "]"
+        elif letter == "[" and "]" in pattern:
+            inside = True
+            made.append("_")
+        else:
+            marks = {"*": "%", "?": "_"}
+            made.append(marks.get(letter, f"\\{letter}" if letter in "%_\\" else letter))
+    return "".join(made)
+
+
+def _found(row: FoundRow) -> FoundTensor:
+    return FoundTensor(
+        name=row.name, number=row.number, member=row.path, tensor=row.tensor, dtype=row.dtype,
+        shape=row.shape, role=row.role, layer=row.layer, logical_bytes=row.length,
+        digest=None if row.digest is None else f"blake3:{row.digest.hex()}",
+    )  # fmt: skip
+
+
+def nearest_tensors(
+    parts: StoreParts, files: OpenFiles, spec: str, name: str, *, member: str | None = None
+) -> tuple[NearTensor, ...]:
+    """Return the stored tensors that resemble one the most, nearest first, at most 8.
+
+    Raises NotFoundError, AmbiguousNameError; UsageError where the type or size has no sketch.
+    """
+    _, place = find_tensor(parts, files, spec, name, member=member)
+    if place.digest is None or not can_be_sketched(place.dtype, place.shape):
+        raise UsageError(
+            f"{place.name} ({place.dtype}, {prod(place.shape)} elements) has no sketch",
+            hint="floats and quantised blocks of 2,048 elements and more have one",
+        )
+    query = stored_query(files.atoms, place.digest, place.dtype, place.shape)
+    found = BaseSearch(parts.database).candidates(query)
+    with parts.database.read() as tx:
+        used = kin.versions_with(tx, [one.atom_id for one in found])
+        specs = {row.id: f"{row.name}@{row.number}" for row in versions.live(tx)}
+    near = [
+        NearTensor(
+            digest=f"blake3:{one.digest.hex()}", dtype=one.dtype, shape=one.shape,
+            orientation=one.orientation, first=one.first, distance=one.distance,
+            used_by=tuple(sorted(specs[id_] for id_ in used.get(one.atom_id, ()) if id_ in specs)),
+        )
+        for one in found
+    ]  # fmt: skip
+    return tuple(sorted(near, key=lambda one: one.distance))

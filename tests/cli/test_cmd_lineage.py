@@ -1,0 +1,58 @@
+"""``lineage``, ``relate``, ``impact`` and ``search``."""
+
+from cli_schema import validate
+
+
+def test_relate_and_lineage(hart, full):
+    code, out, err = hart("relate", "tuned.safetensors", "fine-tune-of", "tiny", "--note", "by us")
+    assert (code, err) == (0, "")
+    assert "tuned.safetensors@1 is fine-tune-of tiny@1" in out
+    (listed,) = validate("relate", hart("relate", "--list", "--json")[1])
+    assert listed["note"] == "by us"
+    assert "by us" in hart("relate", "--list", "tiny")[1]
+    (found,) = validate("lineage", hart("lineage", "tuned.safetensors", "--json")[1])
+    assert [(edge["source"], edge["target"]) for edge in found["edges"]] == [
+        ("tuned.safetensors@1", "tiny@1")
+    ]
+    code, out, _ = hart("lineage", "tuned.safetensors")
+    assert code == 0 and "came from" in out and "declared by user (by us)" in out
+    assert "gave rise to" in hart("lineage", "tiny")[1]
+    dot = hart("lineage", "tiny", "--dot")[1]
+    assert dot.startswith("digraph") and '"tuned.safetensors@1" -> "tiny@1"' in dot
+    (gone,) = validate(
+        "relate",
+        hart("relate", "tuned.safetensors", "fine-tune-of", "tiny", "--remove", "--json")[1],
+    )
+    assert gone["changed"]
+    assert "nothing was stated" in hart("relate", "--list")[1]
+
+
+def test_wrong_usage(hart, full):
+    assert hart("relate", "tiny")[0] == 2
+    assert hart("relate", "tiny", "nonsense", "notes.txt")[0] == 2
+    assert hart("lineage", "tiny", "--up", "--down")[0] == 2
+    assert hart("search")[0] == 2
+    assert hart("search", "--shape", "a,b")[0] == 2
+    assert hart("search", "--tensor", "x", "--near", "tiny", "y")[0] == 2
+    assert hart("lineage", "missing")[0] == 1
+    assert hart("impact", "missing")[0] == 1
+
+
+def test_impact(hart, full):
+    (found,) = validate("impact", hart("impact", "tiny", "--json")[1])
+    assert found["name"] == "tiny"
+    out = hart("impact", "tiny")[1]
+    assert "removing it frees" in out
+
+
+def test_search(hart, full):
+    (found,) = validate("search", hart("search", "--tensor", "*", "--json")[1])
+    assert len(found["tensors"]) > 5
+    one = next(
+        each for each in found["tensors"] if each["digest"] and each["logical_bytes"] > 16384
+    )
+    assert one["name"] in hart("search", "--tensor", one["digest"], "-q")[1]
+    assert "no tensor fits" in hart("search", "--tensor", "nothing-like-this")[1]
+    near = hart("search", "--near", one["name"], one["tensor"], "--json")
+    assert near[0] == 0
+    assert all(validate("search", line) for line in near[1].splitlines())

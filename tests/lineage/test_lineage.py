@@ -1,0 +1,195 @@
+"""Lineage of stored models: measured, declared, stated, and where they disagree."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+import hartonomous as hn
+from hartonomous.errors import ConflictError, NotFoundError, UsageError
+
+RANDOM = np.random.default_rng(11)
+WEIGHTS = {
+    f"model.layers.{i}.mlp.up_proj.weight": RANDOM.standard_normal((64, 96)).astype(np.float32)
+    for i in range(4)
+}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[hn.Store]:
+    with hn.open(tmp_path / "store", create=True, settings={"workers": 2}) as opened:
+        yield opened
+
+
+def folder(path: Path, weights: dict[str, np.ndarray], card: str = "") -> Path:
+    path.mkdir(parents=True)
+    (path / "config.json").write_text(json.dumps({"model_type": "llama", "hidden_size": 96}))
+    save_file(weights, path / "model.safetensors")
+    if card:
+        (path / "README.md").write_text(f"---\n{card}\n---\nA model.\n")
+    return path
+
+
+def edges(found) -> dict[tuple[str, str], object]:
+    return {(edge.source, edge.target): edge for edge in found.edges}
+
+
+def test_stated_relations(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    other = {name: RANDOM.standard_normal((64, 96)).astype(np.float32) for name in WEIGHTS}
+    store.add([folder(tmp_path / "b", other)])
+    dry = store.relate("b", "fine-tune-of", "a", dry_run=True)
+    assert dry.dry_run and store.relations() == ()
+    done = store.relate("b", "fine-tune-of", "a", weight=0.5, note="told by hand")
+    assert done.changed and done.sequence is not None
+    again = store.relate("b", "fine-tune-of", "a", weight=0.5, note="told by hand")
+    assert not again.changed
+    with pytest.raises(ConflictError):
+        store.relate("b", "fine-tune-of", "a", note="another")
+    (stated,) = store.relations("a")
+    assert (stated.source, stated.kind, stated.target) == ("b@1", "fine-tune-of", "a@1")
+    assert (stated.weight, stated.note) == (0.5, "told by hand")
+    up = store.lineage("b", direction="up")
+    (edge,) = up.edges
+    assert (edge.source, edge.target, edge.directed) == ("b@1", "a@1", True)
+    assert edge.measured is None and edge.declared[0].said_by == "user"
+    assert store.lineage("a", direction="up").edges == ()
+    assert len(store.lineage("a", direction="down").edges) == 1
+
+    store.undo()
+    assert store.relations() == ()
+    store.relate("b", "merged-from", "a")
+    store.unrelate("b", "merged-from", "a")
+    assert store.relations() == ()
+    store.undo()
+    assert [one.kind for one in store.relations()] == ["merged-from"]
+
+
+def test_statements_come_back_from_packs_alone(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    store.add([folder(tmp_path / "b", {**WEIGHTS, "more": np.ones(3, np.float32)})])
+    store.relate("b", "fine-tune-of", "a", note="kept in packs", weight=0.25)
+    place = store.path
+    before = store.relations()
+    store.close()
+    hn.repair(place)
+    with hn.open(place) as again:
+        assert again.relations() == before
+
+
+def test_statements_go_with_a_purged_version(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    store.add([folder(tmp_path / "b", {**WEIGHTS, "more": np.ones(3, np.float32)})])
+    store.relate("b", "fine-tune-of", "a")
+    store.rm("a")
+    assert store.relations("b") == ()  # not while it is in the trash
+    store.gc(trash_days=0)
+    assert store.relations() == ()
+    assert store.verify().sound
+
+
+@pytest.mark.parametrize("kind", ["near", "same-tensors", "nonsense"])
+def test_what_cannot_be_stated(store: hn.Store, tmp_path: Path, kind: str) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    with pytest.raises(UsageError):
+        store.relate("a", kind, "a")
+    with pytest.raises(UsageError, match="itself"):
+        store.relate("a", "cast-of", "a")
+    with pytest.raises(UsageError):
+        store.relate("a", "cast-of", "a", note="two\nlines")
+    with pytest.raises(NotFoundError):
+        store.unrelate("a", "cast-of", "missing")
+
+
+def test_equal_tensors_are_measured(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    renamed = {name.replace("model.", "encoder."): value for name, value in WEIGHTS.items()}
+    store.add([folder(tmp_path / "b", renamed)])
+    (edge,) = store.lineage("a").edges
+    assert not edge.directed and edge.kind == "same-tensors"
+    assert edge.measured is not None and edge.measured.equal == pytest.approx(1.0)
+    assert store.lineage("a", direction="up").edges == ()
+
+
+def test_declared_bases_are_shown_and_disagreement_is_said(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "base", WEIGHTS)])
+    store.add([folder(tmp_path / "stranger",
+                      {name: RANDOM.standard_normal((64, 96)).astype(np.float32)
+                       for name in WEIGHTS})])  # fmt: skip
+    tuned = {**WEIGHTS, "score.weight": RANDOM.standard_normal((3, 96)).astype(np.float32)}
+    store.add([folder(tmp_path / "good", tuned,
+                      "base_model: org/base\nbase_model_relation: finetune")])  # fmt: skip
+    found = store.lineage("good", direction="up")
+    (edge,) = found.edges
+    assert (edge.source, edge.target, edge.kind) == ("good@1", "base@1", "fine-tune-of")
+    assert edge.measured is not None and edge.measured.equal > 0.9
+    assert edge.declared[0].said_by == "model-card"
+    assert found.warnings == ()
+    assert ("good@1", "base@1") in edges(store.lineage("base", direction="down"))
+
+    lying = {**WEIGHTS, "other.weight": RANDOM.standard_normal((3, 96)).astype(np.float32)}
+    store.add([folder(tmp_path / "lying", lying, "base_model: stranger")])
+    found = store.lineage("lying")
+    assert any("stranger" in text and "no tensor" in text for text in found.warnings)
+    absent = {**WEIGHTS, "third.weight": RANDOM.standard_normal((3, 96)).astype(np.float32)}
+    store.add([folder(tmp_path / "absent", absent, "base_model: nobody/nothing")])
+    assert any("nobody/nothing" in text for text in store.lineage("absent").warnings)
+
+
+def test_declarations_in_a_circle_end(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS, "base_model: b")])
+    store.add([folder(tmp_path / "b", {**WEIGHTS, "x": np.ones(9, np.float32)}, "base_model: a")])
+    found = store.lineage("a", depth=32)
+    assert {"a@1", "b@1"} == set(found.versions)
+    assert len(found.edges) == 1
+
+
+def test_impact(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    alone = {"w": RANDOM.standard_normal((64, 96)).astype(np.float32)}
+    store.add([folder(tmp_path / "b", {**WEIGHTS, **alone})])
+    store.label("b", "prod")
+    found = store.impact("b")
+    assert found.labels == ("prod",) and found.dependents == ()
+    assert 0 < found.freed_bytes <= alone["w"].nbytes + 1000
+    assert found.shared_bytes > 3 * alone["w"].nbytes * 0.8
+    before = store.stats().stored_bytes if hasattr(store.stats(), "stored_bytes") else None
+    store.rm("b")
+    store.gc(trash_days=0)
+    if before is not None:
+        assert before - store.stats().stored_bytes >= found.freed_bytes * 0.9
+
+
+def test_search_tensors(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    store.add([folder(tmp_path / "b", {"other.up_proj.weight": WEIGHTS[next(iter(WEIGHTS))]})])
+    every = store.search_tensors("*up_proj*")
+    assert len(every.tensors) == 5 and not every.truncated
+    digest = every.tensors[0].digest
+    assert digest is not None
+    same = store.search_tensors(digest)
+    assert {one.name for one in same.tensors} == {"a", "b"}
+    assert len(store.search_tensors(digest[:20]).tensors) == 2
+    assert len(store.search_tensors("model.layers.[01].*").tensors) == 2
+    assert len(store.search_tensors(shape=(64, 96), dtype="f32").tensors) == 5
+    assert store.search_tensors(shape=(64, 97)).tensors == ()
+    assert len(store.search_tensors(role="mlp-up", limit=2).tensors) == 2
+    assert store.search_tensors(role="mlp-up", limit=2).truncated
+    assert store.search_tensors("100%").tensors == ()
+    with pytest.raises(UsageError):
+        store.search_tensors(role="nonsense")
+
+
+def test_nearest_tensors(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    name = next(iter(WEIGHTS))
+    near = {name: WEIGHTS[name] * np.float32(1.001)}
+    store.add([folder(tmp_path / "b", near)])
+    found = store.nearest_tensors("b", name)
+    assert found[0].used_by == ("a@1",) and found[0].orientation == "straight"
+    assert found[0].distance > 0
+    with pytest.raises(NotFoundError):
+        store.nearest_tensors("b", "missing")
