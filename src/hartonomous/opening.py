@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,12 @@ from hartonomous.packs import directory
 from hartonomous.packs.checks import Check
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
-from hartonomous.store import Places, Store, now_us
+from hartonomous.store import Places, Store
+
+
+def now_us() -> int:
+    """Return microseconds UTC."""
+    return time.time_ns() // 1000
 
 
 def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:

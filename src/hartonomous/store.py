@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -41,11 +40,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
-
-
-def now_us() -> int:
-    """Return microseconds UTC."""
-    return time.time_ns() // 1000
 
 
 class Store:

@@ -15,7 +15,7 @@ from hartonomous.catalog import properties
 YEAR_US = 365 * 86_400_000_000
 _DIE_AT = """
 import dataclasses
-import hartonomous.store as door
+import hartonomous.opening as door
 door.now_us = lambda: {time_us}
 Publication.finish = seal_and_die
 """

@@ -36,10 +36,10 @@ def atoms_of_version(tx: Connection, version_id: int) -> dict[int, tuple[int, in
         )
         sizes.update({row[0]: (row[1], row[2]) for row in tx.execute(query)})
     for piece in batches(sorted(sizes)):
-        query = select(manifest_atom.c.atom_id, manifest_atom.c.manifest_id).where(
+        uses = select(manifest_atom.c.atom_id, manifest_atom.c.manifest_id).where(
             manifest_atom.c.atom_id.in_(piece)
         )
-        for atom_id, manifest_id in tx.execute(query):
+        for atom_id, manifest_id in tx.execute(uses):
             if manifest_id not in own:
                 sizes.pop(atom_id, None)
     return sizes

@@ -103,7 +103,9 @@ def stated(tx: Connection, version_id: int | None = None) -> list[RelationRow]:
 
 
 def _weight(text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
-        return None if text is None else float(text)
+        return float(text)
     except ValueError as error:
         raise damaged(f"a relation's weight is {text[:40]!r}") from error
