@@ -117,8 +117,10 @@ def test_two_steps_of_one_run(hart, store):
         for ending in endings
         for suffix in (f"{ending}[0,0]", f"{ending}[5,0]")
     }
-    code, out, _ = hart("diff", "step-10", str(CHECKPOINTS / "distributed" / "step-10"))
-    assert (code == 0 and "same" in out) or "identical" in out
+    code, out, _ = hart("diff", "step-10", str(CHECKPOINTS / "distributed" / "step-10"), "--json")
+    (found,) = validate("diff", out)
+    assert code == 0 and found["identical"]
+    assert {one["status"] for one in found["tensors"]} == {"same"}
     code, out, _ = hart("show", "step-20")
     assert "checkpoint:" in out and "torch-distributed, 2 files, 5 whole tensors, step 20" in out
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from torch_writer import Called, Name, Tensor, archive, pickled
 
 from hartonomous.core.description import Description
@@ -167,3 +169,25 @@ def test_a_part_of_a_file_reads_like_a_file() -> None:
             part.read(offset, length)
     with pytest.raises(StructureError):
         PartReader(BytesReader(b"0123456789"), 3, 8)
+
+
+@given(
+    st.sampled_from(["single/.metadata", "single/__0_0.distcp", "distributed/step-10/.metadata"]),
+    st.lists(st.tuples(st.integers(0, 20_000), st.binary(min_size=1, max_size=4)), max_size=8),
+    st.integers(0, 20_000),
+)
+def test_damaged_files_are_described_or_refused(
+    path: str, changes: list[tuple[int, bytes]], cut: int
+) -> None:
+    content = bytearray((FIXTURES / path).read_bytes())
+    for at, new in changes:
+        content[at % len(content) : at % len(content) + len(new)] = new
+    if cut % 3 == 0:
+        del content[cut % len(content) :]
+    name = path.rpartition("/")[2]
+    names = ItemNames()
+    found = names.told(name, describe(BytesReader(bytes(content)), name))
+    partition(len(content), found.tensors)
+    shard = (FIXTURES / "single" / "__0_0.distcp").read_bytes()
+    told = names.told("__0_0.distcp", describe(BytesReader(shard), "__0_0.distcp"))
+    assert len({one.name for one in told.tensors}) == len(told.tensors)

@@ -121,3 +121,14 @@ def test_calls_of_templates_alone_give_no_warning() -> None:
     quiet = {"_chat_templates": [{"name": "default", "calls": ["f"], "dangers": []}]}
     assert warning(find_code([("m.gguf", Description(format="gguf", metadata=quiet))])) is None
     assert warning([]) is None
+
+
+def test_python_files_and_unknown_names_alone_give_no_warning() -> None:
+    members = [
+        ("a.py", Description(format="file")),
+        ("b.pt", Description(format="torch-zip", metadata=named(("x.Y", "unknown")))),
+    ]
+    assert warning(find_code(members)) is None
+    mapped = Description(format="hf-config", metadata={"auto_map": {"AutoModel": "a.X"}})
+    told = warning(find_code([*members, ("config.json", mapped)]))
+    assert told is not None and "2 pieces of code, 1 unknown" in told

@@ -86,10 +86,13 @@ def counts_of(findings: Sequence[Finding]) -> dict[str, int]:
 
 
 def warning(findings: Sequence[Finding]) -> str | None:
-    """Return one line about what would run; None if there is nothing but templates' calls."""
-    told = [one for one in findings if one.severity is Severity.DANGER or one.kind not in _QUIET]
-    if not told:
+    """Return one line about what would run; None if nothing of it needs one.
+
+    What templates call and Python files are common; what is unknown has a notice at its file.
+    """
+    if not any(_is_worth_a_line(one) for one in findings):
         return None
+    told = [one for one in findings if one.severity is Severity.DANGER or one.kind != "template"]
     counts = counts_of(told)
     words = [
         several(counts["danger"], "danger", "dangers"),
@@ -100,7 +103,10 @@ def warning(findings: Sequence[Finding]) -> str | None:
     return f"loading this may run code ({listed}), 'hart scan' tells: {told[0].text}"
 
 
-_QUIET = frozenset({"template"})
+def _is_worth_a_line(one: Finding) -> bool:
+    if one.severity is Severity.CODE:
+        return one.kind not in ("template", "python-file")
+    return one.severity is Severity.DANGER
 
 
 def _in_file(path: str, description: Description) -> Iterator[Finding]:
