@@ -8,6 +8,7 @@ import sysconfig
 from pathlib import Path
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 sys.path.insert(0, str(Path(__file__).parent / "native"))
 import build
@@ -25,4 +26,20 @@ kernel = Extension(
     optional=True,
 )
 
-setup(ext_modules=[kernel], options={"bdist_wheel": {"py_limited_api": "cp311"}} if abi3 else {})
+
+class BuildKernel(build_ext):
+    """Leaves out the library paths of the Python that builds: they mean nothing elsewhere."""
+
+    def build_extensions(self) -> None:
+        """Build, with what is left of the linker's command."""
+        linker = getattr(self.compiler, "linker_so", None)
+        if linker:
+            self.compiler.linker_so = [one for one in linker if not one.startswith("-Wl,-rpath")]
+        super().build_extensions()
+
+
+setup(
+    ext_modules=[kernel],
+    cmdclass={"build_ext": BuildKernel},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if abi3 else {},
+)

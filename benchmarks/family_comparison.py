@@ -181,8 +181,8 @@ def _tables(done: Sequence[Runs], kinds: Sequence[str]) -> list[str]:
     texts = [
         table(
             "all classes: medians; RssAnon over all processes",
-            ["tool", "stored MB", "ratio", "ingest CPU-s", "ingest s", "restore CPU-s",
-             "restore s", "ingest peak MB", "restore peak MB", "exact", "syncs", "runs"],
+            ["tool", "stored MB", "ratio", "ingest CPU-s", "user-s", "ingest s", "restore CPU-s",
+             "user-s", "restore s", "ingest peak MB", "restore peak MB", "exact", "syncs", "runs"],
             [_total_row(one) for one in done],
         ),
         table("stored MB by class, in the order of arrival", head,
@@ -208,8 +208,8 @@ def _total_row(one: Runs) -> list[object]:
         f"{one.name} {one.version}".strip(),
         None if stored is None else megabytes(stored),
         None if not stored else plain / stored,
-        _total(one, "adds", "cpu_s"), _total(one, "adds", "wall_s"),
-        _total(one, "gets", "cpu_s"), _total(one, "gets", "wall_s"),
+        _total(one, "adds", "cpu_s"), _total(one, "adds", "user_s"), _total(one, "adds", "wall_s"),
+        _total(one, "gets", "cpu_s"), _total(one, "gets", "user_s"), _total(one, "gets", "wall_s"),
         _peak(one, "adds"), _peak(one, "gets"),
         "-" if stored is None else "yes" if exact else "NO",
         "yes" if one.syncs else "no",
@@ -237,7 +237,7 @@ def _figures(one: Runs) -> dict[str, Any]:
         "stored_bytes": stored_of(one),
         "totals": {
             f"{phase}_{name}": _total(one, phase, name)
-            for phase in ("adds", "gets") for name in ("cpu_s", "wall_s", "synced_s")
+            for phase in ("adds", "gets") for name in ("cpu_s", "user_s", "wall_s", "synced_s")
         },
         "classes": {
             kind: {

@@ -2,8 +2,9 @@
 
 Memory is RssAnon of the command and everything it started, summed, read from /proc every 20 ms; the
 figure is the highest sum seen. CPU-seconds are those of the command and of every process that it
-waited for. After the command the file system is synced: tools that do not sync themselves leave
-that work to the kernel, and ``synced_s`` counts it for all alike.
+waited for, ``user_s`` the part of them outside the kernel. After the command the file system is
+synced: tools that do not sync themselves leave that work to the kernel, and ``synced_s`` counts it
+for all alike.
 """
 
 import os
@@ -27,6 +28,7 @@ class Measured:
     wall_s: float = 0.0
     synced_s: float = 0.0
     cpu_s: float = 0.0
+    user_s: float = 0.0
     peak_anon_bytes: int = 0
     process_count: int = 0
     output: str = ""
@@ -53,6 +55,7 @@ def added_up(several: Sequence[Measured]) -> Measured:
         wall_s=sum(one.wall_s for one in several),
         synced_s=sum(one.synced_s for one in several),
         cpu_s=sum(one.cpu_s for one in several),
+        user_s=sum(one.user_s for one in several),
         peak_anon_bytes=max((one.peak_anon_bytes for one in several), default=0),
         process_count=max((one.process_count for one in several), default=0),
         output="" if failed is None else failed.output,
@@ -103,6 +106,7 @@ def run(
         wall_s=wall_s,
         synced_s=synced_s,
         cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
+        user_s=after.ru_utime - before.ru_utime,
         peak_anon_bytes=peak,
         process_count=count,
         output=output.decode(errors="replace")[-_OUTPUT_CHARS:],

@@ -14,7 +14,7 @@ _ADD = """
 import sys
 import hartonomous as hn
 with hn.open(sys.argv[1], create=True) as store:
-    report = store.add(sys.argv[2:])
+    report = store.add(sys.argv[2:], hidden=True)
 for one in report.artifacts:
     print(one.outcome, one.name, one.error or "")
 sys.exit(report.failed_count > 0)
@@ -40,8 +40,11 @@ with hn.open(sys.argv[1], create=True) as store:
 
 
 def environment() -> dict[str, str]:
-    """Return what makes the interpreter find this checkout."""
-    return {"PYTHONPATH": str(_SOURCE)}
+    """Return what makes the interpreter find this checkout, and keep its byte code.
+
+    An installed package, as the other tools are, has its byte code beside it.
+    """
+    return {"PYTHONPATH": str(_SOURCE), "PYTHONDONTWRITEBYTECODE": ""}
 
 
 class Hartonomous(Peer):

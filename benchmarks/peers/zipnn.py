@@ -13,8 +13,8 @@ from measure import Measured, run
 
 from peers.peer import Peer, link_into, package_version, python_with
 
-TORCH = "torch==2.13.0+cpu"
-"""Without a GPU: zipnn's own choice would be a build of 5 GB."""
+TORCH = "torch==2.13.0"
+"""Installed first, so that its build can be chosen (a pip setting): with a GPU it has 5 GB."""
 
 _COMMON = """
 import json, sys
@@ -58,10 +58,12 @@ for path in files_of(names):
     lengths = []
     with path.open("rb") as source, place.open("wb") as out:
         while data := source.read(PIECE):
-            small = packed(data, kind) if kind else data
-            smaller = len(small) < len(data)
-            out.write(small if smaller else data)
-            lengths.append([len(small) if smaller else len(data), smaller])
+            # It damages its heap with lengths that are no whole number of elements.
+            whole = len(data) // 16 * 16
+            small = packed(data[:whole], kind) if kind else data
+            smaller = len(small) < whole
+            out.write(small + data[whole:] if smaller else data)
+            lengths.append([len(small) if smaller else len(data), smaller, len(data) - whole])
     place.with_name(place.name + ".pieces").write_text(json.dumps([kind, lengths]))
 """
 )
@@ -77,10 +79,11 @@ for path in files_of(there):
     place.parent.mkdir(parents=True, exist_ok=True)
     kind, lengths = json.loads(path.with_name(path.name + ".pieces").read_text())
     with path.open("rb") as source, place.open("wb") as out:
-        for length, smaller in lengths:
+        for length, smaller, tail in lengths:
             data = source.read(length)
             if smaller:
                 data = ZipNN(bytearray_dtype=kind, input_format="byte").decompress(data)
+                data = bytes(data) + source.read(tail)
             out.write(data)
 """
 )

@@ -24,6 +24,7 @@ from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.output_file import open_part, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
+from hartonomous.packs.vanished import told_if_removed
 from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -91,17 +92,11 @@ def get(
         )
         for one in rows
     ]
-    return write_all(
-        parts,
-        wanted,
-        name=row.name,
-        number=row.number,
-        base=base,
-        root=base,
-        force=force,
-        dry_run=dry_run,
-        progress=progress or NoProgress(),
-    )
+    with told_if_removed(parts, row):
+        return write_all(
+            parts, wanted, name=row.name, number=row.number, base=base, root=base, force=force,
+            dry_run=dry_run, progress=progress or NoProgress(),
+        )  # fmt: skip
 
 
 def export_all(
@@ -128,13 +123,17 @@ def export_all(
         row.id: _plan(parts, row, output, taken, numbered=all_versions)
         for row in sorted(rows, key=lambda one: -one.name.count("/"))
     }
-    return [
-        write_all(
-            parts, plans[row.id][1], name=row.name, number=row.number, base=plans[row.id][0],
-            root=output, force=force, dry_run=dry_run, progress=progress or NoProgress(),
-        )
-        for row in rows
-    ]  # fmt: skip
+    reports = []
+    for row in rows:
+        base, files = plans[row.id]
+        with told_if_removed(parts, row):
+            reports.append(
+                write_all(
+                    parts, files, name=row.name, number=row.number, base=base, root=output,
+                    force=force, dry_run=dry_run, progress=progress or NoProgress(),
+                )
+            )  # fmt: skip
+    return reports
 
 
 def _to_export(

@@ -33,14 +33,34 @@ def put_in_place(directory: Path, now_us: int) -> str | None:
     current = directory / CATALOG
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
     former = directory / f"{CATALOG}.before-repair-{stamp}-{now_us % 1_000_000:06d}"
+    kept = str(former) if _keep_beside(current, former) else _move_parts(current, former)
+    _draft(directory).replace(current)
+    sync_directory(directory)
+    return kept
+
+
+def _keep_beside(current: Path, former: Path) -> bool:
+    """Give the former catalog its other name too, so that one is in place at every moment.
+
+    Not where a log lies beside it: that must not meet another catalog under the same name.
+    """
+    if any(current.with_name(current.name + ending).exists() for ending in _PARTS if ending):
+        return False
+    try:
+        former.hardlink_to(current)
+    except OSError:  # there is none, or the file system has no such links
+        return False
+    return True
+
+
+def _move_parts(current: Path, former: Path) -> str | None:
+    """Move the former catalog away; killed behind this, the store says that it needs a repair."""
     kept = None
     for ending in _PARTS:
         part = current.with_name(current.name + ending)
         if part.exists():
             part.replace(former.with_name(former.name + ending))
             kept = str(former)
-    _draft(directory).replace(current)
-    sync_directory(directory)
     return kept
 
 
