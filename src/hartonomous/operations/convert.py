@@ -23,6 +23,7 @@ from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.output_file import open_part, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
+from hartonomous.packs.vanished import told_if_removed
 from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.sources.files import WEIGHT_ENDINGS
@@ -92,12 +93,13 @@ def convert(
     try:
         left_out: list[LeftOut] = []
         base = _base(output, row.name, members, single=single)
-        planned = [
-            _plan(reader, member, rows[member.manifest_id], base, left_out, single=single)
-            for member in members
-        ]
-        _refuse(spec, planned, left_out, partial=partial)
-        done = _write_all(parts, planned, base, progress, force=force, dry_run=dry_run)
+        with told_if_removed(parts, row):
+            planned = [
+                _plan(reader, member, rows[member.manifest_id], base, left_out, single=single)
+                for member in members
+            ]
+            _refuse(spec, planned, left_out, partial=partial)
+            done = _write_all(parts, planned, base, progress, force=force, dry_run=dry_run)
     finally:
         reader.close()
     return ConvertReport(
