@@ -152,6 +152,6 @@ def all_kinds() -> dict[str, type[HartonomousError]]:
     waiting: list[type[HartonomousError]] = [HartonomousError]
     while waiting:
         cls = waiting.pop()
-        found[cls.kind] = cls
+        found.setdefault(cls.kind, cls)  # a narrower class may share its parent's kind
         waiting.extend(cls.__subclasses__())
     return found

@@ -69,7 +69,7 @@ OFFERED = [
     ("hart ls --set progress=", ["auto", "plain", "none"]),
     ("hart ls --set=progress=p", ["plain"]),
     ("hart --progress pl", ["plain"]),
-    ("hart l", ["ls", "label", "log"]),
+    ("hart l", ["ls", "label", "log", "lineage"]),
 ]
 
 
