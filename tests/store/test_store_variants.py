@@ -130,7 +130,7 @@ def test_without_delta_nothing_is_built_on_others(store, source, tmp_path):
     with hn.open(store.path, settings={"max_depth": 0}) as other:
         other.add(source("twice.safetensors", FILES["twice"]), name="twice")
     assert edges(store) == []
-    check_all(store, tmp_path / "out")
+    check_all(store, tmp_path / "out", ("base", "tuned", "half", "twice"))
 
 
 def test_chains_are_no_longer_than_the_setting(store, source):

@@ -84,11 +84,12 @@ class AtomReader:
         """
         refuse_chain(name, chain)
         if not self._places_of(name):
-            raise BaseGoneError(
-                f"atom blake3:{name.hex()} is not stored, and is needed to read "
-                f"{' > '.join(f'blake3:{one.hex()}' for one in chain) or 'a file'}",
+            needing = " > ".join(f"blake3:{one.hex()}" for one in chain) or "a file"
+            error = IntegrityError(
+                f"atom blake3:{name.hex()} is not stored, and is needed to read {needing}",
                 hint="hart verify names everything that is damaged",
             )
+            raise BaseGoneError(error)
         batch = self.batch(chain)
         self.gather(batch, name, out, start)
         batch.decode()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import CHUNK_BYTES
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
@@ -95,7 +95,8 @@ class ExtentCopies:
         refuse_chain(name, chain)
         found = self.base(name)
         if found is None:
-            raise BaseGoneError(f"atom blake3:{name.hex()}, a base, is in none of the packs")
+            error = IntegrityError(f"atom blake3:{name.hex()}, a base, is in none of the packs")
+            raise BaseGoneError(error)
         stop = start + len(out)
         for one in found[1].places:
             low = max(start, one.header.position)

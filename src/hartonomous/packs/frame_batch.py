@@ -181,9 +181,9 @@ class FrameBatch:
             raise IntegrityError(f"a record of kind {header.kind} must not have bases")
         try:
             decode_frames(self._bases, header, record.variant(), waiting, self._chain)
-        except BaseGoneError:
+        except BaseGoneError as gone:
             if not self._bases.moved(header, header.position):
-                raise
+                raise gone.error from gone
             for frame in waiting:
                 start = header.position + frame.index * header.frame_bytes
                 self._bases.read_base(header.digest, frame.out, start, self._chain)

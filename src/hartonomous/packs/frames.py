@@ -14,13 +14,13 @@ from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER
-from hartonomous.packs.predictions import BaseSource, Variant, predict_spans
+from hartonomous.packs.predictions import BaseGoneError, BaseSource, Variant, predict_spans
 
 WORTH = 0.98
 """A frame stays raw unless its encoding is under this part of its size."""
 
 
-class BaseReadError(IntegrityError):
+class BaseReadError(Exception):
     """What a frame was to be predicted from cannot be read; the frame itself is sound."""
 
 
@@ -87,7 +87,7 @@ def encode_frames(
             coded_run = encode_predicted(work[run.start : run.stop], bases, check=check)
         except BaseReadError as error:
             if on_fault is not None:
-                on_fault(error.message)
+                on_fault(str(error))
             continue
         made[run.start : run.stop] = coded_run
     return [_encoded(one, *coded) for one, coded in zip(work, made, strict=True)]
@@ -121,8 +121,8 @@ def encode_predicted(
     spans = [(one.position, one.position + len(one.frame)) for one in run]
     try:
         predictions = predict_spans(bases, variant, spans, (run[0].atom,))
-    except HartonomousError as error:
-        raise BaseReadError(error.message, hint=error.hint) from error
+    except (HartonomousError, BaseGoneError) as error:
+        raise BaseReadError(str(error)) from error
     frames = [memoryview(one.frame) for one in run]
     positions = [one.position for one in run]
     payloads = predicted.encode_many(frames, predictions, dtype, positions=positions)

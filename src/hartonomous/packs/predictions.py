@@ -32,8 +32,15 @@ class Variant(msgspec.Struct, frozen=True):
     bases: tuple[bytes, ...]
 
 
-class BaseGoneError(IntegrityError):
-    """A base is not stored: it may have been dropped after what needed it was kept otherwise."""
+class BaseGoneError(Exception):
+    """A base is not stored: it may have been dropped after what needed it was kept otherwise.
+
+    Whoever reads the atom that needs it looks once more; ``error`` is what to raise if it is so.
+    """
+
+    def __init__(self, error: IntegrityError) -> None:
+        super().__init__(error.message)
+        self.error = error
 
 
 class BaseSource(Protocol):
@@ -93,8 +100,6 @@ def _read(source: BaseSource, variant: Variant, window: plans.Window, chain: Cha
     def fill(out: memoryview) -> None:
         try:
             source.read_base(name, out, window.start, chain)
-        except BaseGoneError:
-            raise
         except HartonomousError as error:
             raise IntegrityError(
                 f"atom blake3:{chain[-1].hex()} is kept as what differs from blake3:{name.hex()}, "

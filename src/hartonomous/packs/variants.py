@@ -103,9 +103,7 @@ class VariantChoice:
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
-                self._note(
-                    f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error.message}"
-                )
+                self._note(f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error}")
                 return None
             taken += frame.nbytes if payload is None else len(payload)
         return taken
