@@ -14,7 +14,9 @@ from hartonomous.codecs.quantised_blocks import SHAPES
 from hartonomous.packs import rescue
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "format-quantised.md"
-_VECTOR = re.compile(r"^### \d+\. (\w+)(.+?)\n.*?```hex\n(.*?)```\n.*?```hex\n(.*?)```", re.M | re.S)
+_VECTOR = re.compile(
+    r"^### \d+\. (\w+)(.+?)\n.*?```hex\n(.*?)```\n.*?```hex\n(.*?)```", re.M | re.S
+)
 FOUND = _VECTOR.findall(PAGE.read_text(encoding="utf-8"))
 NAMES = [name for dtype in SHAPES for name in fixture_names(dtype)]
 VECTORS = [
@@ -58,7 +60,11 @@ def test_rescue_decodes_llama_cpps_tensors(name):
     first, stop = QuantisedCodec().window(dtype, position, len(frame))
     for smallest in (False, True):
         (payload,) = QuantisedCodec().encode_many(
-            [memoryview(frame)], [source[first:stop]], dtype, positions=[position], smallest=smallest
+            [memoryview(frame)],
+            [source[first:stop]],
+            dtype,
+            positions=[position],
+            smallest=smallest,
         )
         found = rescue.decode_quantised(payload, source[first:stop], dtype, position, len(frame))
         assert found == frame

@@ -45,7 +45,11 @@ def test_symmetric_int8(axis):
     x = weights()
     largest = np.abs(x).max(axis=axis, keepdims=True)
     codes = np.clip(np.rint(x / (largest / np.float32(127))), -127, 127).astype(np.int8)
-    grid = {None: None, 0: Grid(columns=COLUMNS, block_columns=1), 1: Grid(columns=COLUMNS, block_rows=1)}
+    grid = {
+        None: None,
+        0: Grid(columns=COLUMNS, block_columns=1),
+        1: Grid(columns=COLUMNS, block_rows=1),
+    }
     payload = round_trip(codes.tobytes(), x, "I8", grid=grid[axis])
     assert residual_bytes(payload) == 0
     assert len(payload) < 200 + (0 if axis is None else 5 * x.shape[1 - axis])
@@ -56,7 +60,9 @@ def test_asymmetric_with_a_zero_point(dtype, low):
     x = weights() + np.float32(0.03)
     scale = (x.max() - x.min()) / np.float32(255)
     zero = np.rint(low - x.min() / scale)
-    codes = np.clip(np.rint(x / scale) + zero, low, low + 255).astype(dtype.replace("I8", "i1").replace("U8", "u1"))
+    codes = np.clip(np.rint(x / scale) + zero, low, low + 255).astype(
+        dtype.replace("I8", "i1").replace("U8", "u1")
+    )
     assert residual_bytes(round_trip(codes.tobytes(), x, dtype)) == 0
 
 
@@ -92,7 +98,9 @@ def test_every_rounding_is_that_of_ml_dtypes(dtype):
     codes = np.arange(256, dtype=np.uint8).view(kind).astype(np.float32)
     finite = np.sort(codes[np.isfinite(codes)])
     middles = (finite[1:] + finite[:-1]) / 2
-    x = np.concatenate([finite, middles, np.nextafter(middles, np.inf), np.nextafter(middles, -np.inf)])
+    x = np.concatenate(
+        [finite, middles, np.nextafter(middles, np.inf), np.nextafter(middles, -np.inf)]
+    )
     x = np.tile(x[np.abs(x) <= largest], 4).astype(np.float32)
     assert residual_bytes(round_trip(x.astype(kind).tobytes(), x, dtype)) == 0
 

@@ -1,9 +1,9 @@
 """Tensors of 8 bits that were rounded from floats by a scale: int8, uint8 and FP8, in numpy.
 
 value = round(x / scale), integers with a zero point added. Elements that share a scale form a grid
-of the tensor (all, a row, a column, a block of both). Scales are found by fit: every one that gives the
-same bytes serves, so the tensor that holds the true ones is not needed. Section "Rounded bytes" of
-docs/format-quantised.md.
+of the tensor (all, a row, a column, a block of both). Scales are found by fit: every one that gives
+the same bytes serves, so the tensor that holds the true ones is not needed. See "Rounded
+bytes" in docs/format-quantised.md.
 """
 
 import struct
@@ -37,8 +37,8 @@ _FLOATS = {"F8_E4M3": (3, 7, 0x7E), "F8_E5M2": (2, 15, 0x7B)}
 class Grid:
     """Which elements share a scale: blocks of ``block_rows`` × ``block_columns`` of a matrix.
 
-    ``columns`` is the length of a row in elements. A block of 0 rows or columns has all of them: the
-    default is one scale, ``block_rows=1`` one a row, ``block_columns=1`` one a column.
+    ``columns`` is the length of a row in elements. A block of 0 rows or columns has all of them:
+    the default is one scale, ``block_rows=1`` one a row, ``block_columns=1`` one a column.
     """
 
     columns: int = 0
@@ -72,7 +72,10 @@ class Grid:
 
 def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid) -> Payload:
     """Return what a frame keeps beside ``values``; scales are fitted to both."""
-    if grid.count(position, len(values)) > len(values) or max(grid.block_rows, grid.block_columns) >> 32:
+    if (
+        grid.count(position, len(values)) > len(values)
+        or max(grid.block_rows, grid.block_columns) >> 32
+    ):
         grid = Grid()
     groups, count = grid.groups(position, len(values)), grid.count(position, len(values))
     scales, zeros = _fit(dtype, content, values, groups, count)
@@ -83,19 +86,20 @@ def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid
     return Payload(
         kind=ROUNDED, number=TYPES[dtype], elements=len(values),
         params=_PARAMS.pack(grid.columns, grid.block_rows, grid.block_columns),
-        header=encode_table(header.reshape(-1), GROUP_LAYOUT), residual=encode_table(residual, BYTES),
+        header=encode_table(header.reshape(-1), GROUP_LAYOUT),
+        residual=encode_table(residual, BYTES),
     )  # fmt: skip
 
 
 def header_bytes(payload: Payload, position: int) -> int:
-    """Return the size of a payload's table of scales; raises ValueError where there are too many."""
+    """Return the size of a payload's table of scales; raises ValueError for too many."""
     count = _grid(payload).count(position, payload.elements)
     if count > max(payload.elements, 1):
         raise ValueError("it has more scales than elements")
     return _GROUP_BYTES * count
 
 
-def restore(
+def restore(  # noqa: PLR0917 - arrays, as C takes them
     dtype: str, payload: Payload, values: Floats, position: int,
     header: Bytes, residual: Bytes | None, out: Bytes,
 ) -> None:  # fmt: skip
@@ -136,7 +140,9 @@ def _round_float(dtype: str, scaled: Floats) -> Bytes:
     size, drop = bits & np.uint32(0x7FFFFFFF), 23 - mantissa
     normal = (size + np.uint32((1 << drop - 1) - 1) + (size >> drop & 1)) >> drop
     normal = normal.astype(np.int32) - ((127 - bias) << mantissa)
-    few = np.rint(np.minimum(np.abs(scaled), np.float32(1)) * np.float32(2.0 ** (bias - 1 + mantissa)))
+    few = np.rint(
+        np.minimum(np.abs(scaled), np.float32(1)) * np.float32(2.0 ** (bias - 1 + mantissa))
+    )
     few = np.where(np.isnan(few), np.float32(0), few)
     small = size < np.uint32((128 - bias) << 23)
     codes = np.minimum(np.where(small, few.astype(np.int32), normal), largest)
@@ -166,7 +172,9 @@ def _fit(
         lower, upper = np.maximum(sizes - 0.5, 0), sizes + 0.5
     size = np.abs(x)
     with np.errstate(all="ignore"):
-        open_end = np.zeros(len(x), bool) if dtype in _FLOATS else (code == ends[0]) | (code == ends[1])
+        open_end = (
+            np.zeros(len(x), bool) if dtype in _FLOATS else (code == ends[0]) | (code == ends[1])
+        )
         least = np.where(open_end, 0, size / upper[magnitude])
         most = np.where(magnitude > 0, size / lower[magnitude], np.inf)
         most[size == 0] = np.inf
@@ -199,9 +207,7 @@ def _float_steps(dtype: str) -> tuple[_Doubles, _Doubles, _Doubles]:
     return sizes, lower, upper
 
 
-def _zero_points(
-    dtype: str, code: _Doubles, x: _Doubles, groups: _Groups, count: int
-) -> _Doubles:
+def _zero_points(dtype: str, code: _Doubles, x: _Doubles, groups: _Groups, count: int) -> _Doubles:
     """Return each group's zero point: where the line through (value, code) meets value 0."""
     low, high = (-128, 127) if dtype == "I8" else (0, 255)
     inside = ((code > low) & (code < high)).astype(np.float64)

@@ -267,7 +267,7 @@ def decode_fields(payloads: list[bytes], lengths: list[int]) -> list[Any]:
     return frames
 
 
-# --- frames of DERIVED, recipe 1: FORMAT-QUANTISED.md ----------------------------------------------
+# --- frames of DERIVED, recipe 1: FORMAT-QUANTISED.md ---------------------------------------------
 
 # number, bits of a code, f16 numbers, scales, minima, elements and bytes of a block
 QUANTISED = {
@@ -280,7 +280,7 @@ QUANTISED = {
     "MXFP4": (39, 4, 0, 1, 0, 32, 17),
 }  # fmt: skip
 ROUNDED = {"I8": 1, "U8": 2, "F8_E4M3": 3, "F8_E5M2": 4}
-# Where bits lie in a block: (first byte, bytes, bytes of a group, bits of a field, shift in the number).
+# Where bits lie in a block: (first byte, bytes, bytes of a group, bits of a field, shift).
 CODE_BITS = {
     "Q4_0": [(2, 16, 16, 4, 0)], "Q4_1": [(4, 16, 16, 4, 0)], "Q8_0": [(2, 32, 32, 8, 0)],
     "Q5_0": [(2, 4, 1, 1, 4), (6, 16, 16, 4, 0)], "Q5_1": [(4, 4, 1, 1, 4), (8, 16, 16, 4, 0)],
@@ -444,7 +444,9 @@ def derive_blocks(payload: bytes, at: int, x: Any, dtype: str, kind: int) -> byt
     return gather_blocks(dtype, (codes & ((1 << bits) - 1)).astype(NUMPY.uint8), *parts[1:])
 
 
-def gather_blocks(dtype: str, codes: Any, d: Any, m: Any = None, s: Any = None, t: Any = None) -> bytes:
+def gather_blocks(  # noqa: PLR0917
+    dtype: str, codes: Any, d: Any, m: Any = None, s: Any = None, t: Any = None
+) -> bytes:
     """Return blocks made of codes, f16 scale and minimum, scales and minima of sub-blocks."""
     blocks = NUMPY.zeros((len(codes), QUANTISED[dtype][6]), NUMPY.uint8)
     if dtype in ("Q4_K", "Q5_K"):
@@ -463,7 +465,7 @@ def gather_blocks(dtype: str, codes: Any, d: Any, m: Any = None, s: Any = None, 
         if number is not None:
             blocks[:, at : at + 2] = number.view(NUMPY.uint8).reshape(-1, 2)
         at += 2
-    return blocks.tobytes()
+    return bytes(blocks.tobytes())
 
 
 def derive_plain(x: Any, header: BlockHeader, dtype: str, reference: bool) -> tuple[Any, ...]:
@@ -578,7 +580,9 @@ def derive_symmetric(x: Any, header: BlockHeader, three: bool, searched: bool) -
             others[none] = 0
     else:
         d = header.half(greatest_of(peaks) / NUMPY.float32(-steps))
-        predicted = near(peaks * inverse(d.astype(NUMPY.float32))[:, None], -steps, steps - 1) + bias
+        predicted = (
+            near(peaks * inverse(d.astype(NUMPY.float32))[:, None], -steps, steps - 1) + bias
+        )
         others = near(grouped * (NUMPY.float32(-half) / tops)[..., None], -half, half - 1) + half
         others[NUMPY.abs(tops) < NUMPY.float32(1e-15)] = 0
     s = header.small(predicted, mask)
@@ -637,7 +641,7 @@ def search_minima(x: Any, most: int, absolute: bool) -> tuple[Any, Any, Any]:
 
 
 def search_symmetric(x: Any, half: int) -> tuple[Any, Any]:
-    """Return scales and codes of sub-blocks as ggml's make_qx_quants and make_q3_quants find them."""
+    """Return scales and codes of sub-blocks as ggml's make_qx_quants, make_q3_quants do."""
     peaks = greatest_of(x.reshape(-1, 16)).reshape(x.shape[:-1])
     weights = x * x
     codes = near((NUMPY.float32(-half) / peaks)[..., None] * x, -half, half - 1)
@@ -686,7 +690,9 @@ def improve_threes(x: Any, weights: Any, codes: Any, lx: Any, l2: Any) -> tuple[
     return lx, l2
 
 
-def derive_bytes(payload: bytes, at: int, x: Any, dtype: str, kind: int, position: int) -> bytes:
+def derive_bytes(  # noqa: PLR0917
+    payload: bytes, at: int, x: Any, dtype: str, kind: int, position: int
+) -> bytes:
     """Return 8-bit numbers: values divided by their scale and rounded, plus the differences."""
     if kind != 16 or len(payload) < at + 16:
         raise DamageError("a derived frame is of an unknown kind")
@@ -694,15 +700,23 @@ def derive_bytes(payload: bytes, at: int, x: Any, dtype: str, kind: int, positio
     if columns >> 48:
         raise DamageError("a derived frame has too long rows")
     across = -(-columns // columns_together) if columns and columns_together else 1
-    rows, places = NUMPY.divmod(position + NUMPY.arange(len(x), dtype=NUMPY.int64), columns or 1 << 62)
+    rows, places = NUMPY.divmod(
+        position + NUMPY.arange(len(x), dtype=NUMPY.int64), columns or 1 << 62
+    )
     groups = NUMPY.zeros(len(x), NUMPY.int64)
     if columns and rows_together:
         first = position // columns // rows_together
         groups = (rows // rows_together - first) * across
     if columns and columns_together:
         groups = groups + places // columns_together
-    last = (position + max(len(x), 1) - 1) // columns // rows_together if columns and rows_together else 0
-    count = across * (1 + last - (position // columns // rows_together if columns and rows_together else 0))
+    last = (
+        (position + max(len(x), 1) - 1) // columns // rows_together
+        if columns and rows_together
+        else 0
+    )
+    count = across * (
+        1 + last - (position // columns // rows_together if columns and rows_together else 0)
+    )
     if count > max(len(x), 1):
         raise DamageError("a derived frame has more scales than elements")
     header, residual = read_tables(payload, at + 16, 5 * count, len(x))
@@ -723,7 +737,9 @@ def round_eighths(x: Any, mantissa: int, bias: int, largest: int) -> Any:
     size, drop = bits & NUMPY.uint32(0x7FFFFFFF), 23 - mantissa
     normal = (size + NUMPY.uint32((1 << (drop - 1)) - 1) + (size >> drop & 1)) >> drop
     normal = normal.astype(NUMPY.int64) - ((127 - bias) << mantissa)
-    few = NUMPY.minimum(NUMPY.abs(x), NUMPY.float32(1)) * NUMPY.float32(2.0 ** (bias - 1 + mantissa))
+    few = NUMPY.minimum(NUMPY.abs(x), NUMPY.float32(1)) * NUMPY.float32(
+        2.0 ** (bias - 1 + mantissa)
+    )
     few = NUMPY.rint(NUMPY.where(NUMPY.isnan(few), NUMPY.float32(0), few)).astype(NUMPY.int64)
     small = size < NUMPY.uint32((128 - bias) << 23)
     codes = NUMPY.minimum(NUMPY.where(small, few, normal), largest)
