@@ -26,7 +26,7 @@ MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
 OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno", "-DNDEBUG")
 SANITIZED = (
-    "-O1", "-g", "-ffp-contract=off", "-fsanitize=address,undefined",
+    "-O1", "-g", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
 )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Quantised tensors of llama.cpp's making beside their float source, and kernels to read them with."""
+"""Quantised tensors of llama.cpp's making beside their float source, and any floats."""
 
 from pathlib import Path
 

@@ -29,8 +29,8 @@ CODEC = QuantisedCodec()
 PARAMS = {REFERENCE: 0, STORED: 0, SEARCHED: 0, 16: 16}
 K_TYPES = ("Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K")
 NAMES = [name for dtype in SHAPES for name in fixture_names(dtype)]
-# The most that scales and codes may cost, as shares of a fixture's tensor of some 40 kB, where tables
-# weigh more than in one of real size.
+# The most that scales and codes may cost, as shares of a fixture's tensor of some 40 kB, where
+# tables weigh more than in one of real size.
 LIMITS = {
     "Q4_0": (0, 0), "Q4_1": (0, 0), "Q5_0": (0, 0), "Q5_1": (0, 0), "Q8_0": (0, 0),
     "Q4_0.imat": (0.085, 0.012), "Q4_1.imat": (0.12, 0.013), "Q5_0.imat": (0.07, 0.014),
@@ -149,7 +149,7 @@ def tables(shape, count):
     noise=st.booleans(),
 )  # fmt: skip
 def test_any_floats_and_any_blocks_on_every_path(dtype, seed, count, noise):
-    """NaN, infinities, subnormals, zeros: the paths agree on every prediction, and nothing is lost."""
+    """NaN, infinities, subnormals, zeros: the paths agree on each prediction, nothing is lost."""
     shape = SHAPES[dtype]
     source = strange(count * shape.elements, seed)
     random = np.random.default_rng(seed)

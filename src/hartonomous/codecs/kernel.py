@@ -96,14 +96,14 @@ class Kernel:
         )
         return faults
 
-    def split_blocks(
+    def split_blocks(  # noqa: PLR0917 - arrays, as C takes them
         self, shape: Shape, recipe: int, blocks: Bytes, source: Floats, header: Bytes,
         residual: Bytes,
     ) -> int:  # fmt: skip
         """Fill header and residual with what the prediction of quantised blocks from floats misses.
 
         Returns how many codes it missed. Arrays are flat: whole blocks, an element's float32 each,
-        ``shape.layout.element_bytes`` a block, a byte an element. Raises ValueError for other sizes.
+        ``shape.layout.element_bytes`` a block, a byte an element. Raises ValueError for others.
         """
         if self.native is None:
             return quantised_recipes.split(shape, recipe, blocks, source, header, residual)
@@ -113,7 +113,7 @@ class Kernel:
         )
         return missed
 
-    def join_blocks(
+    def join_blocks(  # noqa: PLR0917 - arrays, as C takes them
         self, shape: Shape, recipe: int, header: Bytes, source: Floats, residual: Bytes | None,
         blocks: Bytes,
     ) -> None:  # fmt: skip

@@ -1,8 +1,8 @@
 """Codec of ``Encoding.DERIVED``, recipe 1: quantised tensors from a float source, exactly.
 
-A frame keeps what the prediction from the source does not say: differences of scales, and of the few
-codes that come out otherwise. Any source gives the bytes back; a wrong one only costs room. The format
-is docs/format-quantised.md; ``quantised_recipes`` and the C kernel predict.
+A frame keeps what the prediction from the source does not say: differences of scales, and of the
+few codes that come out otherwise. Any source gives the bytes back; a wrong one only costs room. The
+format is docs/format-quantised.md; ``quantised_recipes`` and the C kernel predict.
 """
 
 from collections.abc import Sequence
@@ -77,7 +77,7 @@ class QuantisedCodec:
     def window(self, dtype: str, position: int, length: int) -> tuple[int, int]:
         """Return the elements [first, stop) of the source that a frame of a tensor needs.
 
-        They are those of the blocks that lie whole in the frame; ``position`` and ``length`` are bytes.
+        They are those of blocks that lie whole in the frame; ``position`` and ``length`` are bytes.
         """
         known = DTYPES[dtype]
         first = -(-position // known.block_bytes) * known.block_elements
@@ -89,16 +89,17 @@ class QuantisedCodec:
     ) -> list[bytes | None]:  # fmt: skip
         """Return the payload of each frame, None where it is not under 0.8 of what FIELDS gives.
 
-        ``sources`` are float32 of exactly the frames' windows. ``smallest`` also tries ggml's search,
-        which is slow again when decoded. ``grid`` says which elements of an 8-bit tensor share a
-        scale; by default all of a frame. Raises ValueError where a source has another size.
+        ``sources`` are float32 of exactly the frames' windows. ``smallest`` also tries ggml's
+        search, which is slow again when decoded. ``grid`` says which elements of an
+        8-bit tensor share a scale; by default all of a frame. Raises ValueError where a source has
+        another size.
         """
         return [
             self._encode(frame, source, dtype, position, smallest, grid)
             for frame, source, position in zip(frames, sources, positions, strict=True)
         ]
 
-    def _encode(
+    def _encode(  # noqa: PLR0917 - arrays, as C takes them
         self, frame: memoryview, source: Floats, dtype: str, position: int,
         smallest: bool, grid: Grid | None,
     ) -> bytes | None:  # fmt: skip
@@ -116,7 +117,8 @@ class QuantisedCodec:
             made = quantised_rounding.derive(dtype, middle, values, position, grid or Grid())
         payload = Payload(
             kind=made.kind, number=made.number, elements=where.elements, params=made.params,
-            lead=content[: where.lead].tobytes(), tail=content[len(content) - where.tail :].tobytes(),
+            lead=content[: where.lead].tobytes(),
+            tail=content[len(content) - where.tail :].tobytes(),
             header=made.header, residual=made.residual,
         ).encode()  # fmt: skip
         return payload if _pays(payload, frame, dtype, position) else None
@@ -231,7 +233,7 @@ def _table_sizes(dtype: str, payload: Payload, position: int) -> tuple[int, int]
     return blocks * shape.layout.element_bytes, payload.elements
 
 
-def _close(
+def _close(  # noqa: PLR0917 - arrays, as C takes them
     dtype: str, payload: Payload, values: Floats, out: memoryview, position: int,
     header: NDArray[np.uint8], residual: NDArray[np.uint8] | None,
 ) -> None:  # fmt: skip

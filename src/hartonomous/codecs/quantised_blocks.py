@@ -149,7 +149,7 @@ def spread_blocks(shape: Shape, blocks: Blocks) -> Parts:
     if name in _SCALES:
         parts.scales = _spread(blocks, _SCALES[name], shape.scales)
     if name == "Q2_K":
-        parts.minima, parts.scales = parts.scales >> 4, parts.scales & 15
+        parts.minima, parts.scales = parts.scales >> np.uint8(4), parts.scales & np.uint8(15)
     if name in _K_SCALES:
         low, middle, high = blocks[:, 4:8], blocks[:, 8:12], blocks[:, 12:16]
         parts.scales = np.hstack([low & 63, (high & 15) | (low >> 6) << np.uint8(4)])

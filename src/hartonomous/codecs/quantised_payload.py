@@ -1,8 +1,9 @@
 """Payloads of ``Encoding.DERIVED``, recipe 1: their structure, as docs/format-quantised.md has it.
 
-Tables that are not all zero are kept as payloads of FIELDS, raw, or as a list of the few that differ.
+Tables that are not all zero are kept as payloads of FIELDS, raw, or as a list of the few bytes.
 """
 
+import itertools
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,7 @@ def decode_payload(content: memoryview, param_bytes: dict[int, int]) -> Payload:
     residual, at = _decode_section(content, at)
     if at != len(content):
         raise ValueError("bytes follow its last section")
-    edges = [content[begin:end] for begin, end in zip(ends, ends[1:], strict=False)]
+    edges = [content[begin:end] for begin, end in itertools.pairwise(ends)]
     return Payload(
         kind=kind, number=number, elements=elements, lead=edges[0], tail=edges[1],
         params=edges[2], header=header, residual=residual,
@@ -100,7 +101,7 @@ def _decode_section(content: memoryview, at: int) -> tuple[Section, int]:
 
 
 def encode_table(table: Table, layout: Layout, *, wrong: int | None = None) -> Section:
-    """Keep a table, flat bytes, as small as it gets; ``wrong`` is how many are not zero if known."""
+    """Keep a table, flat bytes, as small as it gets; ``wrong`` is how many are not zero."""
     wrong = int(np.count_nonzero(table)) if wrong is None else wrong
     if not wrong:
         return Section(kind=NOTHING)
@@ -111,7 +112,7 @@ def encode_table(table: Table, layout: Layout, *, wrong: int | None = None) -> S
             Section(kind=LIST, content=places.astype("<u4").tobytes() + table[places].tobytes())
         )
     if wrong > 32:
-        (coded,) = kernel.active().encode_many([memoryview(table)], [0], layout)
+        (coded,) = kernel.active().encode_many([table.data], [0], layout)
         if coded is not None:
             found.append(Section(kind=FIELDS, content=coded))
     return min(found, key=lambda section: section.byte_count)
@@ -136,7 +137,7 @@ def decode_tables(wanted: Sequence[tuple[Section, int]]) -> list[Table | str]:
         else:
             table = np.empty(size, np.uint8)
             places.append(len(tables))
-            coded.append((memoryview(section.content), memoryview(table)))
+            coded.append((memoryview(section.content), table.data))
         tables.append(table)
     faults = kernel.active().decode_many([one for one, _ in coded], [out for _, out in coded])
     for place, fault in zip(places, faults, strict=True):

@@ -30,14 +30,15 @@ GROUP_BLOCKS = 2048
 """Blocks worked on at once, so that temporaries stay at some megabytes."""
 
 _IQ4_BORDERS = (
-    -115.5, -93.5, -74.0, -57.0, -42.0, -28.5, -16.0, -4.5, 7.0, 19.0, 31.5, 45.5, 61.0, 79.0, 101.0,
+    -115.5, -93.5, -74.0, -57.0, -42.0, -28.5, -16.0, -4.5,
+    7.0, 19.0, 31.5, 45.5, 61.0, 79.0, 101.0,
 )  # fmt: skip
 _MXFP4_VALUES = (0, 1, 2, 3, 4, 6, 8, 12)
 
 
 @dataclass(slots=True, eq=False)
 class Differences:
-    """The table of differences, (blocks, bytes); read where ``decoding``, else written, in order."""
+    """The table of differences, (blocks, bytes); read where ``decoding``, else written."""
 
     table: NDArray[np.uint8]
     decoding: bool
@@ -66,7 +67,7 @@ class Differences:
         return kept
 
 
-def split(
+def split(  # noqa: PLR0917 - arrays, as C takes them
     shape: Shape, recipe: int, blocks: Blocks, source: Floats,
     header: NDArray[np.uint8], residual: NDArray[np.uint8],
 ) -> int:  # fmt: skip
@@ -83,7 +84,7 @@ def split(
     return wrong
 
 
-def join(
+def join(  # noqa: PLR0917 - arrays, as C takes them
     shape: Shape, recipe: int, header: NDArray[np.uint8], source: Floats,
     residual: NDArray[np.uint8] | None, blocks: Blocks,
 ) -> None:  # fmt: skip
@@ -225,7 +226,8 @@ def _minima(shape: Shape, x: Floats, parts: Parts, kept: Differences, *, searche
 
 def _most(values: Floats) -> Floats:
     """Return the largest of each row, at least 0; NaN is passed over."""
-    return np.fmax.reduce(values, axis=1, initial=np.float32(0)) + np.float32(0)
+    most: Floats = np.fmax.reduce(values, axis=1, initial=np.float32(0)) + np.float32(0)
+    return most
 
 
 def _symmetric(
@@ -287,7 +289,7 @@ def _mxfp4(x: Floats, parts: Parts, kept: Differences) -> Codes:
 
 
 def _q8_0(x: Floats, recipe: int, parts: Parts, kept: Differences) -> Codes:
-    scale = np.abs(_peaks(x)) / np.float32(127)
+    scale = (np.abs(_peaks(x)) / np.float32(127)).astype(np.float32)
     parts.scale = kept.halves(parts.scale, to_half(scale))
     factor = _inverse(scale if recipe == REFERENCE else from_half(parts.scale))
     scaled = x * factor[:, None]

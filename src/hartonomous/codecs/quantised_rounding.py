@@ -1,9 +1,9 @@
 """Tensors of 8 bits that were rounded from floats by a scale: int8, uint8 and FP8, in numpy.
 
 value = round(x / scale), integers with a zero point added. Elements that share a scale form a grid
-of the tensor (all, a row, a column, a block of both). Scales are found by fit: every one that gives the
-same bytes serves, so the tensor that holds the true ones is not needed. Section "Rounded bytes" of
-docs/format-quantised.md.
+of the tensor (all, a row, a column, a block of both). Scales are found by fit: every one that gives
+the same bytes serves, so the tensor that holds the true ones is not needed. See "Rounded
+bytes" in docs/format-quantised.md.
 """
 
 import struct
@@ -37,8 +37,8 @@ _FLOATS = {"F8_E4M3": (3, 7, 0x7E), "F8_E5M2": (2, 15, 0x7B)}
 class Grid:
     """Which elements share a scale: blocks of ``block_rows`` × ``block_columns`` of a matrix.
 
-    ``columns`` is the length of a row in elements. A block of 0 rows or columns has all of them: the
-    default is one scale, ``block_rows=1`` one a row, ``block_columns=1`` one a column.
+    ``columns`` is the length of a row in elements. A block of 0 rows or columns has all of them:
+    the default is one scale, ``block_rows=1`` one a row, ``block_columns=1`` one a column.
     """
 
     columns: int = 0
@@ -86,19 +86,20 @@ def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid
     return Payload(
         kind=ROUNDED, number=TYPES[dtype], elements=len(values),
         params=_PARAMS.pack(grid.columns, grid.block_rows, grid.block_columns),
-        header=encode_table(header.reshape(-1), GROUP_LAYOUT), residual=encode_table(residual, BYTES),
+        header=encode_table(header.reshape(-1), GROUP_LAYOUT),
+        residual=encode_table(residual, BYTES),
     )  # fmt: skip
 
 
 def header_bytes(payload: Payload, position: int) -> int:
-    """Return the size of a payload's table of scales; raises ValueError where there are too many."""
+    """Return the size of a payload's table of scales; raises ValueError for too many."""
     count = _grid(payload).count(position, payload.elements)
     if count > max(payload.elements, 1):
         raise ValueError("it has more scales than elements")
     return _GROUP_BYTES * count
 
 
-def restore(
+def restore(  # noqa: PLR0917 - arrays, as C takes them
     dtype: str, payload: Payload, values: Floats, position: int,
     header: Bytes, residual: Bytes | None, out: Bytes,
 ) -> None:  # fmt: skip

@@ -1,8 +1,8 @@
 """ggml's search for the scales of a block of 256 without importance matrix, in numpy.
 
 Port of ggml-quants.c (MIT, the ggml authors): ``quantize_row_q{2,3,4,5,6}_K_ref`` with
-``make_qkx2_quants``, ``make_q3_quants``, ``make_qx_quants``. Sums run in the order of the elements, one
-rounding an operation, so results equal C's. Vectorised over sub-blocks; slow all the same.
+``make_qkx2_quants``, ``make_q3_quants``, ``make_qx_quants``. Sums run in the order of the elements,
+one rounding an operation, so results equal C's. Vectorised over sub-blocks; slow all the same.
 """
 
 from dataclasses import dataclass
@@ -106,11 +106,11 @@ def _minima_scales(
         weighted = weights * l_
         sum_l, sum_l2, sum_xl = _sum(weighted), _sum(weighted * l_), _sum(weighted * x)
         divisor = sum_w * sum_l2 - sum_l * sum_l
-        this_scale = (sum_w * sum_xl - sum_x * sum_l) / divisor
-        this_low = (sum_l2 * sum_x - sum_l * sum_xl) / divisor
-        above = this_low > 0
-        this_scale = np.where(above, sum_xl / sum_l2, this_scale)
-        this_low = np.where(above, np.float32(0), this_low)
+        line = ((sum_w * sum_xl - sum_x * sum_l) / divisor).astype(np.float32)
+        base = ((sum_l2 * sum_x - sum_l * sum_xl) / divisor).astype(np.float32)
+        through_zero = (sum_xl / sum_l2).astype(np.float32)
+        this_scale = np.where(base > 0, through_zero, line)
+        this_low = np.where(base > 0, np.float32(0), base)
         error = _error(x, weights, tried, this_scale, this_low, absolute=absolute)
         better = (divisor > 0) & (error < best)
         codes[better] = tried[better]
@@ -189,7 +189,8 @@ def _q3_scales(x: Floats) -> tuple[Floats, Codes]:
         for k in range(16):
             w, now = weights[:, k], found[:, k].astype(np.float32)
             lx, l2 = sum_lx - w * x[:, k] * now, sum_l2 - w * now * now
-            other = _nearest(x[:, k] * l2 / lx, -4, 3)
+            quotient = (x[:, k] * l2 / lx).astype(np.float32)
+            other = _nearest(quotient, -4, 3)
             moves = going & (lx > 0) & (other != found[:, k])
             new = other.astype(np.float32)
             lx, l2 = lx + w * x[:, k] * new, l2 + w * new * new

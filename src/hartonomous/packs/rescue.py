@@ -838,7 +838,7 @@ def ternary_blocks(blocks: Any, dtype: str) -> Any:
     return half(blocks, 52) * (NUMPY.hstack(digits).astype("<f4") - f32(1))
 
 
-# --- frames of DERIVED, recipe 1: FORMAT-QUANTISED.md ----------------------------------------------
+# --- frames of DERIVED, recipe 1: FORMAT-QUANTISED.md ---------------------------------------------
 
 # number, bits of a code, f16 numbers, scales, minima, elements and bytes of a block
 QUANTISED = {
@@ -851,7 +851,7 @@ QUANTISED = {
     "MXFP4": (39, 4, 0, 1, 0, 32, 17),
 }  # fmt: skip
 ROUNDED = {"I8": 1, "U8": 2, "F8_E4M3": 3, "F8_E5M2": 4}
-# Where bits lie in a block: (first byte, bytes, bytes of a group, bits of a field, shift in the number).
+# Where bits lie in a block: (first byte, bytes, bytes of a group, bits of a field, shift).
 CODE_BITS = {
     "Q4_0": [(2, 16, 16, 4, 0)], "Q4_1": [(4, 16, 16, 4, 0)], "Q8_0": [(2, 32, 32, 8, 0)],
     "Q5_0": [(2, 4, 1, 1, 4), (6, 16, 16, 4, 0)], "Q5_1": [(4, 4, 1, 1, 4), (8, 16, 16, 4, 0)],
@@ -1015,7 +1015,7 @@ def derive_blocks(payload: bytes, at: int, x: Any, dtype: str, kind: int) -> byt
     return gather_blocks(dtype, (codes & ((1 << bits) - 1)).astype(NUMPY.uint8), *parts[1:])
 
 
-def gather_blocks(
+def gather_blocks(  # noqa: PLR0917
     dtype: str, codes: Any, d: Any, m: Any = None, s: Any = None, t: Any = None
 ) -> bytes:
     """Return blocks made of codes, f16 scale and minimum, scales and minima of sub-blocks."""
@@ -1036,7 +1036,7 @@ def gather_blocks(
         if number is not None:
             blocks[:, at : at + 2] = number.view(NUMPY.uint8).reshape(-1, 2)
         at += 2
-    return blocks.tobytes()
+    return bytes(blocks.tobytes())
 
 
 def derive_plain(x: Any, header: BlockHeader, dtype: str, reference: bool) -> tuple[Any, ...]:
@@ -1212,7 +1212,7 @@ def search_minima(x: Any, most: int, absolute: bool) -> tuple[Any, Any, Any]:
 
 
 def search_symmetric(x: Any, half: int) -> tuple[Any, Any]:
-    """Return scales and codes of sub-blocks as ggml's make_qx_quants and make_q3_quants find them."""
+    """Return scales and codes of sub-blocks as ggml's make_qx_quants, make_q3_quants do."""
     peaks = greatest_of(x.reshape(-1, 16)).reshape(x.shape[:-1])
     weights = x * x
     codes = near((NUMPY.float32(-half) / peaks)[..., None] * x, -half, half - 1)
@@ -1261,7 +1261,9 @@ def improve_threes(x: Any, weights: Any, codes: Any, lx: Any, l2: Any) -> tuple[
     return lx, l2
 
 
-def derive_bytes(payload: bytes, at: int, x: Any, dtype: str, kind: int, position: int) -> bytes:
+def derive_bytes(  # noqa: PLR0917
+    payload: bytes, at: int, x: Any, dtype: str, kind: int, position: int
+) -> bytes:
     """Return 8-bit numbers: values divided by their scale and rounded, plus the differences."""
     if kind != 16 or len(payload) < at + 16:
         raise DamageError("a derived frame is of an unknown kind")
