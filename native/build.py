@@ -13,8 +13,16 @@ import sysconfig
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-SOURCES = ("delta.c", "fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
-HEADERS = ("delta.h", "differences.h", "fields.h", "module.h", "planes.h", "rans.h")
+SOURCES = ("delta.c", "delta_decode.c", "fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
+HEADERS = (
+    "delta.h",
+    "delta_frames.h",
+    "differences.h",
+    "fields.h",
+    "module.h",
+    "planes.h",
+    "rans.h",
+)
 BINDINGS = ("delta_module.c", "module.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
