@@ -64,7 +64,8 @@ def _sign(kind: Kind, words: Words) -> Words:
 
 def _order(kind: Kind, words: Words) -> Words:
     """Return unsigned integers in the order of the floats' values."""
-    return words ^ (_sign(kind, words) | words.dtype.type(1 << (8 * kind.width - 1)))
+    ordered: Words = words ^ (_sign(kind, words) | words.dtype.type(1 << (8 * kind.width - 1)))
+    return ordered
 
 
 def _turned(kind: Kind, prediction: Words, change: Words) -> Words:
