@@ -20,6 +20,7 @@ from typing import Any
 _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
+import base_search  # noqa: E402
 import codec  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
@@ -41,6 +42,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "restore": restore.run,
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
+    "base-search": base_search.run,
 }
 
 

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from sqlalchemy import event, inspect, text
 
 import hartonomous as hn
-from hartonomous.catalog import artifacts, atoms, database, manifests, versions, writers
+from hartonomous.catalog import artifacts, atoms, database, manifests, sketches, versions, writers
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import UnsupportedStoreError
 from hartonomous.packs import directory
@@ -142,6 +142,17 @@ def plans(engine) -> Iterator[list[str]]:
             ["ix_manifest_atom_atom_id", "ix_atom_pin_atom_id", "ix_extent_atom_id_position"],
         ),
         (lambda tx: manifests.referring(tx, 1, limit=8), ["ix_manifest_atom_atom_id"]),
+        (
+            lambda tx: sketches.signs_after(tx, 4096, after_id=7, limit=9),
+            ["COVERING INDEX ix_sketch_signs (element_count=? AND id>?)"],
+        ),
+        (lambda tx: sketches.by_ids(tx, [1, 2]), ["SEARCH sketch USING INTEGER PRIMARY KEY"]),
+        (lambda tx: sketches.ids_of_atoms(tx, [b"1" * 32], 4096), ["uq_sketch_part"]),
+        (
+            lambda tx: sketches.missing(tx, [1, 2], dtypes=["F32"]),
+            ["ix_tensor_digest", "uq_sketch_part"],
+        ),
+        (lambda tx: sketches.remove_sketches(tx, [1, 2]), ["uq_sketch_part (atom_id=?)"]),
     ],
 )
 def test_hot_queries_use_their_index(engine, query, indexes):
@@ -195,6 +206,22 @@ def test_no_transaction_of_an_add_writes_more_than_500_rows(store, source):
         (added,) = store.add(folder).artifacts
     assert (added.file_count, added.tensor_count) == (702, 1500)
     assert sum(counts) > 1500 * 3 + 700 * 2
+    assert max(counts) <= database.ROWS_PER_TRANSACTION
+
+
+def test_rows_of_sketches_count_too(store, source):
+    random = np.random.default_rng(1)
+    # Of these each has a sketch of the whole and two of its halves.
+    tensors = {f"layers.{n}.w": random.standard_normal((160, 32)).astype("f2") for n in range(600)}
+    path = source("m.safetensors", save(tensors))
+    with rows_written(store.parts.database.engine) as counts:
+        store.add(path)
+        store.rm("m.safetensors")
+        store.gc(trash_days=0, grace_s=0)
+    with store.parts.database.read() as tx:
+        assert sketches.newest(tx) == 0
+        assert tx.scalar(text("SELECT seq FROM sqlite_sequence WHERE name = 'sketch'")) == 1800
+    assert sum(counts) > 1800 * 2
     assert max(counts) <= database.ROWS_PER_TRANSACTION
 
 

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, select, upda
 from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
 from hartonomous.catalog.columns import Words
 from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack, tensor
+from hartonomous.catalog.sketches import NewSketch, add_sketches, remove_sketches
 
 
 class ExtentRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -37,6 +38,7 @@ class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     size_bytes: int
     encoding: int
     extents: tuple[NewExtent, ...]
+    sketches: tuple[NewSketch, ...] = ()
 
 
 _EXTENT_COLUMNS = (
@@ -91,6 +93,10 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
     made = tx.execute(insert_or_skip(atom, tx).returning(atom.c.digest, atom.c.id), rows)
     ids = {row[0]: row[1] for row in made}
     there = [one.digest for one in ordered if one.digest not in ids]
+    add_sketches(
+        tx,
+        [(ids[one.digest], part) for one in ordered if one.digest in ids for part in one.sketches],
+    )
     ids.update(_mend(tx, [one for one in ordered if one.digest in set(there)]))
     extents = [
         _extent_row(ids[one.digest], part)
@@ -264,8 +270,9 @@ def unreferenced(
 
 
 def remove(tx: Connection, atom_ids: Sequence[int]) -> None:
-    """Forget atoms and their extents; the foreign keys refuse one that is still referred to."""
+    """Forget atoms, extents and sketches; the foreign keys refuse one that is still referred to."""
     tx.execute(delete(extent).where(extent.c.atom_id.in_(atom_ids)))
+    remove_sketches(tx, atom_ids)
     tx.execute(delete(atom).where(atom.c.id.in_(atom_ids)))
 
 

@@ -98,6 +98,24 @@ extent = Table(
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
+# Derived from the atoms: what lies at 256 places of a tensor, for finding what resembles it.
+sketch = Table(
+    "sketch",
+    metadata,
+    _id(),
+    _ref("atom_id", "atom"),
+    Column("first_element", Count(), nullable=False),
+    Column("element_count", Count(), nullable=False),
+    Column("columns", Count(), nullable=False),
+    Column("dtype", Words(), nullable=False),
+    Column("signs", Binary(32), nullable=False),
+    Column("content", Binary(), nullable=False),
+    Index("uq_sketch_part", "atom_id", "first_element", "element_count", unique=True),
+    # With the signs in it, so that those of one size are read without the rows.
+    Index("ix_sketch_signs", "element_count", "id", "signs"),
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+
 manifest = Table(
     "manifest",
     metadata,

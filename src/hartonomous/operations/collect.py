@@ -45,6 +45,9 @@ SMALL_PACKS = 8
 _PURGE_PACK_BYTES = 800
 """About what the record of a purge takes, which lies in a pack of its own."""
 
+_ATOMS_A_TRANSACTION = ROWS_PER_TRANSACTION // 6
+"""With an atom go the rows of its extents and sketches, mostly two and at most five."""
+
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
     """What was dropped, or (``dry_run``) would be."""
@@ -224,7 +227,7 @@ def _drop_atoms(parts: StoreParts, tally: _Tally) -> None:
         with parts.database.write(durable=False) as tx:
             alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
             ids = atoms.unreferenced(
-                tx, after_id=after, limit=ROWS_PER_TRANSACTION // 2, spared_writers=alive
+                tx, after_id=after, limit=_ATOMS_A_TRANSACTION, spared_writers=alive
             )
             if not ids:
                 return

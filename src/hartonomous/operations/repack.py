@@ -1,5 +1,6 @@
 """Repack: bring what is stored to the encodings that this program would choose now.
 
+Tensors without a sketch, by which bases are found, get one on the way: a repair leaves none.
 Atoms are looked at in the order in which they came. How far that went is written down, so that a
 run that was ended, by its time or by force, is gone on with by the next one. Readers and writers
 go on beside it.
@@ -19,6 +20,7 @@ from hartonomous.errors import HartonomousError, LockedError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.reencoding import prospect, reencode
+from hartonomous.packs.resketching import Resketching
 from hartonomous.packs.session import WriteSession
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -106,6 +108,7 @@ class _Run:
         self._dry_run = dry_run
         self._tally = _Tally()
         self._reader = AtomReader(parts)
+        self._resketching = Resketching(parts, self._reader)
         self._unwritten = 0  # decoded bytes since the last flush
 
     def run(self, *, again: bool) -> Repacked:
@@ -130,6 +133,8 @@ class _Run:
             if self._limit_s is not None and time.monotonic() - self._began >= self._limit_s:
                 break
             try:
+                if session is not None:
+                    self._resketching.take(row.id)
                 self._take(session, row)
             except HartonomousError as error:
                 self._leave(row, error)
@@ -147,6 +152,7 @@ class _Run:
             if not page:
                 return
             self._reader.locate(row.digest for row in page)
+            self._resketching.look([row.id for row in page])
             yield from page
             after = page[-1].id
 
@@ -187,6 +193,7 @@ class _Run:
     def _settle(self, session: WriteSession, after: int) -> None:
         """Seal what was written, point the rows there, and write down how far that is."""
         session.flush()
+        self._resketching.write()
         self._unwritten = 0
         with self._parts.database.write() as tx:
             place = msgspec.json.encode(_Place(rule=RULE, after_id=after))

@@ -283,6 +283,13 @@ def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[Estimat
         own
         + overhead.atoms_overhead(len(tensors) + chunks, int(new["length"].sum()))
         + overhead.artifacts_overhead(artifact_count)
+        + sum(
+            overhead.sketches_overhead(
+                name.removeprefix("tensors "), tensors["length"][tensors["kind"] == kind].tolist()
+            )
+            for kind, name in enumerate(work.kinds)
+            if kind > _DATA
+        )
     )
     guess = Guess(estimated=size, low=size // 2, high=size + size // 2)
     return _class("manifests and rows", pieces[:0], guess)

@@ -10,21 +10,26 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from math import prod
 
 import msgspec
 
 from hartonomous import locks
+from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import cut_lengths
 from hartonomous.core.description import Description
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
+from hartonomous.core.dtype import DTYPES
+from hartonomous.core.elements import Indices, ReadRanges, ranges_of, values_of
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
 from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
@@ -193,6 +198,7 @@ class FileIngest:
     ) -> IngestedFile:
         tally = Tally()
         segments: list[Segment] = []
+        shapes = _shapes(description)
         known = self._session.known_atoms(hashed.digests.values())
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
@@ -213,7 +219,8 @@ class FileIngest:
                     tally.add("tensor already stored", piece.length)
                 else:
                     known[name] = 0
-                    self._store_tensor(source, piece, name, tally)
+                    shape = shapes.get((piece.offset, piece.length))
+                    self._store_tensor(source, piece, name, shape, tally)
         if self._session.spoiled(hashed.digests.values()):
             raise _changed(source)
         manifest = Manifest(
@@ -237,14 +244,21 @@ class FileIngest:
             tally=tally,
         )
 
-    def _store_tensor(self, source: SourceFile, piece: Piece, name: bytes, tally: Tally) -> None:
+    def _store_tensor(
+        self,
+        source: SourceFile,
+        piece: Piece,
+        name: bytes,
+        shape: tuple[int, ...] | None,
+        tally: Tally,
+    ) -> None:
         stored = _Counter("tensor", tally, piece.length)
         if piece.length <= FRAME_BYTES:
             # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
+            content = source.read_ahead(piece.offset, piece.length)
             self._session.put_atom(
-                name, piece.length, [source.read_ahead(piece.offset, piece.length)],
-                encoding=None, dtype=piece.dtype, on_stored=stored,
-                verify=True,
+                name, piece.length, [content], encoding=None, dtype=piece.dtype, on_stored=stored,
+                verify=True, sketches=_sketches(piece, shape, ranges_of(content)),
             )  # fmt: skip
             return
         self._session.put_atom(
@@ -254,6 +268,7 @@ class FileIngest:
             encoding=choose(_WholeFrames(source, piece), piece.dtype),
             dtype=piece.dtype,
             on_stored=stored,
+            sketches=_sketches(piece, shape, _ranges_of_piece(source, piece)),
         )
 
     def _store_opaque(
@@ -294,6 +309,33 @@ class FileIngest:
                     on_stored=_Counter("data", tally, size),
                 )
             yield Segment(size, name, None)
+
+
+def _shapes(description: Description) -> dict[tuple[int, int], tuple[int, ...]]:
+    """Return {(offset, length): shape} of tensors in C order; of several uses the first."""
+    found: dict[tuple[int, int], tuple[int, ...]] = {}
+    for one in description.tensors:
+        if one.strides is None:
+            found.setdefault((one.offset, one.length), one.shape)
+    return found
+
+
+def _sketches(
+    piece: Piece, shape: tuple[int, ...] | None, read: ReadRanges
+) -> tuple[NewSketch, ...]:
+    """Return the rows by which a tensor is found as a base of others."""
+    known = DTYPES.get(piece.dtype or "")
+    if known is None or shape is None or known.byte_count(prod(shape)) != piece.length:
+        return ()
+    values = values_of(read, known.name)
+    return sketches_of(TensorQuery(dtype=known.name, shape=shape, read=values))
+
+
+def _ranges_of_piece(source: SourceFile, piece: Piece) -> ReadRanges:
+    def read(offsets: Indices, length: int) -> bytes:
+        return b"".join([source.read(at, length) for at in (offsets + piece.offset).tolist()])
+
+    return read
 
 
 class _Counter(msgspec.Struct, frozen=True, gc=False):

@@ -1,13 +1,17 @@
 """What a store needs beside the bytes of atoms: manifests, record headers, rows of the catalog."""
 
 import random
+from collections.abc import Sequence
 
 from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import NORMAL_BYTES
 from hartonomous.core.description import Description
 from hartonomous.core.digest import DIGEST_BYTES
+from hartonomous.core.dtype import DTYPES
+from hartonomous.core.elements import has_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment
 from hartonomous.core.record import FRAME_BYTES, FRAME_ENTRY, MIN_RECORD_BYTES, Encoding
+from hartonomous.core.sketch import LEAST_ELEMENTS, POSITIONS
 from hartonomous.packs.frames import encode_frame, split_frames
 
 CHUNK_BYTES = NORMAL_BYTES + NORMAL_BYTES // 8
@@ -18,6 +22,9 @@ _ARTIFACT_BYTES = 870  # commit record, and the rows of a version
 _FILE_BYTES = 300  # rows of a manifest and of a member
 _TENSOR_BYTES = 250  # a row of a tensor, with its indexes
 _ATOM_BYTES = 130  # rows of an atom, its extent and the reference to it, with their indexes
+
+
+_SKETCH_BYTES = 200  # a row of a sketch without its values, with its indexes
 
 
 def atom_count(pieces: list[Piece]) -> int:
@@ -71,6 +78,16 @@ def atoms_overhead(count: int, length: int) -> int:
     return count * (record_overhead(0) + _ATOM_BYTES) + 2 * (length // FRAME_BYTES) * (
         FRAME_ENTRY.itemsize
     )
+
+
+def sketches_overhead(dtype: str, lengths: Sequence[int]) -> int:
+    """Return the bytes that the sketches of new tensors of these lengths take."""
+    known = DTYPES.get(dtype)
+    if known is None or not has_values(dtype):
+        return 0
+    least = LEAST_ELEMENTS * known.block_bytes // known.block_elements
+    values = POSITIONS * (2 if dtype == "BF16" else 4)
+    return sum(length >= least for length in lengths) * (_SKETCH_BYTES + values)
 
 
 def artifacts_overhead(count: int) -> int:

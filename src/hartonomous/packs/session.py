@@ -19,6 +19,7 @@ from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, versions, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.catalog.sketches import NewSketch
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordKind
@@ -63,6 +64,7 @@ class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
     on_stored: Callable[[int, Encoding], None]
     encoding: Encoding = Encoding.RAW  # known once the first frame is written
     replaces: bool = False  # stored already: the new extents take the place of the old ones
+    sketches: tuple[NewSketch, ...] = ()
     extents: tuple[_Extent, ...] = ()
     gathered: int = 0  # bytes whose frames have come
     written: int = 0
@@ -168,18 +170,19 @@ class WriteSession:
         on_stored: Callable[[int, Encoding], None],
         verify: bool = False,
         replaces: bool = False,
+        sketches: tuple[NewSketch, ...] = (),
     ) -> None:
         """Store an atom from its frames (256 KiB each, the last one shorter).
 
         ``frames`` must stay unchanged until they are written. ``encoding`` holds for all of them;
         None gives a single frame the smallest one. ``verify`` has the digest of a single frame
         compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
-        that is stored already: its rows then point to what is written here instead. When ``frames``
-        raises, the atom is given up and the session may go on.
+        that is stored already: its rows then point to what is written here instead. ``sketches`` go
+        with a new atom's rows. When ``frames`` raises, the atom is given up; the session may go on.
         """
         atom = PendingAtom(
             digest=name, size=size, wanted=encoding, dtype=dtype,
-            verify=verify, on_stored=on_stored, replaces=replaces,
+            verify=verify, on_stored=on_stored, replaces=replaces, sketches=sketches,
         )  # fmt: skip
         self._fresh.add(name)
         self._spoiled.discard(name)
@@ -405,9 +408,7 @@ class WriteSession:
 
     def _new_atom(self, atom: PendingAtom) -> atoms.NewAtom:
         return atoms.NewAtom(
-            digest=atom.digest,
-            size_bytes=atom.size,
-            encoding=int(atom.encoding),
+            digest=atom.digest, size_bytes=atom.size, encoding=int(atom.encoding),
             extents=tuple(
                 atoms.NewExtent(
                     pack_id=self._pack_ids[one.pack_key],
@@ -418,7 +419,8 @@ class WriteSession:
                 )
                 for one in atom.extents
             ),
-        )
+            sketches=atom.sketches,
+        )  # fmt: skip
 
     # -- the end
 
@@ -484,11 +486,11 @@ def forget_writer(parts: StoreParts, writer_id: int) -> None:
 
 
 def _batches_by_rows(pending: Sequence[PendingAtom]) -> Iterable[list[PendingAtom]]:
-    """Cut so that atoms, extents and pins stay within the rows of one transaction."""
+    """Cut so that atoms, extents, sketches and pins stay within the rows of one transaction."""
     piece: list[PendingAtom] = []
     rows = 0
     for atom in pending:
-        need = 2 + len(atom.extents)
+        need = 2 + len(atom.extents) + len(atom.sketches)
         if piece and rows + need > ROWS_PER_TRANSACTION:
             yield piece
             piece, rows = [], 0

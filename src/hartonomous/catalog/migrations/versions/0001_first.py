@@ -164,6 +164,29 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_extent_pack_id"), "extent", ["pack_id"], unique=False)
     op.create_table(
+        "sketch",
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
+        sa.Column("atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("first_element", sa.BigInteger(), nullable=False),
+        sa.Column("element_count", sa.BigInteger(), nullable=False),
+        sa.Column("columns", sa.BigInteger(), nullable=False),
+        sa.Column("dtype", sa.Text(), nullable=False),
+        sa.Column("signs", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(["atom_id"], ["atom.id"], name=op.f("fk_sketch_atom_id")),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_sketch")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index(
+        "uq_sketch_part", "sketch", ["atom_id", "first_element", "element_count"], unique=True
+    )
+    op.create_index("ix_sketch_signs", "sketch", ["element_count", "id", "signs"], unique=False)
+    op.create_table(
         "manifest",
         sa.Column(
             "id",
@@ -392,6 +415,9 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_version_pack_id"), table_name="version")
     op.drop_index(op.f("ix_version_digest"), table_name="version")
     op.drop_table("version")
+    op.drop_index("ix_sketch_signs", table_name="sketch")
+    op.drop_index("uq_sketch_part", table_name="sketch")
+    op.drop_table("sketch")
     op.drop_index(op.f("ix_manifest_sha256"), table_name="manifest")
     op.drop_index(op.f("ix_manifest_pack_id"), table_name="manifest")
     op.drop_index(op.f("ix_manifest_counted"), table_name="manifest")
