@@ -16,7 +16,7 @@ import build
 abi3 = not sysconfig.get_config_var("Py_GIL_DISABLED")
 kernel = Extension(
     "hartonomous.codecs._kernel",
-    sources=[f"native/{name}" for name in (*build.SOURCES, "module.c")],
+    sources=[f"native/{name}" for name in (*build.SOURCES, *build.BINDINGS)],
     depends=[f"native/{name}" for name in build.HEADERS],
     include_dirs=["native"],
     extra_compile_args=[*build.DIALECT, *build.OPTIMISED, *build.module_flags()],

@@ -1,4 +1,5 @@
-"""The codec FIELDS beside zipnn on a real model's weights: ratio, and GB per CPU-second each way.
+"""The codec FIELDS beside zipnn on a real model's weights: ratio, and GB per CPU-second each way;
+then, in deltas.py, the codec DELTA.
 
 zipnn wants torch, so it is never installed here: make an environment with a CPU build of torch,
 then zipnn, at ``benchmarks/out/tools/zipnn``. Both get the same bytes, in one thread, with memory
@@ -7,13 +8,13 @@ Rounds alternate; the best round of each counts.
 """
 
 import json
-import struct
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import deltas
 import ml_dtypes
 import numpy as np
 from context import Context, Result
@@ -59,21 +60,16 @@ def run(context: Context) -> Result:
     text = table(title, _HEAD, rows)
     if not peer.exists():
         text += f"zipnn: not run: there is no {peer}\n"
-    return Result(text=text, figures=dict(figures))
+    compared = list(deltas.rows(context, numbers))
+    text += "\n" + table("codec: differences from a base", deltas.HEAD, compared)
+    return Result(text=text, figures={**figures, "deltas": compared})
 
 
 def _weights(path: Path) -> "np.ndarray[tuple[int], np.dtype[np.float32]]":
     """Return the numbers of a safetensors file's larger F32 tensors, one after the other."""
-    content = path.read_bytes()
-    (length,) = struct.unpack_from("<Q", content)
-    tensors = json.loads(content[8 : 8 + length])
-    spans = [one["data_offsets"] for one in tensors.values() if one.get("dtype") == "F32"]
-    parts = [
-        np.frombuffer(content, "<f4", (end - start) // 4, 8 + length + start)
-        for start, end in spans
-        if end - start >= _LEAST_TENSOR_BYTES
-    ]
-    return np.concatenate(parts)
+    return np.concatenate(
+        [one for _, one in deltas.tensors(path) if one.nbytes >= _LEAST_TENSOR_BYTES]
+    )
 
 
 def _side_by_side(path: Path, dtype: str, peer: Path | None) -> dict[str, Figures]:

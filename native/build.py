@@ -13,8 +13,9 @@ import sysconfig
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-SOURCES = ("fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
-HEADERS = ("fields.h", "planes.h", "rans.h")
+SOURCES = ("delta.c", "fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
+HEADERS = ("delta.h", "differences.h", "fields.h", "module.h", "planes.h", "rans.h")
+BINDINGS = ("delta_module.c", "module.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
 OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-DNDEBUG")
@@ -23,7 +24,7 @@ SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover
 
 def identity() -> str:
     """Return a digest of the sources, which a built kernel carries to say what it was made of."""
-    content = b"".join((NATIVE / name).read_bytes() for name in (*SOURCES, *HEADERS, "module.c"))
+    content = b"".join((NATIVE / name).read_bytes() for name in (*SOURCES, *HEADERS, *BINDINGS))
     return hashlib.sha256(content).hexdigest()[:16]
 
 
@@ -52,7 +53,7 @@ def build_module(out: Path = MODULE) -> Path:
     headers = f"-I{sysconfig.get_paths()['include']}"
     try:
         compile_program(
-            draft, NATIVE / "module.c",
+            draft, *(NATIVE / name for name in BINDINGS),
             flags=(*OPTIMISED, *module_flags(), headers, "-fPIC", "-shared", "-s"),
         )  # fmt: skip
         draft.replace(out)

@@ -45,6 +45,9 @@ const char *fields_message(fields_status status) {
         "a table of frequencies is damaged",
         "an entropy-coded stream is damaged",
         "bytes follow its last plane",
+        "its form is none",
+        "its blocks are damaged",
+        "its list of changes is damaged",
     };
     return messages[status];
 }
@@ -85,7 +88,7 @@ void fields_release(fields_workspace *work) {
     work->size = 0;
 }
 
-static uint8_t *reserve(fields_workspace *work, size_t size) {
+uint8_t *fields_reserve(fields_workspace *work, size_t size) {
     if (work->size < size) {
         fields_release(work);
         work->bytes = malloc(size);
@@ -164,7 +167,7 @@ static uint8_t *put_plane(const fields_path *path, const uint8_t *plane, size_t 
     table_bytes = rans_write_table(frequencies, table);
     rans_prepare_encoder(frequencies, &encoder);
     for (int lane = 0; lane < RANS_LANES; lane++) states[lane] = RANS_LOW;
-    words = path->encode(&encoder, plane, count, states, end);
+    words = path->encode(&encoder, NULL, plane, count, states, end);
     word_bytes = (size_t)(end - words);
     if ((table_bytes + 4 + RANS_STATE_BYTES + word_bytes) * 50 > count * 49)
         return put_raw(plane, count, out);
@@ -205,7 +208,7 @@ fields_status fields_encode(const fields_path *path, fields_workspace *work,
     if (lead >= shape.element_bytes) return FIELDS_BAD_LEAD;
     where = extent_of(frame.size, lead, &shape);
     if (!where.count) return FIELDS_DOES_NOT_PAY;
-    room = reserve(work, 3 * frame.size + 2 * SLACK);
+    room = fields_reserve(work, 3 * frame.size + 2 * SLACK);
     if (!room) return FIELDS_NO_MEMORY;
     stream = room + frame.size;
     store32(at, (uint32_t)frame.size);
@@ -356,7 +359,7 @@ void fields_decode(const fields_path *path, fields_workspace *work, size_t count
             frames[k].status = open_frame(frames + k, payloads[k], outs[k]);
             size += frames[k].status == FIELDS_OK ? 2 * outs[k].size : 0;
         }
-        room = reserve(work, size);
+        room = fields_reserve(work, size);
         for (size_t k = 0; k < together; k++) {
             if (frames[k].status != FIELDS_OK) continue;
             if (!room) {

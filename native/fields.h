@@ -4,7 +4,7 @@
  * bytes. The bytes of one significance of all words of a field are a plane; each plane is kept raw, as
  * one value, or entropy-coded by rANS with a table of its own.
  *
- * Nothing here allocates except through the workspace, touches a float, or keeps a state of its own,
+ * Nothing here allocates except through the workspace or keeps a state of its own,
  * so every function may be called from any thread. Input is never trusted: whatever the payload holds,
  * no byte outside the given buffers is read or written.
  */
@@ -35,7 +35,10 @@ typedef enum {
     FIELDS_BAD_TAG,
     FIELDS_BAD_TABLE,
     FIELDS_BAD_STREAM,
-    FIELDS_TRAILING_BYTES
+    FIELDS_TRAILING_BYTES,
+    FIELDS_BAD_FORM,
+    FIELDS_BAD_BLOCKS,
+    FIELDS_BAD_CHANGES
 } fields_status;
 
 const char *fields_message(fields_status status);
@@ -54,6 +57,9 @@ typedef struct {
 } fields_workspace;
 
 void fields_release(fields_workspace *work);
+
+/* Return room of at least `size` bytes, NULL where there is none; what was there before is gone. */
+uint8_t *fields_reserve(fields_workspace *work, size_t size);
 
 typedef struct {
     const uint8_t *bytes;

@@ -1,33 +1,19 @@
-/* hartonomous.codecs._kernel: the frames of fields.c for Python, many in one call without the GIL.
+/* hartonomous.codecs._kernel: frames for Python, those of fields.c here, many in one call without the GIL.
  *
  * Only the stable ABI of 3.11 is used, so one binary serves every later version.
  */
-#define PY_SSIZE_T_CLEAN
-#include <pyconfig.h>
-#ifndef Py_GIL_DISABLED
-#define Py_LIMITED_API 0x030b0000
-#endif
-#include <Python.h>
-
-#include "fields.h"
+#include "module.h"
 
 #include <string.h>
 
-/* The buffers of one call. */
-typedef struct {
-    Py_buffer *views;
-    Py_ssize_t count;
-} buffers;
-
-static void release(buffers *held) {
+void release(buffers *held) {
     for (Py_ssize_t k = 0; k < held->count; k++) PyBuffer_Release(held->views + k);
     PyMem_Free(held->views);
     held->views = NULL;
     held->count = 0;
 }
 
-/* Take the buffers of a sequence; returns 0 with an exception set. */
-static int take(PyObject *sequence, int flags, buffers *out) {
+int take(PyObject *sequence, int flags, buffers *out) {
     Py_ssize_t count = PySequence_Size(sequence);
     out->count = 0;
     out->views = NULL;
@@ -50,7 +36,7 @@ static int take(PyObject *sequence, int flags, buffers *out) {
     return 1;
 }
 
-static const fields_path *find_path(const char *name) {
+const fields_path *find_path(const char *name) {
     for (const fields_path *const *one = fields_paths(); *one; one++)
         if (!strcmp(fields_path_name(*one), name)) return *one;
     PyErr_Format(PyExc_ValueError, "there is no path '%s' on this machine", name);
@@ -68,11 +54,11 @@ typedef struct {
 } encoding;
 
 /* Read the leads; returns the room that the largest payload may need, or 0 with an exception. */
-static size_t prepare(encoding *each, const buffers *frames, PyObject *leads, size_t field_count) {
+static size_t prepare(encoding *each, const encode_job *job) {
     size_t largest = 1;
-    for (Py_ssize_t k = 0; k < frames->count; k++) {
-        size_t size = (size_t)frames->views[k].len, bound = fields_bound(size, field_count);
-        PyObject *lead = PySequence_GetItem(leads, k);
+    for (Py_ssize_t k = 0; k < job->frames->count; k++) {
+        size_t size = (size_t)job->frames->views[k].len, bound = job->bound(job, size);
+        PyObject *lead = PySequence_GetItem(job->leads, k);
         each[k].lead = lead ? PyLong_AsSize_t(lead) : 0;
         Py_XDECREF(lead);
         if (PyErr_Occurred()) return 0;
@@ -100,8 +86,8 @@ static PyObject *payload_of(const encoding *one, const uint8_t *arena) {
     return NULL;
 }
 
-static PyObject *encode_all(const fields_path *path, const buffers *frames, PyObject *leads,
-                            const uint8_t *layout, size_t field_count) {
+PyObject *encode_all(const encode_job *job) {
+    const buffers *frames = job->frames;
     Py_ssize_t count = frames->count;
     size_t room;
     fields_workspace work = {NULL, 0};
@@ -109,7 +95,7 @@ static PyObject *encode_all(const fields_path *path, const buffers *frames, PyOb
     uint8_t *arena = NULL;
     encoding *each = PyMem_Calloc((size_t)count + 1, sizeof *each);
     if (!each) return PyErr_NoMemory();
-    room = prepare(each, frames, leads, field_count);
+    room = prepare(each, job);
     if (!room) goto done;
     if (count > 1 && room < ARENA_BYTES) room = ARENA_BYTES;
     arena = PyMem_Malloc(room);
@@ -119,10 +105,10 @@ static PyObject *encode_all(const fields_path *path, const buffers *frames, PyOb
         for (size_t used = 0; last < count; last++) {
             fields_input frame = {frames->views[last].buf, (size_t)frames->views[last].len};
             fields_output out = {arena + used, room - used};
-            if (fields_bound(frame.size, field_count) > out.size) break;
+            if (job->bound(job, frame.size) > out.size) break;
             each[last].begin = used;
-            each[last].status = fields_encode(path, &work, layout, field_count, each[last].lead,
-                                              frame, out, &each[last].written);
+            each[last].status = job->encode(job, &work, last, each[last].lead, frame, out,
+                                            &each[last].written);
             used += each[last].status == FIELDS_OK ? each[last].written : 0;
         }
         Py_END_ALLOW_THREADS
@@ -138,27 +124,51 @@ done:
     return result;
 }
 
+static size_t bound_of(const encode_job *job, size_t size) {
+    return fields_bound(size, job->field_count);
+}
+
+static fields_status encode_one(const encode_job *job, fields_workspace *work, Py_ssize_t number,
+                                size_t lead, fields_input frame, fields_output out,
+                                size_t *written) {
+    (void)number;
+    return fields_encode(job->path, work, job->layout, job->field_count, lead, frame, out, written);
+}
+
 static PyObject *encode_many(PyObject *self, PyObject *arguments) {
     const char *name, *layout;
     Py_ssize_t layout_bytes;
     PyObject *sequence, *leads, *result = NULL;
-    const fields_path *path;
     buffers frames;
-    size_t field_count;
+    encode_job job = {.frames = &frames, .bound = bound_of, .encode = encode_one};
     (void)self;
     if (!PyArg_ParseTuple(arguments, "sOOy#", &name, &sequence, &leads, &layout, &layout_bytes))
         return NULL;
-    path = find_path(name);
-    if (!path) return NULL;
-    field_count = (size_t)layout_bytes / FIELDS_DESCRIPTION_BYTES;
+    job.path = find_path(name);
+    if (!job.path) return NULL;
+    job.leads = leads;
+    job.layout = (const uint8_t *)layout;
+    job.field_count = (size_t)layout_bytes / FIELDS_DESCRIPTION_BYTES;
     if (layout_bytes % FIELDS_DESCRIPTION_BYTES ||
-        !fields_element_bytes((const uint8_t *)layout, field_count)) {
+        !fields_element_bytes(job.layout, job.field_count)) {
         PyErr_SetString(PyExc_ValueError, "these field descriptions make no layout");
         return NULL;
     }
     if (!take(sequence, PyBUF_SIMPLE, &frames)) return NULL;
-    result = encode_all(path, &frames, leads, (const uint8_t *)layout, field_count);
+    result = encode_all(&job);
     release(&frames);
+    return result;
+}
+
+PyObject *faults_of(const fields_status *statuses, size_t count) {
+    PyObject *result = PyList_New((Py_ssize_t)count);
+    for (size_t k = 0; result && k < count; k++) {
+        PyObject *fault = NULL;
+        if (statuses[k] == FIELDS_NO_MEMORY) PyErr_NoMemory();
+        else if (statuses[k] != FIELDS_OK) fault = PyUnicode_FromString(fields_message(statuses[k]));
+        else Py_INCREF(fault = Py_None);
+        if (!fault || PyList_SetItem(result, (Py_ssize_t)k, fault)) Py_CLEAR(result);
+    }
     return result;
 }
 
@@ -183,14 +193,7 @@ static PyObject *decode_all(const fields_path *path, const buffers *payloads, co
     fields_decode(path, &work, count, in, out, statuses);
     fields_release(&work);
     Py_END_ALLOW_THREADS
-    result = PyList_New((Py_ssize_t)count);
-    for (size_t k = 0; result && k < count; k++) {
-        PyObject *fault = NULL;
-        if (statuses[k] == FIELDS_NO_MEMORY) PyErr_NoMemory();
-        else if (statuses[k] != FIELDS_OK) fault = PyUnicode_FromString(fields_message(statuses[k]));
-        else Py_INCREF(fault = Py_None);
-        if (!fault || PyList_SetItem(result, (Py_ssize_t)k, fault)) Py_CLEAR(result);
-    }
+    result = faults_of(statuses, count);
 done:
     PyMem_Free(in);
     PyMem_Free(out);
@@ -232,6 +235,11 @@ static PyMethodDef methods[] = {
      "encode_many(path, frames, leads, layout) -> list of bytes, None where it does not pay"},
     {"decode_many", decode_many, METH_VARARGS,
      "decode_many(path, payloads, outs) -> list of None, or what is wrong with a payload"},
+    {"delta_encode_many", delta_encode_many, METH_VARARGS,
+     "delta_encode_many(path, frames, predictions, leads, kind) -> list of bytes, empty where the "
+     "prediction is exact, None where it does not pay"},
+    {"delta_decode_many", delta_decode_many, METH_VARARGS,
+     "delta_decode_many(path, payloads, predictions, outs) -> list of None, or what is wrong"},
     {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},
     {NULL, NULL, 0, NULL},
 };
@@ -247,7 +255,7 @@ static int add_identity(PyObject *module) {
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_identity}, {0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_kernel", "Frames of the encoding FIELDS, in C.", 0, methods, slots,
+    PyModuleDef_HEAD_INIT, "_kernel", "Frames of the encodings FIELDS and DELTA, in C.", 0, methods, slots,
     NULL, NULL, NULL,
 };
 

@@ -1,4 +1,5 @@
 /* Tables of rANS, and the portable implementation of its loops. */
+#include "differences.h"
 #include "planes.h"
 
 void rans_histogram(const uint8_t *symbols, size_t count, uint32_t counts[256]) {
@@ -78,8 +79,7 @@ size_t rans_write_table(const uint16_t frequencies[256], uint8_t *out) {
     return (size_t)(at - out);
 }
 
-/* Read a table's frequencies; returns where it ends, or NULL. */
-static const uint8_t *read_table(const uint8_t *at, const uint8_t *end, uint16_t *frequencies) {
+const uint8_t *rans_read_table(const uint8_t *at, const uint8_t *end, uint16_t frequencies[256]) {
     uint8_t bits[32];
     uint32_t groups, sum = 0;
     if (end - at < 4) return NULL;
@@ -129,36 +129,53 @@ void rans_prepare_encoder(const uint16_t frequencies[256], rans_encoder *table) 
     }
 }
 
-fields_status rans_open(rans_reader *one, rans_decoder *table, const uint8_t **at,
-                        const uint8_t *end, uint8_t *out, size_t count) {
-    uint16_t frequencies[256];
-    uint32_t words, *slot = table->slots;
-    const uint8_t *from = read_table(*at, end, frequencies);
-    if (!from) return FIELDS_BAD_TABLE;
+void rans_prepare_decoder(const uint16_t frequencies[256], rans_decoder *table) {
+    uint32_t *slot = table->slots;
+    for (uint32_t s = 0; s < 256; s++)
+        for (uint32_t k = 0; k < frequencies[s]; k++)
+            *slot++ = (uint32_t)frequencies[s] << 20 | k << 8 | s;
+}
+
+fields_status rans_start(rans_reader *one, const rans_decoder *tables, const uint8_t *contexts,
+                         const uint8_t **at, const uint8_t *end, uint8_t *out, size_t count) {
+    const uint8_t *from = *at;
+    uint32_t words;
     if (end - from < 4 + RANS_STATE_BYTES) return FIELDS_CUT_SHORT;
     words = load32(from);
     from += 4;
     if (words > (size_t)(end - from - RANS_STATE_BYTES) / 2) return FIELDS_CUT_SHORT;
-    for (uint32_t s = 0; s < 256; s++)
-        for (uint32_t k = 0; k < frequencies[s]; k++)
-            *slot++ = (uint32_t)frequencies[s] << 20 | k << 8 | s;
     for (int lane = 0; lane < RANS_LANES; lane++, from += 4) {
         one->states[lane] = load32(from);
         if (one->states[lane] < RANS_LOW || one->states[lane] >> 31) return FIELDS_BAD_STREAM;
     }
     one->at = from;
     one->end = *at = from + 2 * (size_t)words;
-    one->slots = table->slots;
+    one->slots = tables->slots;
+    one->contexts = contexts;
     one->out = out;
     one->done = 0;
     one->count = count;
     return FIELDS_OK;
 }
 
+fields_status rans_open(rans_reader *one, rans_decoder *table, const uint8_t **at,
+                        const uint8_t *end, uint8_t *out, size_t count) {
+    uint16_t frequencies[256];
+    const uint8_t *from = rans_read_table(*at, end, frequencies);
+    if (!from) return FIELDS_BAD_TABLE;
+    rans_prepare_decoder(frequencies, table);
+    *at = from;
+    return rans_start(one, table, NULL, at, end, out, count);
+}
+
+static inline const uint32_t *slots_of(const rans_reader *one, size_t symbol) {
+    return one->slots + (one->contexts ? (size_t)one->contexts[symbol] << RANS_BITS : 0);
+}
+
 fields_status rans_finish(rans_reader *one) {
     for (; one->done < one->count; one->done++) {
         uint32_t *state = one->states + one->done % RANS_LANES;
-        uint32_t slot = one->slots[*state & (RANS_TOTAL - 1)];
+        uint32_t slot = slots_of(one, one->done)[*state & (RANS_TOTAL - 1)];
         one->out[one->done] = (uint8_t)slot;
         *state = (slot >> 20) * (*state >> RANS_BITS) + (slot >> 8 & (RANS_TOTAL - 1));
         if (*state >= RANS_LOW) continue;
@@ -172,9 +189,11 @@ fields_status rans_finish(rans_reader *one) {
     return FIELDS_OK;
 }
 
-static uint8_t *encode_scalar(const rans_encoder *table, const uint8_t *symbols, size_t count,
-                              uint32_t *states, uint8_t *end) {
+static uint8_t *encode_scalar(const rans_encoder *tables, const uint8_t *contexts,
+                              const uint8_t *symbols, size_t count, uint32_t *states,
+                              uint8_t *end) {
     for (size_t at = count; at-- > 0;) {
+        const rans_encoder *table = tables + (contexts ? contexts[at] : 0);
         uint32_t x = states[at % RANS_LANES];
         uint32_t packed = table->packed[symbols[at]], f = packed >> 13 & 4095, full;
         store16(end - 2, (uint16_t)x);
@@ -193,7 +212,8 @@ static void advance_scalar(rans_reader *one) {
     size_t done = one->done;
     for (; one->count - done >= RANS_LANES && one->end - at >= RANS_GROUP_BYTES; done += RANS_LANES)
         for (int lane = 0; lane < RANS_LANES; lane++) {
-            uint32_t x = one->states[lane], slot = one->slots[x & (RANS_TOTAL - 1)], more, low;
+            const uint32_t *slots = slots_of(one, done + (size_t)lane);
+            uint32_t x = one->states[lane], slot = slots[x & (RANS_TOTAL - 1)], more, low;
             one->out[done + (size_t)lane] = (uint8_t)slot;
             x = (slot >> 20) * (x >> RANS_BITS) + (slot >> 8 & (RANS_TOTAL - 1));
             more = x << 16 | load16(at);
@@ -222,7 +242,9 @@ static void join_scalar(uint8_t *words, size_t count, unsigned width, int rotate
     join_words(words, count, width, rotated, planes);
 }
 
+DIFFERENCE_LOOPS(, scalar, expand_symbols, contexts_of_rows)
+
 const fields_path fields_path_scalar = {
-    "scalar",         always,       encode_scalar, advance_scalar,
-    advance_two_scalar, split_scalar, join_scalar,
+    "scalar",     always,       encode_scalar,  advance_scalar, advance_two_scalar, split_scalar, join_scalar,
+    scale_scalar, sums_scalar, measure_scalar, pack_scalar,    place_scalar,       restore_scalar,
 };

@@ -30,22 +30,39 @@ typedef struct {
     uint32_t slots[RANS_TOTAL];
 } rans_decoder;
 
-/* A stream while it is being decoded; `done` of `count` symbols are out. */
+/* A stream while it is being decoded; `done` of `count` symbols are out. Where `contexts` is not NULL
+ * symbol i is coded by table contexts[i] of those that `slots` begins with. */
 typedef struct {
     uint32_t states[RANS_LANES];
     const uint8_t *at, *end;
     const uint32_t *slots;
+    const uint8_t *contexts;
     uint8_t *out;
     size_t done, count;
 } rans_reader;
+
+/* A type of elements whose differences are coded: bytes of an element, bits of its mantissa. */
+typedef struct {
+    unsigned width, mantissa;
+} difference_kind;
+
+/* What is found of a frame's elements: see delta.c. */
+typedef struct {
+    uint8_t *symbols, *rows; /* of the elements in live blocks, one after the other */
+    uint8_t *differences;    /* of these, 2 or 4 bytes each */
+    uint8_t *live;           /* of each block, 1 where not all of its differences are 0 */
+    size_t count, changed;   /* elements in live blocks; those whose difference is not 0 */
+    unsigned top;            /* given */
+} measured;
 
 struct fields_path {
     const char *name;
     int (*usable)(void);
     /* Write the words of `count` symbols backwards, ending at `end`, the lanes' last states into
-     * `states`; returns where the words begin. 16 bytes before that may be overwritten. */
-    uint8_t *(*encode)(const rans_encoder *table, const uint8_t *symbols, size_t count,
-                       uint32_t *states, uint8_t *end);
+     * `states`; returns where the words begin. 16 bytes before that may be overwritten. Symbol i is
+     * coded by tables[contexts[i]], or by tables[0] where `contexts` is NULL. */
+    uint8_t *(*encode)(const rans_encoder *tables, const uint8_t *contexts, const uint8_t *symbols,
+                       size_t count, uint32_t *states, uint8_t *end);
     /* Decode as many whole groups of 32 as can be read without looking at the stream's end. */
     void (*advance)(rans_reader *one);
     void (*advance_two)(rans_reader *one, rans_reader *other);
@@ -55,6 +72,19 @@ struct fields_path {
                   uint8_t *const *planes);
     void (*join)(uint8_t *words, size_t count, unsigned width, int rotated,
                  const uint8_t *const *planes);
+    /* The loops over elements of differences.h. */
+    void (*scale)(const difference_kind *kind, const uint8_t *from, size_t count, float factor,
+                  uint8_t *out);
+    void (*sums)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
+                 size_t count, uint32_t *out);
+    void (*measure)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
+                    size_t count, measured *out);
+    uint8_t *(*pack)(const difference_kind *kind, const uint8_t *symbols,
+                     const uint8_t *differences, size_t count, uint8_t *out);
+    void (*place)(const difference_kind *kind, const uint8_t *prediction, size_t count,
+                  unsigned top, const uint8_t *context_of, uint8_t *contexts);
+    void (*restore)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *symbols,
+                    size_t count, const uint8_t *bits, uint64_t *bit, uint8_t *elements);
 };
 
 extern const fields_path fields_path_scalar;
@@ -89,6 +119,15 @@ void rans_normalise(const uint32_t counts[256], uint64_t total, uint16_t frequen
 size_t rans_write_table(const uint16_t frequencies[256], uint8_t *out);
 
 void rans_prepare_encoder(const uint16_t frequencies[256], rans_encoder *table);
+
+/* Read a table's frequencies; returns where it ends, or NULL. */
+const uint8_t *rans_read_table(const uint8_t *at, const uint8_t *end, uint16_t frequencies[256]);
+
+void rans_prepare_decoder(const uint16_t frequencies[256], rans_decoder *table);
+
+/* Read length and states; sets `one` up for `count` symbols and moves *at behind the stream. */
+fields_status rans_start(rans_reader *one, const rans_decoder *tables, const uint8_t *contexts,
+                         const uint8_t **at, const uint8_t *end, uint8_t *out, size_t count);
 
 /* Read table, length, states; sets `one` up and moves *at behind the stream. */
 fields_status rans_open(rans_reader *one, rans_decoder *table, const uint8_t **at,

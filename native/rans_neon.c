@@ -1,5 +1,6 @@
 /* The loops for AArch64, where NEON is always there: 32 states are eight vectors of four. There is no
  * gather, so tables are looked up lane by lane; the arithmetic and the moving of words are vectors. */
+#include "differences.h"
 #include "planes.h"
 
 #if defined(__aarch64__)
@@ -52,12 +53,21 @@ ALWAYS_INLINE uint32x4_t refill(uint32x4_t x, const uint8_t **at) {
     return vbslq_u32(low, vorrq_u32(vshlq_n_u32(x, 16), wide), x);
 }
 
-ALWAYS_INLINE void group(uint32x4_t *x, const uint8_t **at, const uint32_t *table, uint8_t *out) {
+/* The indices of what four lanes look up in tables of `size` words, one table for each context. */
+ALWAYS_INLINE uint32x4_t in_context(uint32x4_t index, const uint8_t *contexts, uint32_t size) {
+    const uint32_t four[4] = {contexts[0], contexts[1], contexts[2], contexts[3]};
+    return vmlaq_n_u32(index, vld1q_u32(four), size);
+}
+
+ALWAYS_INLINE void group(uint32x4_t *x, const uint8_t **at, const uint32_t *table,
+                         const uint8_t *contexts, uint8_t *out) {
     const uint32x4_t bits = vdupq_n_u32(RANS_TOTAL - 1);
     for (int k = 0; k < VECTORS; k += 2) {
         uint16x4_t symbols[2];
         for (int j = k; j < k + 2; j++) {
-            const uint32x4_t slot = look_up(vandq_u32(x[j], bits), table);
+            uint32x4_t index = vandq_u32(x[j], bits);
+            if (contexts) index = in_context(index, contexts + 4 * j, RANS_TOTAL);
+            const uint32x4_t slot = look_up(index, table);
             const uint32x4_t rest = vandq_u32(vshrq_n_u32(slot, 8), bits);
             x[j] = vmlaq_u32(rest, vshrq_n_u32(slot, 20), vshrq_n_u32(x[j], RANS_BITS));
             symbols[j - k] = vmovn_u32(slot);
@@ -73,7 +83,7 @@ static void advance_neon(rans_reader *one) {
     size_t done = one->done;
     for (int k = 0; k < VECTORS; k++) x[k] = vld1q_u32(one->states + 4 * k);
     for (; one->count - done >= RANS_LANES && one->end - at >= RANS_GROUP_BYTES; done += RANS_LANES)
-        group(x, &at, one->slots, one->out + done);
+        group(x, &at, one->slots, one->contexts ? one->contexts + done : NULL, one->out + done);
     for (int k = 0; k < VECTORS; k++) vst1q_u32(one->states + 4 * k, x[k]);
     one->at = at;
     one->done = done;
@@ -91,10 +101,11 @@ ALWAYS_INLINE uint32x4_t high_product(uint32x4_t a, uint32x4_t b) {
     return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
 }
 
-ALWAYS_INLINE uint32x4_t put_four(uint32x4_t x, const uint8_t *symbols, const rans_encoder *table,
-                                  uint8_t **end) {
+ALWAYS_INLINE uint32x4_t put_four(uint32x4_t x, const uint8_t *symbols, const uint8_t *contexts,
+                                  const rans_encoder *table, uint8_t **end) {
     const uint32_t indices[4] = {symbols[0], symbols[1], symbols[2], symbols[3]};
-    const uint32x4_t s = vld1q_u32(indices);
+    /* Tables follow each other; each is 512 words, reciprocals before what is packed. */
+    const uint32x4_t one = vld1q_u32(indices), s = contexts ? in_context(one, contexts, 512) : one;
     const uint32x4_t packed = look_up(s, table->packed);
     const uint32x4_t f = vandq_u32(vshrq_n_u32(packed, 13), vdupq_n_u32(4095));
     const uint32x4_t bias = vandq_u32(packed, vdupq_n_u32(8191));
@@ -109,16 +120,20 @@ ALWAYS_INLINE uint32x4_t put_four(uint32x4_t x, const uint8_t *symbols, const ra
     return vmlaq_u32(vaddq_u32(x, bias), quotient, vsubq_u32(vdupq_n_u32(RANS_TOTAL), f));
 }
 
-static uint8_t *encode_neon(const rans_encoder *table, const uint8_t *symbols, size_t count,
-                            uint32_t *states, uint8_t *end) {
+static uint8_t *encode_neon(const rans_encoder *tables, const uint8_t *contexts,
+                            const uint8_t *symbols, size_t count, uint32_t *states, uint8_t *end) {
     const size_t whole = count - count % RANS_LANES;
     uint32x4_t x[VECTORS];
     /* The last, unfinished group comes first, since the encoder goes backwards. */
-    end = fields_path_scalar.encode(table, symbols + whole, count - whole, states, end);
+    end = fields_path_scalar.encode(tables, contexts ? contexts + whole : NULL, symbols + whole,
+                                    count - whole, states, end);
     for (int k = 0; k < VECTORS; k++) x[k] = vld1q_u32(states + 4 * k);
     for (size_t at = whole; at > 0; at -= RANS_LANES)
-        for (int k = VECTORS - 1; k >= 0; k--)
-            x[k] = put_four(x[k], symbols + at - RANS_LANES + 4 * k, table, &end);
+        for (int k = VECTORS - 1; k >= 0; k--) {
+            const size_t first = at - RANS_LANES + 4 * (size_t)k;
+            x[k] = put_four(x[k], symbols + first, contexts ? contexts + first : NULL, tables,
+                            &end);
+        }
     for (int k = 0; k < VECTORS; k++) vst1q_u32(states + 4 * k, x[k]);
     return end;
 }
@@ -133,11 +148,13 @@ static void join_neon(uint8_t *words, size_t count, unsigned width, int rotated,
     join_words(words, count, width, rotated, planes);
 }
 
+DIFFERENCE_LOOPS(, neon, expand_symbols, contexts_of_rows)
+
 static int always(void) { return 1; }
 
 const fields_path fields_path_neon = {
-    "neon",           always,     encode_neon, advance_neon,
-    advance_two_neon, split_neon, join_neon,
+    "neon",     always,       encode_neon,  advance_neon, advance_two_neon, split_neon, join_neon,
+    scale_neon, sums_neon, measure_neon, pack_neon,    place_neon,       restore_neon,
 };
 
 #else

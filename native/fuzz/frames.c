@@ -5,9 +5,14 @@
  *   frames decode PATH < IN             each payload of IN to its frame, or to its fault
  *   frames fuzz PATH LAYOUT SEED ROUNDS < IN    damages payloads of IN's frames and decodes them
  *
+ *   frames delta-encode PATH KIND < IN       the same of differences: after each item of IN comes
+ *   frames delta-decode PATH < IN            another one with its prediction
+ *   frames delta-fuzz PATH KIND SEED ROUNDS < IN
+ *
  * LAYOUT is hexadecimal. IN is a sequence of (u32 number, u32 length, bytes): the number is a frame's
  * lead, or the size that a payload decodes to. What comes out is (u32 status, u32 length, bytes).
  */
+#include "delta.h"
 #include "fields.h"
 
 #include <stdio.h>
@@ -186,9 +191,126 @@ static void fuzz_all(const fields_path *path, const uint8_t *layout, size_t fiel
     printf("%lu attacks, %lu decoded to something\n", attacks, decoded);
 }
 
+/* Read an item and its prediction, as large as the item or as its number says. */
+static int read_pair(item *one, item *prediction, int by_number) {
+    if (!read_item(one)) return 0;
+    if (!read_item(prediction)) stop("a prediction is missing");
+    if (prediction->size != (by_number ? one->number : one->size)) stop("a prediction's size");
+    return 1;
+}
+
+static uint8_t *delta_payload(const fields_path *path, fields_workspace *work, unsigned kind,
+                              const item *one, const item *prediction, size_t *size,
+                              fields_status *status) {
+    fields_output out = {NULL, delta_bound(one->size)};
+    fields_input frame = {one->bytes, one->size};
+    uint8_t *payload = NULL;
+    out.bytes = block(out.size);
+    *status = delta_encode(path, work, kind, one->number, frame, prediction->bytes, out, size);
+    if (*status == FIELDS_OK) {
+        payload = block(*size);
+        memcpy(payload, out.bytes, *size);
+    }
+    free(out.bytes);
+    return payload;
+}
+
+static void delta_encode_all(const fields_path *path, unsigned kind) {
+    fields_workspace work = {NULL, 0};
+    for (item one, expected; read_pair(&one, &expected, 0); free(one.bytes), free(expected.bytes)) {
+        size_t size = 0;
+        fields_status status;
+        uint8_t *payload = delta_payload(path, &work, kind, &one, &expected, &size, &status);
+        write_item(status, payload ? payload : one.bytes, size);
+        free(payload);
+    }
+    fields_release(&work);
+}
+
+static void delta_decode_all(const fields_path *path) {
+    fields_workspace work = {NULL, 0};
+    for (item pair[2], expected[2]; read_pair(pair, expected, 1);) {
+        size_t count = 1 + (size_t)read_pair(pair + 1, expected + 1, 1);
+        fields_input in[2], predictions[2];
+        fields_output out[2];
+        fields_status statuses[2];
+        for (size_t k = 0; k < count; k++) {
+            in[k] = (fields_input){pair[k].bytes, pair[k].size};
+            predictions[k] = (fields_input){expected[k].bytes, expected[k].size};
+            out[k] = (fields_output){block(pair[k].number), pair[k].number};
+        }
+        delta_decode(path, &work, count, in, predictions, out, statuses);
+        for (size_t k = 0; k < count; k++) {
+            write_item(statuses[k], out[k].bytes, out[k].size);
+            free(out[k].bytes);
+            free(pair[k].bytes);
+            free(expected[k].bytes);
+        }
+    }
+    fields_release(&work);
+}
+
+/* Decode two damaged payloads in a call; returns how many gave something. */
+static unsigned long delta_attack(const fields_path *path, fields_workspace *work,
+                                  const uint8_t *payload, size_t size, const item *prediction) {
+    uint8_t *damaged[2], *expected[2];
+    fields_input in[2], predictions[2];
+    fields_output out[2];
+    fields_status statuses[2];
+    unsigned long sound = 0;
+    for (int k = 0; k < 2; k++) {
+        size_t length = prediction->size;
+        damaged[k] = damage(payload, size, &in[k].size);
+        in[k].bytes = damaged[k];
+        if (!draw(10)) length = draw((uint32_t)length + 1);
+        expected[k] = block(length);
+        memcpy(expected[k], prediction->bytes, length);
+        predictions[k] = (fields_input){expected[k], length};
+        out[k] = (fields_output){block(length), length};
+    }
+    delta_decode(path, work, 2, in, predictions, out, statuses);
+    for (int k = 0; k < 2; k++) {
+        sound += statuses[k] == FIELDS_OK;
+        free(out[k].bytes);
+        free(damaged[k]);
+        free(expected[k]);
+    }
+    return sound;
+}
+
+static void delta_fuzz_all(const fields_path *path, unsigned kind, unsigned long rounds) {
+    fields_workspace work = {NULL, 0};
+    unsigned long attacks = 0, decoded = 0;
+    for (item one, expected; read_pair(&one, &expected, 0); free(one.bytes), free(expected.bytes)) {
+        size_t size = 0;
+        fields_status status;
+        uint8_t *payload = delta_payload(path, &work, kind, &one, &expected, &size, &status);
+        for (unsigned long k = 0; payload && k < rounds; k++, attacks += 2)
+            decoded += delta_attack(path, &work, payload, size, &expected);
+        free(payload);
+    }
+    fields_release(&work);
+    printf("%lu attacks, %lu decoded to something\n", attacks, decoded);
+}
+
+static int delta_main(int count, char **words) {
+    unsigned kind = count > 3 ? (unsigned)strtoul(words[3], NULL, 10) : 0;
+    if (count == 3 && !strcmp(words[1], "delta-decode")) delta_decode_all(path_of(words[2]));
+    else if (count == 4 && !strcmp(words[1], "delta-encode"))
+        delta_encode_all(path_of(words[2]), kind);
+    else if (count == 6 && !strcmp(words[1], "delta-fuzz")) {
+        random_state = strtoull(words[4], NULL, 10) * 2654435761u + 1;
+        delta_fuzz_all(path_of(words[2]), kind, strtoul(words[5], NULL, 10));
+    } else {
+        stop("delta-encode PATH KIND, delta-decode PATH, or delta-fuzz PATH KIND SEED ROUNDS");
+    }
+    return 0;
+}
+
 int main(int count, char **words) {
     uint8_t layout[FIELDS_DESCRIPTION_BYTES * FIELDS_MAX_FIELDS];
     size_t fields;
+    if (count > 1 && !strncmp(words[1], "delta-", 6)) return delta_main(count, words);
     if (count == 2 && !strcmp(words[1], "paths")) {
         for (const fields_path *const *one = fields_paths(); *one; one++)
             printf("%s\n", fields_path_name(*one));

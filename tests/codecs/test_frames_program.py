@@ -1,9 +1,11 @@
 """The kernel outside Python: under sanitizers against damaged payloads, and on another machine."""
 
 import pytest
+from sample_deltas import RELATIONS, pair
 from sample_tensors import weights
 
 from hartonomous.codecs import kernel
+from hartonomous.codecs.differences import KINDS
 from hartonomous.codecs.layouts import LAYOUTS
 
 TYPES = ("BF16", "F32", "F64", "U8", "Q8_0", "Q4_K")
@@ -64,3 +66,61 @@ def test_damaged_payloads_under_sanitizers(sanitised, dtype):
 def test_on_aarch64(foreign, dtype):
     assert foreign.paths == ["neon", "scalar"]
     check_program(foreign, dtype)
+
+
+def delta_samples(dtype: str) -> list[tuple[bytes, bytes, int]]:
+    """Return (prediction, frame, lead) of every relation; the last one begins in an element."""
+    samples = [(*pair(dtype, 9000, relation), 0) for relation in RELATIONS]
+    return [*samples, (*pair(dtype, 3001, "trained", edges=(b"x", b"y")), 1)]
+
+
+def check_deltas(program, dtype):
+    kind, samples = KINDS[dtype], delta_samples(dtype)
+    payloads = kernel.of_name("numpy").encode_deltas(
+        [memoryview(frame) for _, frame, _ in samples],
+        [memoryview(prediction) for prediction, _, _ in samples],
+        [lead for _, _, lead in samples],
+        kind,
+    )
+    items = [one for before, after, lead in samples for one in ((lead, after), (0, before))]
+    expected = [(1, b"") if one is None else (0, one) for one in payloads]
+    coded = [
+        one
+        for (before, after, _), payload in zip(samples, payloads, strict=True)
+        if payload is not None
+        for one in ((len(after), payload), (0, before))
+    ]
+    frames = [
+        (0, after) for (_, after, _), one in zip(samples, payloads, strict=True) if one is not None
+    ]
+    assert len(frames) >= 7
+    for path in program.paths:
+        assert program.results("delta-encode", path, str(kind.number), items=items) == expected
+        assert program.results("delta-decode", path, items=coded) == frames
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_differences_under_sanitizers(sanitised, dtype):
+    check_deltas(sanitised, dtype)
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_damaged_differences_under_sanitizers(sanitised, dtype):
+    """Payloads of every form, attacked as those of FIELDS are."""
+    small = [
+        one
+        for relation in ("few", "trained", "partly scaled", "blocks")
+        for prediction, frame in [pair(dtype, 3000, relation)]
+        for one in ((0, frame), (0, prediction))
+    ]
+    for path in sanitised.paths:
+        kind = str(KINDS[dtype].number)
+        said = sanitised.run("delta-fuzz", path, kind, "1", str(_ROUNDS), items=small)
+        attacks, decoded = (int(word) for word in said.split() if word.isdigit())
+        assert attacks >= 6 * _ROUNDS
+        assert 0 < decoded < attacks / 2
+
+
+@pytest.mark.parametrize("dtype", KINDS)
+def test_differences_on_aarch64(foreign, dtype):
+    check_deltas(foreign, dtype)

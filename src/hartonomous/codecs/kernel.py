@@ -1,4 +1,4 @@
-"""Which implementation of FIELDS runs: the C kernel's best path for this machine, or numpy.
+"""Which implementation of FIELDS and DELTA runs: the C kernel's best path here, or numpy.
 
 The variable ``HARTONOMOUS_KERNEL`` forces one of ``scalar``, ``avx2``, ``neon`` and ``numpy``. All
 of them write and read the same bits.
@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from hartonomous.codecs import reference
+from hartonomous.codecs import delta_reference, reference
+from hartonomous.codecs.differences import Kind
 from hartonomous.codecs.layouts import Layout
 from hartonomous.errors import UsageError
 
@@ -52,6 +53,39 @@ class Kernel:
         if self.native is None:
             return reference.decode_many(payloads, outs)
         faults: list[str | None] = self.native.decode_many(self.name, payloads, outs)
+        return faults
+
+    def encode_deltas(
+        self,
+        frames: Sequence[memoryview],
+        predictions: Sequence[memoryview],
+        leads: Sequence[int],
+        kind: Kind,
+    ) -> list[bytes | None]:
+        """Encode frames of floats given predicted bytes of each; empty where these are exact.
+
+        None where it does not pay; what is raised is as for ``encode_many``, and a ValueError where
+        there is not a prediction of each frame's size.
+        """
+        if self.native is None:
+            return delta_reference.encode_many(frames, predictions, leads, kind)
+        coded: list[bytes | None] = self.native.delta_encode_many(
+            self.name, frames, predictions, leads, kind.number
+        )
+        return coded
+
+    def decode_deltas(
+        self,
+        payloads: Sequence[memoryview],
+        predictions: Sequence[memoryview],
+        outs: Sequence[memoryview],
+    ) -> list[str | None]:
+        """Fill each of ``outs`` as ``decode_many`` does, given what was predicted of it."""
+        if self.native is None:
+            return delta_reference.decode_many(payloads, predictions, outs)
+        faults: list[str | None] = self.native.delta_decode_many(
+            self.name, payloads, predictions, outs
+        )
         return faults
 
 

@@ -25,18 +25,23 @@ _States = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Stream:
-    """``count`` symbols as they are coded: frequencies, first states, words."""
+    """``count`` symbols as they are coded: frequencies, first states, words.
+
+    Where there are ``contexts``, symbol ``i`` is coded by row ``contexts[i]`` of ``frequencies``.
+    """
 
     count: int
     frequencies: Counts
     states: _States
     words: _Words
+    contexts: Symbols | None = None
 
     def encode(self) -> bytes:
         """Return table, number of words, states and words as they lie in a payload."""
+        tables = self.frequencies.reshape(-1, 256)
         return b"".join(
             (
-                encode_table(self.frequencies),
+                *(encode_table(table) for table in tables),
                 len(self.words).to_bytes(4, "little"),
                 self.states.astype("<u4").tobytes(),
                 self.words.astype("<u2").tobytes(),
@@ -112,13 +117,23 @@ def decode_stream(content: memoryview, at: int, count: int) -> tuple[Stream, int
     Raises ValueError on damage that shows without decoding.
     """
     frequencies, at = decode_table(content, at)
+    return decode_coded(content, at, count, frequencies)
+
+
+def decode_coded(
+    content: memoryview, at: int, count: int, frequencies: Counts, contexts: Symbols | None = None
+) -> tuple[Stream, int]:
+    """Return the stream at ``at`` whose frequencies are known, still encoded, and where it ends.
+
+    Raises ValueError on damage that shows without decoding.
+    """
     length = int.from_bytes(_exactly(content, at, 4), "little")
     states = np.frombuffer(_exactly(content, at + 4, STATE_BYTES), "<u4").astype(np.int64)
     at += 4 + STATE_BYTES
     words = np.frombuffer(_exactly(content, at, 2 * length), "<u2")
     if ((states < LOW) | (states >= 1 << 31)).any():
         raise ValueError("a state is out of range")
-    return Stream(count, frequencies, states, words), at + 2 * length
+    return Stream(count, frequencies, states, words, contexts), at + 2 * length
 
 
 def _exactly(content: memoryview, at: int, length: int) -> memoryview:
@@ -128,25 +143,33 @@ def _exactly(content: memoryview, at: int, length: int) -> memoryview:
     return part
 
 
-def encode_streams(planes: Sequence[Symbols], tables: Sequence[Counts]) -> list[Stream]:
-    """Encode each plane with its frequencies; every symbol that occurs must have one."""
+def encode_streams(
+    planes: Sequence[Symbols],
+    tables: Sequence[Counts],
+    contexts: Sequence[Symbols | None] | None = None,
+) -> list[Stream]:
+    """Encode each plane with its frequencies; every symbol that occurs must have one.
+
+    Where a plane has contexts, its frequencies have a row for each.
+    """
     if not planes:
         return []
+    within = [None] * len(planes) if contexts is None else contexts
     order = sorted(range(len(planes)), key=lambda k: -len(planes[k]))
     counts = np.array([len(planes[k]) for k in order])
     symbols = np.zeros((len(order), -(-int(counts[0]) // LANES) * LANES), np.uint8)
     for place, k in enumerate(order):
         symbols[place, : counts[place]] = planes[k]
-    frequencies = np.array([tables[k] for k in order]).ravel()
+    frequencies = np.concatenate([tables[k].ravel() for k in order])
     starts = (np.cumsum(frequencies.reshape(-1, 256), 1).ravel() - frequencies) % TOTAL
     states = np.full((len(order), LANES), LOW, np.int64)
     words = np.empty((len(order), symbols.shape[1]), np.uint16)
     ends: NDArray[np.int64] = np.full(len(order), symbols.shape[1])
-    rows = 256 * np.arange(len(order))[:, None]
+    rows = _rows([tables[k] for k in order], [within[k] for k in order], symbols.shape[1])
     for first in range(symbols.shape[1] - LANES, -1, -LANES):
         active = int(np.searchsorted(-counts, -first))
         used = first + np.arange(LANES) < counts[:active, None]
-        index = symbols[:active, first : first + LANES] + rows[:active]
+        index = symbols[:active, first : first + LANES] + 256 * _part(rows, active, first)
         state, frequency = states[:active], np.where(used, frequencies[index], 1)
         full = used & (state >= frequency << 19)
         rank = np.cumsum(full, 1)
@@ -157,7 +180,7 @@ def encode_streams(planes: Sequence[Symbols], tables: Sequence[Counts]) -> list[
         quotient, rest = np.divmod(state, frequency)
         states[:active] = np.where(used, (quotient << 12) + rest + starts[index], states[:active])
     coded = [
-        Stream(int(counts[place]), tables[k], states[place], words[place, ends[place] :])
+        Stream(int(counts[place]), tables[k], states[place], words[place, ends[place] :], within[k])
         for place, k in enumerate(order)
     ]
     return [coded[place] for place in np.argsort(order)]
@@ -177,12 +200,15 @@ def decode_streams(streams: Sequence[Stream]) -> list[Symbols | None]:
     words = words.astype(np.int64)
     begins = np.cumsum([0, *(len(one.words) for one in ordered)])
     ends, at = begins[1:], begins[:-1].copy()
-    slots = np.concatenate([_slots(one.frequencies) for one in ordered])
-    rows = TOTAL * np.arange(len(order))[:, None]
+    slots = np.concatenate(
+        [_slots(table) for one in ordered for table in one.frequencies.reshape(-1, 256)]
+    )
+    tables, contexts = [one.frequencies for one in ordered], [one.contexts for one in ordered]
+    rows = _rows(tables, contexts, out.shape[1])
     for first in range(0, out.shape[1], LANES):
         active = int(np.searchsorted(-counts, -first))
         state = states[:active]
-        slot = slots[(state & (TOTAL - 1)) + rows[:active]]
+        slot = slots[(state & (TOTAL - 1)) + TOTAL * _part(rows, active, first)]
         out[:active, first : first + LANES] = slot & 255
         state = (slot >> 20) * (state >> 12) + (slot >> 8 & (TOTAL - 1))
         used = first + np.arange(LANES) < counts[:active, None]
@@ -195,6 +221,25 @@ def decode_streams(streams: Sequence[Stream]) -> list[Symbols | None]:
     sound = (at == ends) & (states == LOW).all(1)
     decoded = [out[row, : counts[row]] if sound[row] else None for row in range(len(order))]
     return [decoded[row] for row in np.argsort(order)]
+
+
+def _rows(
+    tables: Sequence[Counts], contexts: Sequence[Symbols | None], width: int
+) -> NDArray[np.int64]:
+    """Return which of all tables codes a stream's symbols: one column, or one for each symbol."""
+    sizes = [len(table.reshape(-1, 256)) for table in tables]
+    begins: NDArray[np.int64] = (np.cumsum(sizes, dtype=np.int64) - sizes)[:, None]
+    if all(one is None for one in contexts):
+        return begins
+    rows = np.repeat(begins, width, 1)
+    for row, one in zip(rows, contexts, strict=True):
+        if one is not None:
+            row[: len(one)] += one
+    return rows
+
+
+def _part(rows: NDArray[np.int64], active: int, first: int) -> NDArray[np.int64]:
+    return rows[:active] if rows.shape[1] == 1 else rows[:active, first : first + LANES]
 
 
 def _slots(frequencies: Counts) -> NDArray[np.int64]:

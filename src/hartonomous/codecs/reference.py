@@ -71,21 +71,22 @@ def encode_many(
 ) -> list[bytes | None]:
     """Encode frames whose first whole elements begin at ``leads``; None where it does not pay."""
     out: list[bytes | None] = []
-    for first, last in _groups([frame.nbytes for frame in frames]):
+    for first, last in groups([frame.nbytes for frame in frames]):
         out += _encode_group(frames[first:last], leads[first:last], layout)
     return out
 
 
-def _groups(sizes: Sequence[int]) -> list[tuple[int, int]]:
-    groups, first, room = [], 0, 0
+def groups(sizes: Sequence[int]) -> list[tuple[int, int]]:
+    """Return (first, last) of the frames that are worked on at once."""
+    found, first, room = [], 0, 0
     for index, size in enumerate(sizes):
         if size > MAX_FRAME_BYTES:
             raise ValueError(f"a frame of {size} bytes is over the limit of {MAX_FRAME_BYTES}")
         if room + size > GROUP_BYTES and index > first:
-            groups.append((first, index))
+            found.append((first, index))
             first, room = index, 0
         room += size
-    return [*groups, (first, len(sizes))] if sizes else []
+    return [*found, (first, len(sizes))] if sizes else []
 
 
 def _encode_group(
@@ -159,7 +160,7 @@ def decode_many(payloads: Sequence[memoryview], outs: Sequence[memoryview]) -> l
     if len(payloads) != len(outs):
         raise ValueError("there are not as many outputs as payloads")
     faults: list[str | None] = []
-    for first, last in _groups([out.nbytes for out in outs]):
+    for first, last in groups([out.nbytes for out in outs]):
         faults += _decode_group(payloads[first:last], outs[first:last])
     return faults
 

@@ -2,7 +2,7 @@
 """Read a Hartonomous store without Hartonomous: list, restore and verify what its packs hold.
 
 This file lies in every store and needs nothing of the program that wrote it. The layout that it
-reads is described in FORMAT.md and FORMAT-FIELDS.md beside it. It reads packs only, never the
+reads is described in FORMAT.md and the FORMAT-….md beside it. It reads packs only, never the
 catalog, and changes nothing in the store. STORE is the folder that this file lies in, unless it is
 named.
 
@@ -11,7 +11,7 @@ named.
     python rescue.py verify [STORE]
 
 Needs Python 3.9 or later; for zstd, one of: Python 3.14, the packages backports.zstd or
-zstandard, the program zstd; for tensors that are kept by their fields, the package numpy. The
+zstandard, the program zstd; for tensors that are encoded otherwise, the package numpy. The
 packages blake3 and xxhash are used if they are there: with them damage is found in the single
 frame or atom, without them in the whole file, by its SHA-256.
 Exit codes: 0 all well, 1 something could not be done, 2 usage, 4 damage was found.
@@ -41,9 +41,12 @@ RECORD = struct.Struct("<4sIBBHIQQQQQ32sIIHH")  # the fixed part of a record hea
 FRAME = struct.Struct("<IQ")  # stored bytes, XXH3-64 of them
 CHECK = struct.Struct("<Q")  # XXH3-64 of the record header or footer that it closes
 EXTENT, MANIFEST, COMMIT, CHANGE = 1, 2, 3, 4  # record kinds; others are skipped
-RAW, ZSTD, FIELDS = 0, 1, 2  # encodings; others need a newer rescue.py
-FIELDS_RECIPE = 1
-BATCH_BYTES = 16 << 20  # frames of FIELDS are decoded together, since numpy's work is by the step
+RAW, ZSTD, FIELDS, DELTA, DERIVED = range(5)  # encodings; others need a newer rescue.py
+RECIPES = {RAW: 0, ZSTD: 1, FIELDS: 1, DELTA: 1, DERIVED: 1}
+FEATURES, FEATURE_BITS = {"variants"}, 1  # that stores and packs may require
+MAX_BASES, MAX_CHAIN = 8, 8  # of one record, and below each other
+KEPT_BASE_BYTES = 256 << 20  # decoded bases kept for the frames that need them next
+BATCH_BYTES = 16 << 20  # frames of tensors are decoded together, since numpy's work is by the step
 MAX_HEADER_BYTES = MAX_FRAME_BYTES = 16 << 20
 MAX_JSON_BYTES = 512 << 20
 MAX_JSON_VALUES = 1 << 25
@@ -128,12 +131,16 @@ LANES, TOTAL, LOW = 32, 4096, 1 << 15
 
 
 class Stream(NamedTuple):
-    """An entropy-coded plane: how many symbols, for each slot what it means, states, words."""
+    """An entropy-coded plane: how many symbols, for each slot what it means, states, words.
+
+    With contexts there are several tables of slots, and a context says which one codes a symbol.
+    """
 
     size: int
     slots: Any
     states: Any
     words: Any
+    contexts: Any = None
 
 
 class FieldsFrame:
@@ -174,13 +181,16 @@ class FieldsFrame:
             return NUMPY.full(count, self.take(1)[0], NUMPY.uint8)
         if tag != 2:
             raise DamageError("a plane has an unknown tag")
-        slots = self.read_table()
+        return self.read_stream(count, self.read_table(), None)
+
+    def read_stream(self, count: int, slots: Any, contexts: Any) -> Stream:
+        """Return the stream of so many symbols whose tables are known."""
         length = struct.unpack("<I", self.take(4))[0]
         states = NUMPY.frombuffer(self.take(4 * LANES), "<u4").astype(NUMPY.int64)
         words = NUMPY.frombuffer(self.take(2 * length), "<u2").astype(NUMPY.int64)
         if ((states < LOW) | (states >> 31 > 0)).any():
             raise DamageError("a stream begins with a wrong state")
-        return Stream(count, slots, states, words)
+        return Stream(count, slots, states, words, contexts)
 
     def read_table(self) -> Any:
         """Return for each slot its frequency << 20, its place in the share << 8, its symbol."""
@@ -225,10 +235,20 @@ def decode_streams(streams: list[Stream]) -> list[Any]:
     words = NUMPY.concatenate([*(streams[k].words for k in order), NUMPY.zeros(1, NUMPY.int64)])
     ends = NUMPY.cumsum([len(streams[k].words) for k in order])
     at = ends - [len(streams[k].words) for k in order]
-    rows = TOTAL * NUMPY.arange(len(order))[:, None]
+    sizes = [len(streams[k].slots) for k in order]
+    rows = (NUMPY.cumsum(sizes) - sizes)[:, None]  # where the table of a stream's symbols begins
+    contexts = NUMPY.zeros((len(order), 0), NUMPY.uint8)
+    if any(stream.contexts is not None for stream in streams):
+        contexts = NUMPY.zeros(out.shape, NUMPY.uint8)
+    for row, k in zip(contexts, order):
+        if streams[k].contexts is not None:
+            row[: streams[k].size] = streams[k].contexts
     for first in range(0, out.shape[1], LANES):
         n = int(NUMPY.searchsorted(-counts, -first))  # streams that go on
-        slot = slots[(states[:n] & (TOTAL - 1)) + rows[:n]]
+        table = rows[:n]
+        if contexts.size:
+            table = table + contexts[:n, first : first + LANES].astype(NUMPY.int64) * TOTAL
+        slot = slots[(states[:n] & (TOTAL - 1)) + table]
         out[:n, first : first + LANES] = slot & 255
         used = first + NUMPY.arange(LANES) < counts[:n, None]
         state = (slot >> 20) * (states[:n] >> 12) + (slot >> 8 & (TOTAL - 1))
@@ -265,6 +285,173 @@ def decode_fields(payloads: list[bytes], lengths: list[int]) -> list[Any]:
             whole = all(plane is not None for plane in planes)
             frames[number] = frame.join(planes) if whole else DamageError("a stream is damaged")
     return frames
+
+
+# --- frames of DELTA, recipe 1: FORMAT-DELTA.md ---------------------------------------------------
+
+BLOCK = 128  # elements
+KINDS = (("BF16", 2, 7), ("F16", 2, 10), ("F32", 4, 23))  # name, bytes, bits of the mantissa
+
+
+class DeltaFrame(FieldsFrame):
+    """A payload of DELTA with its prediction; its planes are one stream of symbols, or none."""
+
+    def __init__(self, payload: bytes, prediction: bytes, dtype: str) -> None:
+        """Read the structure; raises DamageError where there is none."""
+        self.payload, self.at, self.length = payload, 0, len(prediction)
+        first, self.lead = self.take(2)
+        form, self.mode, kind = first & 3, first >> 4 & 3, first >> 2 & 3
+        if first > 127 or form not in (1, 2) or self.mode > 2 or kind > 2 or first >> 6 > form - 1:
+            raise DamageError("a frame of differences has no sound form")
+        name, self.width, self.mantissa = KINDS[kind]
+        if name != dtype or self.lead >= self.width or self.lead > self.length:
+            raise DamageError("a frame of differences is not of this type")
+        self.count, tail = divmod(self.length - self.lead, self.width)
+        self.head, self.tail = self.take(self.lead), self.take(tail)
+        self.words = f"<u{self.width}"
+        self.sign = NUMPY.array(1 << (8 * self.width - 1), self.words)
+        self.base = NUMPY.frombuffer(prediction, self.words, self.count, self.lead)
+        if self.mode:
+            self.scale()
+        self.live = self.take_blocks() if first >> 6 else NUMPY.ones(self.count, bool)
+        self.planes = [self.read_coded()] if form == 2 else []
+        self.changes = [] if form == 2 else list(self.read_changes())
+
+    def take_blocks(self) -> Any:
+        """Return one truth for each element of the blocks that the next bitmap names."""
+        blocks = -(-self.count // BLOCK)
+        packed = NUMPY.frombuffer(self.take(-(-blocks // 8)), NUMPY.uint8)
+        bits = NUMPY.unpackbits(packed, bitorder="little").astype(bool)
+        if bits[blocks:].any():
+            raise DamageError("the blocks of a frame are damaged")
+        return NUMPY.repeat(bits[:blocks], BLOCK)[: self.count]
+
+    def scale(self) -> None:
+        """Multiply the prediction where that is told, rounding once, where all is normal."""
+        factor = NUMPY.frombuffer(self.take(4), "<f4")[0]
+        if int(factor.view(NUMPY.uint32)) >> 23 & 255 in (0, 255):
+            raise DamageError("the factor of a frame is no normal number")
+        cut, wide = 23 - self.mantissa, self.base.astype(NUMPY.uint32)
+        sign, magnitude = (
+            wide >> (8 * self.width - 1),
+            wide & int(self.sign - self.sign.dtype.type(1)),
+        )
+        bias = 112 << 23 if self.mantissa == 10 else 0
+        inner = (magnitude << cut) + NUMPY.uint32(bias) | sign << 31
+        with NUMPY.errstate(all="ignore"):
+            product = (inner.view(NUMPY.float32) * factor).view(NUMPY.uint32)
+        after, most = product >> 23 & 255, 30 if bias else 254
+        before = magnitude >> self.mantissa
+        fits = (before > 0) & (before <= most) & (after > (112 if bias else 1))
+        fits &= after <= (142 if bias else 254)
+        low = (product & 0x7FFFFFFF) - NUMPY.uint32(bias)
+        if cut:
+            low = (low + ((1 << (cut - 1)) - 1) + (low >> cut & 1)) >> cut
+        scaled = NUMPY.where(fits, low | (product >> 31) << (8 * self.width - 1), wide)
+        where = self.take_blocks() if self.mode == 2 else NUMPY.ones(self.count, bool)
+        self.base = NUMPY.where(where, scaled, wide).astype(self.words)
+
+    def read_coded(self) -> Stream:
+        """Return the stream of symbols; what follows it are their raw bits."""
+        top, boundaries = struct.unpack("<HI", self.take(6))
+        if boundaries & 1 or bin(boundaries).count("1") > 15:
+            raise DamageError("the contexts of a frame are none")
+        tables = [self.read_table() for _ in range(bin(boundaries).count("1") + 1)]
+        if max(int((table & 255).max()) for table in tables) >= 8 * (8 * self.width - 2):
+            raise DamageError("a table of frequencies is damaged")
+        used = self.base[self.live]
+        keys = (used & (self.sign - self.sign.dtype.type(1))) >> (self.mantissa - 1)
+        rows = NUMPY.clip(top - keys.astype(NUMPY.int64), 0, 31)
+        contexts = NUMPY.cumsum([boundaries >> row & 1 for row in range(32)])[rows]
+        return self.read_stream(len(used), NUMPY.concatenate(tables), contexts)
+
+    def read_changes(self) -> Iterator[tuple[int, int]]:
+        """Yield (place, difference) of a list of changes."""
+        place = 0
+        while self.at < len(self.payload):
+            place += self.take_number()
+            difference = self.take_number()
+            if place >= self.count or not 0 < difference < 1 << 8 * self.width:
+                raise DamageError("a list of changes is damaged")
+            yield place, difference
+            place += 1
+
+    def take_number(self) -> int:
+        """Return the next number, seven bits a byte, the lowest first."""
+        value = 0
+        for shift in range(0, 35, 7):
+            byte = self.take(1)[0]
+            value |= (byte & 127) << shift
+            if byte < 128:
+                return value
+        raise DamageError("a number is too long")
+
+    def raw_bits(self, symbols: Any) -> Any:
+        """Return the differences of symbols, with the raw bits that end the payload."""
+        widths = NUMPY.maximum((symbols >> 3).astype(NUMPY.int64) - 1, 0)
+        total = int(widths.sum())
+        raw = NUMPY.frombuffer(self.take(-(-total // 8)), NUMPY.uint8)
+        if self.at != len(self.payload) or (total % 8 and raw[-1] >> total % 8):
+            raise DamageError("bytes follow the end of a frame")
+        padded = NUMPY.concatenate([raw, NUMPY.zeros(8, NUMPY.uint8)]).astype(NUMPY.int64)
+        begins = NUMPY.cumsum(widths) - widths
+        bits = sum(padded[(begins >> 3) + k] << 8 * k for k in range(5)) >> (begins & 7)
+        lead = NUMPY.where(symbols < 8, symbols, symbols & 7 | 8).astype(NUMPY.int64)
+        return lead << widths | bits & ((1 << widths) - 1)
+
+    def join(self, planes: list[Any]) -> bytes:
+        """Return the decoded bytes, once the stream is decoded."""
+        differences = NUMPY.zeros(self.count, self.words)
+        if planes:
+            differences[self.live] = self.raw_bits(planes[0])
+        for place, difference in self.changes:
+            differences[place] = difference
+        one, sign = self.sign.dtype.type(1), self.sign
+        change = differences >> one ^ (~(differences & one) + one)
+        negative = self.base >= sign
+        change = NUMPY.where(negative, ~change + one, change)
+        order = NUMPY.where(negative, ~self.base, self.base | sign) + change
+        elements = NUMPY.where(order >= sign, order ^ sign, ~order).astype(self.words)
+        return b"".join((self.head, elements.tobytes(), self.tail))
+
+
+def decode_deltas(payloads: list[bytes], predictions: list[bytes], dtype: str) -> list[Any]:
+    """Decode frames of DELTA; returns the bytes of each, or the DamageError it has."""
+    if NUMPY is None:
+        raise RefusedError("install the Python package numpy first")
+    frames: list[Any] = []
+    for payload, prediction in zip(payloads, predictions):
+        try:
+            if not payload:
+                frames.append(prediction)
+            elif payload[0] == 0:
+                frames += decode_fields([payload[1:]], [len(prediction)])
+            else:
+                frames.append(DeltaFrame(payload, prediction, dtype))
+        except DamageError as damage:
+            frames.append(damage)
+    streams = [plane for f in frames if isinstance(f, DeltaFrame) for plane in f.planes]
+    decoded = iter(decode_streams(streams))
+    for number, frame in enumerate(frames):
+        if isinstance(frame, DeltaFrame):
+            planes = [next(decoded) for _ in frame.planes]
+            try:
+                if any(plane is None for plane in planes):
+                    raise DamageError("a stream is damaged")
+                frames[number] = frame.join(planes)
+            except DamageError as damage:
+                frames[number] = damage
+    return frames
+
+
+def decode_delta(payload: bytes, prediction: bytes, dtype: str, size: int) -> bytes:
+    """Decode one frame of DELTA of ``size`` bytes, given as many predicted ones."""
+    if len(prediction) != size:
+        raise DamageError("the prediction of a frame has another size")
+    (frame,) = decode_deltas([payload], [prediction], dtype)
+    if isinstance(frame, DamageError):
+        raise frame
+    return bytes(frame)
 
 
 # --- predictions, recipe 1: FORMAT-PLANS.md -------------------------------------------------------
@@ -651,6 +838,486 @@ def ternary_blocks(blocks: Any, dtype: str) -> Any:
     return half(blocks, 52) * (NUMPY.hstack(digits).astype("<f4") - f32(1))
 
 
+# --- frames of DERIVED, recipe 1: FORMAT-QUANTISED.md ---------------------------------------------
+
+# number, bits of a code, f16 numbers, scales, minima, elements and bytes of a block
+QUANTISED = {
+    "Q4_0": (2, 4, 1, 0, 0, 32, 18), "Q4_1": (3, 4, 2, 0, 0, 32, 20),
+    "Q5_0": (6, 5, 1, 0, 0, 32, 22), "Q5_1": (7, 5, 2, 0, 0, 32, 24),
+    "Q8_0": (8, 8, 1, 0, 0, 32, 34), "Q2_K": (10, 2, 2, 16, 16, 256, 84),
+    "Q3_K": (11, 3, 1, 16, 0, 256, 110), "Q4_K": (12, 4, 2, 8, 8, 256, 144),
+    "Q5_K": (13, 5, 2, 8, 8, 256, 176), "Q6_K": (14, 6, 1, 16, 0, 256, 210),
+    "IQ4_NL": (20, 4, 1, 0, 0, 32, 18), "IQ4_XS": (23, 4, 1, 8, 0, 256, 136),
+    "MXFP4": (39, 4, 0, 1, 0, 32, 17),
+}  # fmt: skip
+ROUNDED = {"I8": 1, "U8": 2, "F8_E4M3": 3, "F8_E5M2": 4}
+# Where bits lie in a block: (first byte, bytes, bytes of a group, bits of a field, shift).
+CODE_BITS = {
+    "Q4_0": [(2, 16, 16, 4, 0)], "Q4_1": [(4, 16, 16, 4, 0)], "Q8_0": [(2, 32, 32, 8, 0)],
+    "Q5_0": [(2, 4, 1, 1, 4), (6, 16, 16, 4, 0)], "Q5_1": [(4, 4, 1, 1, 4), (8, 16, 16, 4, 0)],
+    "Q2_K": [(16, 64, 32, 2, 0)], "Q3_K": [(0, 32, 32, 1, 2), (32, 64, 32, 2, 0)],
+    "Q4_K": [(16, 128, 32, 4, 0)], "Q5_K": [(16, 32, 32, 1, 4), (48, 128, 32, 4, 0)],
+    "Q6_K": [(0, 128, 64, 4, 0), (128, 64, 32, 2, 4)], "IQ4_NL": [(2, 16, 16, 4, 0)],
+    "IQ4_XS": [(8, 128, 16, 4, 0)], "MXFP4": [(1, 16, 16, 4, 0)],
+}  # fmt: skip
+SCALE_BITS = {
+    "Q2_K": [(0, 16, 16, 8, 0)], "Q3_K": [(96, 8, 8, 4, 0), (104, 4, 4, 2, 4)],
+    "Q6_K": [(192, 16, 16, 8, 0)], "IQ4_XS": [(2, 2, 1, 2, 4), (4, 4, 1, 4, 0)],
+    "MXFP4": [(0, 1, 1, 8, 0)],
+}  # fmt: skip
+IQ4_BORDERS = (-115.5, -93.5, -74, -57, -42, -28.5, -16, -4.5, 7, 19, 31.5, 45.5, 61, 79, 101)
+
+
+def decode_quantised(payload: bytes, source: Any, dtype: str, position: int, size: int) -> bytes:
+    """Return the ``size`` bytes of a quantised tensor from ``position`` on; DamageError if damaged.
+
+    ``source`` is float32 of the elements of the blocks that lie whole in there.
+    """
+    if NUMPY is None:
+        raise RefusedError("install the Python package numpy first")
+    elements, width = QUANTISED[dtype][5:] if dtype in QUANTISED else (1, 1)
+    lead = min(-position % width, size)
+    count, tail = divmod(size - lead, width)
+    at = 10 + lead + tail
+    head = struct.unpack("<BBHHI", payload[:10]) if len(payload) >= at else ()
+    number = QUANTISED[dtype][0] if dtype in QUANTISED else ROUNDED.get(dtype)
+    if head[1:] != (number, lead, tail, elements * count) or len(source) != elements * count:
+        raise DamageError("a derived frame has no sound header")
+    with NUMPY.errstate(all="ignore"):
+        if dtype in QUANTISED:
+            middle = derive_blocks(payload, at, source.reshape(count, -1), dtype, head[0])
+        else:
+            middle = derive_bytes(payload, at, source, dtype, head[0], position)
+    return payload[10 : 10 + lead] + middle + payload[10 + lead : at]
+
+
+def read_table(payload: bytes, at: int, size: int) -> tuple[Any, int]:
+    """Return a section's table of bytes, and where it ends."""
+    kind = payload[at] if at < len(payload) else 255
+    if kind == 0:
+        return NUMPY.zeros(size, NUMPY.uint8), at + 1
+    length = int.from_bytes(payload[at + 1 : at + 5], "little")
+    content = payload[at + 5 : at + 5 + length]
+    if kind > 3 or len(content) != length or at + 5 > len(payload):
+        raise DamageError("a section of a derived frame is damaged")
+    if kind == 2:
+        decoded = decode_fields([content], [size])[0]
+        if isinstance(decoded, DamageError):
+            raise decoded
+        content = decoded
+    table = NUMPY.zeros(size, NUMPY.uint8)
+    if kind == 3:
+        n = length // 5
+        places = NUMPY.frombuffer(content, "<u4", n)
+        if length % 5 or (places >= size).any():
+            raise DamageError("a list of a derived frame is damaged")
+        table[places] = NUMPY.frombuffer(content, NUMPY.uint8, n, 4 * n)
+    elif len(content) == size:
+        table[:] = NUMPY.frombuffer(content, NUMPY.uint8)
+    else:
+        raise DamageError("a table of a derived frame is damaged")
+    return table, at + 5 + length
+
+
+def read_tables(payload: bytes, at: int, header: int, residual: int) -> tuple[Any, Any]:
+    """Return both tables of a derived frame, which end it."""
+    if max(header, residual) > MAX_FRAME_BYTES:
+        raise DamageError("a table of a derived frame is too large")
+    first, at = read_table(payload, at, header)
+    second, at = read_table(payload, at, residual)
+    if at != len(payload):
+        raise DamageError("bytes follow the last section of a derived frame")
+    return first, second
+
+
+class BlockHeader:
+    """The differences of scales of all blocks, added to what is predicted, in their order."""
+
+    def __init__(self, table: Any) -> None:
+        """Take the table, (blocks, bytes)."""
+        self.table, self.at = table, 0
+
+    def half(self, predicted: Any) -> Any:
+        """Return f16 numbers: bits of the prediction plus a signed difference."""
+        turned = NUMPY.ascontiguousarray(self.table[:, self.at : self.at + 2]).view("<u2")[:, 0]
+        self.at += 2
+        predicted = NUMPY.where(NUMPY.isnan(predicted), NUMPY.float32(0), predicted)
+        bits = predicted.astype(NUMPY.float16).view(NUMPY.uint16)
+        return (bits + ((turned >> 1) ^ (0 - (turned & 1)))).view(NUMPY.float16)
+
+    def small(self, predicted: Any, mask: int) -> Any:
+        """Return columns of small numbers."""
+        columns = self.table[:, self.at : self.at + predicted.shape[1]]
+        self.at += predicted.shape[1]
+        return ((predicted + columns) & mask).astype(NUMPY.uint8)
+
+
+def inverse(x: Any) -> Any:
+    """Return 1 / x, 0 for 0."""
+    return NUMPY.where(x != 0, NUMPY.float32(1) / x, NUMPY.float32(0))
+
+
+def near(x: Any, low: float, high: float) -> Any:
+    """Return the nearest integers within bounds, halves to even; NaN gives the lower bound."""
+    x = NUMPY.where(x > low, x, NUMPY.float32(low))
+    return NUMPY.rint(NUMPY.where(x < high, x, NUMPY.float32(high))).astype(NUMPY.int32)
+
+
+def cut(x: Any, high: int) -> Any:
+    """Return integers between 0 and a bound, cut off; NaN gives 0."""
+    x = NUMPY.where(x > 0, x, NUMPY.float32(0))
+    return NUMPY.where(x < high, x, NUMPY.float32(high)).astype(NUMPY.int32)
+
+
+def limits_of(x: Any) -> tuple[Any, Any]:
+    """Return smallest and largest values along the last axis, NaN left out, zeros positive."""
+    low = NUMPY.fmin.reduce(x, axis=-1, initial=NUMPY.float32(NUMPY.inf)) + NUMPY.float32(0)
+    high = NUMPY.fmax.reduce(x, axis=-1, initial=NUMPY.float32(-NUMPY.inf)) + NUMPY.float32(0)
+    return low, high
+
+
+def peaks_of(x: Any) -> Any:
+    """Return the value of the largest magnitude of each row, the first of equals."""
+    low, high = limits_of(x)
+    zero = NUMPY.float32(0)
+    peaks = NUMPY.where(high > -low, high, NUMPY.where(high < -low, low, zero))
+    for row in NUMPY.flatnonzero((high == -low) & (high > 0)):
+        peaks[row] = x[row][(NUMPY.abs(x[row]) == high[row]).argmax()]
+    return peaks
+
+
+def greatest_of(columns: Any) -> Any:
+    """Return the same of some numbers each, in their order."""
+    found = NUMPY.zeros(len(columns), NUMPY.float32)
+    for column in columns.T:
+        found = NUMPY.where(NUMPY.abs(column) > NUMPY.abs(found), column, found)
+    return found
+
+
+def derive_blocks(payload: bytes, at: int, x: Any, dtype: str, kind: int) -> bytes:
+    """Return the blocks that a source makes with a payload's differences."""
+    known = (1, 2) if dtype[3:] == "K" else (1,) if dtype[0] in "IM" else (0, 1)
+    if kind not in known:
+        raise DamageError("a derived frame is of an unknown kind")
+    _, bits, halves, scales, minima, elements, _ = QUANTISED[dtype]
+    width = 2 * halves + scales + minima
+    table, residual = read_tables(payload, at, width * len(x), x.size)
+    header = BlockHeader(table.reshape(len(x), width))
+    if dtype in ("Q2_K", "Q4_K", "Q5_K"):
+        parts = derive_minima(x, header, dtype, kind == 2)
+    elif dtype in ("Q3_K", "Q6_K"):
+        parts = derive_symmetric(x, header, dtype == "Q3_K", kind == 2)
+    elif dtype in ("IQ4_NL", "IQ4_XS", "MXFP4"):
+        parts = derive_fours(x, header, dtype)
+    else:
+        parts = derive_plain(x, header, dtype, kind == 0)
+    codes = parts[0].reshape(len(x), elements) + residual.reshape(len(x), elements)
+    return gather_blocks(dtype, (codes & ((1 << bits) - 1)).astype(NUMPY.uint8), *parts[1:])
+
+
+def gather_blocks(  # noqa: PLR0917
+    dtype: str, codes: Any, d: Any, m: Any = None, s: Any = None, t: Any = None
+) -> bytes:
+    """Return blocks made of codes, f16 scale and minimum, scales and minima of sub-blocks."""
+    blocks = NUMPY.zeros((len(codes), QUANTISED[dtype][6]), NUMPY.uint8)
+    if dtype in ("Q4_K", "Q5_K"):
+        blocks[:, 4:8] = s[:, :4] | s[:, 4:] >> 4 << 6
+        blocks[:, 8:12] = t[:, :4] | t[:, 4:] >> 4 << 6
+        blocks[:, 12:16] = (s[:, 4:] & 15) | (t[:, 4:] & 15) << 4
+    numbers = s | t << 4 if dtype == "Q2_K" else s
+    for values, runs in ((codes, CODE_BITS[dtype]), (numbers, SCALE_BITS.get(dtype, []))):
+        for at, size, group, bits, shift in runs:
+            shifts = NUMPY.arange(0, 8, bits, dtype=NUMPY.uint8).reshape(1, 1, -1, 1)
+            fields = (values >> shift & ((1 << bits) - 1)).reshape(len(codes), -1, 8 // bits, group)
+            packed = NUMPY.bitwise_or.reduce(fields << shifts, axis=2)
+            blocks[:, at : at + size] = packed.reshape(len(codes), size)
+    at = {"Q2_K": 80, "Q3_K": 108, "Q6_K": 208}.get(dtype, 0)
+    for number in (d, m):
+        if number is not None:
+            blocks[:, at : at + 2] = number.view(NUMPY.uint8).reshape(-1, 2)
+        at += 2
+    return bytes(blocks.tobytes())
+
+
+def derive_plain(x: Any, header: BlockHeader, dtype: str, reference: bool) -> tuple[Any, ...]:
+    """Return the parts of Q4_0, Q4_1, Q5_0, Q5_1, Q8_0 blocks."""
+    low, high = limits_of(x)
+    most = (1 << QUANTISED[dtype][1]) - 1
+    m = None
+    if dtype in ("Q4_1", "Q5_1"):
+        scale = (high - low) / NUMPY.float32(most)
+        d, m = header.half(scale), header.half(low)
+        if not reference:
+            scale, low = d.astype(NUMPY.float32), m.astype(NUMPY.float32)
+        codes = cut((x - low[:, None]) * inverse(scale)[:, None] + NUMPY.float32(0.5), most)
+        return codes, d, m
+    half = most // 2 + 1
+    scale = peaks_of(x) / NUMPY.float32(-half)
+    if dtype == "Q8_0":
+        scale = NUMPY.abs(peaks_of(x)) / NUMPY.float32(127)
+    d = header.half(scale)
+    scaled = x * inverse(scale if reference else d.astype(NUMPY.float32))[:, None]
+    if dtype != "Q8_0":
+        return cut(scaled + NUMPY.float32(half + 0.5), most), d
+    size = NUMPY.abs(scaled)
+    whole = cut(size, 127)
+    size = NUMPY.where(size < 127, size, NUMPY.float32(127))
+    whole += size - whole.astype(NUMPY.float32) >= NUMPY.float32(0.5)
+    return NUMPY.where(scaled < 0, -whole, whole), d
+
+
+def derive_fours(x: Any, header: BlockHeader, dtype: str) -> tuple[Any, ...]:
+    """Return the parts of IQ4_NL, IQ4_XS, MXFP4 blocks."""
+    if dtype == "MXFP4":
+        size = NUMPY.abs(x)
+        exponent = (NUMPY.abs(peaks_of(x)).view(NUMPY.uint32) >> 23).astype(NUMPY.int32) - 2
+        e = header.small(NUMPY.maximum(exponent, 0)[:, None], 255)
+        stored = e.astype(NUMPY.uint32)
+        bits = NUMPY.where(stored < 2, NUMPY.uint32(0x200000) << stored, (stored - 1) << 23)
+        unit = bits.astype(NUMPY.uint32).view(NUMPY.float32)
+        best, codes = size, NUMPY.zeros(x.shape, NUMPY.int32)
+        for code, value in list(enumerate((0, 1, 2, 3, 4, 6, 8, 12)))[1:]:
+            distance = NUMPY.abs(NUMPY.float32(value) * unit - size)
+            codes = NUMPY.where(distance < best, code, codes)
+            best = NUMPY.where(distance < best, distance, best)
+        return codes | ((x < 0) & (codes > 0)).astype(NUMPY.int32) << 3, None, None, e
+    grouped = x.reshape(-1, 32)
+    peaks = (peaks_of(grouped) / NUMPY.float32(127)).reshape(len(x), -1)
+    s = None
+    if dtype == "IQ4_NL":
+        d = header.half(peaks[:, 0])
+        factor = inverse(d.astype(NUMPY.float32))[:, None]
+    else:
+        d = header.half(greatest_of(peaks) / NUMPY.float32(-32))
+        scale = d.astype(NUMPY.float32)[:, None]
+        s = header.small(near(peaks * inverse(scale), -32, 31) + 32, 63)
+        factor = inverse(scale * (s.astype(NUMPY.float32) - NUMPY.float32(32)))
+    scaled = grouped * factor.reshape(-1, 1)
+    codes = NUMPY.zeros(scaled.shape, NUMPY.int32)
+    for border in IQ4_BORDERS:
+        codes += scaled >= NUMPY.float32(border)
+    return codes, d, None, s
+
+
+def derive_minima(x: Any, header: BlockHeader, dtype: str, searched: bool) -> tuple[Any, ...]:
+    """Return the parts of Q2_K, Q4_K, Q5_K blocks."""
+    most, steps = (1 << QUANTISED[dtype][1]) - 1, 15 if dtype == "Q2_K" else 63
+    grouped = x.reshape(len(x), QUANTISED[dtype][3], -1)
+    low, high = limits_of(grouped)
+    low = NUMPY.where(low < 0, low, NUMPY.float32(0))
+    width, depth = (high - low) / NUMPY.float32(most), -low
+    others = None
+    if searched:
+        width, depth, others = search_minima(grouped, most, dtype == "Q2_K")
+    zero = NUMPY.float32(0)
+    widest, deepest = zero, zero
+    for k in range(width.shape[1]):
+        widest = NUMPY.where(width[:, k] > widest, width[:, k], widest)
+        deepest = NUMPY.where(depth[:, k] > deepest, depth[:, k], deepest)
+    d, m = header.half(widest / NUMPY.float32(steps)), header.half(deepest / NUMPY.float32(steps))
+    scale, minimum = d.astype(NUMPY.float32)[:, None], m.astype(NUMPY.float32)[:, None]
+    if searched:
+        by = NUMPY.where(widest > 0, NUMPY.float32(steps) / widest, zero)[:, None]
+        to = NUMPY.where(deepest > 0, NUMPY.float32(steps) / deepest, zero)[:, None]
+        s = NUMPY.minimum(near(by * width, -255, 255) & 255, steps)
+        t = NUMPY.minimum(near(to * depth, -255, 255) & 255, steps)
+    else:
+        s, t = near(width * inverse(scale), 0, steps), near(depth * inverse(minimum), 0, steps)
+    s, t = header.small(s, steps), header.small(t, steps)
+    by = (scale * s.astype(NUMPY.float32))[..., None]
+    plus = (minimum * t.astype(NUMPY.float32))[..., None]
+    if others is None:
+        wide = (high - low)[..., None]
+        factor = NUMPY.where(wide != 0, NUMPY.float32(most) / wide, zero)
+        others = near((grouped - low[..., None]) * factor, 0, most)
+    return NUMPY.where(by == 0, others, near((grouped + plus) / by, 0, most)), d, m, s, t
+
+
+def derive_symmetric(x: Any, header: BlockHeader, three: bool, searched: bool) -> tuple[Any, ...]:
+    """Return the parts of Q3_K and Q6_K blocks."""
+    half, steps, bias, mask = (4, 32, 32, 63) if three else (32, 128, 0, 255)
+    grouped = x.reshape(len(x), 16, 16)
+    tops = peaks_of(grouped.reshape(-1, 16)).reshape(-1, 16)
+    peaks = tops / NUMPY.float32(-half)
+    if searched:
+        scales, others = search_symmetric(grouped, half)
+        greatest = greatest_of(scales)
+        none = greatest == 0 if three else NUMPY.abs(greatest) < NUMPY.float32(1e-15)
+        factor = NUMPY.float32(-steps) / greatest
+        d = header.half(NUMPY.where(none, NUMPY.float32(0), NUMPY.float32(1) / factor))
+        predicted = near(factor[:, None] * scales, -steps, steps - 1) + bias
+        predicted[none] = 0
+        if not three:
+            others[none] = 0
+    else:
+        d = header.half(greatest_of(peaks) / NUMPY.float32(-steps))
+        predicted = (
+            near(peaks * inverse(d.astype(NUMPY.float32))[:, None], -steps, steps - 1) + bias
+        )
+        others = near(grouped * (NUMPY.float32(-half) / tops)[..., None], -half, half - 1) + half
+        others[NUMPY.abs(tops) < NUMPY.float32(1e-15)] = 0
+    s = header.small(predicted, mask)
+    stored = s.astype(NUMPY.float32) - bias if three else s.view(NUMPY.int8)
+    by = (d.astype(NUMPY.float32)[:, None] * stored.astype(NUMPY.float32))[..., None]
+    codes = near(grouped / by, -half, half - 1) + half
+    return NUMPY.where(by == 0, others, codes), d, None, s
+
+
+def total(values: Any) -> Any:
+    """Add up along the last axis, from the first to the last, one rounding each."""
+    out = NUMPY.zeros(values.shape[:-1], NUMPY.float32)
+    for k in range(values.shape[-1]):
+        out = out + values[..., k]
+    return out
+
+
+def search_minima(x: Any, most: int, absolute: bool) -> tuple[Any, Any, Any]:
+    """Return scales, depths and codes of sub-blocks as ggml's make_qkx2_quants finds them."""
+    tries, first = (20, -1.0) if most == 15 else (15, -0.5)
+    weights = NUMPY.abs(x)
+    if not absolute:
+        weights = NUMPY.sqrt(total(x * x) / NUMPY.float32(32))[..., None] + weights
+    low, high = x[..., 0], x[..., 0]
+    for k in range(1, x.shape[-1]):
+        low = NUMPY.where(x[..., k] < low, x[..., k], low)
+        high = NUMPY.where(x[..., k] > high, x[..., k], high)
+    low = NUMPY.where(low > 0, NUMPY.float32(0), low)
+    flat, deep, sum_w, sum_x = high == low, -low, total(weights), total(weights * x)
+
+    def missed(codes: Any, scale: Any, low: Any) -> Any:
+        off = scale[..., None] * codes.astype(NUMPY.float32) + low[..., None] - x
+        return total(weights * (NUMPY.abs(off) if absolute else off * off))
+
+    factor = NUMPY.float32(most) / (high - low)
+    scale = NUMPY.float32(1) / factor
+    codes = near(factor[..., None] * (x - low[..., None]), 0, most)
+    best = missed(codes, scale, low)
+    for turn in range(tries + 1):
+        step = NUMPY.float32(first) + NUMPY.float32(0.1) * NUMPY.float32(turn) + NUMPY.float32(most)
+        tried = near((step / (high - low))[..., None] * (x - low[..., None]), 0, most)
+        number = tried.astype(NUMPY.float32)
+        weighted = weights * number
+        sum_l, sum_l2, sum_xl = total(weighted), total(weighted * number), total(weighted * x)
+        divisor = sum_w * sum_l2 - sum_l * sum_l
+        new_scale = (sum_w * sum_xl - sum_x * sum_l) / divisor
+        new_low = (sum_l2 * sum_x - sum_l * sum_xl) / divisor
+        new_scale = NUMPY.where(new_low > 0, sum_xl / sum_l2, new_scale)
+        new_low = NUMPY.where(new_low > 0, NUMPY.float32(0), new_low)
+        error = missed(tried, new_scale, new_low)
+        better = (divisor > 0) & (error < best)
+        codes, best = NUMPY.where(better[..., None], tried, codes), NUMPY.where(better, error, best)
+        scale, low = NUMPY.where(better, new_scale, scale), NUMPY.where(better, new_low, low)
+    codes = NUMPY.where(flat[..., None], 0, codes)
+    return NUMPY.where(flat, NUMPY.float32(0), scale), NUMPY.where(flat, deep, -low), codes
+
+
+def search_symmetric(x: Any, half: int) -> tuple[Any, Any]:
+    """Return scales and codes of sub-blocks as ggml's make_qx_quants, make_q3_quants do."""
+    peaks = greatest_of(x.reshape(-1, 16)).reshape(x.shape[:-1])
+    weights = x * x
+    codes = near((NUMPY.float32(-half) / peaks)[..., None] * x, -half, half - 1)
+
+    def sums(found: Any) -> tuple[Any, Any]:
+        number = found.astype(NUMPY.float32)
+        return total(weights * x * number), total(weights * number * number)
+
+    lx, l2 = sums(codes)
+    if half == 4:
+        lx, l2 = improve_threes(x, weights, codes, lx, l2)
+        scale = NUMPY.where(l2 > 0, lx / l2, NUMPY.float32(0))
+    else:
+        scale = NUMPY.where(l2 != 0, lx / l2, NUMPY.float32(0))
+        best = scale * lx
+        for turn in (*range(-9, 0), *range(1, 10)):
+            step = NUMPY.float32(half) + NUMPY.float32(0.1) * NUMPY.float32(turn)
+            tried = near((-step / peaks)[..., None] * x, -half, half - 1)
+            lx, l2 = sums(tried)
+            better = (l2 > 0) & (lx * lx > best * l2)
+            codes = NUMPY.where(better[..., None], tried, codes)
+            scale = NUMPY.where(better, lx / l2, scale)
+            best = NUMPY.where(better, scale * lx, best)
+    flat = NUMPY.abs(peaks) < NUMPY.float32(1e-15)
+    codes = NUMPY.where(flat[..., None], 0, codes + half)
+    return NUMPY.where(flat, NUMPY.float32(0), scale), codes
+
+
+def improve_threes(x: Any, weights: Any, codes: Any, lx: Any, l2: Any) -> tuple[Any, Any]:
+    """Change single codes of Q3_K while that helps, at most five times over; returns the sums."""
+    going = NUMPY.ones(lx.shape, bool)
+    for _ in range(5):
+        changed = NUMPY.zeros(lx.shape, bool)
+        for k in range(16):
+            w, value, now = weights[..., k], x[..., k], codes[..., k].astype(NUMPY.float32)
+            less, less2 = lx - w * value * now, l2 - w * now * now
+            other = near(value * less2 / less, -4, 3)
+            moves = going & (less > 0) & (other != codes[..., k])
+            number = other.astype(NUMPY.float32)
+            more, more2 = less + w * value * number, less2 + w * number * number
+            moves &= (more2 > 0) & (more * more * l2 > lx * lx * more2)
+            codes[..., k] = NUMPY.where(moves, other, codes[..., k])
+            lx, l2 = NUMPY.where(moves, more, lx), NUMPY.where(moves, more2, l2)
+            changed |= moves
+        going &= changed
+    return lx, l2
+
+
+def derive_bytes(  # noqa: PLR0917
+    payload: bytes, at: int, x: Any, dtype: str, kind: int, position: int
+) -> bytes:
+    """Return 8-bit numbers: values divided by their scale and rounded, plus the differences."""
+    if kind != 16 or len(payload) < at + 16:
+        raise DamageError("a derived frame is of an unknown kind")
+    columns, rows_together, columns_together = struct.unpack_from("<QII", payload, at)
+    if columns >> 48:
+        raise DamageError("a derived frame has too long rows")
+    across = -(-columns // columns_together) if columns and columns_together else 1
+    rows, places = NUMPY.divmod(
+        position + NUMPY.arange(len(x), dtype=NUMPY.int64), columns or 1 << 62
+    )
+    groups = NUMPY.zeros(len(x), NUMPY.int64)
+    if columns and rows_together:
+        first = position // columns // rows_together
+        groups = (rows // rows_together - first) * across
+    if columns and columns_together:
+        groups = groups + places // columns_together
+    last = (
+        (position + max(len(x), 1) - 1) // columns // rows_together
+        if columns and rows_together
+        else 0
+    )
+    count = across * (
+        1 + last - (position // columns // rows_together if columns and rows_together else 0)
+    )
+    if count > max(len(x), 1):
+        raise DamageError("a derived frame has more scales than elements")
+    header, residual = read_tables(payload, at + 16, 5 * count, len(x))
+    table = header.reshape(count, 5)
+    scaled = x / NUMPY.ascontiguousarray(table[:, :4]).view("<f4")[:, 0][groups]
+    if dtype in ("I8", "U8"):
+        zero = table[:, 4].view(NUMPY.int8 if dtype == "I8" else NUMPY.uint8)[groups]
+        low = -128 if dtype == "I8" else 0
+        codes = near(NUMPY.rint(scaled) + zero.astype(NUMPY.float32), low, low + 255)
+    else:
+        codes = round_eighths(scaled, *((3, 7, 0x7E) if dtype == "F8_E4M3" else (2, 15, 0x7B)))
+    return bytes((codes + residual).astype(NUMPY.uint8).tobytes())
+
+
+def round_eighths(x: Any, mantissa: int, bias: int, largest: int) -> Any:
+    """Return FP8 codes: the nearest, ties to even, the largest finite one beyond it."""
+    bits = x.view(NUMPY.uint32)
+    size, drop = bits & NUMPY.uint32(0x7FFFFFFF), 23 - mantissa
+    normal = (size + NUMPY.uint32((1 << (drop - 1)) - 1) + (size >> drop & 1)) >> drop
+    normal = normal.astype(NUMPY.int64) - ((127 - bias) << mantissa)
+    few = NUMPY.minimum(NUMPY.abs(x), NUMPY.float32(1)) * NUMPY.float32(
+        2.0 ** (bias - 1 + mantissa)
+    )
+    few = NUMPY.rint(NUMPY.where(NUMPY.isnan(few), NUMPY.float32(0), few)).astype(NUMPY.int64)
+    small = size < NUMPY.uint32((128 - bias) << 23)
+    codes = NUMPY.minimum(NUMPY.where(small, few, normal), largest)
+    codes = NUMPY.where(size > 0x7F800000, 0x7F, codes)
+    return codes | (bits >> 24 & 0x80).astype(NUMPY.int64)
+
+
 # --- packs and records ----------------------------------------------------------------------------
 
 
@@ -671,9 +1338,12 @@ class Record(NamedTuple):
     frame_bytes: int  # decoded; the last frame is shorter
     frames: tuple[tuple[int, int], ...]  # stored bytes and checksum of each frame
     recipe: int = 0  # version of the encoding
+    bases: tuple[bytes, ...] = ()  # digests of the atoms that it is predicted from
+    params: bytes = b""  # and how: a plan
 
 
 Index = dict[tuple[int, bytes], list[Record]]  # by kind and digest; without the frames
+Chain = tuple[bytes, ...]  # the atoms that need what is read as a base
 
 
 def aligned(value: int, step: int = 8) -> int:
@@ -709,13 +1379,15 @@ def read_record(file: BinaryIO, at: int) -> Record:
     ):
         raise DamageError(f"there is no sound record header at {at}")
     body = fixed + read_exactly(file, at + RECORD.size, size - RECORD.size)
+    cut = RECORD.size + 32 * base_count
+    bases = tuple(body[k : k + 32] for k in range(RECORD.size, cut, 32))
     frames = tuple(FRAME.iter_unpack(body[table : table + FRAME.size * frame_count]))
     sound = checksum_fits(body[:-8], CHECK.unpack(body[-8:])[0])
     if not sound or sum(frame[0] for frame in frames) != stored:
         raise DamageError(f"the record header at {at} is damaged")
     return Record(
         Path(file.name), at, size, kind, encoding, offset, offset + stored,
-        position, length, total, digest, frame_bytes, frames, recipe,
+        position, length, total, digest, frame_bytes, frames, recipe, bases, body[cut:table],
     )  # fmt: skip
 
 
@@ -781,7 +1453,7 @@ def read_pack(path: Path) -> list[Record]:
         try:
             start = read_exactly(file, 0, PACK_HEADER.size)
             magic, version, _, required, *_ = PACK_HEADER.unpack(start)
-            if magic == b"HARTPACK" and (version != 1 or required):
+            if magic == b"HARTPACK" and (version != 1 or required & ~FEATURE_BITS):
                 raise RefusedError(f"it needs format version {version} and features {required:#x}")
             if magic != b"HARTPACK":
                 raise DamageError("it does not begin like a pack")
@@ -802,7 +1474,7 @@ def read_store(store: Path) -> Index:
     except (RefusedError, OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         say("NOTE", f"store.json cannot be read, going on with the packs: {error!r}")
         version, needed = 1, []
-    if version != 1 or needed:
+    if version != 1 or set(needed) - FEATURES:
         raise RefusedError(
             f"the store needs a newer rescue.py: version {version}, features {needed}"
         )
@@ -810,7 +1482,8 @@ def read_store(store: Path) -> Index:
     for path in sorted((store / "packs").rglob("*.pack")):
         try:
             for record in read_pack(path):
-                index[record.kind, record.digest].append(record._replace(frames=()))
+                plain = record._replace(frames=(), bases=(), params=b"")
+                index[record.kind, record.digest].append(plain)
         except (RefusedError, OSError) as problem:
             say("DAMAGED", f"{path.name} was left out: {problem}")
     return index
@@ -833,30 +1506,115 @@ def frame_length(record: Record, number: int) -> int:
     return min(record.frame_bytes, record.length - number * record.frame_bytes)
 
 
-def decode_frames(encoding: int, frames: list[bytes], lengths: list[int]) -> list[Any]:
+def decode_frames(
+    index: Index, record: Record, numbers: range, frames: list[bytes], chain: Chain
+) -> list[Any]:
     """Decode frames; returns the bytes of each, or the DamageError it has. Raw ones pass."""
     out: list[Any] = list(frames)
-    coded = [number for number, frame in enumerate(frames) if len(frame) < lengths[number]]
-    if encoding == FIELDS and coded:
-        some = decode_fields([frames[n] for n in coded], [lengths[n] for n in coded])
-        for number, content in zip(coded, some):
-            out[number] = content
-    elif encoding == ZSTD:
-        for number in coded:
-            out[number] = decode_zstd(frames[number], lengths[number] + 1)
+    lengths = [frame_length(record, number) for number in numbers]
+    coded = [k for k, frame in enumerate(frames) if len(frame) < lengths[k]]
+    if record.encoding in (DELTA, DERIVED) and coded:
+        numbers_of = [numbers[k] for k in coded]
+        some = decode_predicted(index, record, numbers_of, [frames[k] for k in coded], chain)
+        for k, content in zip(coded, some):
+            out[k] = content
+    elif record.encoding == FIELDS and coded:
+        some = decode_fields([frames[k] for k in coded], [lengths[k] for k in coded])
+        for k, content in zip(coded, some):
+            out[k] = content
+    elif record.encoding == ZSTD:
+        for k in coded:
+            out[k] = decode_zstd(frames[k], lengths[k] + 1)
     return out
 
 
-def read_frames(record: Record, at: int) -> Iterator[bytes]:
+def decode_predicted(
+    index: Index, record: Record, numbers: list[int], payloads: list[bytes],
+    chain: Chain,
+) -> list[Any]:  # fmt: skip
+    """Decode frames of which a prediction is computed from the record's bases."""
+    try:
+        plan = json.loads(record.params)
+        dtype, operands = str(plan["dtype"]), len(plan["operands"])
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        raise DamageError(f"a plan is damaged: {error!r}") from error
+    if not 0 < operands == len(record.bases) <= MAX_BASES:
+        raise DamageError("a plan does not fit its bases")
+    chain = (*chain, record.digest)
+
+    def read(operand: int, start: int, stop: int) -> bytes:
+        return read_base(index, record.bases[operand], start, stop, chain)
+
+    prediction = Prediction(plan, read)
+    starts = [record.position + number * record.frame_bytes for number in numbers]
+    ends = [at + frame_length(record, number) for at, number in zip(starts, numbers)]
+    if (record.encoding == DELTA) is not (dtype in FLOAT_TARGETS):
+        raise DamageError("a plan is for another encoding")
+    if record.encoding == DELTA:
+        known = [prediction.bytes_of(at, end) for at, end in zip(starts, ends)]
+        return decode_deltas(payloads, known, dtype)
+    return [
+        decode_derived(payload, prediction, dtype, at, end)
+        for payload, at, end in zip(payloads, starts, ends)
+    ]
+
+
+def decode_derived(payload: bytes, prediction: Prediction, dtype: str, at: int, end: int) -> Any:
+    """Decode bytes ``[at, end)`` of a quantised tensor; returns them, or the DamageError it has."""
+    elements, block = QUANTISED[dtype][5:] if dtype in QUANTISED else (1, 1)
+    first = aligned(at, block) // block
+    source = prediction.elements(first * elements, max(first, end // block) * elements)
+    try:
+        return decode_quantised(payload, source, dtype, at, end - at)
+    except DamageError as damage:
+        return damage
+
+
+KEPT_BASES: dict[bytes, bytes] = {}
+
+
+def read_base(index: Index, digest: bytes, start: int, stop: int, chain: Chain) -> bytes:
+    """Return bytes of an atom that others are predicted from; DamageError where some are lost."""
+    if digest in chain or len(chain) > MAX_CHAIN:
+        raise DamageError(f"the atom {digest.hex()} needs itself, or too many bases")
+    if digest in KEPT_BASES:
+        return KEPT_BASES[digest][start:stop]
+    copies = index.get((EXTENT, digest), [])
+    total = max((copy.total for copy in copies), default=0)
+    if not 0 <= start <= stop <= total:
+        raise DamageError(f"the base {digest.hex()} is missing or too short")
+    for turn in range(len(copies)):
+        keep = total <= KEPT_BASE_BYTES // 4
+        low, high = (0, total) if keep else (start, stop)
+        content = bytearray()
+        for size, piece in read_object(index, copies, total, turn, chain=chain, at=low):
+            if not piece and size:
+                break
+            content += piece
+            if len(content) >= high - low:
+                break
+        if len(content) < high - low:
+            continue
+        if not keep:
+            return bytes(content[: high - low])
+        if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
+            continue
+        while KEPT_BASES and sum(map(len, KEPT_BASES.values())) + total > KEPT_BASE_BYTES:
+            del KEPT_BASES[next(iter(KEPT_BASES))]
+        KEPT_BASES[digest] = bytes(content)
+        return KEPT_BASES[digest][start:stop]
+    raise DamageError(f"the base {digest.hex()} cannot be read")
+
+
+def read_frames(index: Index, record: Record, at: int, chain: Chain = ()) -> Iterator[bytes]:
     """Yield decoded bytes from ``at`` of the object on; DamageError at the first bad frame."""
     with record.pack.open("rb") as file:
         record = read_record(file, record.at)
-        known = record.encoding in (RAW, ZSTD) or record.recipe == FIELDS_RECIPE
-        if record.encoding not in (RAW, ZSTD, FIELDS) or not known:
+        if RECIPES.get(record.encoding, -1) != record.recipe and record.encoding > ZSTD:
             raise DamageError(f"the encoding {record.encoding} needs a newer rescue.py")
         first, skip = divmod(at - record.position, record.frame_bytes)
         offset = record.offset + sum(stored for stored, _ in record.frames[:first])
-        together = max(1, BATCH_BYTES // record.frame_bytes) if record.encoding == FIELDS else 1
+        together = max(1, BATCH_BYTES // record.frame_bytes) if record.encoding > ZSTD else 1
         for start in range(first, len(record.frames), together):
             numbers = range(start, min(start + together, len(record.frames)))
             frames: list[bytes] = []
@@ -872,7 +1630,7 @@ def read_frames(record: Record, at: int) -> Iterator[bytes]:
                 places.append(offset)
             lengths = [frame_length(record, number) for number in numbers]
             for content, length, place in zip(
-                decode_frames(record.encoding, frames, lengths), lengths, places
+                decode_frames(index, record, numbers, frames, chain), lengths, places
             ):
                 if isinstance(content, DamageError):
                     raise DamageError(f"the frame at {place}: {content}")
@@ -884,20 +1642,21 @@ def read_frames(record: Record, at: int) -> Iterator[bytes]:
                 raise fault
 
 
-def read_object(copies: list[Record], total: int, turn: int) -> Iterator[tuple[int, bytes]]:
+def read_object(
+    index: Index, copies: list[Record], total: int, turn: int, *, chain: Chain = (), at: int = 0
+) -> Iterator[tuple[int, bytes]]:
     """Yield (length, bytes) of an object in order, without bytes where no copy holds them.
 
     ``turn`` says which copy to prefer where there are several; the others fill its gaps.
     """
     copies = [copy for copy in copies if copy.total == total]
-    at = 0
     while at < total:
         start = at
         here = [copy for copy in copies if copy.position <= at < copy.position + copy.length]
         for number in range(len(here)):
             copy = here[(number + turn) % len(here)]
             try:
-                for piece in read_frames(copy, at):
+                for piece in read_frames(index, copy, at, chain):
                     yield len(piece), piece
                     at += len(piece)
             except (DamageError, OSError) as damage:
@@ -931,7 +1690,7 @@ def read_json(index: Index, kind: int, digest: bytes) -> dict[str, Any]:
     for turn, copy in enumerate(copies):
         if copy.total > MAX_JSON_BYTES:
             continue
-        content = b"".join(piece for _, piece in read_object(copies, copy.total, turn))
+        content = b"".join(piece for _, piece in read_object(index, copies, copy.total, turn))
         if BLAKE3 and BLAKE3.blake3(content).digest() != digest:
             continue
         if has_too_many_values(content):
@@ -1074,7 +1833,7 @@ def rebuild(index: Index, manifest: str, out: BinaryIO) -> bool:
         out.seek(0)
         hasher = hashlib.sha256()
         for (length, digest, inline), places in zip(segments, copies):
-            pieces = read_object(places, length, turn) if digest else [(length, inline)]
+            pieces = read_object(index, places, length, turn) if digest else [(length, inline)]
             for size, piece in pieces:
                 hasher.update(piece)
                 out.write(piece)
@@ -1168,7 +1927,7 @@ def verify(index: Index, state: State, options: argparse.Namespace) -> None:
         for copy in copies:
             hasher = BLAKE3.blake3() if BLAKE3 and copy.length == copy.total else None
             try:
-                for piece in read_frames(copy, copy.position):
+                for piece in read_frames(index, copy, copy.position):
                     if hasher:
                         hasher.update(piece)
                 if hasher and hasher.digest() != digest:

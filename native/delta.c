@@ -1,0 +1,647 @@
+/* Frames of DELTA: which prediction, which contexts, and the payload's structure. */
+#include "delta.h"
+#include "differences.h"
+
+enum { FORM_LISTED = 1, FORM_CODED = 2 };
+enum { SCALED_NONE = 0, SCALED_ALL = 1, SCALED_BLOCKS = 2 };
+enum { HAS_LIVE = 0x40 };
+
+#define MAX_CONTEXTS 16
+#define SLACK 64
+#define MOST_LISTED 64    /* more changes than this are coded, not listed */
+#define SAMPLE_STRIDE 61  /* a prime, so that rows of a matrix do not line up */
+#define SCALE_BLOCKS 64   /* sampled for a factor, of which this many must agree: */
+#define SCALE_AGREEING 4
+#define SCALE_ELEMENTS 8
+#define TABLE_BITS 64     /* what a table costs at least, and for each symbol */
+#define ENTRY_BITS 11
+#define COUNTS_BYTES (2 * 256 * DIFFERENCE_ROWS * sizeof(uint32_t))
+#define CHANGE_BYTES 10   /* the most that one listed change takes */
+
+static const difference_kind KINDS[DELTA_KINDS] = {{2, 7}, {2, 10}, {4, 23}};
+
+/* What a frame is cut into; `count` whole elements in `blocks` blocks. */
+typedef struct {
+    size_t lead, count, tail, blocks, bitmap_bytes;
+} shape;
+
+static shape shape_of(size_t size, size_t lead, unsigned width) {
+    shape out;
+    out.lead = lead > size ? size : lead;
+    out.count = (size - out.lead) / width;
+    out.tail = size - out.lead - out.count * width;
+    out.blocks = (out.count + BLOCK_ELEMENTS - 1) / BLOCK_ELEMENTS;
+    out.bitmap_bytes = (out.blocks + 7) / 8;
+    return out;
+}
+
+static size_t block_elements(const shape *of, size_t block) {
+    return block + 1 < of->blocks ? BLOCK_ELEMENTS : of->count - block * BLOCK_ELEMENTS;
+}
+
+size_t delta_bound(size_t frame_bytes) {
+    return frame_bytes + frame_bytes / 512 + CHANGE_BYTES * MOST_LISTED + 4 * SLACK;
+}
+
+/* Cut room for parts from a workspace; each part has slack behind it and is aligned. */
+typedef struct {
+    uint8_t *bytes; /* NULL where only the size is asked for */
+    size_t used;
+} room;
+
+static uint8_t *part(room *of, size_t size) {
+    uint8_t *out = of->bytes ? of->bytes + of->used : NULL;
+    of->used += (size + SLACK + 63) / 64 * 64;
+    return out;
+}
+
+/* --- which contexts --------------------------------------------------------------------------- */
+
+/* log2 in units of 2^-16 bit, for 1 <= value < 2^24; the second term bends the line between powers
+ * of two. Integers, so that every implementation chooses alike. */
+static inline uint64_t log_of(uint32_t value) {
+    const uint32_t line = (bits_of((float)(int32_t)value) - (127u << 23)) >> 7, t = line & 0xffff;
+    return line + ((t * (65536 - t) >> 16) * 22713 >> 16);
+}
+
+typedef struct {
+    uint32_t counts[256], total;
+    uint64_t bits, joined; /* what it costs alone and together with the next one; units of 2^-16 */
+    unsigned first;        /* row */
+} context;
+
+static uint64_t cost_of(const uint32_t *counts, const uint32_t *more, uint32_t total) {
+    uint64_t logs = 0, present = 0;
+    if (!total) return 0;
+    for (int s = 0; s < 256; s++) { /* 0 of a symbol costs nothing, whatever its log is */
+        const uint32_t h = counts[s] + (more ? more[s] : 0);
+        logs += h * log_of(h);
+        present += h != 0;
+    }
+    return total * log_of(total) - logs + ((ENTRY_BITS * present + TABLE_BITS) << 16);
+}
+
+static void cost_pair(context *all, size_t k) {
+    all[k].joined = cost_of(all[k].counts, all[k + 1].counts, all[k].total + all[k + 1].total);
+}
+
+/* Join neighbouring rows as long as that saves bits, or there are too many; returns how many are
+ * left. The pair that gains most goes first, the lowest of equals. */
+static size_t join_rows(context *all) {
+    size_t count = DIFFERENCE_ROWS;
+    for (size_t k = 0; k < count; k++) all[k].bits = cost_of(all[k].counts, NULL, all[k].total);
+    for (size_t k = 0; k + 1 < count; k++) cost_pair(all, k);
+    while (count > 1) {
+        size_t best = 0;
+        int64_t least = INT64_MAX;
+        for (size_t k = 0; k + 1 < count; k++) {
+            const int64_t loss = (int64_t)(all[k].joined - all[k].bits - all[k + 1].bits);
+            if (loss < least) least = loss, best = k;
+        }
+        if (least > 0 && count <= MAX_CONTEXTS) break;
+        for (int s = 0; s < 256; s++) all[best].counts[s] += all[best + 1].counts[s];
+        all[best].total += all[best + 1].total;
+        all[best].bits = all[best].joined;
+        count--;
+        memmove(all + best + 1, all + best + 2, (count - best - 1) * sizeof *all);
+        if (best) cost_pair(all, best - 1);
+        if (best + 1 < count) cost_pair(all, best);
+    }
+    return count;
+}
+
+/* Two tables in turn: a run of one symbol would wait for its own counter otherwise. */
+static void count_rows(const measured *of, context *all, uint32_t *counts) {
+    const uint8_t *restrict rows = of->rows, *restrict symbols = of->symbols;
+    uint32_t *restrict other = counts + 256 * DIFFERENCE_ROWS;
+    size_t i = 0;
+    memset(counts, 0, 2 * 256 * DIFFERENCE_ROWS * sizeof *counts);
+    for (; i + 2 <= of->count; i += 2) {
+        counts[(uint32_t)rows[i] << 8 | symbols[i]]++;
+        other[(uint32_t)rows[i + 1] << 8 | symbols[i + 1]]++;
+    }
+    if (i < of->count) counts[(uint32_t)rows[i] << 8 | symbols[i]]++;
+    memset(all, 0, DIFFERENCE_ROWS * sizeof *all);
+    for (unsigned row = 0; row < DIFFERENCE_ROWS; row++) {
+        context *one = all + row;
+        one->first = row;
+        for (unsigned s = 0; s < 256; s++) {
+            one->counts[s] = counts[256 * row + s] + other[256 * row + s];
+            one->total += one->counts[s];
+        }
+    }
+}
+
+/* The key of the largest predictions, but for 1 in 256 of a sample: those are outliers. */
+static unsigned find_top(const difference_kind *kind, const uint8_t *prediction, size_t count) {
+    uint32_t keys[512] = {0}, samples = 0, above = 0;
+    const unsigned shift = kind->mantissa - 1;
+    unsigned key = 511;
+    for (size_t i = 0; i < count; i += SAMPLE_STRIDE, samples++)
+        keys[kind->width == 4 ? (load32(prediction + 4 * i) & 0x7fffffff) >> shift
+                              : (load16(prediction + 2 * i) & 0x7fffu) >> shift]++;
+    for (; key > 0; key--) {
+        above += keys[key];
+        if (above > samples / 256) break;
+    }
+    return key;
+}
+
+/* --- the scaled prediction -------------------------------------------------------------------- */
+
+/* A normal number's value; 0 for every other. */
+static double value_of(const difference_kind *kind, const uint8_t *at) {
+    uint32_t bits, e;
+    if (kind->width == 4) {
+        bits = load32(at);
+    } else if (kind->mantissa == 7) {
+        bits = (uint32_t)load16(at) << 16;
+    } else {
+        const uint32_t half = load16(at);
+        if ((half >> 10 & 31) == 0 || (half >> 10 & 31) == 31) return 0;
+        bits = (half & 0x8000) << 16 | (((half & 0x7fff) << 13) + (112u << 23));
+    }
+    e = bits >> 23 & 255;
+    return e && e < 255 ? (double)float_of(bits) : 0;
+}
+
+static void sort(double *values, size_t count) {
+    for (size_t k = 1; k < count; k++) {
+        const double one = values[k];
+        size_t to = k;
+        for (; to && values[to - 1] > one; to--) values[to] = values[to - 1];
+        values[to] = one;
+    }
+}
+
+/* The factor by which untouched blocks have shrunk (weight decay), or 1: medians of ratios, of
+ * blocks in which they agree. */
+static float find_factor(const difference_kind *kind, const uint8_t *prediction,
+                         const uint8_t *elements, size_t count) {
+    const double spread = kind->mantissa == 23 ? 0x1p-18 : kind->mantissa == 10 ? 0x1p-9 : 0x1p-6;
+    const size_t blocks = count / BLOCK_ELEMENTS;
+    double medians[SCALE_BLOCKS];
+    size_t found = 0;
+    if (blocks < SCALE_AGREEING) return 1;
+    for (size_t k = 0; k < SCALE_BLOCKS; k++) {
+        double ratios[SCALE_ELEMENTS];
+        for (size_t j = 0; j < SCALE_ELEMENTS; j++) {
+            const size_t i = k * blocks / SCALE_BLOCKS * BLOCK_ELEMENTS + 16 * j + 5;
+            const double x = value_of(kind, prediction + kind->width * i);
+            const double y = value_of(kind, elements + kind->width * i);
+            ratios[j] = x != 0 && y != 0 ? y / x : 1;
+        }
+        sort(ratios, SCALE_ELEMENTS);
+        if (ratios[6] - ratios[1] < spread && ratios[3] != 1) medians[found++] = ratios[3];
+    }
+    sort(medians, found);
+    if (found < SCALE_AGREEING) return 1;
+    return (float)medians[found / 2];
+}
+
+static int is_normal(uint32_t bits) { return (bits >> 23 & 255) && (bits >> 23 & 255) < 255; }
+
+/* Scale the blocks that `bitmap` names, copy the others. */
+static void scale_blocks(const fields_path *path, const difference_kind *kind, const shape *of,
+                         const uint8_t *bitmap, const uint8_t *prediction, float factor,
+                         uint8_t *out) {
+    for (size_t b = 0; b < of->blocks; b++) {
+        const size_t at = kind->width * b * BLOCK_ELEMENTS, some = block_elements(of, b);
+        if (!bitmap || bitmap[b >> 3] >> (b & 7) & 1)
+            path->scale(kind, prediction + at, some, factor, out + at);
+        else memcpy(out + at, prediction + at, kind->width * some);
+    }
+}
+
+/* Decide which blocks are predicted better by a factor, by the sum of differences of each. Returns
+ * the mode; `bitmap` names the blocks, `out` becomes the prediction. */
+static unsigned choose_scaled(const fields_path *path, const difference_kind *kind,
+                              const shape *of, const uint8_t *prediction, const uint8_t *elements,
+                              float factor, uint32_t *sums, uint8_t *bitmap, uint8_t *out) {
+    uint32_t *scaled = sums + of->blocks;
+    size_t chosen = 0;
+    if (factor == 1 || !is_normal(bits_of(factor))) return SCALED_NONE;
+    path->scale(kind, prediction, of->count, factor, out);
+    path->sums(kind, prediction, elements, of->count, sums);
+    path->sums(kind, out, elements, of->count, scaled);
+    memset(bitmap, 0, of->bitmap_bytes);
+    for (size_t b = 0; b < of->blocks; b++) {
+        if (4 * scaled[b] >= sums[b]) continue;
+        bitmap[b >> 3] = (uint8_t)(bitmap[b >> 3] | 1u << (b & 7));
+        chosen++;
+    }
+    if (chosen < SCALE_AGREEING) return SCALED_NONE;
+    if (chosen == of->blocks) return SCALED_ALL;
+    scale_blocks(path, kind, of, bitmap, prediction, factor, out);
+    return SCALED_BLOCKS;
+}
+
+/* --- encoding --------------------------------------------------------------------------------- */
+
+static uint8_t *put_number(uint8_t *out, uint64_t value) { /* LEB128 */
+    for (; value >= 128; value >>= 7) *out++ = (uint8_t)(128 | value);
+    *out++ = (uint8_t)value;
+    return out;
+}
+
+static uint8_t *put_changes(const difference_kind *kind, const shape *of, const measured *found,
+                            uint8_t *out) {
+    size_t next = 0, from = 0;
+    for (size_t b = 0; b < of->blocks; b++) {
+        if (!found->live[b]) continue;
+        for (size_t i = 0; i < block_elements(of, b); i++, from++) {
+            const uint32_t z = kind->width == 4 ? load32(found->differences + 4 * from)
+                                                : load16(found->differences + 2 * from);
+            const size_t place = b * BLOCK_ELEMENTS + i;
+            if (!z) continue;
+            out = put_number(out, place - next);
+            out = put_number(out, z);
+            next = place + 1;
+        }
+    }
+    return out;
+}
+
+/* A table needs two symbols: one that stands alone gets a neighbour that never occurs. */
+static void normalise(context *one, uint16_t frequencies[256]) {
+    int s = 0;
+    while (s < 255 && !one->counts[s]) s++;
+    if (one->counts[s] == one->total) {
+        memset(frequencies, 0, 256 * sizeof *frequencies);
+        frequencies[s] = RANS_TOTAL - 1;
+        frequencies[s ^ 1] = 1;
+    } else {
+        rans_normalise(one->counts, one->total, frequencies);
+    }
+}
+
+/* Everything that a coded frame is made of but its raw bits. */
+static uint8_t *put_coded(const fields_path *path, const measured *found, uint8_t *contexts,
+                          uint8_t *stream, size_t stream_bytes, rans_encoder *encoders,
+                          context *all, uint8_t *out, const uint8_t *limit) {
+    uint8_t context_of[DIFFERENCE_ROWS], *words, *end = stream + stream_bytes;
+    uint32_t states[RANS_LANES], boundaries = 0;
+    size_t count, word_bytes;
+    count_rows(found, all, (uint32_t *)(void *)contexts);
+    count = join_rows(all);
+    for (size_t k = 0; k < count; k++) {
+        const unsigned last = k + 1 < count ? all[k + 1].first : DIFFERENCE_ROWS;
+        memset(context_of + all[k].first, (int)k, last - all[k].first);
+        if (k) boundaries |= 1u << all[k].first;
+    }
+    store16(out, (uint16_t)found->top);
+    store32(out + 2, boundaries);
+    out += 6;
+    for (size_t k = 0; k < count; k++) {
+        uint16_t frequencies[256];
+        uint8_t table[RANS_MAX_TABLE_BYTES];
+        size_t table_bytes;
+        normalise(all + k, frequencies);
+        table_bytes = rans_write_table(frequencies, table);
+        if (limit - out < (ptrdiff_t)table_bytes) return NULL;
+        memcpy(out, table, table_bytes);
+        out += table_bytes;
+        rans_prepare_encoder(frequencies, encoders + k);
+    }
+    contexts_of_rows(found->rows, found->count, context_of, contexts);
+    for (int lane = 0; lane < RANS_LANES; lane++) states[lane] = RANS_LOW;
+    words = path->encode(encoders, contexts, found->symbols, found->count, states, end);
+    word_bytes = (size_t)(end - words);
+    if (limit - out < (ptrdiff_t)(4 + RANS_STATE_BYTES + word_bytes)) return NULL;
+    store32(out, (uint32_t)(word_bytes / 2));
+    out += 4;
+    for (int lane = 0; lane < RANS_LANES; lane++, out += 4) store32(out, states[lane]);
+    memcpy(out, words, word_bytes);
+    return out + word_bytes;
+}
+
+static uint8_t *put_head(unsigned kind, const shape *of, unsigned form, unsigned mode, float factor,
+                         const uint8_t *bitmap, fields_input frame, uint8_t *out) {
+    *out++ = (uint8_t)(form | kind << 2 | mode << 4);
+    *out++ = (uint8_t)of->lead;
+    memcpy(out, frame.bytes, of->lead);
+    out += of->lead;
+    memcpy(out, frame.bytes + frame.size - of->tail, of->tail);
+    out += of->tail;
+    if (mode == SCALED_NONE) return out;
+    store32(out, bits_of(factor));
+    out += 4;
+    if (mode == SCALED_ALL) return out;
+    memcpy(out, bitmap, of->bitmap_bytes);
+    return out + of->bitmap_bytes;
+}
+
+/* Say which blocks are live, where not all of them are. */
+static uint8_t *put_live(const shape *of, const measured *found, uint8_t *first, uint8_t *out) {
+    if (found->count == of->count) return out;
+    *first |= HAS_LIVE;
+    memset(out, 0, of->bitmap_bytes);
+    for (size_t b = 0; b < of->blocks; b++)
+        out[b >> 3] = (uint8_t)(out[b >> 3] | (unsigned)found->live[b] << (b & 7));
+    return out + of->bitmap_bytes;
+}
+
+/* What encoding needs beside the payload. */
+typedef struct {
+    measured found;
+    uint8_t *bitmap, *scaled, *contexts, *stream, *raw;
+    uint32_t *sums; /* of each block, by the prediction as it is, then by the scaled one */
+    rans_encoder *encoders;
+    context *all;
+} encoder_room;
+
+static size_t cut_room(const shape *of, const difference_kind *kind, uint8_t *bytes,
+                       encoder_room *out) {
+    room rest = {bytes, 0};
+    const size_t n = of->count, size = kind->width * n;
+    out->found.symbols = part(&rest, n + BLOCK_ELEMENTS);
+    out->found.rows = part(&rest, n + BLOCK_ELEMENTS);
+    out->found.differences = part(&rest, size + 4 * BLOCK_ELEMENTS);
+    out->found.live = part(&rest, of->blocks);
+    out->bitmap = part(&rest, of->bitmap_bytes);
+    out->scaled = part(&rest, size);
+    out->contexts = part(&rest, n + COUNTS_BYTES); /* first used for counts */
+    out->stream = part(&rest, 2 * n + SLACK);
+    out->raw = part(&rest, size);
+    out->sums = (uint32_t *)(void *)part(&rest, 8 * of->blocks);
+    out->encoders = (rans_encoder *)(void *)part(&rest, MAX_CONTEXTS * sizeof(rans_encoder));
+    out->all = (context *)(void *)part(&rest, DIFFERENCE_ROWS * sizeof(context));
+    return rest.used;
+}
+
+static uint8_t *put_frame(const fields_path *path, unsigned kind_number, const shape *of,
+                          encoder_room *with, fields_input frame, const uint8_t *prediction,
+                          fields_output out) {
+    const difference_kind *kind = KINDS + kind_number;
+    const uint8_t *elements = frame.bytes + of->lead, *limit = out.bytes + frame.size;
+    const float factor = find_factor(kind, prediction, elements, of->count);
+    const unsigned mode = choose_scaled(path, kind, of, prediction, elements, factor,
+                                        with->sums, with->bitmap, with->scaled);
+    measured *found = &with->found;
+    uint8_t *at, *end;
+    if (mode != SCALED_NONE) prediction = with->scaled;
+    found->top = find_top(kind, prediction, of->count);
+    path->measure(kind, prediction, elements, of->count, found);
+    if (found->changed <= MOST_LISTED) {
+        at = put_head(kind_number, of, FORM_LISTED, mode, factor, with->bitmap, frame, out.bytes);
+        return put_changes(kind, of, found, at);
+    }
+    at = put_head(kind_number, of, FORM_CODED, mode, factor, with->bitmap, frame, out.bytes);
+    at = put_live(of, found, out.bytes, at);
+    at = put_coded(path, found, with->contexts, with->stream, 2 * of->count + SLACK, with->encoders,
+                   with->all, at, limit);
+    if (!at) return NULL;
+    end = path->pack(kind, found->symbols, found->differences, found->count, with->raw);
+    if (limit - at < end - with->raw) return NULL;
+    memcpy(at, with->raw, (size_t)(end - with->raw));
+    return at + (end - with->raw);
+}
+
+fields_status delta_encode(const fields_path *path, fields_workspace *work, unsigned kind,
+                           size_t lead, fields_input frame, const uint8_t *prediction,
+                           fields_output out, size_t *written) {
+    encoder_room with;
+    shape of;
+    uint8_t *bytes, *end;
+    if (kind >= DELTA_KINDS) return FIELDS_BAD_FORM;
+    if (lead >= KINDS[kind].width) return FIELDS_BAD_LEAD;
+    if (frame.size > FIELDS_MAX_FRAME_BYTES || out.size < delta_bound(frame.size))
+        return FIELDS_WRONG_SIZE;
+    *written = 0;
+    if (!memcmp(frame.bytes, prediction, frame.size)) return FIELDS_OK;
+    of = shape_of(frame.size, lead, KINDS[kind].width);
+    bytes = fields_reserve(work, cut_room(&of, KINDS + kind, NULL, &with));
+    if (!bytes) return FIELDS_NO_MEMORY;
+    cut_room(&of, KINDS + kind, bytes, &with);
+    end = put_frame(path, kind, &of, &with, frame, prediction + of.lead, out);
+    if (!end) return FIELDS_DOES_NOT_PAY;
+    *written = (size_t)(end - out.bytes);
+    return *written * 50 > frame.size * 49 ? FIELDS_DOES_NOT_PAY : FIELDS_OK;
+}
+
+/* --- decoding --------------------------------------------------------------------------------- */
+
+/* One frame while it is being decoded. */
+typedef struct {
+    const difference_kind *kind;
+    shape of;
+    const uint8_t *prediction; /* of the elements, scaled where that is told */
+    const uint8_t *at, *end, *live; /* no bitmap: all blocks are live */
+    uint8_t *elements, *scaled, *contexts, *symbols, *bits;
+    rans_decoder *tables;
+    rans_reader stream;
+    size_t count; /* elements in live blocks */
+    unsigned top, coded;
+    fields_status status;
+} frame;
+
+static size_t cut_decoder_room(size_t size, uint8_t *bytes, frame *out) {
+    room rest = {bytes, 0};
+    out->scaled = part(&rest, size);
+    out->contexts = part(&rest, size / 2);
+    out->symbols = part(&rest, size / 2);
+    out->bits = part(&rest, size);
+    out->tables = (rans_decoder *)(void *)part(&rest, MAX_CONTEXTS * sizeof(rans_decoder));
+    return rest.used;
+}
+
+/* Take a bitmap of the blocks; the bits behind the last one are 0. */
+static const uint8_t *take_bitmap(frame *one) {
+    const size_t bytes = one->of.bitmap_bytes, used = one->of.blocks & 7;
+    const uint8_t *bitmap = one->at;
+    if ((size_t)(one->end - one->at) < bytes) {
+        one->status = FIELDS_CUT_SHORT;
+        return NULL;
+    }
+    one->at += bytes;
+    if (!bytes || !used || !(bitmap[bytes - 1] >> used)) return bitmap;
+    one->status = FIELDS_BAD_BLOCKS;
+    return NULL;
+}
+
+static fields_status scale_prediction(const fields_path *path, frame *one, unsigned mode) {
+    const uint8_t *bitmap = NULL;
+    uint32_t factor;
+    if (one->end - one->at < 4) return FIELDS_CUT_SHORT;
+    factor = load32(one->at);
+    one->at += 4;
+    if (!is_normal(factor)) return FIELDS_BAD_FORM;
+    if (mode == SCALED_BLOCKS) bitmap = take_bitmap(one);
+    if (one->status != FIELDS_OK) return one->status;
+    scale_blocks(path, one->kind, &one->of, bitmap, one->prediction, float_of(factor), one->scaled);
+    one->prediction = one->scaled;
+    return FIELDS_OK;
+}
+
+/* Read the form, lead, tail, scale; an empty payload says that the prediction is exact. */
+static fields_status open_frame(const fields_path *path, frame *one, fields_input payload,
+                                fields_input prediction, fields_output out) {
+    unsigned form, mode;
+    one->at = payload.bytes;
+    one->end = payload.bytes + payload.size;
+    one->coded = 0;
+    if (prediction.size != out.size || out.size > FIELDS_MAX_FRAME_BYTES) return FIELDS_WRONG_SIZE;
+    if (!payload.size) {
+        memcpy(out.bytes, prediction.bytes, out.size);
+        return FIELDS_OK;
+    }
+    if (payload.size < 2) return FIELDS_CUT_SHORT;
+    form = one->at[0] & 3;
+    mode = one->at[0] >> 4 & 3;
+    one->coded = form == FORM_CODED;
+    if (one->at[0] >> 7 || (form != FORM_LISTED && form != FORM_CODED) || mode > SCALED_BLOCKS ||
+        (one->at[0] >> 2 & 3) >= DELTA_KINDS || (one->at[0] & HAS_LIVE && !one->coded))
+        return FIELDS_BAD_FORM;
+    one->kind = KINDS + (one->at[0] >> 2 & 3);
+    if (one->at[1] >= one->kind->width || one->at[1] > out.size) return FIELDS_BAD_LEAD;
+    one->of = shape_of(out.size, one->at[1], one->kind->width);
+    one->live = one->at[0] & HAS_LIVE ? one->at : NULL;
+    one->at += 2;
+    if ((size_t)(one->end - one->at) < one->of.lead + one->of.tail) return FIELDS_CUT_SHORT;
+    memcpy(out.bytes, one->at, one->of.lead);
+    one->at += one->of.lead;
+    memcpy(out.bytes + out.size - one->of.tail, one->at, one->of.tail);
+    one->at += one->of.tail;
+    one->elements = out.bytes + one->of.lead;
+    one->prediction = prediction.bytes + one->of.lead;
+    return mode == SCALED_NONE ? FIELDS_OK : scale_prediction(path, one, mode);
+}
+
+/* Take a number of at most five bytes; returns 0 where there is none. */
+static int take_number(frame *one, uint64_t *out) {
+    *out = 0;
+    for (unsigned shift = 0; shift < 35; shift += 7) {
+        if (one->at == one->end) return 0;
+        *out |= (uint64_t)(*one->at & 127) << shift;
+        if (*one->at++ < 128) return 1;
+    }
+    return 0;
+}
+
+static fields_status apply_changes(frame *one) {
+    const unsigned width = one->kind->width;
+    uint64_t place = 0, gap, z;
+    memcpy(one->elements, one->prediction, width * one->of.count);
+    while (one->at != one->end) {
+        uint8_t *element;
+        if (!take_number(one, &gap) || !take_number(one, &z)) return FIELDS_BAD_CHANGES;
+        place += gap;
+        if (place >= one->of.count || !z || z >> (8 * width)) return FIELDS_BAD_CHANGES;
+        element = one->elements + width * place++;
+        if (width == 4) store32(element, restored_32(load32(element), (uint32_t)z));
+        else store16(element, restored_16(load16(element), (uint16_t)z));
+    }
+    return FIELDS_OK;
+}
+
+static int is_live(const frame *one, size_t block) {
+    return !one->live || (one->live[block >> 3] >> (block & 7) & 1);
+}
+
+static void place_contexts(const fields_path *path, frame *one, uint32_t boundaries) {
+    uint8_t context_of[DIFFERENCE_ROWS];
+    for (unsigned row = 0, context = 0; row < DIFFERENCE_ROWS; row++) {
+        context += boundaries >> row & 1;
+        context_of[row] = (uint8_t)context;
+    }
+    one->count = 0;
+    for (size_t b = 0; b < one->of.blocks; b++) {
+        const size_t some = block_elements(&one->of, b);
+        if (!is_live(one, b)) continue;
+        path->place(one->kind, one->prediction + one->kind->width * b * BLOCK_ELEMENTS, some,
+                    one->top, context_of, one->contexts + one->count);
+        one->count += some;
+    }
+}
+
+/* Read what is before the words of a coded frame, and set its stream up. */
+static fields_status open_stream(const fields_path *path, frame *one) {
+    const unsigned most = one->kind->width == 4 ? 240 : 112; /* symbols there can be */
+    uint32_t boundaries, tables;
+    if (one->live) one->live = take_bitmap(one);
+    if (one->status != FIELDS_OK) return one->status;
+    if (one->end - one->at < 6) return FIELDS_CUT_SHORT;
+    one->top = load16(one->at);
+    boundaries = load32(one->at + 2);
+    one->at += 6;
+    tables = (uint32_t)__builtin_popcount(boundaries) + 1;
+    if (boundaries & 1 || tables > MAX_CONTEXTS) return FIELDS_BAD_FORM;
+    for (uint32_t k = 0; k < tables; k++) {
+        uint16_t frequencies[256];
+        one->at = rans_read_table(one->at, one->end, frequencies);
+        if (!one->at) return FIELDS_BAD_TABLE;
+        for (unsigned s = most; s < 256; s++)
+            if (frequencies[s]) return FIELDS_BAD_TABLE;
+        rans_prepare_decoder(frequencies, one->tables + k);
+    }
+    place_contexts(path, one, boundaries);
+    return rans_start(&one->stream, one->tables, one->contexts, &one->at, one->end, one->symbols,
+                      one->count);
+}
+
+/* Check the raw bits and put the elements together. */
+static fields_status close_frame(const fields_path *path, frame *one) {
+    const unsigned width = one->kind->width;
+    const size_t bytes = (size_t)(one->end - one->at);
+    uint64_t bits = 0, bit = 0;
+    size_t done = 0;
+    fields_status status = rans_finish(&one->stream);
+    if (status != FIELDS_OK) return status;
+    for (size_t i = 0; i < one->count; i++) bits += raw_width(one->symbols[i]);
+    if (bytes < (bits + 7) / 8) return FIELDS_CUT_SHORT;
+    if (bytes > (bits + 7) / 8) return FIELDS_TRAILING_BYTES;
+    if (bits & 7 && one->at[bytes - 1] >> (bits & 7)) return FIELDS_TRAILING_BYTES;
+    memcpy(one->bits, one->at, bytes);
+    memset(one->bits + bytes, 0, 16);
+    for (size_t b = 0; b < one->of.blocks; b++) {
+        const size_t at = width * b * BLOCK_ELEMENTS, some = block_elements(&one->of, b);
+        if (is_live(one, b)) {
+            path->restore(one->kind, one->prediction + at, one->symbols + done, some, one->bits,
+                          &bit, one->elements + at);
+            done += some;
+        } else {
+            memcpy(one->elements + at, one->prediction + at, width * some);
+        }
+    }
+    return FIELDS_OK;
+}
+
+static void decode_some(const fields_path *path, frame *frames, size_t count,
+                        const fields_input *payloads, const fields_input *predictions,
+                        const fields_output *outs) {
+    rans_reader *streams[2];
+    size_t open = 0;
+    for (size_t k = 0; k < count; k++) {
+        frame *one = frames + k;
+        one->status = FIELDS_OK;
+        one->status = open_frame(path, one, payloads[k], predictions[k], outs[k]);
+        if (one->status != FIELDS_OK || !payloads[k].size) continue;
+        one->status = one->coded ? open_stream(path, one) : apply_changes(one);
+        if (one->status == FIELDS_OK && one->coded) streams[open++] = &one->stream;
+    }
+    if (open == 2) path->advance_two(streams[0], streams[1]);
+    else if (open) path->advance(streams[0]);
+    for (size_t k = 0; k < count; k++)
+        if (frames[k].status == FIELDS_OK && frames[k].coded)
+            frames[k].status = close_frame(path, frames + k);
+}
+
+void delta_decode(const fields_path *path, fields_workspace *work, size_t count,
+                  const fields_input *payloads, const fields_input *predictions,
+                  const fields_output *outs, fields_status *statuses) {
+    for (size_t first = 0; first < count; first += 2) {
+        frame frames[2];
+        size_t together = count - first < 2 ? 1 : 2, size = 0;
+        uint8_t *bytes;
+        for (size_t k = 0; k < together; k++)
+            size += cut_decoder_room(outs[first + k].size, NULL, frames + k);
+        bytes = fields_reserve(work, size);
+        for (size_t k = 0; k < together && bytes; k++)
+            bytes += cut_decoder_room(outs[first + k].size, bytes, frames + k);
+        if (bytes)
+            decode_some(path, frames, together, payloads + first, predictions + first,
+                        outs + first);
+        for (size_t k = 0; k < together; k++)
+            statuses[first + k] = bytes ? frames[k].status : FIELDS_NO_MEMORY;
+    }
+}

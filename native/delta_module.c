@@ -1,0 +1,103 @@
+/* The frames of delta.c for Python. */
+#include "module.h"
+
+#include "delta.h"
+
+static size_t bound_of(const encode_job *job, size_t size) {
+    (void)job;
+    return delta_bound(size);
+}
+
+static fields_status encode_one(const encode_job *job, fields_workspace *work, Py_ssize_t number,
+                                size_t lead, fields_input frame, fields_output out,
+                                size_t *written) {
+    return delta_encode(job->path, work, job->kind, lead, frame, job->predictions->views[number].buf,
+                        out, written);
+}
+
+/* Say whether there is a prediction of each frame's size; sets an exception otherwise. */
+static int match(const buffers *predictions, const buffers *frames) {
+    int good = predictions->count == frames->count;
+    for (Py_ssize_t k = 0; good && k < frames->count; k++)
+        good = predictions->views[k].len == frames->views[k].len;
+    if (!good) PyErr_SetString(PyExc_ValueError, "there is not a prediction of each frame's size");
+    return good;
+}
+
+PyObject *delta_encode_many(PyObject *self, PyObject *arguments) {
+    const char *name;
+    PyObject *sequence, *expected, *leads, *result = NULL;
+    buffers frames, predictions;
+    encode_job job = {.frames = &frames, .predictions = &predictions, .bound = bound_of,
+                      .encode = encode_one};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "sOOOI", &name, &sequence, &expected, &leads, &job.kind))
+        return NULL;
+    job.path = find_path(name);
+    job.leads = leads;
+    if (!job.path || !take(sequence, PyBUF_SIMPLE, &frames)) return NULL;
+    if (take(expected, PyBUF_SIMPLE, &predictions)) {
+        if (match(&predictions, &frames)) result = encode_all(&job);
+        release(&predictions);
+    }
+    release(&frames);
+    return result;
+}
+
+static fields_input input_of(const Py_buffer *view) {
+    fields_input out = {view->buf, (size_t)view->len};
+    return out;
+}
+
+static PyObject *decode_all(const fields_path *path, const buffers *payloads,
+                            const buffers *predictions, const buffers *outs) {
+    size_t count = (size_t)payloads->count;
+    fields_workspace work = {NULL, 0};
+    PyObject *result = NULL;
+    fields_input *in = PyMem_Calloc(2 * count + 1, sizeof *in);
+    fields_output *out = PyMem_Calloc(count + 1, sizeof *out);
+    fields_status *statuses = PyMem_Calloc(count + 1, sizeof *statuses);
+    if (!in || !out || !statuses) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (size_t k = 0; k < count; k++) {
+        in[k] = input_of(payloads->views + k);
+        in[count + k] = input_of(predictions->views + k);
+        out[k].bytes = outs->views[k].buf;
+        out[k].size = (size_t)outs->views[k].len;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    delta_decode(path, &work, count, in, in + count, out, statuses);
+    fields_release(&work);
+    Py_END_ALLOW_THREADS
+    result = faults_of(statuses, count);
+done:
+    PyMem_Free(in);
+    PyMem_Free(out);
+    PyMem_Free(statuses);
+    return result;
+}
+
+PyObject *delta_decode_many(PyObject *self, PyObject *arguments) {
+    const char *name;
+    PyObject *sequence, *expected, *targets, *result = NULL;
+    const fields_path *path;
+    buffers payloads, predictions, outs;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "sOOO", &name, &sequence, &expected, &targets)) return NULL;
+    path = find_path(name);
+    if (!path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
+    if (take(expected, PyBUF_SIMPLE, &predictions)) {
+        if (take(targets, PyBUF_WRITABLE, &outs)) {
+            if (payloads.count != outs.count)
+                PyErr_SetString(PyExc_ValueError, "there are not as many outputs as payloads");
+            else if (match(&predictions, &outs))
+                result = decode_all(path, &payloads, &predictions, &outs);
+            release(&outs);
+        }
+        release(&predictions);
+    }
+    release(&payloads);
+    return result;
+}
