@@ -13,13 +13,22 @@ import sysconfig
 from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
-SOURCES = ("delta.c", "fields.c", "rans.c", "rans_avx2.c", "rans_neon.c")
-HEADERS = ("delta.h", "differences.h", "fields.h", "module.h", "planes.h", "rans.h")
-BINDINGS = ("delta_module.c", "module.c")
+SOURCES = (
+    "delta.c", "fields.c", "quantised.c", "quantised_search.c", "quantised_values.c",
+    "rans.c", "rans_avx2.c", "rans_neon.c",
+)  # fmt: skip
+HEADERS = (
+    "blocks.h", "delta.h", "differences.h", "fields.h", "module.h", "planes.h", "quantised.h",
+    "quantised_binding.h", "quantised_search.h", "rans.h",
+)  # fmt: skip
+BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
-OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-DNDEBUG")
-SANITIZED = ("-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno", "-DNDEBUG")
+SANITIZED = (
+    "-O1", "-g", "-ffp-contract=off", "-fno-math-errno", "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)  # fmt: skip
 
 
 def identity() -> str:

@@ -3,6 +3,7 @@
  * Only the stable ABI of 3.11 is used, so one binary serves every later version.
  */
 #include "module.h"
+#include "quantised_binding.h"
 
 #include <string.h>
 
@@ -240,6 +241,12 @@ static PyMethodDef methods[] = {
      "prediction is exact, None where it does not pay"},
     {"delta_decode_many", delta_decode_many, METH_VARARGS,
      "delta_decode_many(path, payloads, predictions, outs) -> list of None, or what is wrong"},
+    {"split_blocks", split_blocks, METH_VARARGS,
+     "split_blocks(type, recipe, wide, blocks, source, header, residual) -> wrong codes"},
+    {"join_blocks", join_blocks, METH_VARARGS,
+     "join_blocks(type, recipe, wide, header, source, residual or None, blocks)"},
+    {"values_of_blocks", values_of_blocks, METH_VARARGS,
+     "values_of_blocks(type, wide, blocks, values)"},
     {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},
     {NULL, NULL, 0, NULL},
 };

@@ -4,6 +4,8 @@
  *   frames encode PATH LAYOUT < IN      each frame of IN to its payload
  *   frames decode PATH < IN             each payload of IN to its frame, or to its fault
  *   frames fuzz PATH LAYOUT SEED ROUNDS < IN    damages payloads of IN's frames and decodes them
+ *   frames quantised PATH SEED ROUNDS   blocks, floats and differences of noise through quantised.h;
+ *                                       says a number that is the same on every path and machine
  *
  *   frames delta-encode PATH KIND < IN       the same of differences: after each item of IN comes
  *   frames delta-decode PATH < IN            another one with its prediction
@@ -14,6 +16,7 @@
  */
 #include "delta.h"
 #include "fields.h"
+#include "quantised.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -307,6 +310,59 @@ static int delta_main(int count, char **words) {
     return 0;
 }
 
+/* Floats of all kinds: small numbers, zeros, and any bits. */
+static void draw_floats(float *out, size_t count) {
+    for (size_t k = 0; k < count; k++) {
+        uint32_t bits = draw(0xffffffffu), kind = draw(16);
+        if (kind < 12) out[k] = (float)((int32_t)(bits >> 8) - (1 << 23)) * 0x1p-27f;
+        else if (kind < 14) out[k] = kind == 12 ? 0.0f : -0.0f;
+        else memcpy(out + k, &bits, 4);
+    }
+}
+
+static uint64_t mixed(uint64_t sum, const uint8_t *bytes, size_t size) { /* FNV-1a */
+    while (size--) sum = (sum ^ *bytes++) * 0x100000001b3u;
+    return sum;
+}
+
+/* Put blocks of noise together, take them apart, put them together: nothing may be lost. */
+static uint64_t quantise(int wide, const quantised_shape *shape, unsigned recipe, uint64_t sum) {
+    size_t count = draw(5), sizes[] = {count * shape->bytes, count * shape->header,
+                                       count * shape->elements};
+    uint8_t *blocks = block(sizes[0]), *again = block(sizes[0]), *header = block(sizes[1]);
+    uint8_t *residual = block(sizes[2]);
+    float *source = (float *)(void *)block(4 * sizes[2]);
+    draw_floats(source, sizes[2]);
+    for (size_t k = 0; k < sizes[1]; k++) header[k] = (uint8_t)(draw(2) ? 0 : draw(256));
+    quantised_join(wide, shape, recipe, header, source, NULL, count, blocks);
+    sum = mixed(sum, blocks, sizes[0]);
+    for (size_t k = 0; k < sizes[0]; k++) blocks[k] ^= (uint8_t)(draw(8) ? 0 : draw(256));
+    sum += quantised_split(wide, shape, recipe, blocks, source, count, header, residual);
+    quantised_join(wide, shape, recipe, header, source, residual, count, again);
+    if (memcmp(blocks, again, sizes[0])) stop("blocks are lost");
+    quantised_values(wide, shape, blocks, count, source);
+    sum = mixed(mixed(sum, header, sizes[1]), residual, sizes[2]);
+    free(blocks);
+    free(again);
+    free(header);
+    free(residual);
+    free(source);
+    return sum;
+}
+
+static void quantise_all(const fields_path *path, unsigned long rounds) {
+    const int wide = strcmp(fields_path_name(path), "scalar") != 0;
+    uint64_t sum = 0xcbf29ce484222325u;
+    for (; rounds; rounds--)
+        for (unsigned type = 0; type < 64; type++)
+            for (unsigned recipe = 0; recipe < 8; recipe++) {
+                const quantised_shape *shape = quantised_shape_of(type);
+                if (shape && shape->recipes >> recipe & 1)
+                    sum = quantise(wide, shape, recipe, sum);
+            }
+    printf("%016llx\n", (unsigned long long)sum);
+}
+
 int main(int count, char **words) {
     uint8_t layout[FIELDS_DESCRIPTION_BYTES * FIELDS_MAX_FIELDS];
     size_t fields;
@@ -318,6 +374,11 @@ int main(int count, char **words) {
     }
     if (count == 3 && !strcmp(words[1], "decode")) {
         decode_all(path_of(words[2]));
+        return 0;
+    }
+    if (count == 5 && !strcmp(words[1], "quantised")) {
+        random_state = strtoull(words[3], NULL, 10) * 2654435761u + 1;
+        quantise_all(path_of(words[2]), strtoul(words[4], NULL, 10));
         return 0;
     }
     if (count < 4) stop("encode PATH LAYOUT, decode PATH, fuzz PATH LAYOUT SEED ROUNDS, or paths");

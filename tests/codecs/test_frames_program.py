@@ -124,3 +124,14 @@ def test_damaged_differences_under_sanitizers(sanitised, dtype):
 @pytest.mark.parametrize("dtype", KINDS)
 def test_differences_on_aarch64(foreign, dtype):
     check_deltas(foreign, dtype)
+
+
+def test_quantised_blocks_under_sanitizers(sanitised):
+    """Noise through every recipe; the number that it says is of all bytes that came out."""
+    said = {sanitised.run("quantised", path, "5", "40") for path in sanitised.paths}
+    assert len(said) == 1
+
+
+def test_quantised_blocks_on_aarch64(sanitised, foreign):
+    expected = sanitised.run("quantised", "scalar", "6", "20")
+    assert {foreign.run("quantised", path, "6", "20") for path in foreign.paths} == {expected}

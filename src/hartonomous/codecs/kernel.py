@@ -11,10 +11,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
-from hartonomous.codecs import delta_reference, reference
+import numpy as np
+from numpy.typing import NDArray
+
+from hartonomous.codecs import delta_reference, quantised_recipes, reference
 from hartonomous.codecs.differences import Kind
 from hartonomous.codecs.layouts import Layout
+from hartonomous.codecs.quantised_blocks import Shape
+from hartonomous.core import ggml
 from hartonomous.errors import UsageError
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float32]
 
 VARIABLE = "HARTONOMOUS_KERNEL"
 NUMPY = "numpy"
@@ -87,6 +95,41 @@ class Kernel:
             self.name, payloads, predictions, outs
         )
         return faults
+
+    def split_blocks(  # noqa: PLR0917 - arrays, as C takes them
+        self, shape: Shape, recipe: int, blocks: Bytes, source: Floats, header: Bytes,
+        residual: Bytes,
+    ) -> int:  # fmt: skip
+        """Fill header and residual with what the prediction of quantised blocks from floats misses.
+
+        Returns how many codes it missed. Arrays are flat: whole blocks, an element's float32 each,
+        ``shape.layout.element_bytes`` a block, a byte an element. Raises ValueError for others.
+        """
+        if self.native is None:
+            return quantised_recipes.split(shape, recipe, blocks, source, header, residual)
+        wide = self.name != "scalar"
+        missed: int = self.native.split_blocks(
+            shape.number, recipe, wide, blocks, source, header, residual
+        )
+        return missed
+
+    def join_blocks(  # noqa: PLR0917 - arrays, as C takes them
+        self, shape: Shape, recipe: int, header: Bytes, source: Floats, residual: Bytes | None,
+        blocks: Bytes,
+    ) -> None:  # fmt: skip
+        """Fill ``blocks`` from source and differences; undoes ``split_blocks``."""
+        if self.native is None:
+            quantised_recipes.join(shape, recipe, header, source, residual, blocks)
+            return
+        wide = self.name != "scalar"
+        self.native.join_blocks(shape.number, recipe, wide, header, source, residual, blocks)
+
+    def block_values(self, shape: Shape, blocks: memoryview | bytes, out: Floats) -> None:
+        """Fill ``out`` with the float32 values of quantised blocks."""
+        if self.native is None:
+            out.reshape(-1)[:] = ggml.dequantise_blocks(blocks, shape.name)
+            return
+        self.native.values_of_blocks(shape.number, self.name != "scalar", blocks, out)
 
 
 @functools.cache

@@ -1,0 +1,11 @@
+/* What module.c puts into the module beside the frames of FIELDS. */
+#ifndef HARTONOMOUS_QUANTISED_BINDING_H
+#define HARTONOMOUS_QUANTISED_BINDING_H
+
+#include <Python.h>
+
+PyObject *split_blocks(PyObject *self, PyObject *arguments);
+PyObject *join_blocks(PyObject *self, PyObject *arguments);
+PyObject *values_of_blocks(PyObject *self, PyObject *arguments);
+
+#endif
