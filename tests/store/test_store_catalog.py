@@ -16,7 +16,16 @@ from safetensors.numpy import save
 from sqlalchemy import event, inspect, text
 
 import hartonomous as hn
-from hartonomous.catalog import artifacts, atoms, database, manifests, sketches, versions, writers
+from hartonomous.catalog import (
+    artifacts,
+    atoms,
+    bases,
+    database,
+    manifests,
+    sketches,
+    versions,
+    writers,
+)
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import UnsupportedStoreError
 from hartonomous.packs import directory
@@ -139,9 +148,16 @@ def plans(engine) -> Iterator[list[str]]:
         (lambda tx: versions.by_uids(tx, [b"1" * 16]), ["sqlite_autoindex_version_1"]),
         (
             lambda tx: atoms.unreferenced(tx, after_id=0, limit=9, spared_writers=[b"w" * 16]),
-            ["ix_manifest_atom_atom_id", "ix_atom_pin_atom_id", "ix_extent_atom_id_position"],
+            [
+                "ix_manifest_atom_atom_id",
+                "ix_atom_pin_atom_id",
+                "ix_extent_atom_id_position",
+                "ix_atom_base_base_atom_id",
+            ],
         ),
-        (lambda tx: manifests.referring(tx, 1, limit=8), ["ix_manifest_atom_atom_id"]),
+        (lambda tx: bases.dependents(tx, [1, 2]), ["ix_atom_base_base_atom_id"]),
+        (lambda tx: bases.of_pack(tx, 1), ["ix_extent_pack_id"]),
+        (lambda tx: manifests.needing_atoms(tx, [1]), ["ix_manifest_atom_atom_id"]),
         (
             lambda tx: sketches.signs_after(tx, 4096, after_id=7, limit=9),
             ["COVERING INDEX ix_sketch_signs (element_count=? AND id>?)"],

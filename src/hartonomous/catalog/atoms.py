@@ -5,9 +5,19 @@ from collections.abc import Iterable, Sequence
 import msgspec
 from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
+from hartonomous.catalog import bases
 from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
 from hartonomous.catalog.columns import Words
-from hartonomous.catalog.schema import atom, atom_pin, extent, manifest, manifest_atom, pack, tensor
+from hartonomous.catalog.schema import (
+    atom,
+    atom_base,
+    atom_pin,
+    extent,
+    manifest,
+    manifest_atom,
+    pack,
+    tensor,
+)
 from hartonomous.catalog.sketches import NewSketch, add_sketches, remove_sketches
 
 
@@ -32,13 +42,19 @@ class NewExtent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """An atom whose bytes are durable, not yet in the catalog."""
+    """An atom whose bytes are durable, not yet in the catalog; its ``bases`` are there already."""
 
     digest: bytes
     size_bytes: int
     encoding: int
     extents: tuple[NewExtent, ...]
+    bases: tuple[bytes, ...] = ()
     sketches: tuple[NewSketch, ...] = ()
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of its frames in packs."""
+        return sum(part.stored_bytes for part in self.extents)
 
 
 _EXTENT_COLUMNS = (
@@ -78,34 +94,34 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
     digest, so that two writers cannot wait for each other in a circle.
     """
     ordered = sorted(atoms, key=lambda one: one.digest)
+    if not ordered:
+        return []
+    known = bases.find(tx, {name for one in ordered for name in one.bases})
     rows = [
         {
             "digest": one.digest,
             "size_bytes": one.size_bytes,
-            "stored_bytes": sum(part.stored_bytes for part in one.extents),
+            "stored_bytes": one.stored_bytes,
             "encoding": one.encoding,
             "created_us": now_us,
+            "depth": bases.depth_over([known[name] for name in one.bases]),
         }
         for one in ordered
     ]
-    if not rows:
-        return []
     made = tx.execute(insert_or_skip(atom, tx).returning(atom.c.digest, atom.c.id), rows)
     ids = {row[0]: row[1] for row in made}
-    there = [one.digest for one in ordered if one.digest not in ids]
-    add_sketches(
+    new = [one for one in ordered if one.digest in ids]
+    there = [one for one in ordered if one.digest not in ids]
+    insert_rows(
         tx,
-        [(ids[one.digest], part) for one in ordered if one.digest in ids for part in one.sketches],
+        _EXTENT_COLUMNS,
+        [_extent_row(ids[one.digest], part) for one in new for part in one.extents],
     )
-    ids.update(_mend(tx, [one for one in ordered if one.digest in set(there)]))
-    extents = [
-        _extent_row(ids[one.digest], part)
-        for one in ordered
-        if one.digest in ids
-        for part in one.extents
-    ]
-    insert_rows(tx, _EXTENT_COLUMNS, extents)
-    return there
+    add_sketches(tx, [(ids[one.digest], part) for one in new for part in one.sketches])
+    for one in new:
+        bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
+    _mend(tx, there)
+    return [one.digest for one in there]
 
 
 def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:
@@ -114,32 +130,45 @@ def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:
     )  # fmt: skip
 
 
-def _mend(tx: Connection, again: Sequence[NewAtom]) -> dict[bytes, int]:
-    """Take the old extents of damaged atoms away; return {digest: id} of those."""
+def _mend(tx: Connection, again: Sequence[NewAtom]) -> None:
+    """Give those atoms that are damaged their new extents."""
     if not again:
-        return {}
+        return
     damaged = select(atom.c.digest, atom.c.id).where(
         atom.c.digest.in_([one.digest for one in again]), atom.c.damaged == 1
     )
     ids = {row[0]: row[1] for row in tx.execute(damaged)}
     for one in again:
         if one.digest in ids:
-            tx.execute(delete(extent).where(extent.c.atom_id == ids[one.digest]))
-            tx.execute(
-                update(atom)
-                .where(atom.c.id == ids[one.digest])
-                .values(
-                    damaged=0,
-                    encoding=one.encoding,
-                    stored_bytes=sum(part.stored_bytes for part in one.extents),
-                )
-            )
-    return ids
+            _point(tx, ids[one.digest], one)
 
 
-def mark_damaged(tx: Connection, atom_id: int) -> None:
-    """Remember that an atom's stored bytes are not what they were."""
-    tx.execute(update(atom).where(atom.c.id == atom_id).values(damaged=1))
+def _point(tx: Connection, atom_id: int, new: NewAtom) -> bool:
+    """Let an atom's rows speak of new extents; False, and nothing done, where its bases forbid it.
+
+    They do where one of them needs this atom itself, and where a chain would get too long.
+    """
+    found = bases.find(tx, new.bases)
+    if not bases.replace(tx, atom_id, [found[name] for name in new.bases]):
+        return False
+    tx.execute(delete(extent).where(extent.c.atom_id == atom_id))
+    insert_rows(tx, _EXTENT_COLUMNS, [_extent_row(atom_id, part) for part in new.extents])
+    tx.execute(
+        update(atom)
+        .where(atom.c.id == atom_id)
+        .values(damaged=0, encoding=new.encoding, stored_bytes=new.stored_bytes)
+    )
+    return True
+
+
+def mark_damaged(tx: Connection, atom_id: int, *, damaged: bool = True) -> None:
+    """Remember that an atom's stored bytes are not what they were, or are so again."""
+    tx.execute(update(atom).where(atom.c.id == atom_id).values(damaged=int(damaged)))
+
+
+def damaged_ids(tx: Connection) -> set[int]:
+    """Return the ids of atoms that are marked as damaged."""
+    return set(tx.scalars(select(atom.c.id).where(atom.c.damaged == 1)))
 
 
 def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[ExtentRow]]:
@@ -212,26 +241,19 @@ def stored_after(tx: Connection, after_id: int) -> tuple[int, int]:
 def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
     """Point sound atoms to newly written extents of the same bytes; return how many were.
 
-    An atom that was removed or found damaged meanwhile, or that would not get smaller, is left
-    alone: its new extents stay without a row, and the next collection frees them.
+    An atom that was removed or found damaged meanwhile, that would not get smaller, or whose new
+    bases need it themselves, is left alone: its new extents stay without a row, and the next
+    collection frees them.
     """
     replaced = 0
     for one in sorted(new, key=lambda each: each.digest):
-        stored = sum(part.stored_bytes for part in one.extents)
         held = select(atom.c.id).where(
-            atom.c.digest == one.digest, atom.c.damaged == 0, atom.c.stored_bytes > stored
+            atom.c.digest == one.digest,
+            atom.c.damaged == 0,
+            atom.c.stored_bytes > one.stored_bytes,
         )
         atom_id = tx.scalar(held)
-        if atom_id is None:
-            continue
-        tx.execute(delete(extent).where(extent.c.atom_id == atom_id))
-        insert_rows(tx, _EXTENT_COLUMNS, [_extent_row(atom_id, part) for part in one.extents])
-        tx.execute(
-            update(atom)
-            .where(atom.c.id == atom_id)
-            .values(encoding=one.encoding, stored_bytes=stored)
-        )
-        replaced += 1
+        replaced += atom_id is not None and _point(tx, atom_id, one)
     return replaced
 
 
@@ -246,10 +268,24 @@ def page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, bytes,
     return [(row[0], row[1], row[2]) for row in tx.execute(query)]
 
 
+def by_ids(tx: Connection, atom_ids: Iterable[int]) -> list[tuple[int, bytes, int]]:
+    """Return (id, digest, size) of atoms that are there, in id order."""
+    found: list[tuple[int, bytes, int]] = []
+    for piece in batches(sorted(set(atom_ids))):
+        query = select(atom.c.id, atom.c.digest, atom.c.size_bytes).where(atom.c.id.in_(piece))
+        found.extend((row[0], row[1], row[2]) for row in tx.execute(query.order_by(atom.c.id)))
+    return found
+
+
+def in_pack(tx: Connection, pack_id: int) -> list[int]:
+    """Return the ids of atoms that have an extent in a pack."""
+    return list(tx.scalars(select(extent.c.atom_id).where(extent.c.pack_id == pack_id).distinct()))
+
+
 def unreferenced(
     tx: Connection, *, after_id: int, limit: int, spared_writers: Sequence[bytes]
 ) -> list[int]:
-    """Return ids of atoms that no manifest and no writer needs, in id order."""
+    """Return ids of atoms that no manifest, no other atom and no writer needs, in id order."""
     held_by_writer = (
         select(extent.c.id)
         .join(pack, pack.c.id == extent.c.pack_id)
@@ -261,6 +297,7 @@ def unreferenced(
             atom.c.id > after_id,
             ~exists().where(manifest_atom.c.atom_id == atom.c.id),
             ~exists().where(atom_pin.c.atom_id == atom.c.id),
+            ~exists().where(atom_base.c.base_atom_id == atom.c.id),
             ~held_by_writer.exists(),
         )
         .order_by(atom.c.id)
@@ -269,11 +306,16 @@ def unreferenced(
     return list(tx.scalars(query))
 
 
-def remove(tx: Connection, atom_ids: Sequence[int]) -> None:
-    """Forget atoms, extents and sketches; the foreign keys refuse one that is still referred to."""
+def remove(tx: Connection, atom_ids: Sequence[int]) -> int:
+    """Forget atoms, extents and sketches; the foreign keys refuse one that is still referred to.
+
+    Returns how many ties to bases went with them: those may be needed by nothing now.
+    """
+    ties = tx.execute(delete(atom_base).where(atom_base.c.atom_id.in_(atom_ids))).rowcount
     tx.execute(delete(extent).where(extent.c.atom_id.in_(atom_ids)))
     remove_sketches(tx, atom_ids)
     tx.execute(delete(atom).where(atom.c.id.in_(atom_ids)))
+    return int(ties)
 
 
 def count_references(tx: Connection, *, limit: int) -> int:

@@ -281,10 +281,15 @@ def file_names(tx: Connection, manifest_ids: Sequence[int], *, limit: int) -> li
     return [f"{name}@{number}:{path}" for name, number, path in tx.execute(query)]
 
 
-def referring(tx: Connection, atom_id: int, *, limit: int) -> list[int]:
-    """Return ids of manifests that refer to an atom."""
-    query = select(manifest_atom.c.manifest_id).where(manifest_atom.c.atom_id == atom_id)
-    return list(tx.scalars(query.limit(limit)))
+def needing_atoms(tx: Connection, atom_ids: Sequence[int], *, limit: int = 64) -> list[int]:
+    """Return ids of manifests that refer to one of some atoms, those of the first atoms first."""
+    found: dict[int, None] = {}
+    for piece in batches(atom_ids):
+        if len(found) >= limit:
+            break
+        query = select(manifest_atom.c.manifest_id).where(manifest_atom.c.atom_id.in_(piece))
+        found.update(dict.fromkeys(tx.scalars(query.distinct().limit(limit))))
+    return list(found)[:limit]
 
 
 def needing_pack(tx: Connection, pack_id: int, *, limit: int) -> list[int]:

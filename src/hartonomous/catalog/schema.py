@@ -73,6 +73,8 @@ atom = Table(
     Column("created_us", Whole(), nullable=False),
     # 1 when verify found its bytes damaged: adding them again stores them anew.
     Column("damaged", Small(), nullable=False, server_default=text("0")),
+    # The longest chain of bases below it: 0 if it is kept on its own.
+    Column("depth", Small(), nullable=False, server_default=text("0")),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
 
@@ -81,6 +83,16 @@ Index(
     atom.c.damaged,
     sqlite_where=atom.c.damaged == 1,
     postgresql_where=atom.c.damaged == 1,
+)
+
+# What an atom's extents are predicted from: the base is needed as long as the atom is there.
+atom_base = Table(
+    "atom_base",
+    metadata,
+    _ref("atom_id", "atom", key=True),
+    Column("ordinal", Count(), primary_key=True, autoincrement=False),
+    _ref("base_atom_id", "atom"),
+    Index(None, "base_atom_id"),
 )
 
 extent = Table(

@@ -5,19 +5,27 @@ from sqlalchemy import Connection, distinct, func, select
 from hartonomous.catalog.schema import artifact, atom, manifest, member, pack, tensor, version
 
 
-def by_encoding(tx: Connection) -> list[tuple[int, int, int, int]]:
-    """Return (encoding, atoms, decoded bytes, stored bytes) of each encoding in use."""
+def by_encoding(tx: Connection) -> list[tuple[int, bool, int, int, int]]:
+    """Return (encoding, nothing stored, atoms, decoded bytes, stored bytes) of what is in use.
+
+    Of atoms that are computed from others exactly no byte is stored; they have a row of their own.
+    """
+    empty = (atom.c.stored_bytes == 0) & (atom.c.size_bytes > 0)
     query = (
         select(
             atom.c.encoding,
+            empty.label("empty"),
             func.count(),
             func.sum(atom.c.size_bytes),
             func.sum(atom.c.stored_bytes),
         )
-        .group_by(atom.c.encoding)
-        .order_by(atom.c.encoding)
+        .group_by(atom.c.encoding, empty)
+        .order_by(atom.c.encoding, empty)
     )
-    return [(int(row[0]), int(row[1]), int(row[2]), int(row[3])) for row in tx.execute(query)]
+    return [
+        (int(row[0]), bool(row[1]), int(row[2]), int(row[3]), int(row[4]))
+        for row in tx.execute(query)
+    ]
 
 
 def count_all(tx: Connection) -> dict[str, int]:

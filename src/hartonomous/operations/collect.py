@@ -222,7 +222,13 @@ def _drop_manifests(parts: StoreParts, tally: _Tally) -> None:
 
 
 def _drop_atoms(parts: StoreParts, tally: _Tally) -> None:
-    after = 0
+    while _drop_atoms_once(parts, tally):
+        pass  # what was needed as a base may not be any more
+
+
+def _drop_atoms_once(parts: StoreParts, tally: _Tally) -> bool:
+    """Remove the atoms that nothing needs now; say whether that set bases free."""
+    after, freed = 0, 0
     while True:
         with parts.database.write(durable=False) as tx:
             alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
@@ -230,8 +236,8 @@ def _drop_atoms(parts: StoreParts, tally: _Tally) -> None:
                 tx, after_id=after, limit=_ATOMS_A_TRANSACTION, spared_writers=alive
             )
             if not ids:
-                return
-            atoms.remove(tx, ids)
+                return freed > 0
+            freed += atoms.remove(tx, ids)
         tally.atoms += len(ids)
         after = ids[-1]
 
@@ -381,14 +387,21 @@ def _rehearse(parts: StoreParts, tx: Any, tally: _Tally, before_us: int) -> None
             while not manifests.remove_some(tx, manifest_id, limit=ROWS_PER_TRANSACTION):
                 pass
         tally.manifests += len(ids)
-    after = 0
+    while _rehearse_atoms(tx, tally, alive):
+        pass
+    _rehearse_packs(parts, tx, tally, set(alive), record)
+
+
+def _rehearse_atoms(tx: Any, tally: _Tally, alive: list[bytes]) -> bool:
+    """Do what ``_drop_atoms_once`` does, in one transaction."""
+    after, freed = 0, 0
     while ids := atoms.unreferenced(
         tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
     ):
-        atoms.remove(tx, ids)
+        freed += atoms.remove(tx, ids)
         tally.atoms += len(ids)
         after = ids[-1]
-    _rehearse_packs(parts, tx, tally, set(alive), record)
+    return freed > 0
 
 
 def _rehearse_purge_record(parts: StoreParts, tx: Any, rows: list[versions.VersionRow]) -> int:

@@ -57,6 +57,7 @@ def upgrade() -> None:
         sa.Column("reference_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),
         sa.Column("damaged", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("depth", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_atom")),
         sa.UniqueConstraint("digest", name=op.f("uq_atom_digest")),
         sqlite_autoincrement=True,
@@ -108,6 +109,20 @@ def upgrade() -> None:
         sa.UniqueConstraint("key", name=op.f("uq_writer_key")),
         sqlite_autoincrement=True,
     )
+    op.create_table(
+        "atom_base",
+        sa.Column("atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("ordinal", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column(
+            "base_atom_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(["atom_id"], ["atom.id"], name=op.f("fk_atom_base_atom_id")),
+        sa.ForeignKeyConstraint(
+            ["base_atom_id"], ["atom.id"], name=op.f("fk_atom_base_base_atom_id")
+        ),
+        sa.PrimaryKeyConstraint("atom_id", "ordinal", name=op.f("pk_atom_base")),
+    )
+    op.create_index(op.f("ix_atom_base_base_atom_id"), "atom_base", ["base_atom_id"], unique=False)
     op.create_table(
         "atom_pin",
         sa.Column(
@@ -429,6 +444,8 @@ def downgrade() -> None:
     op.drop_table("change")
     op.drop_index(op.f("ix_atom_pin_atom_id"), table_name="atom_pin")
     op.drop_table("atom_pin")
+    op.drop_index(op.f("ix_atom_base_base_atom_id"), table_name="atom_base")
+    op.drop_table("atom_base")
     op.drop_table("writer")
     op.drop_table("store_property")
     op.drop_table("pack")
