@@ -176,6 +176,18 @@ class Settings:
         default=True,
         metadata=_setting(_read_switch, "Decode and compare what was encoded before it counts."),
     )
+    variants: bool = field(
+        default=True,
+        metadata=_setting(
+            _read_switch, "Keep tensors as what differs from stored ones where that takes less."
+        ),
+    )
+    max_depth: int = field(
+        default=2,
+        metadata=_setting(
+            _read_whole, "Longest chain of tensors that are kept as differences.", low=0, high=8
+        ),
+    )
     host: str = field(
         default_factory=platform.node,
         metadata=_setting(_read_text, "Name of this machine in the sources of versions."),

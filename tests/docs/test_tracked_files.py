@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hartonomous.packs.store_card import CARRIED
+
 ROOT = Path(__file__).resolve().parents[2]
 _LEFT_OUT = {
     ".git", ".venv", ".cache", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis",
@@ -104,5 +106,8 @@ def test_no_module_uses_a_broad_except_without_a_reason():
 
 def test_the_store_carries_the_specification():
     packs = ROOT / "src" / "hartonomous" / "packs"
-    for carried, page in (("FORMAT.md", "format.md"), ("FORMAT-FIELDS.md", "format-fields.md")):
+    carried_pages = [name for name in CARRIED if name.endswith(".md")]
+    assert sorted(carried_pages) == sorted(path.name for path in packs.glob("FORMAT*.md"))
+    for carried in carried_pages:
+        page = carried.lower()
         assert (packs / carried).read_bytes() == (ROOT / "docs" / page).read_bytes()

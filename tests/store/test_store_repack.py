@@ -61,7 +61,7 @@ def old(store, source, monkeypatch) -> Iterator[hn.Store]:
     return store
 
 
-def _raw_frames(work, *, check):
+def _raw_frames(work, *, check, **_bases):
     raw = [type(one)(one.frame, Encoding.RAW, one.dtype, one.expected) for one in work]
     return encode_frames(raw, check=check)
 

@@ -34,7 +34,7 @@ def choose(frames: Sequence[memoryview], dtype: str | None) -> Encoding:
 
 def measure(frames: Sequence[memoryview], dtype: str | None) -> dict[Encoding, int]:
     """Return the bytes that up to three frames take in RAW and in the best encoding for each."""
-    indexes = _spread(len(frames))
+    indexes = spread(len(frames))
     sample = [frames[index] for index in indexes]
     positions = [index * FRAME_BYTES for index in indexes]
     sizes = {Encoding.RAW: sum(frame.nbytes for frame in sample)}
@@ -100,7 +100,8 @@ def codec_for(encoding: Encoding, recipe: int | None = None) -> Codec:
     return codec
 
 
-def _spread(count: int) -> list[int]:
+def spread(count: int) -> list[int]:
+    """Return which of ``count`` frames are looked at: the first, the middle and the last one."""
     if count <= SAMPLE_FRAMES:
         return list(range(count))
     return [index * (count - 1) // (SAMPLE_FRAMES - 1) for index in range(SAMPLE_FRAMES)]

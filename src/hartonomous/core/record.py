@@ -45,8 +45,10 @@ MIN_RECORD_BYTES = _RECORD.size + _CHECK.size
 
 _Number = TypeVar("_Number", bound=IntEnum)
 
-KNOWN_FEATURES = 0
-"""Bits of required pack features that this program understands; version 1 needs none."""
+VARIANTS_FEATURE = 1
+"""Bit of packs with records that are predicted from other atoms (DELTA, DERIVED)."""
+KNOWN_FEATURES = VARIANTS_FEATURE
+"""Bits of required pack features that this program understands."""
 
 
 class RecordKind(IntEnum):
@@ -66,9 +68,13 @@ class Encoding(IntEnum):
     RAW = 0
     ZSTD = 1
     FIELDS = 2
-    DELTA = 3  # reserved
-    DERIVED = 4  # reserved
+    DELTA = 3  # what differs from a prediction of its bytes
+    DERIVED = 4  # what quantising a prediction of its source leaves open
     ROWS = 5  # reserved
+
+
+PREDICTED = frozenset({Encoding.DELTA, Encoding.DERIVED})
+"""Encodings whose records name bases and, in their parameters, a plan (``core.plan``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +99,11 @@ class RecordHeader:
     offset: int = 0
     bases: tuple[bytes, ...] = ()
     params: bytes = b""
+
+    @property
+    def required(self) -> int:
+        """Feature bits of a pack that holds this record."""
+        return VARIANTS_FEATURE if self.encoding in PREDICTED else 0
 
     @property
     def stored(self) -> int:

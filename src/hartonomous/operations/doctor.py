@@ -26,6 +26,7 @@ from hartonomous.packs import directory, leftovers
 from hartonomous.packs.checks import PROBLEM, Check, machine_checks, note, ok, problem
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
+from hartonomous.packs.store_card import read_card
 from hartonomous.settings import Settings, StorePlace
 
 _MOST_PACKS = 20_000
@@ -139,7 +140,7 @@ def _writable(path: Path) -> Check:
 
 def _card(path: Path) -> Check:
     try:
-        card = directory.read_card(path)
+        card = read_card(path)
     except UnsupportedStoreError as error:
         return problem("store.json", error.message, error.hint or "use a newer version")
     except HartonomousError as error:

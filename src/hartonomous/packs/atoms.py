@@ -11,8 +11,10 @@ from hartonomous.core.record import Encoding, RecordHeader, RecordKind
 from hartonomous.errors import IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.bounded_cache import BoundedCache, FrameCache
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.predictions import BaseGoneError, Chain, refuse_chain
 
 _OPEN_PACKS = 64
 _KEPT_RECORDS_BYTES = 16 * 1024 * 1024
@@ -24,13 +26,20 @@ class AtomReader:
     """Reads atoms of one store; safe to use from several threads.
 
     Packs are opened once and kept, the least recently used one is closed. A pack that compaction
-    removed meanwhile is looked up again. ``frames`` takes the place of the store's shared cache of
-    decoded frames: who wants to know what lies on the disk now brings an empty one.
+    removed meanwhile is looked up again. ``frames`` and ``operands`` take the place of the store's
+    shared caches: who wants to know what lies on the disk now brings empty ones.
     """
 
-    def __init__(self, parts: StoreParts, *, frames: FrameCache | None = None) -> None:
+    def __init__(
+        self,
+        parts: StoreParts,
+        *,
+        frames: FrameCache | None = None,
+        operands: Operands | None = None,
+    ) -> None:
         self._parts = parts
         self.frames = parts.frames if frames is None else frames
+        self.operands = parts.operands if operands is None else operands
         self._guard = threading.Lock()
         self._packs: OrderedDict[bytes, PackReader] = OrderedDict()
         self._records: BoundedCache[tuple[bytes, int], StoredRecord] = BoundedCache(
@@ -60,9 +69,44 @@ class AtomReader:
 
         Raises IntegrityError when the atom is not stored, is damaged, or is too short.
         """
-        batch = FrameBatch(self.frames)
+        batch = self.batch()
         self.gather(batch, digest, out, start)
         batch.decode()
+
+    def batch(self, chain: Chain = ()) -> FrameBatch:
+        """Return an empty batch for frames of this store; ``chain`` are the atoms that need it."""
+        return FrameBatch(self.frames, self, chain)
+
+    def read_base(self, name: bytes, out: memoryview, start: int, chain: Chain) -> None:
+        """Fill ``out`` with the bytes of an atom that others are predicted from, from ``start``.
+
+        Raises BaseGoneError where it is not stored, IntegrityError.
+        """
+        refuse_chain(name, chain)
+        if not self._places_of(name):
+            needing = " > ".join(f"blake3:{one.hex()}" for one in chain) or "a file"
+            error = IntegrityError(
+                f"atom blake3:{name.hex()} is not stored, and is needed to read {needing}",
+                hint="hart verify names everything that is damaged",
+            )
+            raise BaseGoneError(error)
+        batch = self.batch(chain)
+        self.gather(batch, name, out, start)
+        batch.decode()
+
+    def moved(self, header: RecordHeader, start: int, /) -> bool:
+        """Say whether an atom's byte at ``start`` is kept otherwise now than by this record."""
+        for _ in range(_ATTEMPTS):
+            self.forget(header.digest)
+            place = self._place_of(header.digest, start)
+            if place is None:
+                return False
+            try:
+                _, record = self._record(place, header.digest)
+            except NotFoundError:
+                continue
+            return record.header.bases != header.bases
+        return False
 
     def gather(self, batch: FrameBatch, digest: bytes, out: memoryview, start: int) -> None:
         """Add the frames under a range to ``batch``; ``out`` is full once that was decoded."""

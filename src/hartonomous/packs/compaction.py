@@ -85,6 +85,7 @@ class _Copy:
         self._parts: StoreParts = session.parts
         self._result = result
         self._out: PackWriter | None = None
+        self._required = 0  # features of what was met so far; the packs after it say them all
         self._moves: list[packs.Move] = []
 
     def take(self, row: packs.PackRow) -> None:
@@ -117,12 +118,16 @@ class _Copy:
 
     def _room_for(self, header: RecordHeader) -> PackWriter:
         out = self._out
-        if out is not None and out.sealed_size + header.stored > self._parts.pack_bytes:
-            self.finish()
+        if out is not None:
+            full = out.sealed_size + header.stored > self._parts.pack_bytes
+            if full or header.required & ~out.required:
+                self.finish()
         if self._out is None:
+            self._required |= header.required
             self._out = PackWriter(
-                self._parts.objects, writer=self._session.key, now_us=self._parts.clock()
-            )
+                self._parts.objects, writer=self._session.key, now_us=self._parts.clock(),
+                required=self._required,
+            )  # fmt: skip
         return self._out
 
     def finish(self) -> None:

@@ -1,10 +1,5 @@
-"""A store's directory: making it, opening it, and what `store.json` says.
+"""A store's directory: making it, opening it, and bringing its catalog to the newest schema."""
 
-``store.json`` is the only file that is ever replaced; it lists the features that a program has to
-know before it may touch anything else.
-"""
-
-import errno
 import os
 import stat
 import time
@@ -12,8 +7,6 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import database as catalog
@@ -23,47 +16,31 @@ from hartonomous.errors import (
     HartonomousError,
     IntegrityError,
     LockedError,
-    NoStoreError,
     UnsupportedStoreError,
     UsageError,
 )
 from hartonomous.formats.sandbox import ParserProcess
-from hartonomous.objects.durable import (
-    not_plain,
-    read_plain,
-    storage_error,
-    sync_directory,
-    write_atomically,
-)
+from hartonomous.objects.durable import not_plain, storage_error, sync_directory
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.store_card import (
+    CARRIED,
+    StoreCard,
+    read_card,
+    write_card,
+    write_carried,
+)
 from hartonomous.settings import STORE_FILE, Settings
 
-STORE_VERSION = 1
-KNOWN_FEATURES: frozenset[str] = frozenset()
 CATALOG = "catalog.sqlite3"
-CARRIED = ("FORMAT.md", "FORMAT-FIELDS.md", "rescue.py")
-"""What every store has of the program: its specification, and a reader in one file."""
 _CATALOG_FILES = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal")
-_CARD_LIMIT_BYTES = 1 << 20
-_SPECIAL = {errno.EISDIR, errno.ENXIO, errno.ENODEV}  # a folder, a socket, a device without driver
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.s3fs",
      "fuse.rclone", "fuse.gcsfuse", "fuse.glusterfs", "ceph", "lustre", "beegfs"}
 )  # fmt: skip
-
-
-class StoreCard(msgspec.Struct, frozen=True, kw_only=True):
-    """The content of ``store.json``."""
-
-    format: str = "hartonomous-store"
-    version: int = STORE_VERSION
-    id: str
-    created: str
-    required_features: tuple[str, ...] = ()
-    optional_features: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,15 +92,13 @@ def _fill(path: Path) -> StoreCard:
     for ending in ("", "-wal", "-shm"):  # of a making that was cut short
         (path / f"{CATALOG}{ending}").unlink(missing_ok=True)
     Database(catalog.create_sqlite(path / CATALOG)).close()
-    here = Path(__file__).parent
-    for name in CARRIED:
-        write_atomically(path / name, (here / name).read_bytes())
+    write_carried(path)
     card = StoreCard(
         id=uuid.uuid4().hex, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     )
     sync_directory(path)
     # Last: a directory without store.json is no store yet.
-    write_atomically(path / STORE_FILE, msgspec.json.format(msgspec.json.encode(card)) + b"\n")
+    write_card(path, card)
     return card
 
 
@@ -183,6 +158,9 @@ def open_directory(
         workers=settings.workers,
         check=settings.check,
         frames=FrameCache(min(settings.frame_cache_bytes, settings.memory_limit_bytes // 4)),
+        operands=Operands(settings.memory_limit_bytes // 4),
+        variants=settings.variants,
+        max_depth=settings.max_depth,
     )
     return OpenDirectory(card=card, parts=parts, lock=lock)
 
@@ -207,35 +185,6 @@ def _refuse_strange_parts(path: Path) -> None:
             raise IntegrityError(
                 f"{path / name} is no folder", hint="move away what lies there, and try again"
             )
-
-
-def read_card(path: Path) -> StoreCard:
-    """Read ``store.json``; refuses unknown versions and features by name."""
-    try:
-        content = read_plain(path / STORE_FILE, limit_bytes=_CARD_LIMIT_BYTES)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise NoStoreError(
-            f"there is no store at {path}", hint="make one with 'hart init'"
-        ) from error
-    except OSError as error:
-        if error.errno in _SPECIAL:
-            raise not_plain(path / STORE_FILE) from error
-        raise storage_error(error, f"read {STORE_FILE}", path) from error
-    try:
-        card = msgspec.json.decode(content, type=StoreCard)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
-        raise IntegrityError(
-            f"{path / STORE_FILE} is damaged: {error}",
-            hint="rescue.py restores files without it; docs/format.md says what it holds",
-        ) from error
-    unknown = [name for name in card.required_features if name not in KNOWN_FEATURES]
-    if card.format != "hartonomous-store" or card.version != STORE_VERSION or unknown:
-        what = f"features {', '.join(unknown)}" if unknown else f"format version {card.version}"
-        raise UnsupportedStoreError(
-            f"the store at {path} needs {what}, which this program does not know",
-            hint="use a newer version of hartonomous",
-        )
-    return card
 
 
 def _lock(path: Path, *, exclusive: bool) -> locks.FileLock:

@@ -11,7 +11,6 @@ from hartonomous.core.manifest import Manifest, SegmentMap
 from hartonomous.core.record import FRAME_BYTES, RecordKind
 from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.frame_batch import FrameBatch
 from hartonomous.packs.frames import decode_record_whole
 
 MAX_MANIFEST_BYTES = 512 * 1024 * 1024
@@ -72,7 +71,7 @@ class FileReader:
 
     def decode_into(self, out: memoryview, start: int = 0) -> None:
         """Fill ``out`` with the file's bytes from ``start``; raises IntegrityError."""
-        batch = FrameBatch(self._atoms.frames)
+        batch = self._atoms.batch()
         spans = list(self._map.spans(start, len(out)))
         for first in range(0, len(spans), _LOOKAHEAD):
             window = spans[first : first + _LOOKAHEAD]

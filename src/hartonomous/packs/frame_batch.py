@@ -6,14 +6,17 @@ whole is decoded into the cache of frames and the part is copied.
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from hartonomous.codecs.choice import codec_for
-from hartonomous.core.record import Encoding, RecordHeader
+from hartonomous.core.record import PREDICTED, Encoding, RecordHeader
 from hartonomous.errors import IntegrityError, UnsupportedStoreError
 from hartonomous.packs.bounded_cache import FrameCache, FrameKey
 from hartonomous.packs.pack_file import PackReader
+from hartonomous.packs.predicted_frames import TOGETHER, Waiting, decode_frames
+from hartonomous.packs.predictions import BaseGoneError, BaseSource, Chain, Variant, variant_of
 
 BATCH_FRAMES = 16
 """Frames that one call of a codec decodes at most: payloads are in the processor's cache then."""
@@ -25,10 +28,11 @@ class StoredRecord:
     ``starts`` says where each frame's payload begins inside the record's payload.
     """
 
-    __slots__ = ("_seen", "header", "starts")
+    __slots__ = ("_seen", "_variant", "header", "starts")
 
     def __init__(self, header: RecordHeader) -> None:
         self.header = header
+        self._variant: Variant | None = None
         self.starts = np.zeros(len(header.frames) + 1, np.uint64)
         np.cumsum(header.frames["stored"], out=self.starts[1:], dtype=np.uint64)
         self._seen = np.zeros(0, np.bool_)
@@ -36,7 +40,13 @@ class StoredRecord:
     @property
     def size_bytes(self) -> int:
         """Memory that this takes, about."""
-        return 1024 + len(self.header.frames) * 24
+        return 1024 + len(self.header.frames) * 24 + 2 * len(self.header.params)
+
+    def variant(self) -> Variant:
+        """Return the plan and bases of a predicted record; raises IntegrityError."""
+        if self._variant is None:
+            self._variant = variant_of(self.header)
+        return self._variant
 
     def check_raw(self, pack: PackReader, start: int, stop: int) -> None:
         """Check the frames of a raw payload under ``[start, stop)``, each once; IntegrityError."""
@@ -62,11 +72,28 @@ class _Part:
     target: memoryview
 
 
-class FrameBatch:
-    """Frames that wait to be decoded together; ``decode`` ends the work. For one thread."""
+class Bases(BaseSource, Protocol):
+    """Who has bases, and may find an atom kept otherwise than it was a moment ago."""
 
-    def __init__(self, cache: FrameCache | None = None) -> None:
+    def moved(self, header: RecordHeader, start: int, /) -> bool:
+        """Say whether an atom's byte at ``start`` is kept otherwise now than by this record."""
+        ...
+
+
+class FrameBatch:
+    """Frames that wait to be decoded together; ``decode`` ends the work. For one thread.
+
+    Predicted frames are read with ``bases``; ``chain`` are the atoms that need this work as a base.
+    """
+
+    def __init__(
+        self, cache: FrameCache | None = None, bases: Bases | None = None, chain: Chain = ()
+    ) -> None:
         self._cache = cache
+        self._bases = bases
+        self._chain = chain
+        self._record: StoredRecord | None = None  # of the predicted frames that wait
+        self._waiting: list[Waiting] = []
         self._kind: tuple[Encoding | int, int, bytes] | None = None
         self._payloads: list[memoryview] = []
         self._outs: list[memoryview] = []
@@ -108,30 +135,58 @@ class FrameBatch:
             target[:] = kept[low : low + len(target)]
             return
         payload = pack.frame(header, index, int(record.starts[index]))
+        self._make_room(record)
+        out = target
+        # Bases of bases are kept whole too: what shares them must not decode them time and again.
+        if len(target) != length or len(self._chain) > 1:
+            out = np.empty(length, np.uint8).data
+            self._parts.append(_Part(key, out, low, target))
+        if header.encoding in PREDICTED:
+            self._waiting.append(Waiting(index, payload, out))
+        else:
+            self._payloads.append(payload)
+            self._outs.append(out)
+
+    def _make_room(self, record: StoredRecord) -> None:
+        """Decode what cannot wait together with a frame of ``record``."""
+        header = record.header
+        if header.encoding in PREDICTED:
+            if record is not self._record or len(self._waiting) >= TOGETHER:
+                self.decode()
+                self._record = record
+            return
         kind = (header.encoding, header.recipe, header.params)
         if len(self._payloads) == BATCH_FRAMES or kind != self._kind:
             self.decode()
             self._kind = kind
-        self._payloads.append(payload)
-        if len(target) == length:
-            self._outs.append(target)
-        else:
-            content: memoryview = np.empty(length, np.uint8).data
-            self._outs.append(content)
-            self._parts.append(_Part(key, content, low, target))
 
     def decode(self) -> None:
         """Decode what waits; afterwards every ``out`` is full. Raises DecodeError."""
-        payloads, outs, parts, kind = self._payloads, self._outs, self._parts, self._kind
-        if not payloads or kind is None:
-            return
-        self._payloads, self._outs, self._parts = [], [], []
-        _decode(kind, payloads, outs)
+        payloads, outs, parts = self._payloads, self._outs, self._parts
+        record, waiting = self._record, self._waiting
+        self._payloads, self._outs, self._parts, self._waiting = [], [], [], []
+        if payloads and self._kind is not None:
+            _decode(self._kind, payloads, outs)
+        if waiting and record is not None:
+            self._decode_predicted(record, waiting)
         for part in parts:
             content = part.content.toreadonly()
             part.target[:] = content[part.low : part.low + len(part.target)]
             if self._cache is not None:
                 self._cache.put(part.key, content, len(content))
+
+    def _decode_predicted(self, record: StoredRecord, waiting: list[Waiting]) -> None:
+        header = record.header
+        if self._bases is None:
+            raise IntegrityError(f"a record of kind {header.kind} must not have bases")
+        try:
+            decode_frames(self._bases, header, record.variant(), waiting, self._chain)
+        except BaseGoneError as gone:
+            if not self._bases.moved(header, header.position):
+                raise gone.error from gone
+            for frame in waiting:
+                start = header.position + frame.index * header.frame_bytes
+                self._bases.read_base(header.digest, frame.out, start, self._chain)
 
 
 def _decode(

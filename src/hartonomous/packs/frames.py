@@ -1,19 +1,27 @@
 """Frames of one record: encoded for a pack, decoded from it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import msgspec
 
+from hartonomous.codecs import predicted
 from hartonomous.codecs.choice import codec_for, smallest
+from hartonomous.codecs.predicted import Prediction
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
-from hartonomous.errors import IntegrityError
+from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
+from hartonomous.packs.predicted_frames import TOGETHER
+from hartonomous.packs.predictions import BaseGoneError, BaseSource, Variant, predict_spans
 
 WORTH = 0.98
 """A frame stays raw unless its encoding is under this part of its size."""
+
+
+class BaseReadError(Exception):
+    """What a frame was to be predicted from cannot be read; the frame itself is sound."""
 
 
 class EncodedFrame(msgspec.Struct, frozen=True, gc=False):
@@ -29,6 +37,7 @@ class FrameWork(msgspec.Struct, frozen=True, gc=False):
     """A frame to encode; with ``expected``, only if that is its digest.
 
     ``position`` is where it begins in its atom. Without an ``encoding`` it gets the smallest one.
+    With a ``variant`` it is predicted, and what differs is encoded; ``atom`` is the atom's digest.
     """
 
     frame: bytes | memoryview
@@ -36,6 +45,8 @@ class FrameWork(msgspec.Struct, frozen=True, gc=False):
     dtype: str | None = None
     expected: bytes | None = None
     position: int = 0
+    variant: Variant | None = None
+    atom: bytes = b""
 
 
 def encode_frame(
@@ -47,24 +58,101 @@ def encode_frame(
     return encoded
 
 
-def encode_frames(work: Sequence[FrameWork], *, check: bool) -> list[EncodedFrame | None]:
+def encode_frames(
+    work: Sequence[FrameWork],
+    *,
+    check: bool,
+    bases: BaseSource | None = None,
+    on_fault: Callable[[str], None] | None = None,
+) -> list[EncodedFrame | None]:
     """Encode several frames as one piece of work for a thread; None for one of another digest.
 
     With ``check``, each is decoded again and compared: raises IntegrityError when a codec does not
-    give back what it was given.
+    give back what it was given. Frames whose ``bases`` cannot be read are kept raw, and
+    ``on_fault`` is told why.
     """
     made: list[_Made] = [(Encoding.RAW, None)] * len(work)
-    wanted = [at for at, one in enumerate(work) if one.encoding is not Encoding.RAW]
+    wanted = [
+        at for at, one in enumerate(work) if one.encoding is not Encoding.RAW and not one.variant
+    ]
     for (encoding, dtype), group in groupby(wanted, lambda at: (work[at].encoding, work[at].dtype)):
         at = list(group)
         for index, coded in zip(at, _encode([work[i] for i in at], encoding, dtype), strict=True):
             made[index] = coded
     if check:
         _check_payloads(work, made)
+    for run in _predicted_runs(work):
+        assert bases is not None, "variants are encoded with their bases at hand"
+        try:
+            coded_run = encode_predicted(work[run.start : run.stop], bases, check=check)
+        except BaseReadError as error:
+            if on_fault is not None:
+                on_fault(str(error))
+            continue
+        made[run.start : run.stop] = coded_run
     return [_encoded(one, *coded) for one, coded in zip(work, made, strict=True)]
 
 
 _Made = tuple[Encoding, bytes | None]
+
+
+def _predicted_runs(work: Sequence[FrameWork]) -> Iterator[range]:
+    """Yield runs of neighbouring frames of one predicted atom."""
+    start = 0
+    for at in range(1, len(work) + 1):
+        end = at == len(work) or at - start == TOGETHER or work[at].atom != work[start].atom
+        if end:
+            if work[start].variant is not None:
+                yield range(start, at)
+            start = at
+
+
+def encode_predicted(
+    run: Sequence[FrameWork], bases: BaseSource, *, check: bool
+) -> list[tuple[Encoding, bytes | None]]:
+    """Encode neighbouring frames of one variant; (RAW, None) for those that gain too little.
+
+    Raises BaseReadError when a base cannot be read, IntegrityError when the codec fails its
+    ``check``.
+    """
+    variant = run[0].variant
+    assert variant is not None, "frames of a variant have it"
+    dtype = variant.plan.dtype
+    spans = [(one.position, one.position + len(one.frame)) for one in run]
+    try:
+        predictions = predict_spans(bases, variant, spans, (run[0].atom,))
+    except (HartonomousError, BaseGoneError) as error:
+        raise BaseReadError(str(error)) from error
+    frames = [memoryview(one.frame) for one in run]
+    positions = [one.position for one in run]
+    payloads = predicted.encode_many(frames, predictions, dtype, positions=positions)
+    made = [
+        payload if payload is not None and len(payload) < WORTH * frame.nbytes else None
+        for frame, payload in zip(frames, payloads, strict=True)
+    ]
+    if check:
+        _check_predicted(run, made, predictions, dtype)
+    encoding = predicted.encoding_of(dtype)
+    return [(Encoding.RAW if one is None else encoding, one) for one in made]
+
+
+def _check_predicted(
+    run: Sequence[FrameWork],
+    made: Sequence[bytes | None],
+    predictions: Sequence[Prediction],
+    dtype: str,
+) -> None:
+    coded = [at for at, payload in enumerate(made) if payload is not None]
+    backs = [bytearray(len(run[at].frame)) for at in coded]
+    predicted.decode_many(
+        [memoryview(made[at] or b"") for at in coded],
+        [predictions[at] for at in coded],
+        [memoryview(back) for back in backs],
+        dtype,
+        positions=[run[at].position for at in coded],
+    )
+    for at, back in zip(coded, backs, strict=True):
+        _refuse_other(back, run[at].frame, predicted.encoding_of(dtype))
 
 
 def _encode(
@@ -102,12 +190,16 @@ def _check_payloads(work: Sequence[FrameWork], made: Sequence[_Made]) -> None:
         payloads = [memoryview(payload) for _, payload in pairs]
         codec_for(encoding).decode_many(payloads, [memoryview(back) for back in backs])
         for back, (frame, _) in zip(backs, pairs, strict=True):
-            # A bytearray on the left compares whole; two views are compared byte by byte.
-            if back != frame:  # type: ignore[comparison-overlap]  # bytes all the same
-                raise IntegrityError(
-                    f"the {encoding.name.lower()} codec did not give back what it was given",
-                    hint="this is a fault of the program or the machine's memory; report it",
-                )
+            _refuse_other(back, frame, encoding)
+
+
+def _refuse_other(back: bytearray, frame: bytes | memoryview, encoding: Encoding) -> None:
+    # A bytearray on the left compares whole; two views are compared byte by byte.
+    if back != frame:  # type: ignore[comparison-overlap]  # bytes all the same
+        raise IntegrityError(
+            f"the {encoding.name.lower()} codec did not give back what it was given",
+            hint="this is a fault of the program or the machine's memory; report it",
+        )
 
 
 def split_frames(content: bytes) -> Iterator[memoryview]:

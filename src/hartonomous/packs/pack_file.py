@@ -15,7 +15,9 @@ from hartonomous.core.record import (
     HEADER_ALIGNMENT,
     MIN_RECORD_BYTES,
     PACK_HEADER_BYTES,
+    PREDICTED,
     RECORD_MAGIC,
+    VARIANTS_FEATURE,
     Encoding,
     PackFooter,
     PackHeader,
@@ -54,9 +56,13 @@ class SealedPack:
 class PackWriter:
     """Writes one pack; nobody sees it before ``seal``."""
 
-    def __init__(self, objects: ObjectStore, *, writer: bytes, now_us: int) -> None:
+    def __init__(
+        self, objects: ObjectStore, *, writer: bytes, now_us: int, required: int = 0
+    ) -> None:
+        """Begin a pack; ``required`` are the feature bits of the records that it may hold."""
         self.key = os.urandom(16)
-        self._header = PackHeader(key=self.key, writer=writer, created_us=now_us)
+        self.required = required
+        self._header = PackHeader(key=self.key, writer=writer, created_us=now_us, required=required)
         self._out = objects.create(pack_object_key(self.key))
         self._toc: list[bytes] = []
         self._toc_bytes = 0
@@ -119,8 +125,11 @@ class PackWriter:
         total: int,
         position: int,
         length: int,
+        bases: tuple[bytes, ...] = (),
+        params: bytes = b"",
     ) -> int:
         """Close the record and return where its header lies."""
+        self._refuse_unsaid(encoding)
         header = encode_record(
             kind=kind,
             encoding=encoding,
@@ -132,15 +141,22 @@ class PackWriter:
             total=total,
             digest=digest,
             frame_table=self._frame_table,
+            bases=bases,
+            params=params,
         )
         return self._close(header)
 
     def copy(self, header: RecordHeader, payload: Bytes) -> int:
         """Append another pack's record as it is and return where its header lies here."""
+        self._refuse_unsaid(header.encoding)
         self._pad_to(payload_start(self.size, header.encoding))
         offset = self.size
         self._write(payload)
         return self._close(header.at(offset).encode())
+
+    def _refuse_unsaid(self, encoding: Encoding | int) -> None:
+        if encoding in PREDICTED and not self.required & VARIANTS_FEATURE:
+            raise ValueError("a predicted record in a pack that does not say so")
 
     def _close(self, header: bytes) -> int:
         self._pad_to(header_start(self.size))

@@ -11,6 +11,7 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.record import PACK_BYTES
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.operands import Operands
 from hartonomous.ports.objects import ObjectStore
 
 FRAME_CACHE_BYTES = 64 << 20
@@ -22,7 +23,9 @@ class StoreParts:
     """The open parts of one store. ``clock`` gives microseconds UTC.
 
     ``parser`` starts at the first file that is added and serves until the store is closed: starting
-    it takes longer than adding a small file. ``frames`` is the cache that all readers share.
+    it takes longer than adding a small file. ``frames`` is the cache that all readers share,
+    ``operands`` what they keep of bases. With ``variants``, tensors are kept as what differs from
+    others where that is less, in chains of at most ``max_depth``.
     """
 
     directory: Path
@@ -35,6 +38,9 @@ class StoreParts:
     workers: int = os.cpu_count() or 1
     check: bool = True
     frames: FrameCache = field(default_factory=lambda: FrameCache(FRAME_CACHE_BYTES))
+    operands: Operands = field(default_factory=Operands)
+    variants: bool = True
+    max_depth: int = 2
 
     def lock_path(self, name: str) -> Path:
         """Return the file of a lock of this store."""

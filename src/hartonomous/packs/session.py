@@ -8,22 +8,24 @@ the frames in flight.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-
-import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, versions, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.sketches import NewSketch
+from hartonomous.codecs.predicted import encoding_of
+from hartonomous.core import plan as plans
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest
-from hartonomous.core.record import FRAME_BYTES, Encoding, RecordKind
+from hartonomous.core.plan import Plan
+from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding, RecordKind
 from hartonomous.errors import HartonomousError, LockedError
+from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.frames import (
     EncodedFrame,
     FrameWork,
@@ -34,7 +36,10 @@ from hartonomous.packs.frames import (
 from hartonomous.packs.manifest_rows import new_manifest
 from hartonomous.packs.pack_file import PackWriter, SealedPack
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.pending_atoms import Extent, PendingAtom, batches_by_rows, new_atom
+from hartonomous.packs.predictions import Variant
 from hartonomous.packs.staging import stage_manifest
+from hartonomous.packs.store_card import VARIANTS, require_feature
 
 _BYTES_IN_FLIGHT = 32 * 1024 * 1024  # decoded; encoded there may be as much again
 # What a thread is given at once: handing over costs as much as encoding some kilobytes.
@@ -42,33 +47,6 @@ _BATCH_BYTES = 4 * FRAME_BYTES
 _BATCH_FRAMES = 256
 _SEALS_IN_FLIGHT = 2
 _KEY_ATTEMPTS = 100
-
-
-# One for each tensor: 50,000 are no work for the collector of cycles (gc=False).
-class _Extent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    pack_key: bytes
-    position: int
-    length: int
-    header_offset: int
-    stored_bytes: int
-
-
-class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
-    """An atom on its way into packs; ``on_stored`` is told its stored bytes when all is written."""
-
-    digest: bytes
-    size: int
-    wanted: Encoding | None  # None: one frame, which gets the smallest
-    dtype: str | None
-    verify: bool  # one frame, whose digest is not known to be the atom's
-    on_stored: Callable[[int, Encoding], None]
-    encoding: Encoding = Encoding.RAW  # known once the first frame is written
-    replaces: bool = False  # stored already: the new extents take the place of the old ones
-    sketches: tuple[NewSketch, ...] = ()
-    extents: tuple[_Extent, ...] = ()
-    gathered: int = 0  # bytes whose frames have come
-    written: int = 0
-    given_up: bool = False  # not all of its frames came, or they were other bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +62,7 @@ class WriteSession:
     """One writer's work on a store; use as a context manager.
 
     On leaving, what is not published stays behind as orphans for `gc`. Not for several threads.
+    ``bases`` reads the stored atoms that new ones are predicted from; its own threads do that too.
     """
 
     def __init__(self, parts: StoreParts) -> None:
@@ -97,6 +76,9 @@ class WriteSession:
         except BaseException:
             self._lock.release(remove=True)
             raise
+        self.bases = AtomReader(parts)
+        self.base_faults: list[str] = []  # why frames were kept raw that were to be predicted
+        self._required = 0  # features of the packs that are opened from now on
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
         self._gathered: list[FrameWork] = []
@@ -110,7 +92,7 @@ class WriteSession:
         self._sealing: deque[Future[SealedPack]] = deque()
         self._pack_ids: dict[bytes, int] = {}
         self._done_atoms: list[PendingAtom] = []
-        self._manifests: dict[bytes, tuple[Manifest, bytes, str, _Extent]] = {}
+        self._manifests: dict[bytes, tuple[Manifest, bytes, str, Extent]] = {}
         self._fresh: set[bytes] = set()
         self._spoiled: set[bytes] = set()
         self.manifest_ids: dict[bytes, int] = {}
@@ -131,6 +113,19 @@ class WriteSession:
                 writers.pin_atoms(tx, self.id, [row[0] for row in found.values()])
             known.update({name: row[1] for name, row in found.items()})
         return known
+
+    def hold(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Hold on to stored atoms that are to be bases; return those that are there, and sound.
+
+        From then on until the session ends no collection takes them away.
+        """
+        found: set[bytes] = set()
+        for piece in batches(sorted(set(digests))):
+            with self.parts.database.write(durable=False) as tx:
+                there = atoms.find(tx, piece, sound=True)
+                writers.pin_atoms(tx, self.id, [row[0] for row in there.values()])
+            found.update(there)
+        return found
 
     def known_manifest(self, file_digest: bytes) -> manifests.ManifestRow | None:
         """Return the stored manifest of a file's content, and hold on to it.
@@ -170,6 +165,8 @@ class WriteSession:
         on_stored: Callable[[int, Encoding], None],
         verify: bool = False,
         replaces: bool = False,
+        plan: Plan | None = None,
+        bases: tuple[bytes, ...] = (),
         sketches: tuple[NewSketch, ...] = (),
     ) -> None:
         """Store an atom from its frames (256 KiB each, the last one shorter).
@@ -179,10 +176,16 @@ class WriteSession:
         compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
         that is stored already: its rows then point to what is written here instead. ``sketches`` go
         with a new atom's rows. When ``frames`` raises, the atom is given up; the session may go on.
+
+        With a ``plan`` what differs from its prediction is kept, whatever ``encoding`` says. Its
+        ``bases`` must be held: ``hold`` has named them as there.
         """
+        variant = None
+        if plan is not None:
+            variant, encoding = Variant(plan, bases), encoding_of(plan.dtype)
         atom = PendingAtom(
-            digest=name, size=size, wanted=encoding, dtype=dtype,
-            verify=verify, on_stored=on_stored, replaces=replaces, sketches=sketches,
+            digest=name, size=size, wanted=encoding, dtype=dtype, verify=verify,
+            on_stored=on_stored, replaces=replaces, variant=variant, sketches=sketches,
         )  # fmt: skip
         self._fresh.add(name)
         self._spoiled.discard(name)
@@ -204,7 +207,11 @@ class WriteSession:
 
     def _gather(self, atom: PendingAtom, frame: bytes | memoryview) -> None:
         expected = atom.digest if atom.verify else None
-        self._gathered.append(FrameWork(frame, atom.wanted, atom.dtype, expected, atom.gathered))
+        self._gathered.append(
+            FrameWork(
+                frame, atom.wanted, atom.dtype, expected, atom.gathered, atom.variant, atom.digest
+            )
+        )
         self._gathered_atoms.append(atom)
         atom.gathered += len(frame)
         self._gathered_bytes += len(frame)
@@ -219,7 +226,10 @@ class WriteSession:
         size, self._gathered_bytes = self._gathered_bytes, 0
         if not work:
             return
-        encoded = self._encoders.submit(encode_frames, work, check=self.parts.check)
+        encoded = self._encoders.submit(
+            encode_frames, work, check=self.parts.check, bases=self.bases,
+            on_fault=self.base_faults.append,
+        )  # fmt: skip
         self._queue.append(_Batch(gathered, encoded, size))
         self._queued_bytes += size
 
@@ -228,7 +238,7 @@ class WriteSession:
         _, extent = self.put_record(RecordKind.MANIFEST, content)
         self._manifests[manifest.digest] = (manifest, content, path, extent)
 
-    def put_record(self, kind: RecordKind, content: bytes) -> tuple[bytes, _Extent]:
+    def put_record(self, kind: RecordKind, content: bytes) -> tuple[bytes, Extent]:
         """Write a small record whole; return the pack's key and the record's place."""
         self._drain()
         frames = [
@@ -249,7 +259,7 @@ class WriteSession:
             position=0,
             length=len(content),
         )
-        extent = _Extent(
+        extent = Extent(
             pack_key=pack.key,
             position=0,
             length=len(content),
@@ -309,10 +319,14 @@ class WriteSession:
             full = pack.sealed_size + frame_bytes > limit
             begins = self._extent_of is None and atom.size <= limit
             splits = begins and pack.size + atom.size > limit and pack.size > limit // 4
-            if full or splits:
+            unsaid = atom.variant is not None and not pack.required & VARIANTS_FEATURE
+            if full or splits or unsaid:
                 if self._extent_of is not None:
                     self._end_extent(atom)
                 self._seal_soon()
+        if atom.variant is not None and not self._required & VARIANTS_FEATURE:
+            require_feature(self.parts.directory, VARIANTS)
+            self._required |= VARIANTS_FEATURE
         return self._open_pack()
 
     def _room_for(self, stored_bytes: int) -> PackWriter:
@@ -323,7 +337,10 @@ class WriteSession:
 
     def _open_pack(self) -> PackWriter:
         if self._pack is None:
-            self._pack = PackWriter(self.parts.objects, writer=self.key, now_us=self.parts.clock())
+            self._pack = PackWriter(
+                self.parts.objects, writer=self.key, now_us=self.parts.clock(),
+                required=self._required,
+            )  # fmt: skip
         return self._pack
 
     def _end_extent(self, atom: PendingAtom) -> None:
@@ -333,8 +350,10 @@ class WriteSession:
             kind=RecordKind.EXTENT, encoding=atom.encoding,
             recipe=0 if atom.encoding is Encoding.RAW else 1,
             digest=atom.digest, total=atom.size, position=position, length=length,
+            bases=() if atom.variant is None else atom.variant.bases,
+            params=b"" if atom.variant is None else plans.encode(atom.variant.plan),
         )  # fmt: skip
-        extent = _Extent(
+        extent = Extent(
             pack_key=pack.key, position=position, length=length, header_offset=at,
             stored_bytes=pack.payload_bytes,
         )  # fmt: skip
@@ -396,31 +415,15 @@ class WriteSession:
         self._done_atoms = waiting
         # By digest, so that a transaction changes neighbouring pages of the digests' index.
         ready.sort(key=lambda one: one.digest)
-        for piece in _batches_by_rows(ready):
+        for piece in batches_by_rows(ready):
             with self.parts.database.write(durable=False) as tx:
-                again = [self._new_atom(one) for one in piece if one.replaces]
+                again = [new_atom(one, self._pack_ids) for one in piece if one.replaces]
                 atoms.replace_extents(tx, again)
-                new = [self._new_atom(one) for one in piece if not one.replaces]
+                new = [new_atom(one, self._pack_ids) for one in piece if not one.replaces]
                 # Somebody else's atom of the same digest may have won: hold on to that one.
                 found = atoms.find(tx, atoms.add(tx, new, now_us=self.parts.clock()))
                 writers.pin_atoms(tx, self.id, [row[0] for row in found.values()])
             self._fresh.difference_update(one.digest for one in piece)
-
-    def _new_atom(self, atom: PendingAtom) -> atoms.NewAtom:
-        return atoms.NewAtom(
-            digest=atom.digest, size_bytes=atom.size, encoding=int(atom.encoding),
-            extents=tuple(
-                atoms.NewExtent(
-                    pack_id=self._pack_ids[one.pack_key],
-                    position=one.position,
-                    length=one.length,
-                    header_offset=one.header_offset,
-                    stored_bytes=one.stored_bytes,
-                )
-                for one in atom.extents
-            ),
-            sketches=atom.sketches,
-        )  # fmt: skip
 
     # -- the end
 
@@ -435,6 +438,7 @@ class WriteSession:
         finally:
             try:
                 self._sealer.shutdown(wait=True)
+                self.bases.close()
                 forget_writer(self.parts, self.id)
             finally:
                 # Whatever went wrong: with the lock gone, a collection does the rest.
@@ -483,18 +487,3 @@ def forget_writer(parts: StoreParts, writer_id: int) -> None:
             done = writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION)
             if done:
                 writers.end(tx, writer_id)
-
-
-def _batches_by_rows(pending: Sequence[PendingAtom]) -> Iterable[list[PendingAtom]]:
-    """Cut so that atoms, extents, sketches and pins stay within the rows of one transaction."""
-    piece: list[PendingAtom] = []
-    rows = 0
-    for atom in pending:
-        need = 2 + len(atom.extents) + len(atom.sketches)
-        if piece and rows + need > ROWS_PER_TRANSACTION:
-            yield piece
-            piece, rows = [], 0
-        piece.append(atom)
-        rows += need
-    if piece:
-        yield piece

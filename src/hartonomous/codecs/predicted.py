@@ -1,0 +1,78 @@
+"""Frames of which a prediction is known: one door to the codecs of DELTA and DERIVED.
+
+A prediction is what ``codecs.prediction.predict`` gives: the frame's bytes for a float target, the
+float32 values of the blocks that lie whole in the frame for a quantised one.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hartonomous.codecs.delta import DeltaCodec
+from hartonomous.codecs.quantised import QuantisedCodec
+from hartonomous.core.plan import FLOAT_TARGETS
+from hartonomous.core.record import Encoding
+from hartonomous.errors import UnsupportedStoreError
+
+RECIPE = 1
+
+Prediction = np.ndarray[tuple[int], np.dtype[Any]]
+
+_DELTA = DeltaCodec()
+_QUANTISED = QuantisedCodec()
+
+
+def encoding_of(dtype: str) -> Encoding:
+    """Return the encoding of a predicted tensor of this type."""
+    return Encoding.DELTA if dtype in FLOAT_TARGETS else Encoding.DERIVED
+
+
+def source_window(dtype: str, position: int, length: int) -> tuple[int, int]:
+    """Return which elements ``[first, stop)`` predict a frame of a quantised tensor."""
+    return _QUANTISED.window(dtype, position, length)
+
+
+def encode_many(
+    frames: Sequence[memoryview],
+    predictions: Sequence[Prediction],
+    dtype: str,
+    *,
+    positions: Sequence[int],
+) -> list[bytes | None]:
+    """Return each frame's payload, None where it would not be smaller than the frame.
+
+    ``positions`` say where the frames begin in the tensor of ``dtype``, in bytes.
+    """
+    if encoding_of(dtype) is Encoding.DELTA:
+        return _DELTA.encode_many(frames, _bytes(predictions), dtype, positions=positions)
+    return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
+
+
+def decode_many(
+    payloads: Sequence[memoryview],
+    predictions: Sequence[Prediction],
+    outs: Sequence[memoryview],
+    dtype: str,
+    *,
+    positions: Sequence[int],
+    recipe: int = RECIPE,
+) -> None:
+    """Fill each of ``outs``, one frame each; raises DecodeError for a damaged payload.
+
+    Raises UnsupportedStoreError for a recipe that this program does not know.
+    """
+    encoding = encoding_of(dtype)
+    if recipe != RECIPE:
+        raise UnsupportedStoreError(
+            f"the encoding {encoding.name.lower()}, recipe {recipe} is unknown to this program",
+            hint="read this store with a newer version of hartonomous",
+        )
+    if encoding is Encoding.DELTA:
+        _DELTA.decode_many(payloads, _bytes(predictions), outs)
+    else:
+        _QUANTISED.decode_many(payloads, predictions, outs, dtype, positions=positions)
+
+
+def _bytes(predictions: Sequence[Prediction]) -> list[memoryview]:
+    return [one.data for one in predictions]

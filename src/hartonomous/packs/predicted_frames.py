@@ -1,0 +1,61 @@
+"""Predicted frames that wait to be decoded: those of one record, neighbours with one prediction."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from hartonomous.codecs import predicted
+from hartonomous.core.record import RecordHeader
+from hartonomous.packs.predictions import BaseSource, Chain, Span, Variant, predict_spans
+
+TOGETHER = 4
+"""Frames of one prediction at most: operands and values of a derived MiB are several times that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A frame's payload, and the memory for exactly its decoded bytes."""
+
+    index: int
+    payload: memoryview
+    out: memoryview
+
+
+def decode_frames(
+    source: BaseSource,
+    header: RecordHeader,
+    variant: Variant,
+    frames: Sequence[Waiting],
+    chain: Chain,
+) -> None:
+    """Decode frames of one record into their memory.
+
+    Raises BaseGoneError where a base is not stored, IntegrityError, DecodeError.
+    """
+    for run in _runs(frames):
+        spans = [_span(header, frame.index) for frame in run]
+        predictions = predict_spans(source, variant, spans, (*chain, header.digest))
+        predicted.decode_many(
+            [frame.payload for frame in run],
+            predictions,
+            [frame.out for frame in run],
+            variant.plan.dtype,
+            positions=[start for start, _ in spans],
+            recipe=header.recipe,
+        )
+
+
+def _runs(frames: Sequence[Waiting]) -> Iterator[list[Waiting]]:
+    """Cut into runs of neighbours."""
+    run: list[Waiting] = []
+    for frame in sorted(frames, key=lambda one: one.index):
+        if run and (frame.index != run[-1].index + 1 or len(run) == TOGETHER):
+            yield run
+            run = []
+        run.append(frame)
+    if run:
+        yield run
+
+
+def _span(header: RecordHeader, index: int) -> Span:
+    start = header.position + index * header.frame_bytes
+    return start, start + header.frame_length(index)
