@@ -40,14 +40,29 @@ def _page(found: Explained) -> Iterable[Block]:
             ("type", f"{found.dtype} [{', '.join(map(str, found.shape))}]"),
             ("digest", found.digest or "none: its bytes are no atom of their own"),
             ("bytes", f"{found.logical_bytes} ({size(found.logical_bytes)})"),
-            ("stored", stored if found.stored_bytes else "nothing outside the manifest"),
+            ("stored", stored if found.stored_bytes else _nothing(found)),
             ("encoding", f"{encodings}: {found.reason}"),
+            *(_bases(found)),
             ("uses", count(found.use_count)),
             ("saved", size(found.saved_bytes)),
         )
     )
     yield from _extents(found)
     yield from _uses(found)
+
+
+def _nothing(found: Explained) -> str:
+    built = any(one.bases for one in found.pieces)
+    return "nothing: it is computed" if built else "nothing outside the manifest"
+
+
+def _bases(found: Explained) -> Iterator[tuple[str, str]]:
+    """Yield a row for each base, and how far down they go."""
+    names = dict.fromkeys(name for piece in found.pieces for name in piece.bases)
+    for name in names:
+        yield "computed from", name
+    if names:
+        yield "depth", str(max(piece.depth for piece in found.pieces))
 
 
 def _extents(found: Explained) -> Iterator[Block]:

@@ -93,6 +93,10 @@ def _sums(found: "Stats") -> list[tuple[str, str | Cell]]:
         ("packs", f"{count(found.pack_count)} with {several(found.atom_count, 'atom')}"),
     ]
     rows.append(("manifests", _manifests(found)))
+    if found.kept_as_bases.count:
+        held = found.kept_as_bases
+        kept = f"{several(held.count, 'atom')} of {size(held.stored_bytes)}"
+        rows.append(("kept as a base", f"{kept}: removed files held them, and others need them"))
     if found.trash_version_count:
         trash = f"{several(found.trash_version_count, 'version')} of {size(found.trash_bytes)}"
         rows.append(("trash", f"{trash}; 'hart gc' empties it in time"))

@@ -3,14 +3,16 @@
 import msgspec
 import numpy as np
 
-from hartonomous.catalog import atoms, tensors
+from hartonomous.catalog import atoms, bases, tensors
 from hartonomous.catalog.atoms import ExtentRow
 from hartonomous.catalog.tensors import UseRow
 from hartonomous.core.manifest import Segment, SegmentMap
-from hartonomous.core.record import Encoding, RecordHeader
+from hartonomous.core.plan_words import describe, kind_of
+from hartonomous.core.record import PREDICTED, Encoding, RecordHeader
 from hartonomous.packs import arrays
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.predictions import variant_of
 from hartonomous.packs.tensor_names import find_tensor
 
 _USES_SHOWN = 50
@@ -34,12 +36,19 @@ class ExplainedExtent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExplainedPiece(msgspec.Struct, frozen=True, kw_only=True):
-    """A segment of the file under the tensor: an atom, or bytes inside the manifest."""
+    """A segment of the file under the tensor: an atom, or bytes inside the manifest.
+
+    ``bases`` are the atoms that it is computed from, ``plan`` says how, ``depth`` how many must be
+    read one after the other before it can be; empty and 0 for what is kept on its own.
+    """
 
     digest: str | None
     logical_bytes: int
     stored_bytes: int
     encoding: str
+    bases: tuple[str, ...] = ()
+    plan: str = ""
+    depth: int = 0
     extents: tuple[ExplainedExtent, ...] = ()
 
 
@@ -92,10 +101,14 @@ def explain(
     wanted = [one.digest for one in segments if one.digest is not None]
     with parts.database.read() as tx:
         extents = atoms.extents(tx, wanted)
+        depths = {name: base.depth for name, base in bases.find(tx, extents).items()}
         digest = place.digest if place.length else None
         use_count = tensors.count_uses(tx, digest) if digest else 1
         uses = tensors.uses(tx, digest, limit=_USES_SHOWN) if digest else []
-    pieces = tuple(_piece(files, one, extents.get(one.digest or b"", [])) for one in segments)
+    pieces = tuple(
+        _piece(files, one, extents.get(one.digest or b"", []), depths.get(one.digest or b"", 0))
+        for one in segments
+    )
     stored = sum(one.stored_bytes for one in pieces)
     kept_once = bool(wanted)  # bytes inside a manifest are in every manifest anew
     return Explained(
@@ -122,23 +135,37 @@ def _segments(place: arrays.TensorPlace) -> list[Segment]:
     return [segment for segment, _, _ in spans]
 
 
-def _piece(files: OpenFiles, segment: Segment, rows: list[ExtentRow]) -> ExplainedPiece:
+def _piece(files: OpenFiles, segment: Segment, rows: list[ExtentRow], depth: int) -> ExplainedPiece:
     if segment.digest is None:
         return ExplainedPiece(
             digest=None, logical_bytes=segment.length, stored_bytes=0, encoding="inline"
         )
-    extents = tuple(_extent(files, row) for row in rows)
+    headers = [files.atoms.record(row.pack_key, row.header_offset)[1] for row in rows]
+    extents = tuple(_extent(row, header) for row, header in zip(rows, headers, strict=True))
+    stored = sum(one.stored_bytes for one in extents)
+    words = sorted({_words(one, exact=not stored) for one in headers})
+    plans = [variant_of(one) for one in headers if one.encoding in PREDICTED]
+    named = [f"blake3:{name.hex()}" for name in plans[0].bases] if plans else []
     return ExplainedPiece(
         digest=f"blake3:{segment.digest.hex()}",
         logical_bytes=segment.length,
-        stored_bytes=sum(one.stored_bytes for one in extents),
-        encoding=", ".join(sorted({one.encoding for one in extents})),
+        stored_bytes=stored,
+        encoding=", ".join(words),
+        bases=tuple(dict.fromkeys(named)),
+        plan=describe(plans[0].plan, [f"{name[:19]}…" for name in named]) if plans else "",
+        depth=depth,
         extents=extents,
     )
 
 
-def _extent(files: OpenFiles, row: ExtentRow) -> ExplainedExtent:
-    _, header = files.atoms.record(row.pack_key, row.header_offset)
+def _words(header: RecordHeader, *, exact: bool) -> str:
+    """Return how a record's bytes are kept: a cast that is right in every bit is called a cast."""
+    if header.encoding in PREDICTED:
+        return kind_of(variant_of(header).plan, exact=exact)
+    return _encoding(header)
+
+
+def _extent(row: ExtentRow, header: RecordHeader) -> ExplainedExtent:
     return ExplainedExtent(
         pack=pack_object_key(row.pack_key),
         pack_offset=header.offset,
@@ -171,6 +198,10 @@ def _reason(pieces: tuple[ExplainedPiece, ...], length: int) -> str:
     words = {one.encoding for one in pieces if one.digest is not None}
     if len(pieces) > 1:
         return "other tensors overlap it, so its bytes lie in several pieces"
+    built = [one for one in pieces if one.bases]
+    if built:
+        exact = "that gives it exactly" if not built[0].stored_bytes else "what differs is kept"
+        return f"{built[0].plan}: {exact}"
     if words == {"raw"}:
         return "coding would have gained less than 2 %"
     return f"{' and '.join(sorted(words))} makes it smaller"

@@ -213,40 +213,61 @@ class _Rebuild:
         return None
 
     def _insert_atoms(self, needed: dict[bytes, int]) -> None:
-        """Insert atoms of these digests and sizes, each of which has a copy."""
+        """Insert atoms of these digests and sizes, each of which has a copy, and their bases."""
+        everything = self._with_bases(needed)
         with self._database.read() as tx:
-            there = atoms.find(tx, needed)
-        for piece in batches(sorted(needed.keys() - there.keys()), 200):
-            fresh, damaged = [], []
-            for name in piece:
-                copy = self._copies.choose(name, needed[name])
-                assert copy is not None, "atoms without a copy are told of as missing"
-                if not copy.intact:
-                    damaged.append(name)
-                fresh.append(
-                    atoms.NewAtom(
-                        digest=name,
-                        size_bytes=needed[name],
-                        encoding=int(copy.places[0].header.encoding),
-                        extents=tuple(
-                            atoms.NewExtent(
-                                pack_id=self._pack_ids[one.pack],
-                                position=one.header.position,
-                                length=one.header.length,
-                                header_offset=one.at,
-                                stored_bytes=one.header.stored,
-                            )
-                            for one in copy.places
-                        ),
-                    )
+            there = atoms.find(tx, everything)
+        by_rank: dict[int, list[bytes]] = {}
+        for name in sorted(everything.keys() - there.keys()):
+            by_rank.setdefault(self._copies.rank(name) or 0, []).append(name)
+        for rank in sorted(by_rank):  # bases first
+            for piece in batches(by_rank[rank], 200):
+                self._insert_piece(piece, everything)
+
+    def _with_bases(self, needed: dict[bytes, int]) -> dict[bytes, int]:
+        """Return {digest: size} of atoms and of all that they are predicted from."""
+        everything, waiting = dict(needed), list(needed.items())
+        while waiting:
+            copy = self._copies.choose(*waiting.pop())
+            for name in () if copy is None else copy.bases:
+                found = self._copies.base(name)
+                if found is not None and name not in everything:
+                    everything[name] = found[0]
+                    waiting.append((name, found[0]))
+        return everything
+
+    def _insert_piece(self, piece: Sequence[bytes], sizes: dict[bytes, int]) -> None:
+        fresh, damaged = [], []
+        for name in piece:
+            copy = self._copies.choose(name, sizes[name])
+            assert copy is not None, "atoms without a copy are told of as missing"
+            if not copy.intact:
+                damaged.append(name)
+            fresh.append(
+                atoms.NewAtom(
+                    digest=name,
+                    size_bytes=sizes[name],
+                    encoding=int(copy.places[0].header.encoding),
+                    bases=copy.bases,
+                    extents=tuple(self._new_extent(one) for one in copy.places),
                 )
-            with self._database.write(durable=False) as tx:
-                atoms.add(tx, fresh, now_us=self._now_us)
-                for atom_id, _ in atoms.find(tx, damaged).values():
-                    atoms.mark_damaged(tx, atom_id)
-            for name in damaged:
-                self._found.damaged.append(f"atom blake3:{name.hex()}: none of its copies is whole")
-            self.atom_count += len(fresh)
+            )
+        with self._database.write(durable=False) as tx:
+            atoms.add(tx, fresh, now_us=self._now_us)
+            for atom_id, _ in atoms.find(tx, damaged).values():
+                atoms.mark_damaged(tx, atom_id)
+        for name in damaged:
+            self._found.damaged.append(f"atom blake3:{name.hex()}: none of its copies is whole")
+        self.atom_count += len(fresh)
+
+    def _new_extent(self, place: Place) -> atoms.NewExtent:
+        return atoms.NewExtent(
+            pack_id=self._pack_ids[place.pack],
+            position=place.header.position,
+            length=place.header.length,
+            header_offset=place.at,
+            stored_bytes=place.header.stored,
+        )
 
     # -- names and changes
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hartonomous.catalog import totals
+from hartonomous.catalog import bases, totals
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, share, size
 from hartonomous.core.record import Encoding
@@ -23,7 +23,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
 
     ``logical_bytes`` is what all versions in use would take as plain files;
     ``distinct_bytes`` counts equal files once, ``atom_bytes`` equal atoms once, ``stored_bytes``
-    is what the atoms take in packs. ``disk_bytes`` is the whole directory, by part.
+    is what the atoms take in packs. ``kept_as_bases`` are those that no file holds any more and
+    that others are computed from. ``disk_bytes`` is the whole directory, by part.
     """
 
     artifact_count: int
@@ -40,6 +41,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     saved_by_equal_atoms: int
     saved_by_encoding: int
     held: tuple[Held, ...]
+    kept_as_bases: Held
     trash_version_count: int
     trash_bytes: int
     dead_bytes: int
@@ -74,16 +76,18 @@ def stats(parts: StoreParts) -> Stats:
     with parts.database.read() as tx:
         counted = totals.count_all(tx)
         by_encoding = totals.by_encoding(tx)
-    atom_bytes = sum(row[2] for row in by_encoding)
-    stored = sum(row[3] for row in by_encoding)
+        for_others = bases.kept_for_others(tx)
+    atom_bytes = sum(row[3] for row in by_encoding)
+    needed = atom_bytes - for_others[1]  # by files
+    stored = sum(row[4] for row in by_encoding)
     held = [
         Held(
-            kind=Encoding(encoding).name.lower(),
+            kind="computed exactly" if empty else Encoding(encoding).name.lower(),
             count=count,
             logical_bytes=logical,
             stored_bytes=kept,
         )
-        for encoding, count, logical, kept in by_encoding
+        for encoding, empty, count, logical, kept in by_encoding
     ]
     held.append(
         Held(
@@ -98,16 +102,22 @@ def stats(parts: StoreParts) -> Stats:
         version_count=counted["versions"],
         file_count=counted["files"],
         tensor_count=counted["tensors"],
-        atom_count=sum(row[1] for row in by_encoding),
+        atom_count=sum(row[2] for row in by_encoding),
         pack_count=counted["packs"],
         logical_bytes=counted["logical_bytes"],
         distinct_bytes=counted["distinct_bytes"],
         atom_bytes=atom_bytes,
         stored_bytes=stored,
         saved_by_equal_files=counted["logical_bytes"] - counted["live_distinct_bytes"],
-        saved_by_equal_atoms=counted["distinct_bytes"] - counted["inline_bytes"] - atom_bytes,
-        saved_by_encoding=atom_bytes - stored,
+        saved_by_equal_atoms=counted["distinct_bytes"] - counted["inline_bytes"] - needed,
+        saved_by_encoding=needed - stored,
         held=tuple(held),
+        kept_as_bases=Held(
+            kind="kept as bases",
+            count=for_others[0],
+            logical_bytes=for_others[1],
+            stored_bytes=for_others[2],
+        ),
         trash_version_count=counted["trash_versions"],
         trash_bytes=counted["trash_bytes"],
         dead_bytes=max(0, counted["pack_bytes"] - stored - counted["manifest_bytes"]),

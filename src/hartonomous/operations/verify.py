@@ -12,7 +12,7 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import manifests, packs
+from hartonomous.catalog import bases, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
@@ -20,6 +20,7 @@ from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, 
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.survey import read_object
@@ -102,8 +103,9 @@ def verify(
         raise UsageError(f"the subset {subset} is not between 0 and 1", hint="write 1/10")
     begun = time.monotonic()
     limit = float("inf") if max_duration_s is None else begun + max_duration_s
-    # A cache of its own: what others decoded earlier says nothing of the disk now.
-    reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES))
+    # Caches of its own: what others decoded earlier says nothing of the disk now.
+    operands = Operands(parts.operands.limit_bytes)
+    reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES), operands=operands)
     work = _Work(parts, reader, progress or NoProgress(), limit)
     try:
         _check_packs(work)
@@ -159,6 +161,7 @@ def _check_packs(work: _Work) -> None:
         name = row.key.hex()
         with work.parts.database.read() as tx:
             wanted = packs.offsets(tx, row.id)
+            ties = bases.of_pack(tx, row.id)
         if not wanted:
             continue  # dead: gc may be removing it right now
         try:
@@ -172,6 +175,7 @@ def _check_packs(work: _Work) -> None:
         pack = PackReader(source, name)
         try:
             _check_one_pack(work, pack, row, wanted)
+            _check_bases(pack, wanted, ties)
         except HartonomousError as error:
             work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
         finally:
@@ -200,6 +204,20 @@ def _check_one_pack(
             raise IntegrityError(f"the record at {at} differs from its table of contents")
 
 
+def _check_bases(
+    pack: PackReader, wanted: dict[int, tuple[str, int]], ties: dict[int, set[bytes]]
+) -> None:
+    """Compare the bases that records name with those that the catalog keeps for them."""
+    for at, (table, _) in wanted.items():
+        named = set(pack.record(at).bases) if table == "extent" else set()
+        missing = named - ties.get(at, set())
+        if missing:
+            raise IntegrityError(
+                f"the record at {at} needs blake3:{min(missing).hex()} as a base, which the catalog"
+                " does not say of it"
+            )
+
+
 def _check_catalog(work: _Work) -> None:
     with work.parts.database.read() as tx:
         for digest, size, held in atom_rows.holes(tx, limit=100):
@@ -208,6 +226,11 @@ def _check_catalog(work: _Work) -> None:
             work.fault(
                 f"atom blake3:{digest.hex()}",
                 f"is counted {kept} times, manifests refer to it {real} times",
+            )
+        for digest, kept, real in bases.wrong_depths(tx, limit=100):
+            work.fault(
+                f"atom blake3:{digest.hex()}",
+                f"is said to have {kept} bases below each other, and has {real}",
             )
 
 
@@ -272,36 +295,56 @@ def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _check_atoms(work: _Work, chosen: Callable[[bytes], bool]) -> None:
+    """Decode atoms and compare their digests; of a damaged one also those that are built on it."""
     work.progress.stage("atoms")
+    with work.parts.database.read() as tx:
+        marked = atom_rows.damaged_ids(tx)
     buffer = bytearray(CHUNK_BYTES)
+    faulty: list[int] = []
     for atom_id, digest, size in _pages(work):
         if work.out_of_time():
             return
         if not chosen(digest):
             continue
-        try:
-            hasher = AtomHasher()
-            for start in range(0, size, CHUNK_BYTES):
-                piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
-                work.reader.decode_into(digest, piece, start)
-                hasher.update(piece)
-                work.progress.advance(len(piece))
-            work.read_bytes += size
-            if hasher.digest() != digest:
-                raise IntegrityError("its content has another digest")
-        except HartonomousError as error:
-            if not _still_stored(work, digest):
-                continue
-            work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
-            _mark_damaged(work, atom_id)
+        if not _check_atom(work, atom_id, digest, size, buffer):
+            faulty.append(atom_id)
+        elif atom_id in marked:
+            _mark_damaged(work, atom_id, damaged=False)
+    with work.parts.database.read() as tx:
+        above = atom_rows.by_ids(tx, bases.dependents(tx, faulty))
+    for atom_id, digest, size in above:
+        if not chosen(digest):
+            _check_atom(work, atom_id, digest, size, buffer)
+
+
+def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: bytearray) -> bool:
+    """Decode one atom; False where it is not what its digest says, which is written down."""
+    try:
+        hasher = AtomHasher()
+        for start in range(0, size, CHUNK_BYTES):
+            piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
+            work.reader.decode_into(digest, piece, start)
+            hasher.update(piece)
+            work.progress.advance(len(piece))
+        work.read_bytes += size
+        if hasher.digest() != digest:
+            raise IntegrityError("its content has another digest")
+    except HartonomousError as error:
+        if not _still_stored(work, digest):
+            return True
+        work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
+        _mark_damaged(work, atom_id)
         work.atoms += 1
+        return False
+    work.atoms += 1
+    return True
 
 
-def _mark_damaged(work: _Work, atom_id: int) -> None:
-    """Remember the damage, so that adding the bytes again stores them anew."""
+def _mark_damaged(work: _Work, atom_id: int, *, damaged: bool = True) -> None:
+    """Remember the damage, so that adding the bytes again stores them anew, or that it is gone."""
     try:
         with work.parts.database.write() as tx:
-            atom_rows.mark_damaged(tx, atom_id)
+            atom_rows.mark_damaged(tx, atom_id, damaged=damaged)
     except HartonomousError as error:  # a store that may only be read
         work.progress.note(f"the damage could not be written down: {error.message}")
 
@@ -386,11 +429,16 @@ def _names(work: _Work, manifest_id: int) -> tuple[str, ...]:
 
 
 def _files_of_atom(work: _Work, atom_id: int) -> tuple[str, ...]:
+    """Name files that hold an atom, or another one that is built on it."""
     with work.parts.database.read() as tx:
-        return tuple(manifests.file_names(tx, manifests.referring(tx, atom_id, limit=8), limit=8))
+        needing = [atom_id, *sorted(bases.dependents(tx, [atom_id]))]
+        return tuple(manifests.file_names(tx, manifests.needing_atoms(tx, needing), limit=8))
 
 
 def _files_of_pack(work: _Work, pack_id: int) -> tuple[str, ...]:
+    """Name files that lie in a pack, or that are built on atoms in it."""
     with work.parts.database.read() as tx:
         ids = manifests.needing_pack(tx, pack_id, limit=8)
+        above = sorted(bases.dependents(tx, atom_rows.in_pack(tx, pack_id)))
+        ids.extend(manifests.needing_atoms(tx, above))
         return tuple(manifests.file_names(tx, ids, limit=8))
