@@ -95,16 +95,19 @@ class Store:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
         hidden: bool = False,
+        delta: bool = True,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> adding.AddReport:
         """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
 
         ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
+        With ``delta`` a tensor that resembles a stored one may be kept as what differs from it.
         """
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {},
             update=update, move=move, include=tuple(include), exclude=tuple(exclude), hidden=hidden,
+            delta=delta,
         )  # fmt: skip
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         act = adding.foresee if dry_run else adding.add
@@ -118,11 +121,12 @@ class Store:
         labels: Iterable[str] = (),
         tags: Iterable[str] = (),
         metadata: dict[str, str] | None = None,
+        delta: bool = True,
         progress: Progress | None = None,
     ) -> adding.AddReport:
         """Add what a binary stream gives, under ``name``."""
         options = adding.AddOptions(
-            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}
+            name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}, delta=delta
         )
         return adding.add_stream(self.parts, stream, options=options, progress=progress)
 

@@ -17,6 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from safetensors.numpy import save
 from tests.durability.workload import DirectParser
 
 import hartonomous as hn
@@ -29,10 +31,23 @@ LARGE = random.Random(99).randbytes(300_000)
 
 
 def family_file(number: int) -> bytes:
-    """Return one of 60 files that have parts in common; every seventh holds some 300 kB."""
+    """Return one of 60 files that have parts in common; every seventh holds some 300 kB.
+
+    Every fifth is a model; these are fine-tunes of one another, which are kept as what differs.
+    """
+    if number % 5 == 0:
+        return tuned_model(number)
     chance = random.Random(number)
     parts = [chance.choice(WORDS) for _ in range(chance.randrange(1, 12))]
     return b"".join(parts) + (LARGE if number % 7 == 0 else b"")
+
+
+def tuned_model(number: int) -> bytes:
+    """Return a model that is one of a dozen fine-tunes of the same weights."""
+    weights = np.random.default_rng(1).standard_normal((80, 128), np.float32)
+    moved = np.random.default_rng(number).standard_normal(weights.shape, np.float32)
+    half = (weights * np.float32(1 + number)).astype(np.float16)
+    return bytes(save({"weights": weights + moved * np.float32(1e-3), "half": half}))
 
 
 def add_same(store: hn.Store, _: Path, path: str) -> Report:

@@ -22,9 +22,9 @@ from hartonomous.formats import detect
 from hartonomous.formats.reader import FileReader
 from hartonomous.packs import directory
 
-KINDS = (*["raw", "text", "tensors", "npy"] * 6, "empty", "big")
+KINDS = (*["raw", "text", "tensors", "tuned", "npy"] * 6, "empty", "big")
 ENDINGS = {"raw": "bin", "text": "txt", "tensors": "safetensors", "npy": "npy", "empty": "dat",
-           "big": "safetensors"}  # fmt: skip
+           "tuned": "safetensors", "big": "safetensors"}  # fmt: skip
 SETTINGS: dict[str, Any] = {"pack_bytes": 2 << 20, "workers": 2}
 
 
@@ -42,6 +42,10 @@ def content(kind: str, key: str) -> bytes:
         shared = np.random.default_rng(7).standard_normal(30_000, np.float32)
         own = numbers.standard_normal((chance.randrange(1, 60), 256), np.float32)
         return bytes(save({"shared": shared, "own": own, "small": own[0, :3]}))
+    if kind == "tuned":  # one of many fine-tunes of the same weights: kept as what differs
+        weights = np.random.default_rng(8).standard_normal((120, 256), np.float32)
+        moved = numbers.standard_normal(weights.shape, np.float32) * np.float32(1e-3)
+        return bytes(save({"weights": weights + moved, "half": weights.astype(np.float16)}))
     if kind == "npy":
         import io
 

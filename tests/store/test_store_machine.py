@@ -29,6 +29,10 @@ from hartonomous.packs import rescue
 from hartonomous.testing.dictionary import DictionaryStore, Files, Version
 
 _BODY = np.arange(400, dtype="<f4")
+# Large enough for a sketch: of these files each is kept as what differs from one that came before.
+_WIDE, _MOVED = (
+    np.random.default_rng(seed).standard_normal((40, 128), np.float32) for seed in (1, 2)
+)
 CONTENTS = (
     b"",
     b"tiny",
@@ -40,6 +44,10 @@ CONTENTS = (
     save({"w": _BODY, "b": np.zeros(30, "<f2"), "none": np.zeros((0, 4), "<f4")}),
     save({"layers.0.w": _BODY + 1, "layers.1.w": _BODY}),
     b'{"model_type": "bert"}',
+    save({"w": _WIDE}),
+    save({"w": _WIDE + _MOVED * np.float32(1e-4)}),
+    save({"w": _WIDE + _MOVED * np.float32(2e-4)}),
+    save({"w": _WIDE.astype(np.float16)}),
 )
 FILES = ("a/one.bin", "b/one.bin", "two.safetensors", "b/c/one.bin")
 FOLDERS = ("m", "b/m")

@@ -38,6 +38,7 @@ _STYLES: dict[str, Style] = {
 @click.option("--include", multiple=True, metavar="PATTERN", help="Take only files that fit.")
 @click.option("--exclude", multiple=True, metavar="PATTERN", help="Leave out files that fit.")
 @click.option("--hidden", is_flag=True, help="Take hidden and temporary files in folders too.")
+@click.option("--no-delta", is_flag=True, help="Keep each new tensor on its own.")
 @click.option("--init", "make", is_flag=True, help="Make the store first if there is none.")
 @dry_run_option
 @click.pass_obj
@@ -49,6 +50,7 @@ def command(
     meta: tuple[str, ...],
     make: bool,
     dry_run: bool,
+    no_delta: bool,
     **given: Any,
 ) -> None:
     """Add files, model folders, trees, hub caches or Ollama's folder.
@@ -64,11 +66,15 @@ def command(
     With -n nothing is stored: names, versions and outcomes are those of the real work, the stored
     bytes are estimated. Files of a size that something else has are read whole for that.
 
+    A new tensor that resembles a stored one is kept as what differs from it where that takes less;
+    --no-delta leaves that out.
+
     Ends with 3 when some artifacts failed, 1 when all failed or nothing was found.
     """
     from hartonomous.core.name import parse_meta
 
     given["metadata"] = dict(map(parse_meta, meta))
+    given["delta"] = not no_delta
     if dry_run and _STREAM in paths:
         raise UsageError(
             "standard input cannot be looked at without reading it",

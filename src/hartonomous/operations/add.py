@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -29,6 +29,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import FileIngest, IngestedFile
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.preview import Foreseen, preview
 from hartonomous.packs.publication import Proposal, Published, publish
@@ -123,6 +124,7 @@ class AddOptions:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     hidden: bool = False
+    delta: bool = True
 
 
 @dataclass(slots=True, kw_only=True)
@@ -264,9 +266,12 @@ def _add_all(
 ) -> AddReport:
     artifacts: list[Added] = []
     skipped: list[str] = []
+    if not options.delta:
+        parts = replace(parts, variants=False)
     with WriteSession(parts) as session:
-        # No cache: before a source is removed, its copy is read from the disk.
-        reader = AtomReader(parts, frames=FrameCache(0))
+        # No shared caches: before a source is removed, its copy is read from the disk.
+        operands = Operands(parts.operands.limit_bytes)
+        reader = AtomReader(parts, frames=FrameCache(0), operands=operands)
         ingest = FileIngest(session, parts.parser, reader, progress)
         try:
             batch: list[_Taken] = []

@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
+from pathlib import Path
 
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import cut_lengths
@@ -25,14 +25,18 @@ from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadRanges, ranges_of, values_of
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
+from hartonomous.core.plan import Plan
+from hartonomous.core.plan_words import kind_of
 from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
+from hartonomous.packs.hints import heads_of
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.variants import VariantChoice
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import MemberSource
 
@@ -44,6 +48,7 @@ MAX_SEGMENTS = MAX_VALUES // 4
 
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
+_MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
 _ENCODING_NAMES = {encoding: encoding.name.lower() for encoding in Encoding}
 
 
@@ -96,6 +101,8 @@ class FileIngest:
         progress: Progress,
     ) -> None:
         self._session = session
+        self._variants = VariantChoice(session, progress.note)
+        self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
@@ -115,6 +122,7 @@ class FileIngest:
         """
         with SourceFile(member.location) as source:
             description = self._describe(source, member)
+            self._hear(member, description)
             hashed = self._hash(source, description)
             source.check_unchanged()
             known = self._known(member, hashed)
@@ -191,6 +199,12 @@ class FileIngest:
         with locks.held(path, what="a file that is being added", timeout_s=24 * 3600):
             yield
 
+    def _hear(self, member: MemberSource, description: Description) -> None:
+        """Remember the heads that a folder's configuration names, for the weights beside it."""
+        folder, known = str(Path(member.location).parent), self._heads
+        before = known[1] if known[0] == folder else ()
+        self._heads = folder, tuple(dict.fromkeys((*heads_of(description), *before)))[:_MOST_HEADS]
+
     # -- second pass
 
     def _store(
@@ -221,7 +235,9 @@ class FileIngest:
                     known[name] = 0
                     shape = shapes.get((piece.offset, piece.length))
                     self._store_tensor(source, piece, name, shape, tally)
-        if self._session.spoiled(hashed.digests.values()):
+        spoiled = self._session.spoiled(hashed.digests.values())
+        self._tell_faults()
+        if spoiled:
             raise _changed(source)
         manifest = Manifest(
             size=source.size,
@@ -253,23 +269,50 @@ class FileIngest:
         tally: Tally,
     ) -> None:
         stored = _Counter("tensor", tally, piece.length)
-        if piece.length <= FRAME_BYTES:
-            # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
-            content = source.read_ahead(piece.offset, piece.length)
+        small = piece.length <= FRAME_BYTES
+        content = source.read_ahead(piece.offset, piece.length) if small else memoryview(b"")
+        frames = [content] if small else _WholeFrames(source, piece)
+        ranges = ranges_of(content) if small else _ranges_of_piece(source, piece)
+        query = self._query(piece, name, shape, ranges)
+        chosen = query and self._variants.choose(query, name, piece.length, frames)
+        sketches = sketches_of(query) if query else ()
+        if chosen:
             self._session.put_atom(
-                name, piece.length, [content], encoding=None, dtype=piece.dtype, on_stored=stored,
-                verify=True, sketches=_sketches(piece, shape, ranges_of(content)),
+                name, piece.length, frames if small else _checked_frames(source, piece, name),
+                encoding=None, dtype=piece.dtype, verify=small, sketches=sketches,
+                plan=chosen.plan, bases=chosen.bases,
+                on_stored=_Counter("tensor", tally, piece.length, chosen.plan),
             )  # fmt: skip
-            return
-        self._session.put_atom(
-            name,
-            piece.length,
-            _checked_frames(source, piece, name),
-            encoding=choose(_WholeFrames(source, piece), piece.dtype),
-            dtype=piece.dtype,
-            on_stored=stored,
-            sketches=_sketches(piece, shape, _ranges_of_piece(source, piece)),
-        )
+        elif small:
+            # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
+            self._session.put_atom(
+                name, piece.length, frames, encoding=None, dtype=piece.dtype, on_stored=stored,
+                verify=True, sketches=sketches,
+            )  # fmt: skip
+        else:
+            self._session.put_atom(
+                name, piece.length, _checked_frames(source, piece, name), dtype=piece.dtype,
+                encoding=choose(frames, piece.dtype), on_stored=stored, sketches=sketches,
+            )  # fmt: skip
+
+    def _tell_faults(self) -> None:
+        """Note, once each, why tensors take more than they were chosen to: bases are damaged."""
+        faults = self._session.base_faults
+        for fault in dict.fromkeys(faults[:]):
+            self._progress.note(f"parts of a tensor are kept on their own: {fault}")
+        faults.clear()
+
+    def _query(
+        self, piece: Piece, name: bytes, shape: tuple[int, ...] | None, read: ReadRanges
+    ) -> TensorQuery | None:
+        """Return a tensor as it is compared with stored ones; None if it is no whole tensor."""
+        known = DTYPES.get(piece.dtype or "")
+        if known is None or shape is None or known.byte_count(prod(shape)) != piece.length:
+            return None
+        return TensorQuery(
+            dtype=known.name, shape=shape, read=values_of(read, known.name),
+            heads=self._heads[1], digest=name,
+        )  # fmt: skip
 
     def _store_opaque(
         self, source: SourceFile, piece: Piece, check: bytes, tally: Tally
@@ -320,17 +363,6 @@ def _shapes(description: Description) -> dict[tuple[int, int], tuple[int, ...]]:
     return found
 
 
-def _sketches(
-    piece: Piece, shape: tuple[int, ...] | None, read: ReadRanges
-) -> tuple[NewSketch, ...]:
-    """Return the rows by which a tensor is found as a base of others."""
-    known = DTYPES.get(piece.dtype or "")
-    if known is None or shape is None or known.byte_count(prod(shape)) != piece.length:
-        return ()
-    values = values_of(read, known.name)
-    return sketches_of(TensorQuery(dtype=known.name, shape=shape, read=values))
-
-
 def _ranges_of_piece(source: SourceFile, piece: Piece) -> ReadRanges:
     def read(offsets: Indices, length: int) -> bytes:
         return b"".join([source.read(at, length) for at in (offsets + piece.offset).tolist()])
@@ -344,10 +376,14 @@ class _Counter(msgspec.Struct, frozen=True, gc=False):
     what: str
     tally: Tally
     size: int
+    plan: Plan | None = None
 
     def __call__(self, stored_bytes: int, encoding: Encoding) -> None:
         """Take what the atom takes in packs."""
-        self.tally.add(f"{self.what} stored {_ENCODING_NAMES[encoding]}", self.size, stored_bytes)
+        how = _ENCODING_NAMES[encoding]
+        if self.plan is not None:
+            how = kind_of(self.plan, exact=not stored_bytes)
+        self.tally.add(f"{self.what} stored {how}", self.size, stored_bytes)
 
 
 class _PieceHasher:
