@@ -59,15 +59,14 @@ ALWAYS_INLINE void spread_fields(const uint8_t *packed, unsigned bytes, unsigned
 }
 
 ALWAYS_INLINE void gather_fields(const uint8_t *codes, unsigned bytes, unsigned group,
-                                 unsigned bits, unsigned shift, uint8_t *packed) {
+                                 unsigned bits, unsigned shift, uint8_t *restrict packed) {
     const unsigned fields = 8 / bits, mask = (1u << bits) - 1;
-    for (unsigned at = 0; at < bytes; at += group, codes += fields * group)
-        for (unsigned k = 0; k < group; k++) {
-            unsigned byte = 0;
-            for (unsigned f = 0; f < fields; f++)
-                byte |= (codes[f * group + k] >> shift & mask) << (bits * f);
-            packed[at + k] = (uint8_t)byte;
-        }
+    for (unsigned at = 0; at < bytes; at += group)
+        for (unsigned f = 0; f < fields; f++, codes += group)
+            for (unsigned k = 0; k < group; k++) {
+                uint8_t field = (uint8_t)((codes[k] >> shift & mask) << (bits * f));
+                packed[at + k] = f ? packed[at + k] | field : field;
+            }
 }
 
 ALWAYS_INLINE void spread_k_scales(const uint8_t *packed, block_parts *out) {
