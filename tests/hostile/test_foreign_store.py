@@ -24,6 +24,7 @@ from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache
 from hartonomous.packs import rescue
 from hartonomous.packs.files import FileReader
+from hartonomous.packs.frame_batch import FrameBatch
 from hartonomous.packs.write_out import FileWriter
 from hartonomous.ports.progress import NoProgress
 
@@ -218,7 +219,8 @@ def test_times_outside_the_calendar_are_the_nearest_inside(microseconds, text):
 
 def test_writing_out_needs_no_memory_for_what_a_size_claims(tmp_path):
     class Nothing:
-        frames = None
+        def batch(self) -> FrameBatch:
+            return FrameBatch()
 
         def view(self, name: bytes, start: int, length: int) -> None:
             return None

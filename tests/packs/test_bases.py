@@ -1,14 +1,29 @@
 """What atoms are built on: no circles, no long chains, and nothing is taken away beneath them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from variant_store import put, read, straight, tuned, weights
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, bases
-from hartonomous.core.digest import digest
+from hartonomous.catalog import atoms, bases, packs
+from hartonomous.core.digest import checksum, digest
+from hartonomous.core.plan import encode
+from hartonomous.core.record import (
+    FRAME_ENTRY,
+    VARIANTS_FEATURE,
+    Encoding,
+    RecordHeader,
+    RecordKind,
+)
 from hartonomous.errors import IntegrityError
+from hartonomous.packs.extent_copies import ExtentCopies
+from hartonomous.packs.pack_file import PackWriter
+from hartonomous.packs.predictions import variant_of
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.survey import survey
+from hartonomous.ports.progress import NoProgress
 
 COUNT = 4096
 
@@ -132,6 +147,56 @@ def test_a_damaged_atom_is_not_held(store, session):
     with store.parts.database.write() as tx:
         atoms.mark_damaged(tx, bases.find(tx, [name])[name].id)
     assert session.hold([name]) == set()
+
+
+def test_forged_records_in_a_circle_end_in_an_error(store):
+    """Digests are claimed by headers: a foreign store may have two atoms that need each other."""
+    names, length = (b"a" * 32, b"b" * 32), 4 * COUNT
+    parts = store.parts
+    out = PackWriter(parts.objects, writer=b"w" * 16, now_us=1, required=VARIANTS_FEATURE)
+    places = []
+    for name, base in zip(names, reversed(names), strict=True):
+        out.begin(Encoding.DELTA)
+        out.frame(b"", checksum(b""))
+        places.append(
+            out.end(
+                kind=RecordKind.EXTENT, encoding=Encoding.DELTA, recipe=1, digest=name,
+                total=length, position=0, length=length, bases=(base,),
+                params=encode(straight(COUNT)),
+            )
+        )  # fmt: skip
+    sealed = out.seal()
+    with parts.database.write() as tx:
+        pack_id = packs.add(
+            tx, key=sealed.key, writer_key=sealed.writer, size_bytes=sealed.size_bytes,
+            record_count=2, created_us=1,
+        )  # fmt: skip
+        for name, at in zip(names, places, strict=True):
+            place = atoms.NewExtent(
+                pack_id=pack_id, position=0, length=length, header_offset=at, stored_bytes=0
+            )
+            new = atoms.NewAtom(digest=name, size_bytes=length, encoding=3, extents=(place,))
+            atoms.add(tx, [new], now_us=1)
+    with pytest.raises(IntegrityError, match="needs itself as a base") as caught:
+        read(parts, names[0], length)
+    assert all(name.hex() in str(caught.value) for name in names)
+    found = survey(parts, NoProgress(), lambda pack: None)
+    assert ExtentCopies(parts, found).choose(names[0], length) is None
+
+
+def test_a_plan_that_is_none_is_damage(store, session):
+    below = put(session, weights(COUNT).tobytes())
+    wrong = straight(COUNT // 2)  # for another target than the record
+    header = RecordHeader(
+        kind=RecordKind.EXTENT, encoding=Encoding.DELTA, digest=b"d" * 32, total=4 * COUNT,
+        position=0, length=4 * COUNT, frames=np.zeros(1, FRAME_ENTRY), recipe=1, bases=(below,),
+        params=encode(wrong),
+    )  # fmt: skip
+    with pytest.raises(IntegrityError, match="another target"):
+        variant_of(header)
+    for bases_of, params in [((), encode(straight(COUNT))), ((below,), b"{}"), ((below,), b"[")]:
+        with pytest.raises(IntegrityError):
+            variant_of(dataclasses.replace(header, bases=bases_of, params=params))
 
 
 def test_frames_of_one_prediction_are_encoded_as_they_are_decoded(store, session):

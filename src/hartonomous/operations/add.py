@@ -23,6 +23,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.checkpoint_files import STEP_KEY, checkpoint_files, step_label
 from hartonomous.packs.ingest import FileIngest, IngestedFile
+from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.preview import Foreseen, preview
 from hartonomous.packs.publication import Proposal, Published, publish
@@ -321,8 +322,9 @@ def _ingesting(
     parts: StoreParts, progress: Progress
 ) -> Iterator[tuple[WriteSession, AtomReader, FileIngest]]:
     with WriteSession(parts) as session:
-        # No cache: before a source is removed, its copy is read from the disk.
-        reader = AtomReader(parts, frames=FrameCache(0))
+        # No shared caches: before a source is removed, its copy is read from the disk.
+        operands = Operands(parts.operands.limit_bytes)
+        reader = AtomReader(parts, frames=FrameCache(0), operands=operands)
         ingest = FileIngest(session, parts.parser, reader, progress)
         try:
             yield session, reader, ingest
