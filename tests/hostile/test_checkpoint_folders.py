@@ -14,8 +14,9 @@ from torch_writer import Called, Name, Raw, Tensor, archive, pickled
 
 import hartonomous as hn
 from hartonomous.core.template import TEXT_LIMIT
+from hartonomous.opening import scan_place
 from hartonomous.operations.scan import ScanReport
-from hartonomous.store import Store, scan_place
+from hartonomous.store import Store
 
 CHECKPOINTS = Path(__file__).parents[1] / "fixtures" / "checkpoints"
 TRACE = "/tmp/hartonomous-a-pickle-was-loaded"

@@ -28,10 +28,10 @@ from hartonomous.catalog import (
 )
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import UnsupportedStoreError
+from hartonomous.opening import now_us
 from hartonomous.packs import directory
 from hartonomous.packs.session import WriteSession
 from hartonomous.settings import load_settings
-from hartonomous.store import now_us
 
 
 @pytest.fixture
