@@ -65,7 +65,7 @@ def test_what_died_stays_dead_and_what_was_acknowledged_counts(
     die(place, "store.rm('one')", at=_DIE_AT.format(time_us=known + died))
     if cut == "power":
         cut_power(place, catalog)
-    monkeypatch.setattr("hartonomous.store.now_us", lambda: known + later)
+    monkeypatch.setattr("hartonomous.opening.now_us", lambda: known + later)
     with hn.open(place) as store:
         store.label("two", "prod")  # takes the number of the removal that died
         store.label("one", "kept")
@@ -85,7 +85,7 @@ def test_times_of_publications_grow_whatever_the_clock_says(
 ) -> None:
     known = last_us(place)
     for clock in (known, known - YEAR_US, known, known + YEAR_US, 0, known + 5):
-        monkeypatch.setattr("hartonomous.store.now_us", lambda clock=clock: clock)
+        monkeypatch.setattr("hartonomous.opening.now_us", lambda clock=clock: clock)
         with hn.open(place) as store:
             store.label("one", "a")
             store.unlabel("one", "a")

@@ -1,7 +1,8 @@
 """A stored file's tensors as a safetensors file: a header, and ranges of the stored file.
 
 What lies in C order in the stored file is read from there, piece by piece. What does not (views
-with strides, `.npy` in Fortran order) is put in order in memory, one tensor at a time.
+with strides, `.npy` in Fortran order), and what lies compressed, is made ready in memory, one
+tensor at a time.
 """
 
 import bisect
@@ -40,7 +41,7 @@ _OF_THE_FILE = {
     "protocol", "globals", "compressed", "byteorder", "fortran_order", "format_version", "version",
     "values", "_version", "_alignment",
 }  # fmt: skip
-_LOST_KINDS = {"tensor", "compressed", "limit"}
+_LOST_KINDS = {"tensor", "limit"}
 """Notices that tell of content which the description does not hold."""
 
 
@@ -96,14 +97,18 @@ def _obstacle(tensor: Tensor, others: dict[str, Tensor], *, column_major: bool) 
     if size is None:
         return "its elements do not fill whole bytes"
     in_order = tensor.strides is None and not (column_major and len(tensor.shape) > 1)
-    if in_order:
-        return None if size == tensor.length else "its bytes do not fit its shape"
+    held = tensor.length if tensor.coding is None else tensor.coding.length
+    if in_order and size != held:
+        return "its bytes do not fit its shape"
+    if in_order and tensor.coding is None:
+        return None
     if numpy_dtype(tensor.dtype) is None:
         return f"its elements of type {tensor.dtype} cannot be put in order"
-    if len(tensor.shape) > _AXIS_LIMIT or size > max(tensor.length, REPEATED_LIMIT_BYTES):
+    if len(tensor.shape) > _AXIS_LIMIT or size > max(held, REPEATED_LIMIT_BYTES):
         return "it has too many axes, or repeats its bytes too often, to be put in order"
-    if max(size, tensor.length) > TURNED_LIMIT_BYTES:
-        return f"it does not lie in C order and has more than {TURNED_LIMIT_BYTES >> 20} MiB"
+    if max(size, held) > TURNED_LIMIT_BYTES:
+        how = "does not lie in C order" if tensor.coding is None else "lies compressed"
+        return f"it {how} and has more than {TURNED_LIMIT_BYTES >> 20} MiB"
     return None
 
 
@@ -188,7 +193,9 @@ class ConvertedFile:
             out[:] = self._in_c_order(index, tensor)[start : start + len(out)]
 
     def _in_order(self, tensor: Tensor) -> bool:
-        return tensor.strides is None and not (self._column_major and len(tensor.shape) > 1)
+        if tensor.coding is not None or tensor.strides is not None:
+            return False
+        return not (self._column_major and len(tensor.shape) > 1)
 
     def _in_c_order(self, index: int, tensor: Tensor) -> memoryview:
         """Return a tensor put in order; the last one is kept, as its pieces come one by one."""
@@ -200,7 +207,7 @@ class ConvertedFile:
                 place = TensorPlace(
                     member=self._path, file=self._stored, name=tensor.name, dtype=tensor.dtype,
                     shape=tensor.shape, offset=tensor.offset, length=tensor.length,
-                    strides=tensor.strides,
+                    strides=tensor.strides, coding=tensor.coding,
                 )  # fmt: skip
                 array = read_array(place)
                 self._turned = (index, array.reshape(-1).view(np.uint8).data)
