@@ -4,6 +4,7 @@ Each takes any bytes. A file is refused by one of our errors, or the description
 ``check_description``.
 """
 
+import contextlib
 import io
 import json
 import struct
@@ -22,11 +23,15 @@ from hartonomous.core.manifest import MAX_NUMBER, Manifest, Segment, decode, enc
 from hartonomous.core.strides import span
 from hartonomous.errors import HartonomousError
 from hartonomous.formats import detect
+from hartonomous.formats.inert_pickle import read_pickle
 from hartonomous.formats.reader import BytesReader
+from hartonomous.formats.torch_tree import read_tree, storage_bytes
 from hartonomous.ports.format import Format
 
 HF_JSON: Final = tuple(map(detect.load, (one for one in detect.FORMATS if ".hf_json:" in one)))
 """The parsers of JSON beside weights; the first byte of an input says which is meant."""
+
+STORAGE_BYTES = 1 << 16
 
 PATHS: Final = (
     "model.safetensors", "model.gguf", "weights.npy", "weights.npz", "model.pt", "model.bin",
@@ -101,9 +106,13 @@ def safetensors_header(content: bytes) -> None:
 
 
 def torch_pickle(content: bytes) -> None:
-    """Parse a PyTorch zip file of this pickle, with two storages."""
+    """Parse a PyTorch zip file of this pickle, with storages as large as it says."""
     members = {"data.pkl": content, "byteorder": b"little", "version": b"3\n"}
-    members |= {"data/0": bytes(64), "data/1": bytes(16)}
+    with contextlib.suppress(HartonomousError):
+        for view in read_tree(read_pickle(BytesReader(content)).value).views[:64]:
+            key, size = view.storage.key, storage_bytes(view.storage)
+            if size <= STORAGE_BYTES and len(key) < 40 and key.isalnum() and key.isascii():
+                members[f"data/{key}"] = bytes(size)
     parse(_TORCH_ZIP, zipped({f"a/{name}": held for name, held in members.items()}))
 
 
@@ -138,10 +147,12 @@ def with_checksums(content: bytes) -> bytes:
         method, length = struct.unpack_from("<H8xI", out, at + 10)
         place = struct.unpack_from("<I", out, at + 42)[0]
         if method == 0 and place + 30 <= len(out):
+            told_behind = out[place + 6] & 8
             start = place + 30 + sum(struct.unpack_from("<HH", out, place + 26))
             check = zlib.crc32(out[start : start + length])
             struct.pack_into("<I", out, at + 16, check)
-            struct.pack_into("<I", out, place + 14, check)
+            if not told_behind:
+                struct.pack_into("<I", out, place + 14, check)
         at = content.find(b"PK\x01\x02", at + 4)
     return bytes(out)
 

@@ -9,9 +9,7 @@ import argparse
 import contextlib
 import io
 import json
-import shutil
 import tempfile
-from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -147,35 +145,28 @@ def journal(content: bytes) -> None:
         rescue.show({}, state, argparse.Namespace())
 
 
-@cache
-def _place() -> Path:
-    return Path(tempfile.mkdtemp(prefix="hartonomous-fuzz-"))
-
-
 def rescued(content: bytes) -> None:
     """List, verify and restore a store of this one pack with rescue.py."""
     for one in (content, with_checksums(content)):
-        store = _place() / "store"
-        file = store / "packs" / "00" / f"{bytes(16).hex()}.pack"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(one)
-        said = io.StringIO()
-        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-            _rescue(store)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "store" / "packs" / "00" / f"{bytes(16).hex()}.pack"
+            file.parent.mkdir(parents=True)
+            file.write_bytes(one)
+            said = io.StringIO()
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                _rescue(Path(folder))
 
 
-def _rescue(store: Path) -> None:
+def _rescue(place: Path) -> None:
     for found in rescue.FOUND.values():
         found.clear()
     rescue.KEPT_BASES.clear()
-    out = store.parent / "out"
-    options = argparse.Namespace(out=out, name="", all_versions=True, include_removed=True)
+    options = argparse.Namespace(
+        out=place / "out", name="", all_versions=True, include_removed=True
+    )
     with contextlib.suppress(rescue.RefusedError):
-        index = rescue.read_store(store)
+        index = rescue.read_store(place / "store")
         state = rescue.replay(index)
         rescue.show(index, state, options)
         rescue.verify(index, state, options)
-        try:
-            rescue.restore(index, state, options)
-        finally:
-            shutil.rmtree(out, ignore_errors=True)
+        rescue.restore(index, state, options)

@@ -32,7 +32,7 @@ RSS_MIB = 1536
 def write_seeds(target: Target, folder: Path) -> None:
     """Write what the target begins with, and what once made it fail, as files."""
     folder.mkdir(parents=True)
-    contents = seeds.seeds_of(target.name)
+    contents = [*seeds.seeds_of(target.name)]
     contents += [path.read_bytes() for path in seeds.found_before(target.name)]
     for number, content in enumerate(contents):
         (folder / f"{number:03}").write_bytes(content)
@@ -59,7 +59,7 @@ def fuzz(target: Target, work: Path, asked: argparse.Namespace) -> bool:
     ]  # fmt: skip
     begun = time.monotonic()
     # Threads of numpy's libraries would take address space that is counted as the target's.
-    environ = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    environ = os.environ | {"OPENBLAS_NUM_THREADS": "1", "TMPDIR": str(folder)}
     done = subprocess.run(
         command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )

@@ -4,6 +4,7 @@ The same inputs every time. Fixtures are those of ``tests/fixtures``, stores are
 the tests of rescue.py do, frames and plans are the test vectors of the documents.
 """
 
+import functools
 import io
 import json
 import pickle
@@ -297,10 +298,20 @@ def plans() -> Iterator[bytes]:
 
 
 def plans_made() -> Iterator[bytes]:
-    """Yield bytes that choose one operand of F32, and a target of its shape."""
-    yield bytes([1, 4, 2, 3, 2, 0, 0, 0, 4, 2, 3, 2])
-    yield bytes([2, 4, 1, 5, 0, 0, 4, 1, 5, 0, 0, 1, 7, 2, 16, 32, 3, 2, 4, 1, 5])
-    yield bytes(range(64))
+    """Yield bytes that choose sound plans: the operands, the steps, the target."""
+    matrix, target = [2, 2, 3, 2, 0, 0], [2, 2, 3, 2]
+    yield bytes([1, *matrix, 0, *target])
+    yield bytes([1, *matrix, 1, 0, 0, 0, 0, 2, 3, 2])  # cast
+    yield bytes([1, *matrix, 1, 1, 2, 1, 0, 2, 2, 2, 3])  # transpose
+    yield bytes([1, *matrix, 1, 3, 1, 3, 2, 2, 2, 2])  # rows
+    yield bytes([1, *matrix, 1, 4, 1, 2, 2, 4, 2])  # append
+    yield bytes([1, 2, 1, 8, 0, 0, 1, 2, 2, 0, 2, 1, 8])  # permute_heads
+    yield bytes([2, *matrix, *matrix, 1, 6, 2, 2, 6, 2])  # concatenate
+    yield bytes([2, *matrix, *matrix, 1, 7, 2, 200, 100, 2, 2, *target])  # linear
+    yield bytes([2, *matrix, *matrix, 1, 8, 1, 200, 2, 2, *target])  # task_vectors
+    yield bytes(
+        [3, *matrix, 2, 2, 3, 1, 0, 0, 2, 2, 1, 2, 0, 0, 1, 9, 2, 2, 0, *target]
+    )  # low_rank
 
 
 def detected() -> Iterator[bytes]:
@@ -341,12 +352,13 @@ _MADE = {
 }
 
 
-def seeds_of(name: str) -> list[bytes]:
+@functools.cache
+def seeds_of(name: str) -> tuple[bytes, ...]:
     """Return what a target begins with, no input over its limit and none twice."""
     made = [*(_MADE[name]() if name in _MADE else ())]
     for pattern in _FILES.get(name, ()):
         made += [path.read_bytes() for path in sorted(FIXTURES.glob(pattern))]
-    return [*dict.fromkeys(one for one in made if len(one) <= TARGETS[name].max_bytes)]
+    return tuple(dict.fromkeys(one for one in made if len(one) <= TARGETS[name].max_bytes))
 
 
 def found_before(name: str) -> list[Path]:

@@ -69,7 +69,7 @@ _ALL = (
     Target("torch-pickle", parsers.torch_pickle),
     Target("torch-legacy", parsers.parser("torch_legacy:TORCH_LEGACY")),
     Target("torch-index", parsers.parser("torch_index:TORCH_INDEX")),
-    Target("torch-shards", parsers.archive("torch_shards:TORCH_SHARDS"), 16384),
+    Target("torch-shards", parsers.parser("torch_shards:TORCH_SHARDS"), 16384),
     Target("onnx", parsers.parser("onnx:ONNX"), 8192),
     Target("pickle", parsers.parser("pickle_file:PICKLE")),
     Target("keras", parsers.keras_config, words=_CONFIG),
