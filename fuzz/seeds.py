@@ -22,6 +22,7 @@ from fuzz import decoders, parsers
 from fuzz.targets import FOUND, TARGETS
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.codecs.fields import FieldsCodec
+from hartonomous.codecs.quantised_blocks import SHAPES
 from hartonomous.core.record import Encoding, RecordKind
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -285,7 +286,11 @@ def deltas() -> Iterator[bytes]:
 
 
 def derived() -> Iterator[bytes]:
-    """Yield the document's vectors."""
+    """Yield the document's vectors, and frames that have no whole block."""
+    for dtype, shape in SHAPES.items():
+        for recipe in shape.recipes:
+            place = struct.pack("<BHH", decoders.QUANTISED_TYPES.index(dtype), 0, 5)
+            yield place + struct.pack("<BBHHI", recipe, shape.number, 0, 5, 0) + b"begin\0\0"
     for title, payload, frame in vectors("format-quantised.md", 2):
         number = decoders.QUANTISED_TYPES.index(re.split(r"\W", title)[0])
         yield struct.pack("<BHH", number, 0, len(frame)) + payload

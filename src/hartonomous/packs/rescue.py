@@ -887,7 +887,7 @@ def decode_quantised(payload: bytes, source: Any, dtype: str, position: int, siz
         raise DamageError("a derived frame has no sound header")
     with NUMPY.errstate(all="ignore"):
         if dtype in QUANTISED:
-            middle = derive_blocks(payload, at, source.reshape(count, -1), dtype, head[0])
+            middle = derive_blocks(payload, at, source.reshape(count, elements), dtype, head[0])
         else:
             middle = derive_bytes(payload, at, source, dtype, head[0], position)
     return payload[10 : 10 + lead] + middle + payload[10 + lead : at]
@@ -1005,6 +1005,8 @@ def derive_blocks(payload: bytes, at: int, x: Any, dtype: str, kind: int) -> byt
     _, bits, halves, scales, minima, elements, _ = QUANTISED[dtype]
     width = 2 * halves + scales + minima
     table, residual = read_tables(payload, at, width * len(x), x.size)
+    if not len(x):
+        return b""
     header = BlockHeader(table.reshape(len(x), width))
     if dtype in ("Q2_K", "Q4_K", "Q5_K"):
         parts = derive_minima(x, header, dtype, kind == 2)
