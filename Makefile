@@ -3,6 +3,7 @@
 # make check  format, lint, floors, types, unit tests
 # make bench  the figures of docs/limits.md and the README, beside other tools
 # make family builds the files of benchmarks/family.toml in .cache/family (3 GB, about 20 minutes)
+# make fuzz   lets atheris look for bytes that a parser, the reader of packs or a codec takes badly
 # make docs   writes docs/commands.md and docs/errors.md anew
 # make wheels builds a wheel that can be installed elsewhere, and the source distribution, into dist
 # make lock   writes requirements/*.txt anew
@@ -14,7 +15,7 @@ KERNEL := setup.py $(shell find native -name '*.[ch]' -o -name '*.py')
 SOURCES := pyproject.toml README.md $(KERNEL) $(shell find src -name '*.py')
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check bench family docs wheels lock programs clean
+.PHONY: demo test check bench fuzz family docs wheels lock programs clean
 .DELETE_ON_ERROR:
 
 # DEMO takes options of `hart demo`: make demo DEMO="--from PATH --keep DIR"
@@ -39,6 +40,15 @@ check: $(VENV)/dev
 # BENCH takes options of benchmarks/run.py: make bench BENCH="--only family --runs 3"
 bench: $(VENV)/dev
 	$(PY) benchmarks/run.py --family $(FAMILY) $(BENCH)
+
+# FUZZ names targets of fuzz/targets.py (all of them otherwise), FUZZ_SECONDS are those of each; FUZZ_RUNS
+# are inputs of each instead, the same every time: make fuzz FUZZ="gguf pack" FUZZ_SECONDS=600
+FUZZ :=
+FUZZ_SECONDS := 60
+FUZZ_RUNS :=
+
+fuzz: $(VENV)/fuzz
+	$(PY) fuzz/run.py $(FUZZ) $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS),--seconds $(FUZZ_SECONDS))
 
 # FAMILY is the folder, FAMILY_ONLY names members (all of them otherwise), FAMILY_VENV the
 # environment, FAMILY_PIP takes options of pip: where there is a torch without a GPU, for example.
@@ -77,6 +87,7 @@ lock:
 	.cache/lock/bin/uv pip compile -q --upgrade $(COMPILE) pyproject.toml -o requirements/base.txt
 	.cache/lock/bin/uv pip compile -q --upgrade $(COMPILE) pyproject.toml --group dev \
 		-o requirements/dev.txt
+	.cache/lock/bin/uv pip compile -q --upgrade $(COMPILE) --group fuzz -o requirements/fuzz.txt
 
 clean:
 	rm -rf $(VENV) .cache build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
@@ -95,4 +106,8 @@ $(VENV)/installed: $(PY) $(SOURCES)
 $(VENV)/dev: $(PY) requirements/dev.txt pyproject.toml $(KERNEL)
 	$(PIP) install -q --require-hashes -r requirements/dev.txt
 	$(PIP) install -q --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/fuzz: $(VENV)/dev requirements/fuzz.txt
+	$(PIP) install -q --require-hashes -r requirements/fuzz.txt
 	touch $@

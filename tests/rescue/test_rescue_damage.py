@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from store_by_hand import StoreByHand, encode, to_json
 
+from hartonomous.codecs import kernel
 from hartonomous.core.digest import digest
 from hartonomous.core.record import Encoding, RecordKind
 from hartonomous.packs import rescue
@@ -220,6 +221,30 @@ def test_commits_and_changes_of_wrong_shape_are_reported(store, one, run, tmp_pa
     assert (tmp_path / "out" / "a" / "a.bin").read_bytes() == NOISE + TEXT
 
 
+def test_a_commit_without_a_name_is_reported(store, one, run):
+    commit = {
+        "version": 1, "kind": "commit", "seq": 9, "time_us": 9, "artifact": "x", "number": 1,
+        "uid": "x", "digest": "", "members": [], "labels": [],
+    }  # fmt: skip
+    store.pack().add(RecordKind.COMMIT, to_json(commit))
+    store.write()
+    done = run("list", code=4)
+    assert "DAMAGED" in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout.startswith("a@1")
+
+
+@pytest.mark.parametrize("place", [1 << 63, (1 << 64) - 512])
+def test_a_payload_that_lies_nowhere_is_reported(store, one, run, tmp_path, place):
+    pack = store.pack()
+    pack.add(RecordKind.EXTENT, NOISE)
+    pack.headers[0] = pack.headers[0].at(place)
+    store.write()
+    done = run("verify", code=4)
+    assert "cannot be read" in done.stderr and "Traceback" not in done.stderr
+    run("restore", tmp_path / "out", code=None)
+    assert (tmp_path / "out" / "a" / "a.bin").read_bytes() == NOISE + TEXT
+
+
 @pytest.mark.parametrize(
     "segments",
     [
@@ -282,6 +307,29 @@ def test_without_numpy_the_remedy_is_named(store, run, hide, tmp_path):
     store.write()
     said = run("restore", tmp_path / "out", code=1, env=hide("numpy")).stderr
     assert "install the Python package numpy" in said
+
+
+_STATES = struct.pack("<I", 0) + struct.pack("<I", 1 << 15) * 32
+_HALF = b"\x87\xff"  # 2048 - 1, in two bytes
+
+
+@pytest.mark.parametrize(
+    ("field", "plane", "sound"),
+    [
+        ((1, 1), struct.pack("<I", 1) + b"\3" + _HALF + _HALF, True),
+        ((1, 1), struct.pack("<I", 3) + b"\3\0" + _HALF + _HALF, False),  # an empty group
+        ((1, 1), struct.pack("<I", 1) + b"\3" + b"\x80\x00\x8f\xfe", False),  # 0 in two bytes
+        ((1, 4096), struct.pack("<I", 1) + b"\3" + _HALF + _HALF, True),
+        ((1, 4097), struct.pack("<I", 1) + b"\3" + _HALF + _HALF, False),
+    ],
+)
+def test_tables_and_elements_are_refused_as_by_the_program(field, plane, sound):
+    """Frames of no element, so that nothing but their structure can be wrong."""
+    payload = struct.pack("<IHBBH", 0, 0, 1, *field) + b"\2" + plane + _STATES
+    (found,) = rescue.decode_fields([payload], [0])
+    faults = kernel.active().decode_many([memoryview(payload)], [memoryview(bytearray())])
+    assert isinstance(found, rescue.DamageError) is not sound
+    assert (faults == [None]) is sound
 
 
 @given(data=st.data())

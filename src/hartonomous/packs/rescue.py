@@ -153,6 +153,7 @@ class FieldsFrame:
         self.fields = [struct.unpack("<BH", self.take(3)) for _ in range(field_count)]
         self.element = sum((kind & 15) * words for kind, words in self.fields)
         known = all(kind in (1, 2, 4, 8, 0x12, 0x14, 0x18) and n for kind, n in self.fields)
+        known = known and field_count <= 16 and self.element <= 4096
         if size != length or not known or not self.lead < self.element or self.lead > length:
             raise DamageError("a frame of fields has no sound header")
         self.count, tail = divmod(length - self.lead, self.element)
@@ -201,10 +202,11 @@ class FieldsFrame:
             less = self.take(1)[0]
             if less >= 128:
                 less = (less & 127) << 8 | self.take(1)[0]
+                less = less if less >= 128 else TOTAL  # longer than it needs to be
             if less > TOTAL - 2:
                 raise DamageError("a table of frequencies is damaged")
             slots += [(less + 1) << 20 | place << 8 | symbol for place in range(less + 1)]
-        if len(slots) != TOTAL:
+        if len(slots) != TOTAL or 0 in bits.values():
             raise DamageError("a table of frequencies does not add up")
         return NUMPY.array(slots, NUMPY.int64)
 
@@ -885,7 +887,7 @@ def decode_quantised(payload: bytes, source: Any, dtype: str, position: int, siz
         raise DamageError("a derived frame has no sound header")
     with NUMPY.errstate(all="ignore"):
         if dtype in QUANTISED:
-            middle = derive_blocks(payload, at, source.reshape(count, -1), dtype, head[0])
+            middle = derive_blocks(payload, at, source.reshape(count, elements), dtype, head[0])
         else:
             middle = derive_bytes(payload, at, source, dtype, head[0], position)
     return payload[10 : 10 + lead] + middle + payload[10 + lead : at]
@@ -909,7 +911,8 @@ def read_table(payload: bytes, at: int, size: int) -> tuple[Any, int]:
     if kind == 3:
         n = length // 5
         places = NUMPY.frombuffer(content, "<u4", n)
-        if length % 5 or (places >= size).any():
+        ascending = (NUMPY.diff(places.astype(NUMPY.int64)) > 0).all()
+        if length % 5 or n > 4096 or not ascending or (places >= size).any():
             raise DamageError("a list of a derived frame is damaged")
         table[places] = NUMPY.frombuffer(content, NUMPY.uint8, n, 4 * n)
     elif len(content) == size:
@@ -1002,6 +1005,8 @@ def derive_blocks(payload: bytes, at: int, x: Any, dtype: str, kind: int) -> byt
     _, bits, halves, scales, minima, elements, _ = QUANTISED[dtype]
     width = 2 * halves + scales + minima
     table, residual = read_tables(payload, at, width * len(x), x.size)
+    if not len(x):
+        return b""
     header = BlockHeader(table.reshape(len(x), width))
     if dtype in ("Q2_K", "Q4_K", "Q5_K"):
         parts = derive_minima(x, header, dtype, kind == 2)
@@ -1356,7 +1361,7 @@ def read_exactly(file: BinaryIO, at: int, length: int) -> bytes:
     try:
         file.seek(at)
         content = file.read(length)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:  # the last: a place beyond 2^63
         raise DamageError(f"cannot be read at {at}: {error}") from error
     if len(content) != length:
         raise DamageError(f"ends before byte {at + length}")
@@ -1720,8 +1725,8 @@ class State:
     def apply(self, entry: dict[str, Any]) -> None:
         """Apply one commit or change; an unknown action changes nothing."""
         if entry["kind"] == "commit":
-            self.versions[entry["uid"]] = entry
             self.names[entry["artifact"]] = str(entry["name"])
+            self.versions[entry["uid"]] = entry
             for label in entry["labels"]:
                 self.labels[entry["artifact"], label] = entry["uid"]
             return
