@@ -13,6 +13,7 @@ class Context:
     quick: bool = False
     model: Path | None = None  # the demo's wheel or model folder, instead of fetching it
     family: Path = Path(".cache/family")  # what make_family.py built
+    part: str | None = None  # only what is made from this base of the family
     runs: int = 5  # of the family, interleaved
     skip: tuple[str, ...] = ()  # tools that are left out
     versions: dict[str, str] = field(default_factory=dict)

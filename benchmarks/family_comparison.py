@@ -15,16 +15,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import family_references
 from context import Context, Result
 from family import build, definition
+from family.definition import Family
 from made_files import size_of, warm
 from measure import Measured
 from measure import run as run_command
-from peers import COMPARED, Hartonomous, Peer, UnavailableError
+from peers import COMPARED, Peer, UnavailableError
 from peers.peer import package_version, python_with
 from side_by_side import available, equal_paths
 from tables import megabytes, table
-from tensor_reference import Reference, reference
 
 PLOTTER = "matplotlib"
 
@@ -53,35 +54,47 @@ class Runs:
 
 def run(context: Context) -> Result:
     """Measure the members that are built; say how to build them where there are none."""
-    groups = _groups(context)
+    family = definition.load()
+    groups = _groups(context, family)
     if not groups:
-        text = f"family: not run: nothing is built in {context.family}; make family\n"
+        of = f" of part {context.part}" if context.part else ""
+        text = f"family: not run: nothing{of} is built in {context.family}; make family\n"
         return Result(text=text, figures={"not_run": text})
     done = _measure(context, groups)
-    against = _reference(context, [path for paths in groups.values() for path in paths])
+    against = family_references.measure(context, family, _parts(family, groups))
     count = sum(len(paths) for paths in groups.values())
-    title = f"family: {count} members, {_plain(groups) / 1e6:,.0f} MB, {context.runs} runs"
+    scope = f"family, part {context.part}" if context.part else "family"
+    title = f"{scope}: {count} members, {_plain(groups) / 1e6:,.0f} MB, {context.runs} runs"
+    stored = {one.name: stored_of(one) for one in done}
     figures = {
+        "part": context.part,
         "members": {kind: [path.name for path in paths] for kind, paths in groups.items()},
         "plain_bytes": {kind: _plain({kind: paths}) for kind, paths in groups.items()},
         "tools": {one.name: _figures(one) for one in done},
-        "reference": against if isinstance(against, str) else asdict(against),
+        "references": against.figures(),
     }
-    texts = [title, "", *_tables(done, list(groups)), _against(done, against)]
+    texts = [title, "", *_tables(done, list(groups)), *against.tables(stored)]
     texts += [f"{one.name}: {one.reason}" for one in done if one.reason]
     texts.append(_plot(context, figures))
     return Result(text="\n".join(texts) + "\n", figures=figures)
 
 
-def _groups(context: Context) -> dict[str, list[Path]]:
+def _groups(context: Context, family: Family) -> dict[str, list[Path]]:
     """Return the paths of built members by class, in the order in which they arrive."""
-    family = definition.load()
     groups: dict[str, list[Path]] = {}
     for one in family.members:
         path = build.path_of(context.family, one)
-        if path.exists():
+        if path.exists() and context.part in (None, family.part_of(one.name)):
             groups.setdefault(one.kind or "", []).append(path)
     return groups
+
+
+def _parts(family: Family, groups: Mapping[str, Sequence[Path]]) -> dict[str, list[Path]]:
+    """Return the same paths, in the same order, by the base that they are made from."""
+    parts: dict[str, list[Path]] = {}
+    for path in (path for paths in groups.values() for path in paths):
+        parts.setdefault(family.part_of(path.name), []).append(path)
+    return parts
 
 
 def _measure(context: Context, groups: Mapping[str, Sequence[Path]]) -> list[Runs]:
@@ -250,37 +263,13 @@ def _figures(one: Runs) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# -- the reference and the plot
-
-
-def _reference(context: Context, paths: Sequence[Path]) -> Reference | str:
-    print("family: each tensor once, by zipnn", file=sys.stderr, flush=True)
-    try:
-        return reference(context, paths)
-    except UnavailableError as error:
-        return f"not run: {error}"
-
-
-def _against(done: Sequence[Runs], against: Reference | str) -> str:
-    title = "each tensor once through zipnn, the rest cut and compressed as the store does"
-    if isinstance(against, str):
-        return f"{title}\n\n{against}\n"
-    ours = next((stored_of(one) for one in done if one.name == Hartonomous.name), None)
-    total = against.stored_bytes
-    rows: list[list[object]] = [
-        ["tensors by zipnn", megabytes(against.zipnn_plain), megabytes(against.zipnn_stored)],
-        ["tensors by zstd -3", megabytes(against.other_plain), megabytes(against.other_stored)],
-        ["no tensors", megabytes(against.rest_plain), megabytes(against.rest_stored)],
-        ["reference", None, megabytes(total)],
-        ["hartonomous", None, None if ours is None else megabytes(ours)],
-        ["hartonomous / reference (goal 1.02)", None, None if ours is None else ours / total],
-    ]
-    return table(title, ["", "different MB", "stored MB"], rows)
+# -- the plot
 
 
 def _plot(context: Context, figures: Mapping[str, Any]) -> str:
     """Draw the figures in an environment of its own; return where, or why not."""
-    source, target = context.out / "family.json", context.out / "family.svg"
+    name = f"family-{context.part}" if context.part else "family"
+    source, target = context.out / f"{name}.json", context.out / f"{name}.svg"
     source.write_text(json.dumps(figures, default=str), encoding="utf-8")
     try:
         python = python_with(PLOTTER, context.tools)

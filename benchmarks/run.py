@@ -1,7 +1,7 @@
 """Prints the figures that this project promises, beside other tools, in one run.
 
     python benchmarks/run.py [--quick] [--only NAME]... [--json FILE] [--from WHEEL]
-                             [--family FOLDER] [--runs N] [--skip TOOL]...
+                             [--family FOLDER] [--part BASE] [--runs N] [--skip TOOL]...
 
 Nothing is asserted: timings depend on the machine and on what else it does. See README.md.
 """
@@ -55,8 +55,8 @@ def main() -> int:
     arguments = _arguments()
     context = Context(
         out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model,
-        family=arguments.family.resolve(), runs=1 if arguments.quick else arguments.runs,
-        skip=tuple(arguments.skip),
+        family=arguments.family.resolve(), part=arguments.part,
+        runs=1 if arguments.quick else arguments.runs, skip=tuple(arguments.skip),
     )  # fmt: skip
     for folder in (context.files, context.tools, context.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +104,10 @@ def _arguments() -> argparse.Namespace:
         default=_HERE.parent / ".cache" / "family",
         help="the folder that make_family.py wrote (.cache/family)",
     )
+    parser.add_argument(
+        "--part", metavar="BASE",
+        help="of the family, only what is made from this base: minilm or llama",
+    )  # fmt: skip
     parser.add_argument(
         "--runs", type=int, default=5, help="runs of the family's comparison (5; 1 when quick)"
     )

@@ -9,7 +9,7 @@ manifests and an index are not counted.
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from peers.zipnn import TORCH
 
 from hartonomous.codecs.zstd import ZstdCodec
 from hartonomous.core.chunking import cut_lengths
+from hartonomous.core.description import Tensor
 from hartonomous.core.manifest import partition
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.formats import detect
@@ -68,18 +69,37 @@ class Reference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """A distinct piece of a file; ``dtype`` is None where it is no tensor."""
+    """A piece of a file; ``dtype`` is None where it is no tensor.
+
+    ``names`` are those of all tensors that are exactly this range, ``shape`` that of the first.
+    """
 
     path: Path
     offset: int
     length: int
     dtype: str | None
+    names: tuple[str, ...] = ()
+    shape: tuple[int, ...] = ()
+
+    def read(self) -> bytes:
+        """Return its bytes."""
+        return b"".join(_blocks(self.path, self.offset, self.length))
 
 
-def reference(context: Context, paths: Sequence[Path]) -> Reference:
-    """Cut, keep each piece once and compress; raises UnavailableError where zipnn cannot be had."""
+def references(context: Context, parts: Mapping[str, Sequence[Path]]) -> dict[str, Reference]:
+    """Cut, keep each piece once and compress; raises UnavailableError where zipnn cannot be had.
+
+    A piece that two parts hold counts for the first.
+    """
     python = python_with("zipnn", context.tools, first=TORCH)
-    cuts = list(distinct(paths))
+    seen: set[bytes] = set()
+    return {
+        part: _reference(context, python, list(distinct(paths, seen)))
+        for part, paths in parts.items()
+    }
+
+
+def _reference(context: Context, python: Path, cuts: Sequence[Cut]) -> Reference:
     floats = [one for one in cuts if one.dtype in ZIPNN_TYPES]
     others = [one for one in cuts if one.dtype not in (None, *ZIPNN_TYPES)]
     rest = [one for one in cuts if one.dtype is None]
@@ -90,17 +110,21 @@ def reference(context: Context, paths: Sequence[Path]) -> Reference:
     )  # fmt: skip
 
 
-def distinct(paths: Sequence[Path]) -> Iterator[Cut]:
-    """Yield each distinct piece of files and of the files in folders, once."""
-    seen: set[bytes] = set()
+def distinct(paths: Sequence[Path], seen: set[bytes]) -> Iterator[Cut]:
+    """Yield each piece of files and folders whose digest is not in ``seen``, and add that to it."""
     for path in paths:
-        files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
-        for file in files:
-            for cut in _cuts(file):
-                name = _digest(cut)
-                if cut.length and name not in seen:
-                    seen.add(name)
-                    yield cut
+        for cut in cuts(path):
+            name = _digest(cut)
+            if cut.length and name not in seen:
+                seen.add(name)
+                yield cut
+
+
+def cuts(path: Path) -> Iterator[Cut]:
+    """Yield the pieces of a file, or of all files of a folder, in order."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    for file in files:
+        yield from _cuts(file)
 
 
 def _cuts(path: Path) -> Iterator[Cut]:
@@ -110,9 +134,16 @@ def _cuts(path: Path) -> Iterator[Cut]:
         described = detect.describe(reader, path.name)
     finally:
         os.close(descriptor)
+    ranges: dict[tuple[int, int], list[Tensor]] = {}
+    for tensor in described.tensors:
+        ranges.setdefault((tensor.offset, tensor.length), []).append(tensor)
     for piece in partition(path.stat().st_size, described.tensors):
         if piece.dtype is not None:
-            yield Cut(path=path, offset=piece.offset, length=piece.length, dtype=piece.dtype)
+            there = ranges[piece.offset, piece.length]
+            yield Cut(
+                path=path, offset=piece.offset, length=piece.length, dtype=piece.dtype,
+                names=tuple(one.name for one in there), shape=there[0].shape,
+            )  # fmt: skip
             continue
         at = piece.offset
         for length in cut_lengths(_blocks(path, piece.offset, piece.length)):

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 import tomllib
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from family.recipes import RECIPES
 
 PINS = Path(__file__).resolve().parents[1] / "family.toml"
+BASE = "base"
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*", re.IGNORECASE)
 _KEYS = {"name", "class", "recipe", "sources", "seed", "parameters", "size_bytes", "blake3"}
 
@@ -73,6 +75,30 @@ class Family:
                 wanted.add(name)
                 waiting += by_name[name].sources
         return [one for one in self.parts if one.name in wanted]
+
+    def part_of(self, name: str) -> str:
+        """Return the base that a member is or was made from, or that came out of the same step."""
+        needed = {one.name for one in self.needed([name])}
+        bases = [
+            one.name for one in self.members
+            if one.kind == BASE
+            and (one.name in needed or (one.sources and needed.issuperset(one.sources)))
+        ]  # fmt: skip
+        if len(bases) != 1:
+            raise DefinitionError(f"{name} belongs to {len(bases)} members of class {BASE!r}")
+        return bases[0]
+
+    def bases_of(self, name: str) -> list[str]:
+        """Return the members that one is made from, directly or not, the nearest first."""
+        by_name = {one.name: one for one in self.parts}
+        waiting, seen, found = deque(by_name[name].sources), {name}, []
+        while waiting:
+            one = by_name[waiting.popleft()]
+            if one.name not in seen:
+                seen.add(one.name)
+                found += [one.name] if one.measured else []
+                waiting.extend(one.sources)
+        return found
 
     def key(self, name: str) -> str:
         """Return what identifies how a part is made: its own words and those of its sources."""

@@ -18,4 +18,6 @@ COMPARED: tuple[type[Peer], ...] = (
 )  # fmt: skip
 """What the family is compared with: also tools that compress files one by one, and backups."""
 
-__all__ = ["COMPARED", "PEERS", "Hartonomous", "Peer", "UnavailableError"]
+__all__ = [
+    "COMPARED", "PEERS", "Dvc", "GitLfs", "Hartonomous", "HfXet", "Peer", "UnavailableError"
+]  # fmt: skip
