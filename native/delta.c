@@ -1,4 +1,6 @@
 /* Frames of DELTA, written: which prediction, which contexts, and the payload's structure. */
+#include <stdlib.h>
+
 #include "delta_frames.h"
 
 #define MOST_LISTED 64    /* more changes than this are coded, not listed */
@@ -6,13 +8,14 @@
 #define SCALE_BLOCKS 64   /* sampled for a factor, of which this many must agree: */
 #define SCALE_AGREEING 4
 #define SCALE_ELEMENTS 8
+#define STEP_SAMPLES 63   /* of which a step is the median */
 #define TABLE_BITS 64     /* what a table costs at least, and for each symbol */
 #define ENTRY_BITS 11
 #define COUNTS_BYTES (2 * 256 * DIFFERENCE_ROWS * sizeof(uint32_t))
 #define CHANGE_BYTES 10   /* the most that one listed change takes */
 
 size_t delta_bound(size_t frame_bytes) {
-    return frame_bytes + frame_bytes / 512 + CHANGE_BYTES * MOST_LISTED + 4 * SLACK;
+    return frame_bytes + frame_bytes / 512 + CHANGE_BYTES * MOST_LISTED + STEPS_BYTES + 4 * SLACK;
 }
 
 /* --- which contexts --------------------------------------------------------------------------- */
@@ -159,27 +162,88 @@ static float find_factor(const difference_kind *kind, const uint8_t *prediction,
     return (float)medians[found / 2];
 }
 
-/* Decide which blocks are predicted better by a factor, by the sum of differences of each. Returns
- * the mode; `bitmap` names the blocks, `out` becomes the prediction. */
-static unsigned choose_scaled(const fields_path *path, const difference_kind *kind,
-                              const shape *of, const uint8_t *prediction, const uint8_t *elements,
-                              float factor, uint32_t *sums, uint8_t *bitmap, uint8_t *out) {
-    uint32_t *scaled = sums + of->blocks;
-    size_t chosen = 0;
-    if (factor == 1 || !is_normal(bits_of(factor))) return SCALED_NONE;
-    path->scale(kind, prediction, of->count, factor, out);
-    path->sums(kind, prediction, elements, of->count, sums);
-    path->sums(kind, out, elements, of->count, scaled);
-    memset(bitmap, 0, of->bitmap_bytes);
-    for (size_t b = 0; b < of->blocks; b++) {
-        if (4 * scaled[b] >= sums[b]) continue;
-        bitmap[b >> 3] = (uint8_t)(bitmap[b >> 3] | 1u << (b & 7));
-        chosen++;
+static int compare_steps(const void *one, const void *other) {
+    const int32_t a = *(const int32_t *)one, b = *(const int32_t *)other;
+    return (a > b) - (a < b);
+}
+
+/* By how much magnitudes went down in the blocks of `bitmap`, where the first bits of the mantissa are
+ * these: the median of the first ones of each, 0 where that is not of 16 bits. Weight decay by a factor
+ * within a few units of 1 rounds to whole units, as many as the mantissa says, step by step. */
+static void find_steps(const shape *of, const uint8_t *bitmap, const uint8_t *prediction,
+                       const uint8_t *elements, int32_t *steps) {
+    int32_t samples[STEPS][STEP_SAMPLES];
+    size_t counts[STEPS] = {0};
+    for (size_t i = 0; i < of->count; i++) {
+        const size_t block = i / BLOCK_ELEMENTS;
+        const uint32_t x = load32(prediction + 4 * i), y = load32(elements + 4 * i);
+        const unsigned cell = x >> STEP_SHIFT & (STEPS - 1);
+        if (!(bitmap[block >> 3] >> (block & 7) & 1)) {
+            i += BLOCK_ELEMENTS - 1; /* blocks are passed over from their first element on */
+        } else if (!((x ^ y) >> 31) && is_normal(x) && counts[cell] < STEP_SAMPLES) {
+            samples[cell][counts[cell]++] = (int32_t)(x & 0x7fffffff) - (int32_t)(y & 0x7fffffff);
+        }
     }
-    if (chosen < SCALE_AGREEING) return SCALED_NONE;
-    if (chosen == of->blocks) return SCALED_ALL;
-    scale_blocks(path, kind, of, bitmap, prediction, factor, out);
-    return SCALED_BLOCKS;
+    for (unsigned cell = 0; cell < STEPS; cell++) {
+        const size_t count = counts[cell];
+        qsort(samples[cell], count, sizeof **samples, compare_steps);
+        steps[cell] = count ? samples[cell][count / 2] : 0;
+        if (steps[cell] != (int16_t)steps[cell]) steps[cell] = 0;
+    }
+}
+
+/* Name the blocks that a scaled prediction suits better; returns how many, and the sum of all blocks'
+ * differences if these are scaled. */
+static size_t name_blocks(const shape *of, const uint32_t *sums, const uint32_t *scaled,
+                          uint8_t *bitmap, uint64_t *total) {
+    size_t chosen = 0;
+    memset(bitmap, 0, of->bitmap_bytes);
+    *total = 0;
+    for (size_t b = 0; b < of->blocks; b++) {
+        const unsigned better = 4 * scaled[b] < sums[b];
+        bitmap[b >> 3] = (uint8_t)(bitmap[b >> 3] | better << (b & 7));
+        *total += better ? scaled[b] : sums[b];
+        chosen += better;
+    }
+    return chosen;
+}
+
+/* What choosing how to scale needs: sums of each block and bitmaps of blocks, two of each candidate,
+ * and the prediction that comes of it. */
+typedef struct {
+    uint32_t *sums, *scaled;
+    uint8_t *bitmap, *other, *prediction;
+} scaling_room;
+
+/* Decide which blocks are predicted better by a factor or by steps. Says how in `by`; the bitmap
+ * names the blocks, and the prediction is made of it. */
+static void choose_scaled(const fields_path *path, const difference_kind *kind, const shape *of,
+                          const uint8_t *prediction, const uint8_t *elements, scaling_room *with,
+                          scaling *by) {
+    uint64_t total, total_by_steps;
+    size_t chosen, by_steps;
+    by->mode = SCALED_NONE;
+    by->by_steps = 0;
+    by->factor = find_factor(kind, prediction, elements, of->count);
+    if (by->factor == 1 || !is_normal(bits_of(by->factor))) return;
+    path->scale(kind, prediction, of->count, by->factor, with->prediction);
+    path->sums(kind, prediction, elements, of->count, with->sums);
+    path->sums(kind, with->prediction, elements, of->count, with->scaled);
+    chosen = name_blocks(of, with->sums, with->scaled, with->bitmap, &total);
+    if (chosen < SCALE_AGREEING) return;
+    if (kind->width == 4) {
+        find_steps(of, with->bitmap, prediction, elements, by->steps);
+        path->step(prediction, of->count, by->steps, with->prediction);
+        path->sums(kind, with->prediction, elements, of->count, with->scaled);
+        by_steps = name_blocks(of, with->sums, with->scaled, with->other, &total_by_steps);
+        if (by_steps >= SCALE_AGREEING && total_by_steps < total) {
+            by->by_steps = 1;
+            chosen = by_steps;
+            memcpy(with->bitmap, with->other, of->bitmap_bytes);
+        }
+    }
+    by->mode = chosen == of->blocks ? SCALED_ALL : SCALED_BLOCKS;
+    scale_blocks(path, kind, of, by, with->bitmap, prediction, with->prediction);
 }
 
 /* --- encoding --------------------------------------------------------------------------------- */
@@ -261,18 +325,22 @@ static uint8_t *put_coded(const fields_path *path, const measured *found, uint8_
     return out + word_bytes;
 }
 
-static uint8_t *put_head(unsigned kind, const shape *of, unsigned form, unsigned mode, float factor,
+static uint8_t *put_head(unsigned kind, const shape *of, unsigned form, const scaling *by,
                          const uint8_t *bitmap, fields_input frame, uint8_t *out) {
-    *out++ = (uint8_t)(form | kind << 2 | mode << 4);
+    *out++ = (uint8_t)(form | kind << 2 | by->mode << 4 | (by->by_steps ? BY_STEPS : 0));
     *out++ = (uint8_t)of->lead;
     memcpy(out, frame.bytes, of->lead);
     out += of->lead;
     memcpy(out, frame.bytes + frame.size - of->tail, of->tail);
     out += of->tail;
-    if (mode == SCALED_NONE) return out;
-    store32(out, bits_of(factor));
-    out += 4;
-    if (mode == SCALED_ALL) return out;
+    if (by->mode == SCALED_NONE) return out;
+    if (by->by_steps) {
+        for (unsigned k = 0; k < STEPS; k++, out += 2) store16(out, (uint16_t)by->steps[k]);
+    } else {
+        store32(out, bits_of(by->factor));
+        out += 4;
+    }
+    if (by->mode == SCALED_ALL) return out;
     memcpy(out, bitmap, of->bitmap_bytes);
     return out + of->bitmap_bytes;
 }
@@ -290,8 +358,8 @@ static uint8_t *put_live(const shape *of, const measured *found, uint8_t *first,
 /* What encoding needs beside the payload. */
 typedef struct {
     measured found;
-    uint8_t *bitmap, *scaled, *contexts, *stream, *raw;
-    uint32_t *sums; /* of each block, by the prediction as it is, then by the scaled one */
+    scaling_room scaled;
+    uint8_t *contexts, *stream, *raw;
     rans_encoder *encoders;
     context *all;
 } encoder_room;
@@ -304,12 +372,14 @@ static size_t cut_room(const shape *of, const difference_kind *kind, uint8_t *by
     out->found.rows = part(&rest, n + BLOCK_ELEMENTS);
     out->found.differences = part(&rest, size + 4 * BLOCK_ELEMENTS);
     out->found.live = part(&rest, of->blocks);
-    out->bitmap = part(&rest, of->bitmap_bytes);
-    out->scaled = part(&rest, size);
+    out->scaled.bitmap = part(&rest, of->bitmap_bytes);
+    out->scaled.other = part(&rest, of->bitmap_bytes);
+    out->scaled.prediction = part(&rest, size);
+    out->scaled.sums = (uint32_t *)(void *)part(&rest, 4 * of->blocks);
+    out->scaled.scaled = (uint32_t *)(void *)part(&rest, 4 * of->blocks);
     out->contexts = part(&rest, n + COUNTS_BYTES); /* first used for counts */
     out->stream = part(&rest, 2 * n + SLACK);
     out->raw = part(&rest, size);
-    out->sums = (uint32_t *)(void *)part(&rest, 8 * of->blocks);
     out->encoders = (rans_encoder *)(void *)part(&rest, MAX_CONTEXTS * sizeof(rans_encoder));
     out->all = (context *)(void *)part(&rest, DIFFERENCE_ROWS * sizeof(context));
     return rest.used;
@@ -320,19 +390,19 @@ static uint8_t *put_frame(const fields_path *path, unsigned kind_number, const s
                           fields_output out) {
     const difference_kind *kind = KINDS + kind_number;
     const uint8_t *elements = frame.bytes + of->lead, *limit = out.bytes + frame.size;
-    const float factor = find_factor(kind, prediction, elements, of->count);
-    const unsigned mode = choose_scaled(path, kind, of, prediction, elements, factor,
-                                        with->sums, with->bitmap, with->scaled);
+    const uint8_t *bitmap = with->scaled.bitmap;
     measured *found = &with->found;
+    scaling by;
     uint8_t *at, *end;
-    if (mode != SCALED_NONE) prediction = with->scaled;
+    choose_scaled(path, kind, of, prediction, elements, &with->scaled, &by);
+    if (by.mode != SCALED_NONE) prediction = with->scaled.prediction;
     found->top = find_top(kind, prediction, of->count);
     path->measure(kind, prediction, elements, of->count, found);
     if (found->changed <= MOST_LISTED) {
-        at = put_head(kind_number, of, FORM_LISTED, mode, factor, with->bitmap, frame, out.bytes);
+        at = put_head(kind_number, of, FORM_LISTED, &by, bitmap, frame, out.bytes);
         return put_changes(kind, of, found, at);
     }
-    at = put_head(kind_number, of, FORM_CODED, mode, factor, with->bitmap, frame, out.bytes);
+    at = put_head(kind_number, of, FORM_CODED, &by, bitmap, frame, out.bytes);
     at = put_live(of, found, out.bytes, at);
     at = put_coded(path, found, with->contexts, with->stream, 2 * of->count + SLACK, with->encoders,
                    with->all, at, limit);

@@ -39,16 +39,25 @@ static const uint8_t *take_bitmap(frame *one) {
     return NULL;
 }
 
-static fields_status scale_prediction(const fields_path *path, frame *one, unsigned mode) {
-    const uint8_t *bitmap = NULL;
-    uint32_t factor;
-    if (one->end - one->at < 4) return FIELDS_CUT_SHORT;
-    factor = load32(one->at);
+/* Read what scaled blocks are predicted by. */
+static fields_status take_scaling(frame *one, scaling *by) {
+    if (one->end - one->at < (by->by_steps ? STEPS_BYTES : 4)) return FIELDS_CUT_SHORT;
+    if (by->by_steps) {
+        for (unsigned k = 0; k < STEPS; k++, one->at += 2) by->steps[k] = (int16_t)load16(one->at);
+        return FIELDS_OK;
+    }
+    by->factor = float_of(load32(one->at));
     one->at += 4;
-    if (!is_normal(factor)) return FIELDS_BAD_FORM;
-    if (mode == SCALED_BLOCKS) bitmap = take_bitmap(one);
+    return is_normal(bits_of(by->factor)) ? FIELDS_OK : FIELDS_BAD_FORM;
+}
+
+static fields_status scale_prediction(const fields_path *path, frame *one, scaling *by) {
+    const fields_status status = take_scaling(one, by);
+    const uint8_t *bitmap = NULL;
+    if (status != FIELDS_OK) return status;
+    if (by->mode == SCALED_BLOCKS) bitmap = take_bitmap(one);
     if (one->status != FIELDS_OK) return one->status;
-    scale_blocks(path, one->kind, &one->of, bitmap, one->prediction, float_of(factor), one->scaled);
+    scale_blocks(path, one->kind, &one->of, by, bitmap, one->prediction, one->scaled);
     one->prediction = one->scaled;
     return FIELDS_OK;
 }
@@ -56,7 +65,8 @@ static fields_status scale_prediction(const fields_path *path, frame *one, unsig
 /* Read the form, lead, tail, scale; an empty payload says that the prediction is exact. */
 static fields_status open_frame(const fields_path *path, frame *one, fields_input payload,
                                 fields_input prediction, fields_output out) {
-    unsigned form, mode;
+    unsigned form;
+    scaling by;
     one->at = payload.bytes;
     one->end = payload.bytes + payload.size;
     one->coded = 0;
@@ -67,12 +77,14 @@ static fields_status open_frame(const fields_path *path, frame *one, fields_inpu
     }
     if (payload.size < 2) return FIELDS_CUT_SHORT;
     form = one->at[0] & 3;
-    mode = one->at[0] >> 4 & 3;
+    by.mode = one->at[0] >> 4 & 3;
+    by.by_steps = one->at[0] >> 7;
     one->coded = form == FORM_CODED;
-    if (one->at[0] >> 7 || (form != FORM_LISTED && form != FORM_CODED) || mode > SCALED_BLOCKS ||
+    if ((form != FORM_LISTED && form != FORM_CODED) || by.mode > SCALED_BLOCKS ||
         (one->at[0] >> 2 & 3) >= DELTA_KINDS || (one->at[0] & HAS_LIVE && !one->coded))
         return FIELDS_BAD_FORM;
     one->kind = KINDS + (one->at[0] >> 2 & 3);
+    if (by.by_steps && (by.mode == SCALED_NONE || one->kind->width != 4)) return FIELDS_BAD_FORM;
     if (one->at[1] >= one->kind->width || one->at[1] > out.size) return FIELDS_BAD_LEAD;
     one->of = shape_of(out.size, one->at[1], one->kind->width);
     one->live = one->at[0] & HAS_LIVE ? one->at : NULL;
@@ -84,7 +96,7 @@ static fields_status open_frame(const fields_path *path, frame *one, fields_inpu
     one->at += one->of.tail;
     one->elements = out.bytes + one->of.lead;
     one->prediction = prediction.bytes + one->of.lead;
-    return mode == SCALED_NONE ? FIELDS_OK : scale_prediction(path, one, mode);
+    return by.mode == SCALED_NONE ? FIELDS_OK : scale_prediction(path, one, &by);
 }
 
 /* Take a number of at most five bytes; returns 0 where there is none. */

@@ -17,6 +17,8 @@
 #define BLOCK_ELEMENTS 128
 #define DIFFERENCE_ROWS 32
 #define MOST_SUMMED 1023
+#define STEPS 64 /* one for each value of the first bits of a mantissa: */
+#define STEP_SHIFT 17
 
 static inline uint64_t load64(const uint8_t *at) {
     uint64_t value;
@@ -118,6 +120,20 @@ ALWAYS_INLINE void scale_elements(const difference_kind *kind, const uint8_t *fr
     else
         for (size_t i = 0; i < count; i++)
             store16(out + 2 * i, product_f16(load16(from + 2 * i), factor));
+}
+
+/* F32 moved towards zero, in units of the last place, by as much as is told for the first bits of its
+ * mantissa. A step has 16 bits, so it changes neither the sign nor a normal number to another kind
+ * but the next infinity. */
+ALWAYS_INLINE uint32_t stepped(uint32_t x, const int32_t *steps) {
+    const uint32_t step = (uint32_t)steps[x >> STEP_SHIFT & (STEPS - 1)];
+    const uint32_t e = x >> 23 & 255;
+    return e >= 1 && e <= 254 ? x - step : x;
+}
+
+ALWAYS_INLINE void step_elements(const uint8_t *restrict from, size_t count,
+                                 const int32_t *restrict steps, uint8_t *restrict out) {
+    for (size_t i = 0; i < count; i++) store32(out + 4 * i, stepped(load32(from + 4 * i), steps));
 }
 
 /* The sum of each block's differences, where a larger one than MOST_SUMMED counts as that, so that
@@ -294,6 +310,10 @@ ALWAYS_INLINE void restore_elements(const difference_kind *kind, const uint8_t *
     ATTRIBUTES static void scale_##NAME(const difference_kind *kind, const uint8_t *from,          \
                                         size_t count, float factor, uint8_t *out) {                \
         scale_elements(kind, from, count, factor, out);                                            \
+    }                                                                                              \
+    ATTRIBUTES static void step_##NAME(const uint8_t *from, size_t count, const int32_t *steps,    \
+                                       uint8_t *out) {                                             \
+        step_elements(from, count, steps, out);                                                    \
     }                                                                                              \
     ATTRIBUTES static void sums_##NAME(const difference_kind *kind, const uint8_t *prediction,     \
                                        const uint8_t *elements, size_t count, uint32_t *out) {     \

@@ -245,6 +245,7 @@ static void join_scalar(uint8_t *words, size_t count, unsigned width, int rotate
 DIFFERENCE_LOOPS(, scalar, expand_symbols, contexts_of_rows)
 
 const fields_path fields_path_scalar = {
-    "scalar",     always,       encode_scalar,  advance_scalar, advance_two_scalar, split_scalar, join_scalar,
-    scale_scalar, sums_scalar, measure_scalar, pack_scalar,    place_scalar,       restore_scalar,
+    "scalar",     always,      encode_scalar, advance_scalar, advance_two_scalar,
+    split_scalar, join_scalar, scale_scalar,  step_scalar,    sums_scalar,
+    measure_scalar, pack_scalar, place_scalar, restore_scalar,
 };

@@ -75,6 +75,7 @@ struct fields_path {
     /* The loops over elements of differences.h. */
     void (*scale)(const difference_kind *kind, const uint8_t *from, size_t count, float factor,
                   uint8_t *out);
+    void (*step)(const uint8_t *from, size_t count, const int32_t *steps, uint8_t *out);
     void (*sums)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,
                  size_t count, uint32_t *out);
     void (*measure)(const difference_kind *kind, const uint8_t *prediction, const uint8_t *elements,

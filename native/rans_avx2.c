@@ -270,8 +270,8 @@ static int has_avx2(void) {
 }
 
 const fields_path fields_path_avx2 = {
-    "avx2",       has_avx2,   encode_avx2,  advance_avx2, advance_two_avx2, split_avx2,   join_avx2,
-    scale_avx2, sums_avx2, measure_avx2, pack_avx2,        place_avx2, restore_avx2,
+    "avx2",     has_avx2,  encode_avx2, advance_avx2, advance_two_avx2, split_avx2, join_avx2,
+    scale_avx2, step_avx2, sums_avx2,   measure_avx2, pack_avx2,        place_avx2, restore_avx2,
 };
 
 #else

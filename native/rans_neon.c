@@ -153,8 +153,8 @@ DIFFERENCE_LOOPS(, neon, expand_symbols, contexts_of_rows)
 static int always(void) { return 1; }
 
 const fields_path fields_path_neon = {
-    "neon",     always,       encode_neon,  advance_neon, advance_two_neon, split_neon, join_neon,
-    scale_neon, sums_neon, measure_neon, pack_neon,    place_neon,       restore_neon,
+    "neon",     always,    encode_neon, advance_neon, advance_two_neon, split_neon, join_neon,
+    scale_neon, step_neon, sums_neon,   measure_neon, pack_neon,        place_neon, restore_neon,
 };
 
 #else

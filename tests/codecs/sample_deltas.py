@@ -8,7 +8,8 @@ from hartonomous.codecs.differences import KINDS
 
 TYPES = tuple(KINDS)
 RELATIONS = (
-    "equal", "ulp", "few", "trained", "scaled", "partly scaled", "blocks", "unrelated", "bits",
+    "equal", "ulp", "few", "trained", "scaled", "partly scaled", "decayed", "blocks", "unrelated",
+    "bits",
 )  # fmt: skip
 _CASTS = {"F32": np.float32, "BF16": ml_dtypes.bfloat16, "F16": np.float16}
 _SPECIAL = {
@@ -28,6 +29,14 @@ def numbers(dtype: str, count: int, random: np.random.Generator) -> np.ndarray:
     return plain
 
 
+def decayed(values: np.ndarray) -> np.ndarray:
+    """Return values after 60 steps of weight decay so small that float32 rounds each to a unit."""
+    after = values.astype(np.float32)
+    for step in range(60):
+        after = after * np.float32(1 - (step % 4 + 1) * 2.0**-24)
+    return after
+
+
 def related(dtype: str, base: np.ndarray, relation: str, random: np.random.Generator) -> np.ndarray:
     """Return elements that stand in some relation to their prediction."""
     count, word = len(base), base.dtype
@@ -44,6 +53,9 @@ def related(dtype: str, base: np.ndarray, relation: str, random: np.random.Gener
             "scaled": shrunk.astype(_CASTS[dtype]).view(word),
             "partly scaled": np.where(
                 np.arange(count) < count // 2, moved, shrunk
+            ).astype(_CASTS[dtype]).view(word),
+            "decayed": np.where(
+                np.arange(count) // 128 % 4 == 3, moved, decayed(values)
             ).astype(_CASTS[dtype]).view(word),
             "blocks": np.where(np.arange(count) // 300 % 3 == 0, base ^ (bits & 1023), base),
             "unrelated": numbers(dtype, count, random),

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sample_deltas import RELATIONS, TYPES, pair, pairs
+from sample_deltas import RELATIONS, TYPES, decayed, numbers, pair, pairs
 from sample_tensors import weights
 
 from hartonomous.codecs import kernel
 from hartonomous.codecs.delta import DeltaCodec
-from hartonomous.codecs.differences import KINDS, differences, restored, scaled
+from hartonomous.codecs.differences import KINDS, differences, restored, scaled, stepped
 from hartonomous.codecs.fields import FieldsCodec
 from hartonomous.codecs.kernel import NUMPY, VARIABLE
 from hartonomous.core.record import FRAME_BYTES, Encoding
@@ -92,7 +92,7 @@ def test_whole_frames_of_every_relation(dtype, relation):
         ("BF16", "scaled", (1, 1), 0.01), ("F16", "scaled", (2, 1), 0.10),
         ("BF16", "ulp", (2, 0), 0.08), ("F32", "ulp", (2, 0), 0.04),
         ("BF16", "trained", (2, 0), 0.33), ("F32", "trained", (2, 0), 0.68),
-        ("BF16", "blocks", (2, 0), 0.30),
+        ("BF16", "blocks", (2, 0), 0.30), ("F32", "decayed", (2, 2), 0.19),
     ],
 )  # fmt: skip
 def test_each_relation_takes_its_form_and_no_more_than_it_may(dtype, relation, form, share):
@@ -181,10 +181,41 @@ def test_the_scaled_prediction_is_one_rounding():
     assert (found == product.astype("<f2"))[normal].all()
 
 
+def test_steps_move_normal_numbers_towards_zero_and_leave_all_others():
+    random = np.random.default_rng(6)
+    steps = random.integers(-(1 << 15), 1 << 15, 64, dtype=np.int16)
+    words = random.integers(0, 1 << 32, 5000, dtype=np.uint32)
+    words[:6] = [0, 0x80000000, 0x007FFFFF, 0x7F800000, 0xFFC00001, 0x00800000]
+    expected = [
+        one - int(steps[one >> 17 & 63]) if 1 <= one >> 23 & 255 <= 254 else one
+        for one in words.tolist()
+    ]
+    assert stepped(words, steps).tolist() == expected
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_weight_decay_that_rounds_to_units_costs_next_to_nothing(path):
+    """Steps by the mantissa predict it; a factor leaves several bits of each element."""
+    base = np.abs(numbers("F32", FRAME_BYTES // 4, np.random.default_rng(7)))
+    base[::2] |= np.uint32(1 << 31)
+    with np.errstate(all="ignore"):
+        after = decayed(base.view(np.float32)).view(np.uint32)
+    payload = encode_on(path, "F32", base.tobytes(), after.tobytes())
+    assert payload[0] & 0x80
+    assert len(payload) < 0.02 * FRAME_BYTES
+    assert decode_on(path, payload, base.tobytes()) == (None, after.tobytes())
+
+
+@pytest.mark.parametrize("dtype", ["BF16", "F16"])
+def test_steps_are_for_f32_only(dtype):
+    prediction, frame = pair(dtype, 20_000, "decayed")
+    assert not encode_on(PATHS[0], dtype, prediction, frame)[0] & 0x80
+
+
 @given(data=st.data())
 def test_every_path_judges_damage_alike(data):
     dtype = data.draw(st.sampled_from(TYPES))
-    relation = data.draw(st.sampled_from(("few", "trained", "partly scaled", "blocks")))
+    relation = data.draw(st.sampled_from(("few", "trained", "partly scaled", "decayed", "blocks")))
     prediction, frame = pair(dtype, data.draw(st.integers(600, 4000)), relation)
     payload = bytearray(encode_on(PATHS[0], dtype, prediction, frame))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -228,6 +259,8 @@ TABLE = bytes.fromhex("0100000003 87ff 87ff".replace(" ", ""))
     [
         b"\x01", b"\x03\0", b"\x81\0", b"\x41\0", b"\x31\0", b"\x0d\0", b"\x01\x02", b"\x09\x04",
         b"\x01\0\x80", b"\x01\0\xff\xff\xff\xff\xff\x01", b"\x01\0\xff\xff\x7f\x01", b"\x01\0\0\0",
+        b"\x89\0", b"\x91\0" + bytes(128), b"\x95\0" + bytes(128), b"\x99\0" + bytes(127),
+        b"\xa9\0" + bytes(128), b"\xb9\0" + bytes(200),
         b"\x01\0\0\xff\xff\xff\xff\x7f", b"\x11\0\0\0\0\0", b"\x11\0\0\0\x80\x7f", b"\x11\0\0",
         HEAD, HEAD + b"\0\0\1\0\0\0", HEAD + b"\0\0\xfe\xff\xff\xff" + bytes(9999),
         HEAD + b"\0\0\0\0\0\0" + b"\x00\x80\x00\x00\x03\x87\xff\x87\xff" + bytes(200),

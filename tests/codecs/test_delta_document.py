@@ -22,12 +22,13 @@ VECTORS = [
 
 def test_the_page_has_vectors_of_every_form_and_type():
     text = PAGE.read_text(encoding="utf-8")
-    assert len(VECTORS) == text.count("\n### ") == 5
+    assert len(VECTORS) == text.count("\n### ") == 6
     firsts = [one.values[1][0] for one in VECTORS]
     assert {first & 3 for first in firsts} == {1, 2}
     assert {first >> 2 & 3 for first in firsts} == {0, 1, 2}
     assert {first >> 4 & 3 for first in firsts} == {0, 1}
     assert any(first & 0x40 for first in firsts)
+    assert any(first & 0x80 for first in firsts)
 
 
 @pytest.mark.parametrize(("prediction", "payload", "frame"), VECTORS)

@@ -109,7 +109,7 @@ def test_damaged_differences_under_sanitizers(sanitised, dtype):
     """Payloads of every form, attacked as those of FIELDS are."""
     small = [
         one
-        for relation in ("few", "trained", "partly scaled", "blocks")
+        for relation in ("few", "trained", "partly scaled", "decayed", "blocks")
         for prediction, frame in [pair(dtype, 3000, relation)]
         for one in ((0, frame), (0, prediction))
     ]

@@ -17,6 +17,7 @@ from hartonomous.codecs.differences import (
     BLOCK_ELEMENTS,
     KINDS,
     ROWS,
+    STEPS,
     Kind,
     Words,
     differences,
@@ -27,15 +28,16 @@ from hartonomous.codecs.differences import (
     restored,
     rows_of,
     scaled,
+    stepped,
     symbols_of,
 )
-from hartonomous.codecs.factor import find_factor
+from hartonomous.codecs.factor import find_factor, find_steps
 from hartonomous.codecs.rans import Counts, Symbols
 from hartonomous.codecs.reference import groups
 
 LISTED, CODED = 1, 2
 NOT_SCALED, ALL_SCALED, BLOCKS_SCALED = 0, 1, 2
-HAS_LIVE = 0x40
+HAS_LIVE, BY_STEPS = 0x40, 0x80
 MAX_CONTEXTS = 16
 
 _MOST_LISTED = 64
@@ -109,7 +111,7 @@ def _plan(frame: memoryview, expected: memoryview, lead: int, kind: Kind) -> _Pl
     live = _block_sums(change) > 0
     form = LISTED if np.count_nonzero(change) <= _MOST_LISTED else CODED
     flag = HAS_LIVE if form == CODED and not live.all() else 0
-    head = bytes([form | kind.number << 2 | mode << 4 | flag, begin])
+    head = bytes([form | kind.number << 2 | mode | flag, begin])
     head += bytes(frame[:begin]) + bytes(frame[end:]) + scale
     if form == LISTED:
         plan.payload = head + _list_changes(change)
@@ -142,7 +144,10 @@ def _block_sums(change: Words) -> NDArray[np.int64]:
 
 
 def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int, bytes, Words]:
-    """Return the mode, its bytes, and the prediction, scaled in the blocks that gain by it."""
+    """Return what the form says of scaling, its bytes, and the prediction.
+
+    It is scaled in the blocks that gain by it: by a factor, or by steps where those predict more.
+    """
     factor = find_factor(kind, prediction, elements)
     if factor is None:
         return NOT_SCALED, b"", prediction
@@ -152,11 +157,24 @@ def _choose_scaled(kind: Kind, prediction: Words, elements: Words) -> tuple[int,
     chosen = 4 * after < before
     if np.count_nonzero(chosen) < _LEAST_SCALED:
         return NOT_SCALED, b"", prediction
+    flag, content = 0, factor.tobytes()
+    mask = np.repeat(chosen, BLOCK_ELEMENTS)[: len(prediction)]
+    if kind.width == 4:
+        steps = find_steps(prediction[mask], elements[mask])
+        moved = stepped(prediction, steps)
+        after_steps = _block_sums(differences(kind, moved, elements))
+        by_steps = 4 * after_steps < before
+        total = np.where(chosen, after, before).sum()
+        if (
+            np.count_nonzero(by_steps) >= _LEAST_SCALED
+            and np.where(by_steps, after_steps, before).sum() < total
+        ):
+            flag, content, chosen, other = BY_STEPS, steps.astype("<i2").tobytes(), by_steps, moved
     if chosen.all():
-        return ALL_SCALED, factor.tobytes(), other
+        return flag | ALL_SCALED << 4, content, other
     mask = np.repeat(chosen, BLOCK_ELEMENTS)[: len(prediction)]
     mixed = np.where(mask, other, prediction)
-    return BLOCKS_SCALED, factor.tobytes() + _bitmap(chosen), mixed
+    return flag | BLOCKS_SCALED << 4, content + _bitmap(chosen), mixed
 
 
 def _list_changes(change: Words) -> bytes:
@@ -295,8 +313,10 @@ def _open(
     first, begin = payload[0], payload[1]
     form, mode = first & 3, first >> 4 & 3
     kind = _BY_NUMBER.get(first >> 2 & 3)
-    known = form in (LISTED, CODED) and mode <= BLOCKS_SCALED and first < 128
+    known = form in (LISTED, CODED) and mode <= BLOCKS_SCALED
     if kind is None or not known or (form == LISTED and first & HAS_LIVE):
+        raise ValueError("its form is none")
+    if first & BY_STEPS and (mode == NOT_SCALED or kind.width != 4):
         raise ValueError("its form is none")
     size = frame.out.nbytes
     if begin >= kind.width or begin > size:
@@ -308,7 +328,7 @@ def _open(
     frame.out[:begin], frame.out[frame.end :] = edges[:begin], edges[begin:]
     frame.prediction = kind.read(expected[begin : frame.end])
     if mode:
-        at = _scale(frame, payload, at, mode)
+        at = _scale(frame, payload, at, first)
     if form == LISTED:
         _apply_changes(frame, payload[at:])
         return
@@ -335,13 +355,18 @@ def _take_bitmap(frame: _Frame, payload: memoryview, at: int) -> tuple[NDArray[n
     return np.repeat(bits[:blocks], BLOCK_ELEMENTS)[:count], at + len(content)
 
 
-def _scale(frame: _Frame, payload: memoryview, at: int, mode: int) -> int:
-    factor = np.frombuffer(_exactly(payload, at, 4), "<f4")
-    if int(factor.view("<u4")[0]) >> 23 & 255 in (0, 255):
-        raise ValueError("its form is none")
-    other = scaled(frame.kind, frame.prediction, factor[0])
-    at += 4
-    if mode == BLOCKS_SCALED:
+def _scale(frame: _Frame, payload: memoryview, at: int, first: int) -> int:
+    if first & BY_STEPS:
+        steps = np.frombuffer(_exactly(payload, at, 2 * STEPS), "<i2")
+        other = stepped(frame.prediction, steps)
+        at += 2 * STEPS
+    else:
+        factor = np.frombuffer(_exactly(payload, at, 4), "<f4")
+        if int(factor.view("<u4")[0]) >> 23 & 255 in (0, 255):
+            raise ValueError("its form is none")
+        other = scaled(frame.kind, frame.prediction, factor[0])
+        at += 4
+    if first >> 4 & 3 == BLOCKS_SCALED:
         chosen, at = _take_bitmap(frame, payload, at)
         other = np.where(chosen, other, frame.prediction)
     frame.prediction = other

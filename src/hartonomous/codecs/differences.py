@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 BLOCK_ELEMENTS = 128
 ROWS = 32
+STEPS = 64
+"""How many values the first bits of a mantissa have that say a step."""
 
 Words = NDArray[Any]
 """Elements of a frame, uint16 or uint32."""
@@ -148,6 +150,22 @@ def scaled(kind: Kind, prediction: Words, factor: np.float32) -> Words:
         rounded = (product >> 16 & 0x8000) | (low + 0xFFF + (low >> 13 & 1) >> 13)
         fits = _fits(wide >> 10 & 31, product, 113, 142, 30)
     return np.where(fits, rounded, wide).astype(np.uint16)
+
+
+def cells_of(prediction: Words) -> _Wide:
+    """Return the first six bits of the mantissa of each prediction of F32."""
+    cells: _Wide = (prediction >> 17 & (STEPS - 1)).astype(np.int64)
+    return cells
+
+
+def stepped(prediction: Words, steps: NDArray[np.int16]) -> Words:
+    """Return predictions of F32 moved towards zero by the step of their mantissa's first bits.
+
+    ``steps`` are 64, in units of the last place. Numbers that are not normal stay as they are.
+    """
+    exponents = prediction >> 23 & 255
+    moved = prediction - steps[cells_of(prediction)].astype(np.int32).view(np.uint32)
+    return np.where((exponents >= 1) & (exponents <= 254), moved, prediction)
 
 
 def _products(words: Words, factor: np.float32) -> NDArray[np.uint32]:

@@ -1,15 +1,19 @@
-"""The factor by which untouched floats have shrunk, found from samples; for ``Encoding.DELTA``.
+"""By what untouched floats have shrunk, found from samples: a factor, or steps; for DELTA.
 
 Weight decay multiplies every weight, also those that no gradient reached, so a base times one
-factor predicts them. It is a median of ratios in blocks that agree; native/delta.c does the same.
+factor predicts them. It is a median of ratios in blocks that agree. Where the decay of one step of
+training is a few units of the last place, rounding makes it as many whole units as the mantissa
+says, at each step; then steps of the mantissa's first bits predict better. native/delta.c does the
+same.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hartonomous.codecs.differences import BLOCK_ELEMENTS, Kind, Words
+from hartonomous.codecs.differences import BLOCK_ELEMENTS, STEPS, Kind, Words, cells_of
 
 _BLOCKS, _AGREEING, _ELEMENTS = 64, 4, 8
+_STEP_SAMPLES = 63
 _SPREADS = {23: 2.0**-18, 10: 2.0**-9, 7: 2.0**-6}
 
 
@@ -31,6 +35,25 @@ def find_factor(kind: Kind, prediction: Words, elements: Words) -> np.float32 | 
         factor = np.float32(medians[len(medians) // 2])
     exponent = int(factor.view(np.uint32)) >> 23 & 255
     return None if factor == 1 or exponent in (0, 255) else factor
+
+
+def find_steps(prediction: Words, elements: Words) -> NDArray[np.int16]:
+    """Return by how many units F32 went towards zero, by the first bits of the mantissa.
+
+    Medians of the first 63 normal elements of each that kept their sign; 0 where there is none, or
+    it is not of 16 bits.
+    """
+    exponents = prediction >> 23 & 255
+    known = ((prediction ^ elements) >> 31 == 0) & (exponents >= 1) & (exponents <= 254)
+    before, after = prediction[known], elements[known]
+    cells = cells_of(before)
+    down = (before & 0x7FFFFFFF).astype(np.int64) - (after & 0x7FFFFFFF).astype(np.int64)
+    steps = np.zeros(STEPS, np.int64)
+    for cell in range(STEPS):
+        samples = np.sort(down[cells == cell][:_STEP_SAMPLES])
+        if len(samples):
+            steps[cell] = samples[len(samples) // 2]
+    return np.where(steps == steps.astype(np.int16), steps, 0).astype(np.int16)
 
 
 def _values(kind: Kind, words: Words) -> NDArray[np.float64]:

@@ -303,7 +303,10 @@ class DeltaFrame(FieldsFrame):
         self.payload, self.at, self.length = payload, 0, len(prediction)
         first, self.lead = self.take(2)
         form, self.mode, kind = first & 3, first >> 4 & 3, first >> 2 & 3
-        if first > 127 or form not in (1, 2) or self.mode > 2 or kind > 2 or first >> 6 > form - 1:
+        live, steps = first >> 6 & 1, first > 127
+        if form not in (1, 2) or self.mode > 2 or kind > 2 or live > form - 1:
+            raise DamageError("a frame of differences has no sound form")
+        if steps and (not self.mode or kind != 2):
             raise DamageError("a frame of differences has no sound form")
         name, self.width, self.mantissa = KINDS[kind]
         if name != dtype or self.lead >= self.width or self.lead > self.length:
@@ -314,8 +317,10 @@ class DeltaFrame(FieldsFrame):
         self.sign = NUMPY.array(1 << (8 * self.width - 1), self.words)
         self.base = NUMPY.frombuffer(prediction, self.words, self.count, self.lead)
         if self.mode:
-            self.scale()
-        self.live = self.take_blocks() if first >> 6 else NUMPY.ones(self.count, bool)
+            moved = self.stepped() if steps else self.scaled()
+            where = self.take_blocks() if self.mode == 2 else NUMPY.ones(self.count, bool)
+            self.base = NUMPY.where(where, moved, self.base).astype(self.words)
+        self.live = self.take_blocks() if live else NUMPY.ones(self.count, bool)
         self.planes = [self.read_coded()] if form == 2 else []
         self.changes = [] if form == 2 else list(self.read_changes())
 
@@ -328,8 +333,15 @@ class DeltaFrame(FieldsFrame):
             raise DamageError("the blocks of a frame are damaged")
         return NUMPY.repeat(bits[:blocks], BLOCK)[: self.count]
 
-    def scale(self) -> None:
-        """Multiply the prediction where that is told, rounding once, where all is normal."""
+    def stepped(self) -> Any:
+        """Return the prediction moved towards zero as its mantissa's first six bits say."""
+        steps = NUMPY.frombuffer(self.take(128), "<i2").astype(NUMPY.int64)
+        wide, exponents = self.base.astype(NUMPY.int64), self.base >> 23 & 255
+        moved = wide - steps[wide >> 17 & 63]
+        return NUMPY.where((exponents > 0) & (exponents < 255), moved, wide)
+
+    def scaled(self) -> Any:
+        """Return the prediction times a factor, rounded once, where all is normal."""
         factor = NUMPY.frombuffer(self.take(4), "<f4")[0]
         if int(factor.view(NUMPY.uint32)) >> 23 & 255 in (0, 255):
             raise DamageError("the factor of a frame is no normal number")
@@ -349,9 +361,7 @@ class DeltaFrame(FieldsFrame):
         low = (product & 0x7FFFFFFF) - NUMPY.uint32(bias)
         if cut:
             low = (low + ((1 << (cut - 1)) - 1) + (low >> cut & 1)) >> cut
-        scaled = NUMPY.where(fits, low | (product >> 31) << (8 * self.width - 1), wide)
-        where = self.take_blocks() if self.mode == 2 else NUMPY.ones(self.count, bool)
-        self.base = NUMPY.where(where, scaled, wide).astype(self.words)
+        return NUMPY.where(fits, low | (product >> 31) << (8 * self.width - 1), wide)
 
     def read_coded(self) -> Stream:
         """Return the stream of symbols; what follows it are their raw bits."""
