@@ -136,8 +136,8 @@ def matrices_of_adapters(tx: Connection, *, limit: int) -> list[MatrixRow]:
         .join(member, member.c.version_id == version.c.id)
         .join(tensor, tensor.c.manifest_id == member.c.manifest_id)
         .where(
-            # The summary of a model without an adapter does not have the key.
-            version.c.model.like('%"adapter":{%'),
+            # A model's summary counts the tensors of each role that it has.
+            version.c.model.like(f'%"{Role.LORA_B.value}":%'),
             version.c.published == 1,
             version.c.removed_us.is_(None),
             artifact.c.removed_us.is_(None),
