@@ -3,6 +3,7 @@
 import json
 
 import gguf
+import ml_dtypes
 import numpy as np
 import pytest
 from safetensors.numpy import save
@@ -153,6 +154,34 @@ def test_rounded_bytes_are_built_on_floats(store, add, tmp_path, dtype, turned):
     add("rounded", content)
     assert base_of(store, "rounded") == called(base)
     assert stored_for(store, "rounded") < 0.01 * codes.nbytes
+    check_bytes(store, tmp_path, {"rounded": content})
+
+
+def scales_by(layout, values):
+    """Return the scale of each element: one a row, a column, or a block of 128 × 128."""
+    size = np.abs(values)
+    if layout == "blocks":
+        blocks = size.reshape(size.shape[0] // 128, 128, size.shape[1] // 128, 128)
+        largest = np.broadcast_to(blocks.max(axis=(1, 3), keepdims=True), blocks.shape)
+        return largest.reshape(size.shape)
+    return np.broadcast_to(size.max(axis=1 if layout == "rows" else 0, keepdims=True), size.shape)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "blocks"])
+@pytest.mark.parametrize("kind", ["I8", "F8_E4M3"])
+def test_scales_of_rows_columns_and_blocks_are_told(store, add, tmp_path, kind, layout):
+    base = normal(1) * np.linspace(0.5, 2, SHAPE[0], dtype=np.float32)[:, None]
+    base *= np.linspace(0.5, 2, SHAPE[1], dtype=np.float32)
+    largest = np.float32(127 if kind == "I8" else 448)
+    scaled = base / (scales_by(layout, base) / largest)
+    if kind == "I8":
+        content = model(a=np.rint(scaled).astype(np.int8))
+    else:
+        content = model(a=scaled.astype(ml_dtypes.float8_e4m3fn))
+    add("base", model(a=base))
+    add("rounded", content)
+    assert base_of(store, "rounded") == called(base)
+    assert stored_for(store, "rounded") < 0.1 * base.size
     check_bytes(store, tmp_path, {"rounded": content})
 
 
