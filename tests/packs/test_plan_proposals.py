@@ -394,7 +394,7 @@ def test_a_merged_adapter_is_found_and_predicted(dtype, rank, scale):
     query = target((base.astype(np.float32) + delta).astype(NUMPY[dtype]))
     others = [stored(tuned(weights(1), 9).astype(NUMPY[dtype]), "other")]
     candidates = [stored(base, "base"), *others]
-    best = first(query, candidates, factors=factors(pairs, dtype))
+    best = first(query, candidates, factors=lambda: factors(pairs, dtype))
     assert best.bases == (b"base", b"B1", b"A1")
     assert best.plan.steps[0].scale == pytest.approx(scale, rel=1e-6)
     matrices = [
@@ -408,7 +408,9 @@ def test_a_merged_adapter_is_found_and_predicted(dtype, rank, scale):
 def test_adapters_that_were_not_merged_are_not_proposed():
     base = weights(1)
     query = target(tuned(base, 3))
-    found = propose(query, [stored(base, "base")], Sketches(), factors=factors([adapter(5, 8)]))
+    found = propose(
+        query, [stored(base, "base")], Sketches(), factors=lambda: factors([adapter(5, 8)])
+    )
     assert [one.bases for one in found] == [(b"base",)]
 
 
@@ -428,5 +430,5 @@ def test_factors_of_other_shapes_and_names_are_left_alone():
         wrong(shape=(8, 64), name="b.lora_A.weight"),
         wrong(shape=(96, 8, 1), name="c.lora_B.weight"),
     ]
-    found = propose(query, [stored(base, "base")], Sketches(), factors=some)
+    found = propose(query, [stored(base, "base")], Sketches(), factors=lambda: some)
     assert [one.bases for one in found] == [(b"base",)]

@@ -10,6 +10,7 @@ from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.manifests import TensorRow
 from hartonomous.catalog.schema import artifact, member, tensor, version
+from hartonomous.core.role import Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +100,64 @@ def _in_use(digest: bytes, *columns: Any) -> Select[Any]:
             artifact.c.removed_us.is_(None),
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MatrixRow:
+    """A matrix of an adapter, as a file names it; ``length`` is in bytes."""
+
+    digest: bytes
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    length: int
+
+
+_MATRIX = (tensor.c.digest, tensor.c.name, tensor.c.dtype, tensor.c.shape, tensor.c.length)
+
+
+def matrices_of_names(tx: Connection, names: Sequence[str], *, limit: int) -> list[MatrixRow]:
+    """Return the stored tensors of these names whose bytes are an atom, the newest first."""
+    query = (
+        select(*_MATRIX)
+        .where(tensor.c.name.in_(names), tensor.c.digest.is_not(None))
+        .order_by(tensor.c.manifest_id.desc(), tensor.c.ordinal)
+        .limit(limit)
+    )
+    return _matrices(tx, query) if names else []
+
+
+def matrices_of_adapters(tx: Connection, *, limit: int) -> list[MatrixRow]:
+    """Return the matrices of low rank of adapters in use, those of the newest versions first."""
+    query = (
+        select(*_MATRIX)
+        .select_from(version)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .join(member, member.c.version_id == version.c.id)
+        .join(tensor, tensor.c.manifest_id == member.c.manifest_id)
+        .where(
+            # A model's summary counts the tensors of each role that it has.
+            version.c.model.like(f'%"{Role.LORA_B.value}":%'),
+            version.c.published == 1,
+            version.c.removed_us.is_(None),
+            artifact.c.removed_us.is_(None),
+            tensor.c.role.in_([Role.LORA_A.value, Role.LORA_B.value]),
+            tensor.c.digest.is_not(None),
+        )
+        .order_by(version.c.id.desc(), member.c.ordinal, tensor.c.ordinal)
+        .limit(limit)
+    )
+    return _matrices(tx, query)
+
+
+def _matrices(tx: Connection, query: Select[Any]) -> list[MatrixRow]:
+    return [
+        MatrixRow(
+            digest=row.digest, name=row.name, dtype=row.dtype,
+            shape=decode_json(row.shape, tuple[int, ...]), length=row.length,
+        )
+        for row in tx.execute(query)
+    ]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

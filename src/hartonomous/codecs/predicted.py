@@ -11,11 +11,14 @@ import numpy as np
 
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.codecs.quantised import QuantisedCodec
+from hartonomous.codecs.quantised_rounding import TYPES, grids
 from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import Encoding
 from hartonomous.errors import UnsupportedStoreError
 
 RECIPE = 1
+ENOUGH = 64
+"""A payload of so small a part of its frame is not compared with those of other layouts."""
 
 Prediction = np.ndarray[tuple[int], np.dtype[Any]]
 
@@ -39,14 +42,36 @@ def encode_many(
     dtype: str,
     *,
     positions: Sequence[int],
+    shape: tuple[int, ...] = (),
 ) -> list[bytes | None]:
     """Return each frame's payload, None where it would not be smaller than the frame.
 
-    ``positions`` say where the frames begin in the tensor of ``dtype``, in bytes.
+    ``positions`` say where the frames begin in the tensor of ``dtype`` and of ``shape``, in bytes.
     """
     if encoding_of(dtype) is Encoding.DELTA:
         return _DELTA.encode_many(frames, _bytes(predictions), dtype, positions=positions)
-    return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
+    if dtype not in TYPES:
+        return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
+    return [
+        _rounded(frame, prediction, dtype, position, shape)
+        for frame, prediction, position in zip(frames, predictions, positions, strict=True)
+    ]
+
+
+def _rounded(
+    frame: memoryview, prediction: Prediction, dtype: str, position: int, shape: tuple[int, ...]
+) -> bytes | None:
+    """Return the smallest payload of a frame of 8-bit codes, by any usual layout of scales."""
+    best: bytes | None = None
+    for grid in grids(shape):
+        (made,) = _QUANTISED.encode_many(
+            [frame], [prediction], dtype, positions=[position], grid=grid
+        )
+        if made is not None and (best is None or len(made) < len(best)):
+            best = made
+        if best is not None and ENOUGH * len(best) <= frame.nbytes:
+            break
+    return best
 
 
 def decode_many(

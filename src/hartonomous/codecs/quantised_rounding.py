@@ -8,6 +8,7 @@ bytes" in docs/format-quantised.md.
 
 import struct
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,9 @@ ROUNDED = 16
 """The kind of payload; those of blocks are below."""
 TYPES = {"I8": 1, "U8": 2, "F8_E4M3": 3, "F8_E5M2": 4}
 """The number of each type in a payload."""
+
+SCALED_BLOCK = 128
+"""Rows and columns that share a scale in FP8 checkpoints with scales by block."""
 
 _PARAMS = struct.Struct("<QII")
 PARAM_BYTES = _PARAMS.size
@@ -68,6 +72,19 @@ class Grid:
 
     def _across(self) -> int:
         return -(-self.columns // self.block_columns) if self.columns and self.block_columns else 1
+
+
+def grids(shape: tuple[int, ...]) -> tuple[Grid, ...]:
+    """Return how scales of a tensor of this shape are usually laid out, the simplest first."""
+    if len(shape) < 2:
+        return (Grid(),)
+    columns = prod(shape[1:])
+    return (
+        Grid(),
+        Grid(columns=columns, block_rows=1),
+        Grid(columns=columns, block_columns=1),
+        Grid(columns=columns, block_rows=SCALED_BLOCK, block_columns=SCALED_BLOCK),
+    )
 
 
 def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid) -> Payload:

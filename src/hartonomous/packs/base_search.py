@@ -57,7 +57,8 @@ class TensorQuery:
 
     ``read`` returns float32 values of elements, as flat indices in C order. ``heads`` are numbers
     of attention heads that its rows may be grouped by. ``declared`` are digests of atoms that
-    somebody says it was made from, ``digest`` is its own, which is never a candidate.
+    somebody says it was made from, ``digest`` is its own, which is never a candidate. ``name`` is
+    what its file calls it.
     """
 
     dtype: str
@@ -66,6 +67,7 @@ class TensorQuery:
     heads: tuple[int, ...] = ()
     declared: tuple[bytes, ...] = ()
     digest: bytes | None = None
+    name: str = ""
     _sketches: dict[Part, Sketch] = field(default_factory=dict)
 
     @property
@@ -150,6 +152,16 @@ def can_be_sketched(dtype: str, shape: tuple[int, ...]) -> bool:
     return fits and has_values(dtype)
 
 
+def can_be_searched(dtype: str, shape: tuple[int, ...]) -> bool:
+    """Say whether relatives of such a tensor can be found: with a sketch, or codes of weights.
+
+    U8 holds rounded weights in some files and packed bits in others: none has a sketch, but a
+    matrix of it is compared with those that have.
+    """
+    codes = dtype == "U8" and len(shape) > 1 and min(shape) > 1
+    return can_be_sketched("I8" if codes else dtype, shape)
+
+
 def sketches_of(query: TensorQuery) -> tuple[sketches.NewSketch, ...]:
     """Return the rows by which a tensor is found; none for a constant, which resembles nothing."""
     if not can_be_sketched(query.dtype, query.shape):
@@ -230,7 +242,7 @@ class BaseSearch:
         Parts are looked for only where nothing resembles the whole; the candidates of the parts
         then take turns, the best of each part first.
         """
-        if not can_be_sketched(query.dtype, query.shape):
+        if not can_be_searched(query.dtype, query.shape):
             return []
         found = self._of_views(query, _whole_views(query), max_depth)
         if not any(found):

@@ -125,7 +125,9 @@ def encode_predicted(
         raise BaseReadError(str(error)) from error
     frames = [memoryview(one.frame) for one in run]
     positions = [one.position for one in run]
-    payloads = predicted.encode_many(frames, predictions, dtype, positions=positions)
+    payloads = predicted.encode_many(
+        frames, predictions, dtype, positions=positions, shape=variant.plan.shape
+    )
     made = [
         payload if payload is not None and len(payload) < WORTH * frame.nbytes else None
         for frame, payload in zip(frames, payloads, strict=True)

@@ -18,7 +18,7 @@ import msgspec
 from hartonomous import locks
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
-from hartonomous.core.description import Description
+from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import ReadRanges, ranges_of, values_of
@@ -186,7 +186,8 @@ class FileIngest:
         name = hasher.digest()
         if name not in self._session.known_atoms([name]):
             tally = self._kept[name] = Tally()
-            self._store_tensor(source, Piece(0, source.size, dtype), name, shape, tally)
+            tensor = Tensor(name="", dtype=dtype, shape=shape, offset=0, length=source.size)
+            self._store_tensor(source, Piece(0, source.size, dtype), name, tensor, tally)
         return name
 
     def settle(self) -> None:
@@ -279,7 +280,7 @@ class FileIngest:
     ) -> IngestedFile:
         tally = Tally()
         segments: list[Segment] = []
-        shapes = _shapes(description)
+        tensors = _in_c_order(description)
         known = self._session.known_atoms(hashed.digests.values())
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
@@ -303,8 +304,8 @@ class FileIngest:
                     tally.add("tensor already stored", piece.length)
                 else:
                     known[name] = 0
-                    shape = shapes.get((piece.offset, piece.length))
-                    self._store_tensor(source, piece, name, shape, tally)
+                    tensor = tensors.get((piece.offset, piece.length))
+                    self._store_tensor(source, piece, name, tensor, tally)
         spoiled = self._session.spoiled(hashed.digests.values())
         self._tell_faults()
         if spoiled:
@@ -335,7 +336,7 @@ class FileIngest:
         source: ReadSource,
         piece: Piece,
         name: bytes,
-        shape: tuple[int, ...] | None,
+        tensor: Tensor | None,
         tally: Tally,
     ) -> None:
         stored = _Counter("tensor", tally, piece.length)
@@ -343,7 +344,7 @@ class FileIngest:
         content = source.read_ahead(piece.offset, piece.length) if small else memoryview(b"")
         frames = [content] if small else WholeFrames(source, piece)
         ranges = ranges_of(content) if small else ranges_of_piece(source, piece)
-        query = self._query(piece, name, shape, ranges)
+        query = self._query(piece, name, tensor, ranges)
         chosen = query and self._variants.choose(query, name, piece.length, frames)
         sketches = sketches_of(query) if query else ()
         if chosen:
@@ -373,15 +374,17 @@ class FileIngest:
         faults.clear()
 
     def _query(
-        self, piece: Piece, name: bytes, shape: tuple[int, ...] | None, read: ReadRanges
+        self, piece: Piece, name: bytes, tensor: Tensor | None, read: ReadRanges
     ) -> TensorQuery | None:
         """Return a tensor as it is compared with stored ones; None if it is no whole tensor."""
         known = DTYPES.get(piece.dtype or "")
-        if known is None or shape is None or known.byte_count(prod(shape)) != piece.length:
+        if known is None or tensor is None:
+            return None
+        if known.byte_count(prod(tensor.shape)) != piece.length:
             return None
         return TensorQuery(
-            dtype=known.name, shape=shape, read=values_of(read, known.name),
-            heads=self._heads[1], digest=name,
+            dtype=known.name, shape=tensor.shape, read=values_of(read, known.name),
+            heads=self._heads[1], digest=name, name=tensor.name,
         )  # fmt: skip
 
     def _store_opaque(
@@ -424,12 +427,12 @@ class FileIngest:
             yield Segment(size, name, None)
 
 
-def _shapes(description: Description) -> dict[tuple[int, int], tuple[int, ...]]:
-    """Return {(offset, length): shape} of tensors in C order; of several uses the first."""
-    found: dict[tuple[int, int], tuple[int, ...]] = {}
+def _in_c_order(description: Description) -> dict[tuple[int, int], Tensor]:
+    """Return {(offset, length): tensor} of tensors in C order; of several uses the first."""
+    found: dict[tuple[int, int], Tensor] = {}
     for one in description.tensors:
         if one.strides is None:
-            found.setdefault((one.offset, one.length), one.shape)
+            found.setdefault((one.offset, one.length), one)
     return found
 
 

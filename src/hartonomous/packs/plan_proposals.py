@@ -34,6 +34,16 @@ MOST_FACTOR_BYTES = 16 << 20
 """Larger ones are no matrices of an adapter."""
 _ADAPTER_VALUES = 1 << 16
 _ROUNDED_FIRST = ("F16", "BF16")
+_SOURCE_ROUNDINGS: dict[str, tuple[tuple[str, ...], ...]] = {
+    "F64": ((), ("F16",), ("BF16",)),
+    "F32": ((), ("F16",), ("BF16",)),
+    "BF16": ((), ("F16",)),
+}
+"""How the values of a type may have been rounded before they were quantised."""
+_NEAR_BITS, _NEARER_BITS = 1.0, 0.5
+_LEAST_VALUES = 16
+_LEAST_SHARE = 2.0**-80
+_BASES_OF_ADAPTERS = 4
 
 
 class Query(Protocol):
@@ -115,16 +125,19 @@ def propose(
     candidates: Sequence[Candidate],
     samples: Samples,
     *,
-    factors: Sequence[Factor] = (),
+    factors: Callable[[], Sequence[Factor]] = tuple,
     most: int = MOST_PROPOSALS,
 ) -> list[Proposal]:
     """Return at most ``most`` plans worth trying, the most promising first.
 
     ``candidates`` come nearest first. Merges and adapters are looked for only where no candidate
-    alone predicts the tensor almost exactly.
+    alone predicts the tensor almost exactly; ``factors`` is called for the matrices of adapters
+    where the tensor is no merge either.
     """
     count = prod(query.shape)
     whole = [one for one in candidates if not one.target_first and prod(one.shape) == count]
+    if query.dtype not in plans.FLOAT_TARGETS and whole:
+        return _sources(query, whole, samples, most)
     found = [proposal for one in whole for proposal in _singles(query, one, samples)]
     if not whole:
         found += _pieces(query, candidates, samples)
@@ -132,7 +145,8 @@ def propose(
     if query.dtype in plans.FLOAT_TARGETS and not exact:
         sampled = _sampled(query, whole, samples)
         found += _merges(query, sampled)
-        found += _adapters(query, sampled, factors)
+        if sampled is not None and not any(one.bits <= EXACT_BITS for one in found):
+            found += _adapters(query, sampled, factors())
     unique: dict[tuple[Plan, tuple[bytes, ...]], Proposal] = {}
     for one in sorted(found, key=lambda one: one.bits):
         unique.setdefault((one.plan, one.bases), one)
@@ -156,16 +170,21 @@ def _made(
 
 
 def _singles(query: Query, one: Candidate, samples: Samples) -> Iterator[Proposal]:
-    """Yield the candidate brought into order and cast; several casts where only trying tells."""
+    """Yield the candidate brought into order and cast."""
+    steps = _ordered(one)
+    if steps is not None:
+        operand = Operand(one.dtype, one.shape, one.first)
+        casts, bits = _ranked_casts(query, [one], samples)[0]
+        yield from _made(query, [operand], [*steps, *casts], [one.digest], bits)
+
+
+def _ordered(one: Candidate) -> list[AnyStep] | None:
+    """Return the steps that make plain values in the query's order of a base; None if none do."""
     turned = _turned(one)
     quantised = one.dtype in plans.DEQUANTISED
     if turned is None or (quantised and turned):
-        return  # the blocks of a transposed matrix lie across its rows
-    steps = [*([plans.Dequantise()] if quantised else []), *turned]
-    operand = Operand(one.dtype, one.shape, one.first)
-    ranked = _ranked_casts(query, [one], samples)
-    for casts, bits in ranked[: 1 if query.dtype in plans.FLOAT_TARGETS else len(ranked)]:
-        yield from _made(query, [operand], [*steps, *casts], [one.digest], bits)
+        return None  # the blocks of a transposed matrix lie across its rows
+    return [*([plans.Dequantise()] if quantised else []), *turned]
 
 
 def _turned(one: Candidate) -> list[AnyStep] | None:
@@ -239,6 +258,70 @@ def _places(one: Candidate, elements: Indices) -> Indices:
     moved = inside % stride * (head // stride) + inside // stride
     places: Indices = (row - inside + moved) * width + column
     return places
+
+
+# --- sources of a quantised tensor ----------------------------------------------------------------
+
+
+def _sources(
+    query: Query, whole: Sequence[Candidate], samples: Samples, most: int
+) -> list[Proposal]:
+    """Return ways to the values that a quantised tensor was made from.
+
+    Only trying tells which it is: of the nearest plain tensors the values themselves, rounded to
+    F16 and to BF16, each once, whichever tensor has them. Quantised relatives have lost what tells
+    codes apart, so the nearest of them comes last, unless it is clearly nearer than all others.
+    """
+    ranked = sorted(
+        ((_unexplained(query, one, samples), at, one) for at, one in enumerate(whole)),
+        key=lambda item: item[:2],
+    )
+    plain = [item for item in ranked if item[2].dtype not in plans.DEQUANTISED]
+    blocks = [item for item in ranked if item[2].dtype in plans.DEQUANTISED]
+    found: dict[tuple[str, ...], list[Proposal]] = {}
+    for bits, _, one in plain:
+        if bits > plain[0][0] + _NEAR_BITS or (steps := _ordered(one)) is None:
+            continue
+        operand = Operand(one.dtype, one.shape, one.first)
+        for rounded in _SOURCE_ROUNDINGS.get(one.dtype, ((),)):
+            key = (*(() if one.dtype in ("F32", "F64") else (one.dtype,)), *rounded)
+            types = [*rounded, "F32"] if rounded or one.dtype != "F32" else []
+            casts = [plans.Cast(dtype) for dtype in types]
+            if key not in found and (
+                made := list(_made(query, [operand], [*steps, *casts], [one.digest], bits))
+            ):
+                found[key] = made
+    ways = sorted(found, key=lambda key: (len(key), _ROUNDED_FIRST.index(key[0]) if key and
+                  key[0] in _ROUNDED_FIRST else 0))  # fmt: skip
+    chosen = [one for key in ways for one in found[key]]
+    for bits, _, one in blocks:
+        steps = _ordered(one)
+        if steps is not None and (len(chosen) < most or bits < plain[0][0] - _NEARER_BITS):
+            operand = Operand(one.dtype, one.shape, one.first)
+            chosen[most - 1 :] = _made(query, [operand], steps, [one.digest], bits)
+            break
+    return chosen[:most]
+
+
+def _unexplained(query: Query, one: Candidate, samples: Samples) -> float:
+    """Return log2 of the share of the query's spread that a line through the base's values leaves.
+
+    The scale and zero point of a quantised tensor need not be known for it. Where no values are at
+    hand, the distance stands for it.
+    """
+    pair = _pair(query, one, samples)
+    if pair is None:
+        return one.distance
+    with np.errstate(all="ignore"):
+        wanted, values = (part.astype(np.float64) for part in pair)
+        sound = np.isfinite(wanted) & np.isfinite(values)
+        wanted, values = wanted[sound], values[sound]
+        if len(wanted) < _LEAST_VALUES:
+            return 0.0
+        wanted, values = wanted - wanted.mean(), values - values.mean()
+        square = float(wanted @ wanted) * float(values @ values)
+        alike = float(wanted @ values) ** 2 / square if square > 0 else 0.0
+    return 0.5 * float(np.log2(max(1.0 - alike, _LEAST_SHARE))) if np.isfinite(alike) else 0.0
 
 
 # --- parts of the query ---------------------------------------------------------------------------
@@ -327,11 +410,9 @@ def _merges(query: Query, sampled: _Sampled | None) -> Iterator[Proposal]:
     yield from _made(query, operands, steps, [parent.digest for parent in parents], one.bits)
 
 
-def _adapters(
-    query: Query, sampled: _Sampled | None, factors: Sequence[Factor]
-) -> Iterator[Proposal]:
+def _adapters(query: Query, sampled: _Sampled, factors: Sequence[Factor]) -> Iterator[Proposal]:
     """Yield the best of a base and an adapter merged into it."""
-    if sampled is None or len(query.shape) != 2:
+    if len(query.shape) != 2:
         return
     found: list[tuple[float, Proposal]] = []
     for left, right in islice(_factor_pairs(query.shape, factors), MOST_PAIRS):
@@ -339,7 +420,7 @@ def _adapters(
         # Enough of the places, evenly spread, to be sure; not more than is quickly read.
         some = slice(None, None, -(-len(sampled.elements) * rank // _ADAPTER_VALUES))
         products = _products(left, right, sampled.elements[some])
-        for base, values in sampled.bases[:2]:
+        for base, values in sampled.bases[:_BASES_OF_ADAPTERS]:
             one = fit_adapter(
                 sampled.target[some], values[some], products, rank=rank, dtype=query.dtype
             )
@@ -352,6 +433,8 @@ def _adapters(
             found += [
                 (made.bits, made) for made in _made(query, operands, steps, digests, one.bits)
             ]
+        if found and min(bits for bits, _ in found) <= EXACT_BITS:
+            break
     if found:
         yield min(found, key=lambda pair: pair[0])[1]
 

@@ -16,9 +16,10 @@ from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES
-from hartonomous.packs.base_search import BaseSearch, SketchSamples, TensorQuery
+from hartonomous.packs.adapter_factors import AdapterFactors
+from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
-from hartonomous.packs.plan_proposals import Proposal, propose
+from hartonomous.packs.plan_proposals import EXACT_BITS, Proposal, propose
 from hartonomous.packs.predictions import Variant
 from hartonomous.packs.session import WriteSession
 
@@ -26,6 +27,12 @@ LEAST_ELEMENTS = 2048
 """Of smaller tensors the record alone would take what could be saved."""
 MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
+DEEPER_SHARE = 0.15
+"""Bases that are as deep as the setting allows are used where no more than this share is left.
+
+That makes a chain one longer; nothing is built on its end but by the same rule, up to that length.
+"""
+NOTHING_SHARE = 0.001
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -47,6 +54,7 @@ class VariantChoice:
         self._parts = session.parts
         self._note = note
         self._search = BaseSearch(session.parts.database, depths=bases.depths)
+        self._factors = AdapterFactors(session.parts.database, session.bases)
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -58,26 +66,61 @@ class VariantChoice:
         """
         if not self._may(query):
             return None
-        found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
-        proposals = propose(query, found, SketchSamples()) if found else []
+        limit = self._parts.max_depth
+        found = self._search.candidates(query, max_depth=min(limit, bases.MAX_DEPTH - 1))
+        shallow = [one for one in found if one.depth < limit]
+        proposals = self._propose(query, shallow)
+        if len(shallow) < len(found) and not _exact(query, proposals):
+            deep = {one.digest for one in found if one.depth >= limit}
+            more = self._propose(query, found)
+            proposals = [one for one in more if not deep.isdisjoint(one.bases)] + proposals
+        else:
+            deep = set()
         if not proposals or self._is_damaged(name):
             return None
         held = self._session.hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
-        tried = [
-            (taken, at, one)
-            for at, one in enumerate(proposals)
-            if held.issuperset(one.bases)
-            and (taken := self._measure(one, name, sample)) is not None
-        ]
-        if not tried:
-            return None
-        taken, _, one = min(tried, key=lambda item: item[:2])
         whole = sum(frame.nbytes for _, frame in sample)
+        best = self._best(proposals, held, name, sample, deep)
+        if best is None:
+            return None
+        taken, one = best
         if taken >= MOST_SHARE * whole or taken >= MOST_SHARE * _alone(frames, query, taken):
             return None
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
+        if not found:
+            return []
+        return propose(
+            query, found, SketchSamples(), factors=lambda: self._factors.of(query),
+        )  # fmt: skip
+
+    def _best(
+        self,
+        proposals: Sequence[Proposal],
+        held: set[bytes],
+        name: bytes,
+        sample: Sequence[tuple[int, memoryview]],
+        deep: set[bytes],
+    ) -> tuple[int, Proposal] | None:
+        """Return what takes least of the sample, the first of equals; ``deep`` bases must earn it.
+
+        What leaves next to nothing ends the search: no other can save more than that.
+        """
+        whole = sum(frame.nbytes for _, frame in sample)
+        best: tuple[int, Proposal] | None = None
+        for one in proposals:
+            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
+            if taken is None or (best is not None and taken >= best[0]):
+                continue
+            if not deep.isdisjoint(one.bases) and taken > DEEPER_SHARE * whole:
+                continue
+            best = taken, one
+            if taken <= NOTHING_SHARE * whole:
+                break
+        return best
 
     def _may(self, query: TensorQuery) -> bool:
         known = DTYPES.get(query.dtype)
@@ -107,6 +150,12 @@ class VariantChoice:
                 return None
             taken += frame.nbytes if payload is None else len(payload)
         return taken
+
+
+def _exact(query: TensorQuery, proposals: Sequence[Proposal]) -> bool:
+    """Say whether a float tensor is found to be computed from others without a rest."""
+    known = query.dtype in plans.FLOAT_TARGETS
+    return known and any(one.bits <= EXACT_BITS for one in proposals)
 
 
 def _alone(frames: Sequence[memoryview], query: TensorQuery, taken: int) -> int:

@@ -1,0 +1,243 @@
+"""Which stored tensors a variant is built on: adapters, sums, sources of quantised copies."""
+
+import json
+
+import gguf
+import ml_dtypes
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from hartonomous.core.digest import digest
+
+SHAPE = (512, 256)
+
+
+def normal(seed, shape=SHAPE, scale=0.02):
+    return (np.random.default_rng(seed).standard_normal(shape) * scale).astype(np.float32)
+
+
+def model(**tensors):
+    return save({name: np.ascontiguousarray(value) for name, value in tensors.items()})
+
+
+def quantised(folder, kind, **tensors):
+    """Return a GGUF file, as its own library quantises and writes it."""
+    path = folder / "written.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    for name, value in tensors.items():
+        writer.add_tensor(name, gguf.quants.quantize(value, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path.read_bytes()
+
+
+@pytest.fixture
+def add(store, source):
+    def added(name, content, file=None):
+        return store.add(source(file or f"{name}.safetensors", content), name=name)
+
+    return added
+
+
+def base_of(store, name, tensor="a"):
+    return store.explain(name, tensor).pieces[0].bases
+
+
+def called(*values):
+    return tuple(f"blake3:{digest(np.ascontiguousarray(one).tobytes()).hex()}" for one in values)
+
+
+def stored_for(store, name, tensor="a"):
+    return sum(one.stored_bytes for one in store.explain(name, tensor).pieces)
+
+
+def check_bytes(store, tmp_path, contents):
+    out = tmp_path / "out"
+    out.mkdir()
+    for name, content in contents.items():
+        store.get(name, out / name)
+        found = out / name if (out / name).is_file() else next((out / name).iterdir())
+        assert found.read_bytes() == content, name
+    assert store.verify(files=True).sound
+
+
+@pytest.mark.parametrize("same_name", [True, False])
+def test_a_merged_adapter_is_its_base_and_the_adapter(store, add, tmp_path, same_name):
+    rank, scale = 8, 2.0
+    base = normal(1)
+    left, right = normal(2, (SHAPE[0], rank), 0.05), normal(3, (rank, SHAPE[1]), 0.05)
+    others = [normal(4, (SHAPE[0], rank), 0.05), normal(5, (rank, SHAPE[1]), 0.05)]
+    merged = (base + np.float32(scale) * (left @ right)).astype(np.float32)
+    add("base", model(**{"layers.0.q_proj.weight": base}))
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 16, "base_model_name_or_path": "base"}
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    names = [f"base_model.model.layers.{layer}.q_proj.lora_{one}.weight"
+             for layer in (0, 1) for one in "BA"]  # fmt: skip
+    matrices = dict(zip(names, [left, right, *others], strict=True))
+    (folder / "adapter_model.safetensors").write_bytes(save(matrices))
+    store.add(folder, name="adapter")
+    name = "layers.0.q_proj.weight" if same_name else "blk.0.attn_q.weight"
+    content = model(**{name: merged})
+    add("merged", content)
+    told = store.explain("merged", name)
+    assert told.pieces[0].bases == called(base, left, right)
+    assert "scale 2" in told.reason
+    assert stored_for(store, "merged", name) < 0.05 * merged.nbytes
+    check_bytes(store, tmp_path, {"merged": content})
+
+
+def test_a_removed_or_absent_adapter_is_no_obstacle(store, add, tmp_path):
+    base = normal(1)
+    left, right = normal(2, (SHAPE[0], 4), 0.05), normal(3, (4, SHAPE[1]), 0.05)
+    merged = (base + left @ right).astype(np.float32)
+    add("base", model(a=base))
+    content = model(a=merged)
+    add("merged", content)
+    check_bytes(store, tmp_path, {"merged": content})
+
+
+def test_a_quantised_copy_is_built_on_floats_beside_other_quantised_copies(store, add, tmp_path):
+    base = normal(1)
+    kinds = gguf.GGMLQuantizationType
+    eight = quantised(tmp_path, kinds.Q8_0, a=base)
+    five = quantised(tmp_path, kinds.Q5_0, a=base)
+    four = quantised(tmp_path, kinds.Q4_0, a=base)
+    add("base", model(a=base))
+    for name, content in (("eight", eight), ("five", five), ("four", four)):
+        add(name, content, f"{name}.gguf")
+        assert base_of(store, name) == called(base), name
+        assert stored_for(store, name) < 0.02 * len(content)
+    check_bytes(store, tmp_path, {"eight": eight, "five": five, "four": four})
+
+
+def test_a_copy_quantised_from_halves_is_told_from_one_of_floats(store, add, tmp_path):
+    base = normal(1)
+    tuned = base + normal(2, scale=0.0005)
+    half = tuned.astype(np.float16)
+    content = quantised(tmp_path, gguf.GGMLQuantizationType.Q8_0, a=half.astype(np.float32))
+    add("base", model(a=base))
+    add("tuned", model(a=tuned))
+    add("quantised", content, "q.gguf")
+    assert base_of(store, "quantised") == called(tuned)
+    assert stored_for(store, "quantised") < 0.005 * len(content)
+    check_bytes(store, tmp_path, {"quantised": content})
+
+
+def test_without_floats_a_quantised_relative_serves(store, add, tmp_path):
+    kinds = gguf.GGMLQuantizationType
+    eight = quantised(tmp_path, kinds.Q8_0, a=normal(1))
+    values = gguf.quants.dequantize(gguf.quants.quantize(normal(1), kinds.Q8_0), kinds.Q8_0)
+    four = quantised(tmp_path, kinds.Q4_0, a=values)
+    add("eight", eight, "eight.gguf")
+    add("four", four, "four.gguf")
+    assert len(base_of(store, "four")) == 1
+    assert stored_for(store, "four") < 0.02 * len(four)
+    check_bytes(store, tmp_path, {"four": four})
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8])
+@pytest.mark.parametrize("turned", [False, True])
+def test_rounded_bytes_are_built_on_floats(store, add, tmp_path, dtype, turned):
+    base = normal(1)
+    low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+    zero = 0 if dtype is np.int8 else 117
+    scale = np.abs(base).max() / np.float32(137)
+    values = base.T if turned else base
+    codes = np.clip(np.rint(values / scale) + zero, low, high).astype(dtype)
+    content = model(a=codes)
+    add("base", model(a=base))
+    add("rounded", content)
+    assert base_of(store, "rounded") == called(base)
+    assert stored_for(store, "rounded") < 0.01 * codes.nbytes
+    check_bytes(store, tmp_path, {"rounded": content})
+
+
+def scales_by(layout, values):
+    """Return the scale of each element: one a row, a column, or a block of 128 × 128."""
+    size = np.abs(values)
+    if layout == "blocks":
+        blocks = size.reshape(size.shape[0] // 128, 128, size.shape[1] // 128, 128)
+        largest = np.broadcast_to(blocks.max(axis=(1, 3), keepdims=True), blocks.shape)
+        return largest.reshape(size.shape)
+    return np.broadcast_to(size.max(axis=1 if layout == "rows" else 0, keepdims=True), size.shape)
+
+
+@pytest.mark.parametrize("layout", ["rows", "columns", "blocks"])
+@pytest.mark.parametrize("kind", ["I8", "F8_E4M3"])
+def test_scales_of_rows_columns_and_blocks_are_told(store, add, tmp_path, kind, layout):
+    base = normal(1) * np.linspace(0.5, 2, SHAPE[0], dtype=np.float32)[:, None]
+    base *= np.linspace(0.5, 2, SHAPE[1], dtype=np.float32)
+    largest = np.float32(127 if kind == "I8" else 448)
+    scaled = base / (scales_by(layout, base) / largest)
+    if kind == "I8":
+        content = model(a=np.rint(scaled).astype(np.int8))
+    else:
+        content = model(a=scaled.astype(ml_dtypes.float8_e4m3fn))
+    add("base", model(a=base))
+    add("rounded", content)
+    assert base_of(store, "rounded") == called(base)
+    assert stored_for(store, "rounded") < 0.1 * base.size
+    check_bytes(store, tmp_path, {"rounded": content})
+
+
+def test_the_rounded_copy_of_a_fine_tune_is_built_on_the_fine_tune(store, add):
+    base = normal(1)
+    models = {f"m{seed}": base + normal(seed, scale=0.003) for seed in range(2, 7)}
+    add("base", model(a=base))
+    for name, value in models.items():
+        add(name, model(a=value))
+    for name, value in models.items():
+        scale = np.abs(value).max() / np.float32(127)
+        add(f"{name}-int8", model(a=np.rint(value / scale).astype(np.int8)))
+        assert base_of(store, f"{name}-int8") == called(value)
+        assert stored_for(store, f"{name}-int8") < 0.01 * value.size
+
+
+def chain(store, add, length):
+    """Add fine-tunes of fine-tunes until one is as deep as the setting allows; return all."""
+    values = [normal(1)]
+    for at in range(length):
+        values.append(values[-1] + normal(20 + at, scale=0.0002))
+    for at, value in enumerate(values):
+        add(f"m{at}", model(a=value))
+    return values
+
+
+def depth_of(store, name):
+    return store.explain(name, "a").pieces[0].depth
+
+
+def test_what_deep_tensors_give_exactly_is_built_on_them(store, add, tmp_path):
+    values = chain(store, add, 2)
+    assert [depth_of(store, f"m{at}") for at in range(3)] == [0, 1, 2]
+    half = model(a=values[2].astype(np.float16))
+    mean = values[0].astype(np.float64) * 0.5 + values[2].astype(np.float64) * 0.5
+    contents = {
+        "half": half,
+        "mean": model(a=mean.astype(np.float32)),
+        "q8": quantised(tmp_path, gguf.GGMLQuantizationType.Q8_0, a=values[2]),
+    }
+    for name, content in contents.items():
+        add(name, content, f"{name}.gguf" if name == "q8" else None)
+        assert depth_of(store, name) == 3, name
+        assert stored_for(store, name) < 0.01 * len(content), name
+    check_bytes(store, tmp_path, contents)
+
+
+def test_what_differs_from_deep_tensors_is_built_on_shallower_ones(store, add, tmp_path):
+    values = chain(store, add, 2)
+    content = model(a=values[2] + normal(30, scale=0.0002))
+    add("next", content)
+    assert 0 < depth_of(store, "next") <= 2
+    again = model(a=values[2].astype(np.float16))
+    add("half", again)
+    assert depth_of(store, "half") == 3
+    deeper = model(a=values[2].astype(np.float16).astype(np.float32))
+    add("back", deeper)
+    assert depth_of(store, "back") <= 3
+    check_bytes(store, tmp_path, {"next": content, "half": again, "back": deeper})
