@@ -212,32 +212,17 @@ def depth_of(store, name):
     return store.explain(name, "a").pieces[0].depth
 
 
-def test_what_deep_tensors_give_exactly_is_built_on_them(store, add, tmp_path):
+def test_nothing_is_built_on_the_end_of_a_chain(store, add, tmp_path):
     values = chain(store, add, 2)
     assert [depth_of(store, f"m{at}") for at in range(3)] == [0, 1, 2]
-    half = model(a=values[2].astype(np.float16))
     mean = values[0].astype(np.float64) * 0.5 + values[2].astype(np.float64) * 0.5
     contents = {
-        "half": half,
+        "next": model(a=values[2] + normal(30, scale=0.0002)),
+        "half": model(a=values[2].astype(np.float16)),
         "mean": model(a=mean.astype(np.float32)),
         "q8": quantised(tmp_path, gguf.GGMLQuantizationType.Q8_0, a=values[2]),
     }
     for name, content in contents.items():
         add(name, content, f"{name}.gguf" if name == "q8" else None)
-        assert depth_of(store, name) == 3, name
-        assert stored_for(store, name) < 0.01 * len(content), name
+        assert 0 < depth_of(store, name) <= 2, name
     check_bytes(store, tmp_path, contents)
-
-
-def test_what_differs_from_deep_tensors_is_built_on_shallower_ones(store, add, tmp_path):
-    values = chain(store, add, 2)
-    content = model(a=values[2] + normal(30, scale=0.0002))
-    add("next", content)
-    assert 0 < depth_of(store, "next") <= 2
-    again = model(a=values[2].astype(np.float16))
-    add("half", again)
-    assert depth_of(store, "half") == 3
-    deeper = model(a=values[2].astype(np.float16).astype(np.float32))
-    add("back", deeper)
-    assert depth_of(store, "back") <= 3
-    check_bytes(store, tmp_path, {"next": content, "half": again, "back": deeper})

@@ -155,6 +155,8 @@ def how_predicted(header: RecordHeader, ordinal: int) -> tuple[str, float | None
     plan = plans.decode(header.params)
     if header.encoding == Encoding.DERIVED:
         return "quantised", None
+    if any(isinstance(step, plans.LowRank | plans.TaskVectors) for step in plan.steps):
+        return "merged", None
     linear = next((step for step in plan.steps if isinstance(step, plans.Linear)), None)
     if linear is not None and len(linear.weights) > 1:
         weight = linear.weights[ordinal] if ordinal < len(linear.weights) else None

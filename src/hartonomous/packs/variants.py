@@ -19,7 +19,7 @@ from hartonomous.core.record import FRAME_BYTES
 from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
-from hartonomous.packs.plan_proposals import EXACT_BITS, Proposal, propose
+from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant
 from hartonomous.packs.session import WriteSession
 
@@ -27,11 +27,6 @@ LEAST_ELEMENTS = 2048
 """Of smaller tensors the record alone would take what could be saved."""
 MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
-DEEPER_SHARE = 0.15
-"""Bases that are as deep as the setting allows are used where no more than this share is left.
-
-That makes a chain one longer; nothing is built on its end but by the same rule, up to that length.
-"""
 NOTHING_SHARE = 0.001
 
 
@@ -66,23 +61,15 @@ class VariantChoice:
         """
         if not self._may(query):
             return None
-        limit = self._parts.max_depth
-        found = self._search.candidates(query, max_depth=min(limit, bases.MAX_DEPTH - 1))
-        shallow = [one for one in found if one.depth < limit]
-        proposals = self._propose(query, shallow)
-        if len(shallow) < len(found) and not _exact(query, proposals):
-            deep = {one.digest for one in found if one.depth >= limit}
-            more = self._propose(query, found)
-            proposals = [one for one in more if not deep.isdisjoint(one.bases)] + proposals
-        else:
-            deep = set()
+        found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
+        proposals = self._propose(query, found)
         if not proposals or self._is_damaged(name):
             return None
         held = self._session.hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best = self._best(proposals, held, name, sample, deep)
+        best = self._best(proposals, held, name, sample)
         if best is None:
             return None
         taken, one = best
@@ -103,9 +90,8 @@ class VariantChoice:
         held: set[bytes],
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
-        deep: set[bytes],
     ) -> tuple[int, Proposal] | None:
-        """Return what takes least of the sample, the first of equals; ``deep`` bases must earn it.
+        """Return what takes least of the sample, the first of equals.
 
         What leaves next to nothing ends the search: no other can save more than that.
         """
@@ -114,8 +100,6 @@ class VariantChoice:
         for one in proposals:
             taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
             if taken is None or (best is not None and taken >= best[0]):
-                continue
-            if not deep.isdisjoint(one.bases) and taken > DEEPER_SHARE * whole:
                 continue
             best = taken, one
             if taken <= NOTHING_SHARE * whole:
@@ -150,12 +134,6 @@ class VariantChoice:
                 return None
             taken += frame.nbytes if payload is None else len(payload)
         return taken
-
-
-def _exact(query: TensorQuery, proposals: Sequence[Proposal]) -> bool:
-    """Say whether a float tensor is found to be computed from others without a rest."""
-    known = query.dtype in plans.FLOAT_TARGETS
-    return known and any(one.bits <= EXACT_BITS for one in proposals)
 
 
 def _alone(frames: Sequence[memoryview], query: TensorQuery, taken: int) -> int:
