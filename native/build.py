@@ -14,8 +14,8 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 SOURCES = (
-    "delta.c", "delta_decode.c", "fields.c", "quantised.c", "quantised_search.c", "quantised_values.c",
-    "rans.c", "rans_avx2.c", "rans_neon.c",
+    "delta.c", "delta_decode.c", "fields.c", "quantised.c", "quantised_search.c",
+    "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c",
 )  # fmt: skip
 HEADERS = (
     "blocks.h", "delta.h", "delta_frames.h", "differences.h", "fields.h", "module.h", "planes.h",
