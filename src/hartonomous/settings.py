@@ -30,6 +30,7 @@ STORE_FILE = "store.json"
 """The file that makes a directory a store."""
 
 _FILE_LIMIT_BYTES = 1 << 20
+_MOST_NAMES = 100
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
 _UNITS: dict[str, int] = {
     unit: factor
@@ -103,6 +104,19 @@ def _read_text(raw: object) -> str:
     if isinstance(raw, str) and raw.strip():
         return raw.strip()
     raise ValueError("is not a text with something in it")
+
+
+def _read_names(raw: object) -> tuple[str, ...]:
+    """Return names from a list, or from a text with commas between them; it may be empty."""
+    some = raw.split(",") if isinstance(raw, str) else raw
+    if not isinstance(some, list | tuple) or len(some) > _MOST_NAMES:
+        raise ValueError(f"is not a list of up to {_MOST_NAMES} names")
+    names = [one.strip() if isinstance(one, str) else "" for one in some]
+    if isinstance(raw, str):
+        names = [one for one in names if one]
+    if not all(names):
+        raise ValueError("has something in it that is no name")
+    return tuple(dict.fromkeys(names))
 
 
 def _read_mode(raw: object) -> ProgressMode:
@@ -188,6 +202,12 @@ class Settings:
             _read_whole, "Longest chain of tensors that are kept as differences.", low=0, high=8
         ),
     )
+    hot_labels: tuple[str, ...] = field(
+        default=("hot",),
+        metadata=_setting(
+            _read_names, "Labels of versions whose tensors lie over one other at most."
+        ),
+    )
     host: str = field(
         default_factory=platform.node,
         metadata=_setting(_read_text, "Name of this machine in the sources of versions."),
@@ -208,7 +228,7 @@ class SettingValue:
     """One setting as people see it."""
 
     name: str
-    value: int | str | bool
+    value: int | str | bool | tuple[str, ...]
     source: str
     help: str
 

@@ -350,13 +350,14 @@ class Store:
         *,
         max_duration_s: float | None = None,
         again: bool = False,
+        smallest: bool = False,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> repacking.Repacked:
         """Encode anew what would take less now. See `hart repack`."""
         return repacking.repack(
-            self.parts, max_duration_s=max_duration_s, again=again, dry_run=dry_run,
-            progress=progress,
+            self.parts, max_duration_s=max_duration_s, again=again, smallest=smallest,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
 

@@ -39,14 +39,18 @@ def encode_many(
     dtype: str,
     *,
     positions: Sequence[int],
+    smallest: bool = False,
 ) -> list[bytes | None]:
     """Return each frame's payload, None where it would not be smaller than the frame.
 
-    ``positions`` say where the frames begin in the tensor of ``dtype``, in bytes.
+    ``positions`` say where the frames begin in the tensor of ``dtype``, in bytes. ``smallest`` also
+    tries the quantiser's own search, which is slow again when decoded.
     """
     if encoding_of(dtype) is Encoding.DELTA:
         return _DELTA.encode_many(frames, _bytes(predictions), dtype, positions=positions)
-    return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
+    return _QUANTISED.encode_many(
+        frames, predictions, dtype, positions=positions, smallest=smallest
+    )
 
 
 def decode_many(

@@ -179,8 +179,16 @@ def sketch_atom(
     Reads the frames in which positions lie: of a large tensor 256 for each part, one at a time.
     Raises IntegrityError where they are damaged.
     """
+    return sketches_of(query_of(reader, digest, dtype, shape))
+
+
+def query_of(
+    reader: AtomReader, digest: bytes, dtype: str, shape: tuple[int, ...],
+    heads: tuple[int, ...] = (),
+) -> TensorQuery:  # fmt: skip
+    """Return a stored tensor as it is compared with others; its bytes are read when needed."""
     read = values_of(_AtomRanges(reader, digest), dtype)
-    return sketches_of(TensorQuery(dtype=dtype, shape=shape, read=read))
+    return TensorQuery(dtype=dtype, shape=shape, read=read, heads=heads, digest=digest)
 
 
 class _AtomRanges:

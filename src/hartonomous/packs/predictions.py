@@ -69,11 +69,18 @@ def variant_of(header: RecordHeader) -> Variant:
 
 
 def refuse_chain(name: bytes, chain: Chain) -> None:
-    """Raise IntegrityError where an atom's base is the atom itself, or a chain is too long."""
-    if name in chain or len(chain) > MAX_CHAIN:
-        what = "needs itself as a base" if name in chain else f"has over {MAX_CHAIN} bases below it"
-        way = " > ".join(f"blake3:{one.hex()}" for one in (*chain, name))
-        raise IntegrityError(f"atom blake3:{chain[0].hex()} {what}: {way}")
+    """Raise IntegrityError where a chain of bases is too long.
+
+    BaseGoneError where an atom's base is the atom itself: one of them may be kept otherwise by now,
+    on the very atom that was built on it.
+    """
+    way = " > ".join(f"blake3:{one.hex()}" for one in (*chain, name))
+    if name in chain:
+        raise BaseGoneError(f"atom blake3:{chain[0].hex()} needs itself as a base: {way}")
+    if len(chain) > MAX_CHAIN:
+        raise IntegrityError(
+            f"atom blake3:{chain[0].hex()} has over {MAX_CHAIN} bases below it: {way}"
+        )
 
 
 def predict_spans(
