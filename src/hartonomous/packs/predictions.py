@@ -43,6 +43,13 @@ class BaseGoneError(Exception):
         self.error = error
 
 
+class BaseCircleError(BaseGoneError):
+    """An atom needs itself: one on the way may be kept otherwise by now, on what was built on it.
+
+    So all on the way look once more.
+    """
+
+
 class BaseSource(Protocol):
     """Who has the bytes of bases: an open store, or what a survey found in its packs."""
 
@@ -71,16 +78,15 @@ def variant_of(header: RecordHeader) -> Variant:
 def refuse_chain(name: bytes, chain: Chain) -> None:
     """Raise IntegrityError where a chain of bases is too long.
 
-    BaseGoneError where an atom's base is the atom itself: one of them may be kept otherwise by now,
-    on the very atom that was built on it.
+    BaseCircleError where an atom's base is the atom itself.
     """
+    if name not in chain and len(chain) <= MAX_CHAIN:
+        return
     way = " > ".join(f"blake3:{one.hex()}" for one in (*chain, name))
     if name in chain:
-        raise BaseGoneError(f"atom blake3:{chain[0].hex()} needs itself as a base: {way}")
-    if len(chain) > MAX_CHAIN:
-        raise IntegrityError(
-            f"atom blake3:{chain[0].hex()} has over {MAX_CHAIN} bases below it: {way}"
-        )
+        error = IntegrityError(f"atom blake3:{chain[0].hex()} needs itself as a base: {way}")
+        raise BaseCircleError(error)
+    raise IntegrityError(f"atom blake3:{chain[0].hex()} has over {MAX_CHAIN} bases below it: {way}")
 
 
 def predict_spans(

@@ -25,8 +25,10 @@ from hartonomous.packs.predictions import variant_of
 from hartonomous.packs.reencoding import StoredFrames
 from hartonomous.packs.variants import MOST_SHARE, Chosen, Holder, VariantChoice, alone
 
-_MOST_TURNS = 2
-"""Of what is built on a tensor so many are looked at as its base."""
+_MOST_LIFTED = 2
+"""Of what cannot be a base as it is kept now so many are looked at."""
+_ALMOST = 0.05
+"""Where so small a part of a tensor stays, nothing better is looked for."""
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -49,6 +51,11 @@ class Replan(msgspec.Struct, frozen=True):
 
     steps: tuple[Step, ...]
     touches: frozenset[int]
+
+    @property
+    def saved_bytes(self) -> int:
+        """What the atoms take now and would not any more; less than nothing where it is more."""
+        return sum(one.row.stored_bytes - one.stored_bytes for one in self.steps)
 
 
 class Replanning:
@@ -93,7 +100,12 @@ class Replanning:
         query = self._query(row)
         if query is None or not row.stored_bytes:
             return None
-        return self._rebased(row, query) or self._turned(row, query)
+        rebased = self._rebased(row, query)
+        if rebased is not None and rebased.steps[0].stored_bytes <= _ALMOST * row.stored_bytes:
+            return rebased
+        lifted = self._lifted(row, query)
+        found = [one for one in (rebased, lifted) if one is not None]
+        return max(found, key=lambda one: one.saved_bytes) if found else None
 
     def shallower(self, row: rows.StoredAtom) -> Replan | None:
         """Return how an atom that lies too deep comes to lie less deep, whatever that takes."""
@@ -101,32 +113,25 @@ class Replanning:
             depth, above = families.room(tx, row.id, self.limits)
         if row.depth <= max(0, depth):
             return None
-        query = self._query(row)
-        frames = StoredFrames(self._reader, row)
-        own = alone(frames, row.dtype, row.size_bytes)
-        chosen = None
-        if query is not None:
-            found = self._choice.candidates(
-                query, deepest=depth - 1, usable=lambda one: one not in above
-            )
-            chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found)
-        if chosen is not None and chosen.stored_bytes >= MOST_SHARE * own:
-            chosen = None
-        taken = own if chosen is None else chosen.stored_bytes
-        return self._plan([Step(row, chosen, taken, larger=True)], above)
+        return self._plan([self.without(row, above.__contains__, most=depth)], above)
 
     def without(
         self, row: rows.StoredAtom, refused: Callable[[int], bool], *, most: int
     ) -> Step:
         """Return how an atom is best kept without bases that are ``refused``, ``most`` deep."""
+        with self._parts.database.read() as tx:
+            above = bases.dependents(tx, [row.id])
+            if row.id not in self._uses:
+                self._uses |= families.tensors(tx, [row.id])
         query = self._query(row)
         frames = StoredFrames(self._reader, row)
         own = alone(frames, row.dtype, row.size_bytes)
         chosen = None
         if query is not None:
             found = self._choice.candidates(
-                query, deepest=most - 1, usable=lambda one: not refused(one)
-            )
+                query, deepest=most - 1,
+                usable=lambda one: one not in above and not refused(one),
+            )  # fmt: skip
             chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found)
         if chosen is None or chosen.stored_bytes >= MOST_SHARE * own:
             return Step(row, None, own, larger=True)
@@ -148,9 +153,7 @@ class Replanning:
         )
         frames = StoredFrames(self._reader, row)
         also = self._current(row) if depth >= row.depth else []
-        chosen = self._choice.estimate(
-            query, row.digest, row.size_bytes, frames, found, also=also
-        )
+        chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found, also=also)
         # What is read on its own now must save more: reading it will need its bases.
         share = 1 - MIN_GAIN if row.encoding in PREDICTED else MOST_SHARE
         if chosen is None or chosen.stored_bytes > share * row.stored_bytes:
@@ -168,31 +171,42 @@ class Replanning:
         variant = variant_of(header)
         return [Proposal(plan=variant.plan, bases=variant.bases, bits=0.0)]
 
-    def _turned(self, row: rows.StoredAtom, query: TensorQuery) -> Replan | None:
-        """Return the plan by which a tensor is built on what is built on it now."""
+    def _lifted(self, row: rows.StoredAtom, query: TensorQuery) -> Replan | None:
+        """Return how a tensor is built on one that cannot be its base as it is kept now.
+
+        That one is built on the tensor itself, or lies too deep: it is written anew first, on
+        something else or on its own.
+        """
         with self._parts.database.read() as tx:
-            built = families.direct_dependents(tx, row.id)
-            above = rows.stored_by_ids(tx, built)
-        above = [one for one in above if one.stored_bytes]
-        for base in sorted(above, key=lambda one: -one.stored_bytes)[:_MOST_TURNS]:
+            _, built = families.room(tx, row.id, self.limits)
+        found = self._choice.candidates(
+            query, deepest=bases.MAX_DEPTH, usable=lambda one: one != row.id
+        )
+        with self._parts.database.read() as tx:
+            near = rows.stored_by_ids(tx, {one.atom_id for one in found})
+        near.sort(key=lambda one: -one.stored_bytes)
+        tried = 0
+        for base in near:
+            if not base.stored_bytes or tried == _MOST_LIFTED:
+                continue
             with self._parts.database.read() as tx:
                 depth, others = families.room(tx, row.id, self.limits, without={base.id})
-            if depth < 1:
+            if depth < 1 or (base.id not in built and base.depth < depth):
                 continue
-            found = self._choice.candidates(
-                query, deepest=bases.MAX_DEPTH, usable=lambda one, it=base.id: one == it
-            )
-            frames = StoredFrames(self._reader, row)
-            chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found)
-            if chosen is None or set(chosen.bases) != {base.digest}:
-                continue
-            own = alone(StoredFrames(self._reader, base), base.dtype, base.size_bytes)
+            tried += 1
+            chosen = self._choice.estimate(
+                query, row.digest, row.size_bytes, StoredFrames(self._reader, row),
+                [one for one in found if one.atom_id == base.id],
+            )  # fmt: skip
             before = row.stored_bytes + base.stored_bytes
-            if own + chosen.stored_bytes > (1 - MIN_GAIN) * before:
+            if chosen is None or chosen.stored_bytes >= MOST_SHARE * row.stored_bytes:
                 continue
-            first = Step(base, None, own, larger=True)
+            refused = built | {row.id}
+            first = self.without(base, refused.__contains__, most=depth - 1)
+            if first.stored_bytes + chosen.stored_bytes > (1 - MIN_GAIN) * before:
+                continue
             second = Step(row, chosen, chosen.stored_bytes, larger=True)
-            return self._plan([first, second], others | {base.id})
+            return self._plan([first, second], others | built | {base.id})
         return None
 
     def _plan(self, steps: Sequence[Step], above: Collection[int]) -> Replan:

@@ -213,7 +213,13 @@ class WriteSession:
         expected = atom.digest if atom.verify else None
         self._gathered.append(
             FrameWork(
-                frame, atom.wanted, atom.dtype, expected, atom.gathered, atom.variant, atom.digest,
+                frame,
+                atom.wanted,
+                atom.dtype,
+                expected,
+                atom.gathered,
+                atom.variant,
+                atom.digest,
                 atom.smallest,
             )
         )

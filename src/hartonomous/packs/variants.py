@@ -78,9 +78,7 @@ class VariantChoice:
         self._note = note
         self._smallest = smallest
         self._signs = SignTable()
-        self._search = BaseSearch(
-            session.parts.database, signs=self._signs, depths=bases.depths
-        )
+        self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -178,9 +176,7 @@ class VariantChoice:
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
-            work = FrameWork(
-                frame, None, None, None, position, variant, name, self._smallest
-            )
+            work = FrameWork(frame, None, None, None, position, variant, name, self._smallest)
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
