@@ -322,12 +322,13 @@ class Store:
         quick: bool = False,
         files: bool = False,
         subset: Fraction = Fraction(1),
+        repair: bool = False,
         max_duration_s: float | None = None,
         progress: Progress | None = None,
     ) -> verifying.VerifyReport:
         """Check that every stored byte is what it was."""
         return verifying.verify(
-            self.parts, quick=quick, files=files, subset=subset,
+            self.parts, quick=quick, files=files, subset=subset, repair=repair,
             max_duration_s=max_duration_s, progress=progress,
         )  # fmt: skip
 

@@ -253,8 +253,8 @@ def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
     """Point sound atoms to newly written extents of the same bytes; return how many were.
 
     An atom that was removed or found damaged meanwhile, that would not get smaller (unless it is
-    said to be ``larger``), or whose new bases need it themselves, is left alone: its new extents stay without a row, and the next
-    collection frees them.
+    said to be ``larger``), or whose new bases need it themselves, is left alone: its new extents
+    stay without a row, and the next collection frees them.
     """
     replaced = 0
     for one in sorted(new, key=lambda each: each.digest):

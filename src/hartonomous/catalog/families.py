@@ -116,6 +116,17 @@ def _hot_atoms(labels: Sequence[str]) -> Select[tuple[int]]:
     )
 
 
+def deep_in_version(tx: Connection, version_id: int) -> int:
+    """Return how many atoms of a version lie over more than ``HOT_DEPTH`` bases."""
+    query = (
+        select(func.count(func.distinct(atom.c.id)))
+        .join(manifest_atom, manifest_atom.c.atom_id == atom.c.id)
+        .join(member, member.c.manifest_id == manifest_atom.c.manifest_id)
+        .where(member.c.version_id == version_id, atom.c.depth > HOT_DEPTH)
+    )
+    return int(tx.scalar(query) or 0)
+
+
 def too_deep(tx: Connection, limits: Limits) -> list[int]:
     """Return the ids of sound atoms over too long a chain of bases, the least deep first."""
     query = select(atom.c.id).where(atom.c.depth > limits.max_depth, atom.c.damaged == 0)

@@ -1,10 +1,10 @@
 """Repack: bring what is stored to the encodings that this program would choose now.
 
-A tensor is built on others that came after it, where that takes less; so the order in which a family
-of models came matters little in the end. Tensors without a sketch, by which bases are found, get one
-on the way: a repair leaves none. Atoms are looked at in the order in which they came. How far that
-went is written down, so that a run that was ended, by its time or by force, is gone on with by the
-next one. Readers and writers go on beside it.
+A tensor is built on others that came after it, where that takes less; so the order in which a
+family of models came matters little in the end. Tensors without a sketch, by which bases are found,
+get one on the way: a repair leaves none. Atoms are looked at in the order in which they came. How
+far that went is written down, so that a run that was ended, by its time or by force, is gone on
+with by the next one. Readers and writers go on beside it.
 """
 
 import time
@@ -62,8 +62,8 @@ class _Place(msgspec.Struct, frozen=True):
     """How far a pass over all atoms went: under which rule, behind which atom's id it goes on.
 
     When it began, ``newest`` was the newest sketch. The pass before it saw the sketches up to
-    ``former`` and the atoms up to ``former_id``: of those only what has newer relatives is looked at
-    again.
+    ``former`` and the atoms up to ``former_id``: of those only what has newer relatives is looked
+    at again.
     """
 
     rule: int
@@ -232,7 +232,7 @@ class _Run:
             after = page[-1].id
 
     def _has_news(self, row: atoms.StoredAtom) -> bool:
-        """Say whether an atom was not looked at by a former pass, or has relatives that came since."""
+        """Say whether an atom is new, or has relatives that came since the former pass."""
         if row.id > self._place.former_id:
             return True
         return self._replanning.has_newer(row, self._place.former)
@@ -308,8 +308,8 @@ class _Run:
                 self._count(row, encoding, stored_bytes)
 
         reencode(
-            session, self._reader, row, self._encoding(step), on_stored, step.chosen, step.larger,
-            self._smallest,
+            session, self._reader, row, self._encoding(step), on_stored, step.chosen,
+            larger=step.larger, smallest=self._smallest,
         )  # fmt: skip
         self._unwritten += row.size_bytes
 

@@ -61,13 +61,14 @@ def prospect(reader: AtomReader, row: rows.StoredAtom) -> Prospect | None:
     return Prospect(encoding=encoding, stored_bytes=expected)
 
 
-def reencode(
+def reencode(  # noqa: PLR0917 - what is written, and how
     session: WriteSession,
     reader: AtomReader,
     row: rows.StoredAtom,
     encoding: Encoding | None,
     on_stored: Callable[[int, Encoding], None],
     chosen: Chosen | None = None,
+    *,
     larger: bool = False,
     smallest: bool = False,
 ) -> None:

@@ -2,8 +2,8 @@
 
 At the time a tensor came its best base may not have been there yet. Three things can be better now:
 it is built on another tensor; something that is built on it becomes its base instead (a float model
-that came after its quantised one); or, where its chain of bases is too long, it lies less deep. What
-is planned here is estimated from samples and changes nothing; ``hart repack`` carries it out.
+that came after its quantised one); or, where its chain of bases is too long, it lies less deep.
+What is planned here is estimated from samples and changes nothing; ``hart repack`` carries it out.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -34,7 +34,8 @@ _ALMOST = 0.05
 class Step(msgspec.Struct, frozen=True):
     """One atom written anew: as ``chosen``, or on its own.
 
-    ``larger``: even where it takes more than before. ``stored_bytes`` is what it is thought to take.
+    ``larger``: even where it takes more than before. ``stored_bytes`` is what it is thought to
+    take.
     """
 
     row: rows.StoredAtom
@@ -115,9 +116,7 @@ class Replanning:
             return None
         return self._plan([self.without(row, above.__contains__, most=depth)], above)
 
-    def without(
-        self, row: rows.StoredAtom, refused: Callable[[int], bool], *, most: int
-    ) -> Step:
+    def without(self, row: rows.StoredAtom, refused: Callable[[int], bool], *, most: int) -> Step:
         """Return how an atom is best kept without bases that are ``refused``, ``most`` deep."""
         with self._parts.database.read() as tx:
             above = bases.dependents(tx, [row.id])

@@ -1,8 +1,8 @@
 """Second copies: what many atoms are built on lies in two packs, so that one damage loses none.
 
-The records are copied as they are, checked on the way, into packs that hold nothing else. Any intact
-copy serves: a rebuilt catalog chooses the one that decodes (``extent_copies``), and ``mend`` lets
-the second take the place of a first one that is damaged.
+The records are copied as they are, checked on the way, into packs that hold nothing else. Any
+intact copy serves: a rebuilt catalog chooses the one that decodes (``extent_copies``), and ``mend``
+lets the second take the place of a first one that is damaged.
 """
 
 import contextlib
@@ -120,7 +120,7 @@ def check_payload(pack: PackReader, header: RecordHeader) -> None:
 
 
 def check_second(parts: StoreParts, reader: AtomReader, atom_id: int, name: bytes) -> None:
-    """Decode the second copy of an atom; raises IntegrityError where it is not what it should be."""
+    """Decode the second copy of an atom; raises IntegrityError where it is not what it was."""
     with parts.database.read() as tx:
         places = copies.extents(tx, atom_id, 1)
     hasher = AtomHasher()

@@ -176,8 +176,9 @@ class WriteSession:
         ``frames`` must stay unchanged until they are written. ``encoding`` holds for all of them;
         None gives a single frame the smallest one. ``verify`` has the digest of a single frame
         compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
-        that is stored already: its rows then point to what is written here instead, if it takes less
-        or is ``larger`` on purpose. ``sketches`` go with a new atom's rows. When ``frames`` raises, the atom is given up; the session may go on.
+        that is stored already: its rows then point to what is written here instead, if it takes
+        less or is ``larger`` on purpose. ``sketches`` go with a new atom's rows. When ``frames``
+        raises, the atom is given up; the session may go on.
 
         With a ``plan`` what differs from its prediction is kept, whatever ``encoding`` says. Its
         ``bases`` must be held: ``hold`` has named them as there. ``smallest`` allows recipes that

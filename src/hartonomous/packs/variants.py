@@ -187,7 +187,7 @@ class VariantChoice:
 
 
 def alone(frames: Sequence[memoryview], dtype: str | None, size: int) -> int:
-    """Return what a tensor of ``size`` bytes takes without bases, as a sample of its frames says."""
+    """Return what a tensor of ``size`` bytes takes on its own, as a sample of its frames says."""
     sizes = measure(frames, dtype)
     whole = sizes[Encoding.RAW]
     return size * sizes[best(sizes)] // whole if whole else 0

@@ -1,0 +1,588 @@
+"""The order in which a family of models comes matters little, and bases are cared for."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from disk import flip, pack_paths, records_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save
+
+import hartonomous as hn
+from hartonomous.catalog import atoms, copies, families
+from hartonomous.core.digest import digest
+from hartonomous.core.record import Encoding, RecordKind
+from hartonomous.errors import IntegrityError
+from hartonomous.operations import collect, repack
+from hartonomous.packs import rescue
+
+SOURCE = str(Path(hn.__file__).parents[1])
+ROWS, COLUMNS = 256, 512
+
+
+def normal(seed, shape=(ROWS, COLUMNS)):
+    return (np.random.default_rng(seed).standard_normal(shape) * 0.02).astype(np.float32)
+
+
+def model(value):
+    return save({"w": np.ascontiguousarray(value)})
+
+
+def bfloat(value):
+    """Return the upper halves of float32 numbers, rounded to nearest even, as safetensors BF16."""
+    bits = value.view(np.uint32)
+    rounded = ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    content = rounded.tobytes()
+    shape = ",".join(str(one) for one in value.shape)
+    header = f'{{"w":{{"dtype":"BF16","shape":[{shape}],"data_offsets":[0,{len(content)}]}}}}'
+    header += " " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header.encode() + content
+
+
+BASE = normal(1)
+TUNED = BASE + normal(2) * np.float32(0.003)
+FAMILY = {
+    "base": model(BASE),
+    "half": model(BASE.astype(np.float16)),
+    "brain": bfloat(BASE),
+    "tuned": model(TUNED),
+    "tuned-half": model(TUNED.astype(np.float16)),
+}
+
+
+def fill(store, source, names, files=FAMILY):
+    for name in names:
+        store.add(source(f"{name}.safetensors", files[name]), name=name)
+
+
+def stored(store):
+    with store.parts.database.read() as tx:
+        return sum(one.stored_bytes for one in atoms.stored_page(tx, after_id=0, limit=9999))
+
+
+def depths(store):
+    with store.parts.database.read() as tx:
+        return {one.digest: one.depth for one in atoms.stored_page(tx, after_id=0, limit=9999)}
+
+
+def edges(store):
+    with store.parts.database.read() as tx:
+        return sorted(tx.exec_driver_sql("SELECT atom_id, base_atom_id FROM atom_base").all())
+
+
+def content_of(store, name, out):
+    out.mkdir(exist_ok=True, parents=True)
+    target = out / f"{name}-{len(list(out.iterdir()))}"
+    store.get(name, target)
+    return (target if target.is_file() else next(target.iterdir())).read_bytes()
+
+
+def check(store, out, names, files=FAMILY):
+    for name in names:
+        assert content_of(store, name, out) == files[name], name
+    report = store.verify(files=True)
+    assert report.sound, report.faults
+
+
+@pytest.fixture
+def forward(tmp_path, source):
+    with hn.open(tmp_path / "forward", create=True, settings={"workers": 2}) as store:
+        fill(store, source, FAMILY)
+        store.repack()
+        yield stored(store)
+
+
+def test_a_family_takes_as_much_in_whatever_order_it_came(store, source, tmp_path, forward):
+    fill(store, source, reversed(FAMILY))
+    before = stored(store)
+    done = store.repack()
+    assert done.complete
+    assert done.notes == ()
+    assert before > 1.02 * forward  # there is something to mend
+    assert stored(store) <= 1.02 * forward
+    assert max(depths(store).values()) <= 2
+    store.gc(grace_s=0)
+    check(store, tmp_path / "out", FAMILY)
+    again = store.repack()
+    assert (again.examined_count, again.atom_count) == (0, 0)
+    assert store.repack(again=True).atom_count == 0
+
+
+@settings(max_examples=6, deadline=None)
+@given(order=st.permutations(sorted(FAMILY)), every=st.booleans())
+def test_any_order_and_repacks_in_between(tmp_path_factory, order, every):
+    place = tmp_path_factory.mktemp("order")
+    with hn.open(place / "store", create=True, settings={"workers": 1}) as store:
+        for name in order:
+            path = place / f"{name}.safetensors"
+            path.write_bytes(FAMILY[name])
+            store.add(path, name=name)
+            if every:
+                store.repack()
+        store.repack()
+        assert stored(store) <= 0.75 * sum(len(FAMILY[one]) for one in ("base", "tuned"))
+        assert max(depths(store).values()) <= 2
+        check(store, place / "out", FAMILY)
+    shutil.rmtree(place)
+
+
+def test_only_what_has_newer_relatives_is_looked_at_again(store, source):
+    other = {"other": model(normal(50, (128, 256)))}
+    fill(store, source, other, other)
+    fill(store, source, ["half"])
+    store.repack()
+    fill(store, source, ["base"])
+    done = store.repack()
+    # The new tensor and the half that resembles it, not the other one.
+    assert done.examined_count == 2
+    assert store.repack().examined_count == 0
+
+
+def test_a_dry_run_of_other_bases_changes_nothing(store, source):
+    fill(store, source, reversed(FAMILY))
+    before = {path: path.stat().st_mtime_ns for path in pack_paths(store.path)}
+    held = edges(store)
+    dry = store.repack(dry_run=True)
+    assert dry.atom_count > 0
+    assert dry.stored_bytes < dry.former_bytes
+    assert {path: path.stat().st_mtime_ns for path in pack_paths(store.path)} == before
+    assert edges(store) == held
+
+
+def test_without_variants_nothing_is_built_on_others(store, source):
+    with hn.open(store.path, settings={"variants": False}) as plain:
+        fill(plain, source, FAMILY)
+        plain.repack()
+        assert edges(plain) == []
+
+
+def test_turned_around_beside_a_reader_that_knows_the_old_places(store, source, tmp_path):
+    """What was built on a tensor becomes its base; an open reader goes on, old packs or none."""
+    fill(store, source, ["tuned", "half", "base"])
+    with hn.open(store.path, settings={"frame_cache_bytes": 0}) as reader:
+        # It has looked up one of the two only: the other it will find where it lies now.
+        assert content_of(reader, "base", tmp_path / "out") == FAMILY["base"]
+        with hn.open(store.path) as writer:
+            writer.repack()
+            assert content_of(reader, "half", tmp_path / "out") == FAMILY["half"]
+            assert content_of(reader, "base", tmp_path / "out") == FAMILY["base"]
+            writer.gc(grace_s=0)
+        check(reader, tmp_path / "out", ["tuned", "half", "base"])
+
+
+def test_a_circle_by_old_places_is_looked_up_again(store, source, tmp_path):
+    """A reader that knows the old place of one and the new place of the other sees a circle."""
+    coarse, fine = digest(BASE.astype(np.float16).tobytes()), digest(BASE.tobytes())
+    fill(store, source, ["half", "base"])
+    with store.parts.database.read() as tx:
+        rows = {one.digest: one for one in atoms.stored_page(tx, after_id=0, limit=99)}
+    assert rows[fine].depth == 1
+    with hn.open(store.path, settings={"frame_cache_bytes": 0}) as other:
+        reader = other._atoms if hasattr(other, "_atoms") else None
+        from hartonomous.packs.atoms import AtomReader
+
+        reader = reader or AtomReader(other.parts)
+        reader.locate([fine])  # the old place, which names the half as its base
+        _turn(store, rows[coarse], rows[fine])
+        assert depths(store)[coarse] == 1
+        assert depths(store)[fine] == 0
+        out = bytearray(BASE.nbytes)
+        reader.decode_into(fine, memoryview(out))
+        assert bytes(out) == BASE.tobytes()
+    check(store, tmp_path / "out", ["half", "base"])
+
+
+def _turn(store, coarse, fine):
+    """Write the fine tensor on its own and the coarse one built on it, as repack may decide."""
+    from hartonomous.core.plan import Cast, Operand, Plan
+    from hartonomous.packs.atoms import AtomReader
+    from hartonomous.packs.reencoding import reencode
+    from hartonomous.packs.session import WriteSession
+    from hartonomous.packs.variants import Chosen
+
+    reader = AtomReader(store.parts)
+    with WriteSession(store.parts) as session:
+        reencode(session, reader, fine, Encoding.FIELDS, lambda *_: None, None, larger=True)
+        session.flush()
+        assert session.hold([fine.digest]) == {fine.digest}
+        plan = Plan("F16", BASE.shape, (Operand("F32", BASE.shape),), (Cast("F16"),))
+        chosen = Chosen(plan, (fine.digest,), 0)
+        reencode(session, reader, coarse, None, lambda *_: None, chosen, larger=True)
+        session.flush()
+    reader.close()
+
+
+_KILLED = """
+import sys
+import hartonomous as hn
+from hartonomous.operations import repack
+repack._FLUSH_BYTES = 1
+with hn.open(sys.argv[1]) as store:
+    print("began", flush=True)
+    store.repack(again=True)
+    store.gc(trash_days=0, grace_s=0)
+"""
+
+
+def test_killed_at_any_moment(store, source, tmp_path, forward):
+    fill(store, source, reversed(FAMILY))
+    path = store.path
+    store.close()
+    chance = random.Random(7)
+    for _ in range(6):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _KILLED, str(path)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": SOURCE},
+        )
+        assert child.stdout.readline() == b"began\n"
+        time.sleep(chance.random() * 0.3)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with hn.open(path) as again:
+            assert again.verify(files=True).sound
+    with hn.open(path) as again:
+        assert again.repack(again=True).complete
+        again.gc(grace_s=0)
+        assert stored(again) <= 1.02 * forward
+        check(again, tmp_path / "out", FAMILY)
+
+
+def test_undo_and_repair_after_a_repack(store, source, tmp_path):
+    fill(store, source, reversed(FAMILY))
+    store.repack()
+    store.rm("base")
+    store.gc(grace_s=0)
+    store.repack(again=True)
+    store.undo()
+    check(store, tmp_path / "out", FAMILY)
+    path, held = store.path, depths(store)
+    store.gc(grace_s=0)
+    store.close()
+    done = hn.repair(path)
+    assert (done.damaged, done.lost) == ((), ())
+    with hn.open(path) as again:
+        assert depths(again) == held
+        check(again, tmp_path / "out", FAMILY)
+
+
+# -- bases that no file holds
+
+
+def test_what_is_cheaper_without_a_removed_base_is_built_on_something_else(
+    store, source, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(collect, "SMALL_PACKS", 1)
+    fill(store, source, ["base", "half", "brain"])
+    # 0.8 of four bytes an element are kept for what takes at most two on its own.
+    dry_rm = store.rm("base", dry_run=True)
+    real_rm = store.rm("base")
+    for one in (dry_rm, real_rm):
+        assert one.base_count == 1
+        assert one.base_bytes > BASE.nbytes // 2
+        assert {file.split("@")[0] for file in one.needed_by} == {"half", "brain"}
+    dry = store.gc(trash_days=0, grace_s=0, dry_run=True)
+    before = stored(store)
+    real = store.gc(trash_days=0, grace_s=0)
+    assert dry.rebased_count == real.rebased_count == 2
+    assert dry.rebased_saved_bytes == real.rebased_saved_bytes > 0
+    assert (dry.kept_count, dry.kept_bytes) == (real.kept_count, real.kept_bytes) == (0, 0)
+    assert dry.atom_count == real.atom_count
+    assert stored(store) < 0.6 * before
+    assert digest(BASE.tobytes()) not in depths(store)
+    assert store.stats().kept_as_bases.count == 0
+    check(store, tmp_path / "out", ["half", "brain"])
+
+
+def test_what_would_take_more_keeps_its_base(store, source, tmp_path):
+    fill(store, source, ["base", "tuned"])
+    store.rm("base")
+    dry = store.gc(trash_days=0, grace_s=0, dry_run=True)
+    # 40 dependents are cheaper with what they differ from.
+    held = edges(store)
+    files = {f"t{at}": model(BASE + normal(100 + at) * np.float32(1e-4)) for at in range(4)}
+    fill(store, source, files, files)
+    real = store.gc(trash_days=0, grace_s=0)
+    assert real.kept_count == 1
+    assert real.kept_bytes == store.stats().kept_as_bases.stored_bytes > 0
+    assert real.rebased_count == 0
+    assert set(held) <= set(edges(store))
+    assert dry.kept_count + bool(dry.rebased_count) == 1
+    check(store, tmp_path / "out", ["tuned", *files], {**FAMILY, **files})
+    # Decided once: nothing is measured again while nothing changes.
+    assert store.gc(trash_days=0, grace_s=0).kept_count == 1
+
+
+def test_an_undo_before_the_trash_is_emptied_finds_everything(store, source, tmp_path):
+    fill(store, source, ["base", "half", "brain"])
+    store.rm("base")
+    assert store.gc(trash_days=30, grace_s=0).rebased_count == 0
+    store.undo()
+    check(store, tmp_path / "out", ["base", "half", "brain"])
+
+
+def test_rm_of_what_nothing_needs_says_nothing(store, source):
+    fill(store, source, ["base", "half"])
+    assert store.rm("half").base_count == 0
+    store.undo()
+    # Both at once: what would need the base goes with it.
+    fill(store, source, ["base"])
+    done = store.rm("*", dry_run=True)
+    assert (done.base_count, done.needed_by) == (0, ())
+
+
+_KILLED_GC = """
+import sys
+import hartonomous as hn
+with hn.open(sys.argv[1]) as store:
+    print("began", flush=True)
+    store.gc(trash_days=0, grace_s=0)
+"""
+
+
+def test_a_collection_killed_while_it_rebases(store, source, tmp_path):
+    fill(store, source, ["base", "half", "brain"])
+    store.rm("base")
+    path = store.path
+    store.close()
+    chance = random.Random(11)
+    for _ in range(4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", _KILLED_GC, str(path)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": SOURCE},
+        )
+        assert child.stdout.readline() == b"began\n"
+        time.sleep(chance.random() * 0.3)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        child.stdout.close()
+        with hn.open(path) as again:
+            assert again.verify(files=True).sound
+    with hn.open(path) as again:
+        again.gc(trash_days=0, grace_s=0)
+        assert again.stats().kept_as_bases.count == 0
+        check(again, tmp_path / "out", ["half", "brain"])
+
+
+# -- hot versions
+
+
+def chain(length):
+    values = [BASE]
+    for at in range(length - 1):
+        values.append(values[-1] + normal(20 + at) * np.float32(0.0005))
+    return {f"c{at}": model(value) for at, value in enumerate(values)}, values
+
+
+def test_hot_versions_come_to_lie_over_one_base(store, source, tmp_path):
+    files, values = chain(4)
+    with hn.open(store.path, settings={"max_depth": 3}) as deep:
+        fill(deep, source, files, files)
+        held = depths(deep)
+        hot = max(files, key=lambda name: held[digest(values[int(name[1:])].tobytes())])
+        name = digest(values[int(hot[1:])].tobytes())
+        if held[name] < 2:
+            pytest.skip("the chain is flat already")
+        deep.repack()
+        assert depths(deep)[name] == held[name]
+        told = deep.label(hot, "hot", dry_run=True)
+        assert "hart repack" in told.detail
+        deep.label(hot, "hot")
+        dry = deep.repack(dry_run=True)
+        assert dry.atom_count >= 1
+        done = deep.repack()
+        assert done.atom_count >= 1
+        assert depths(deep)[name] <= 1
+        assert "hart repack" not in deep.label(hot, "hot", dry_run=True).detail
+        # What is planned later keeps it so.
+        deep.repack(again=True)
+        assert depths(deep)[name] <= 1
+        deep.gc(grace_s=0)
+        check(deep, tmp_path / "out", files, files)
+
+
+def test_other_labels_can_be_hot_and_none(store, source):
+    fill(store, source, ["base"])
+    for given, wanted in ((["prod"], ("prod",)), ("a, b", ("a", "b")), ([], ())):
+        with hn.open(store.path, settings={"hot_labels": given}) as other:
+            assert other.parts.hot_labels == wanted
+    with pytest.raises(hn.errors.UsageError, match="hot_labels"):
+        hn.open(store.path, settings={"hot_labels": [3]})
+
+
+def test_a_lower_limit_is_kept_after_a_repack(store, source, tmp_path):
+    files, _ = chain(4)
+    with hn.open(store.path, settings={"max_depth": 4}) as deep:
+        fill(deep, source, files, files)
+    with hn.open(store.path, settings={"max_depth": 1}) as flat:
+        flat.repack()
+        assert max(depths(flat).values()) <= 1
+        check(flat, tmp_path / "out", files, files)
+    with hn.open(store.path, settings={"max_depth": 0}) as flat:
+        flat.repack()
+        assert edges(flat) == []
+        check(flat, tmp_path / "out", files, files)
+
+
+# -- second copies
+
+
+@pytest.fixture
+def popular(store, source, monkeypatch):
+    """Return a store in which many tensors are built on one, which has a second copy."""
+    monkeypatch.setattr(copies, "MANY_DEPENDENTS", 3)
+    fill(store, source, ["base"])
+    files = {f"t{at}": model(BASE + normal(60 + at) * np.float32(1e-4)) for at in range(5)}
+    with hn.open(store.path, settings={"max_depth": 1}) as flat:
+        fill(flat, source, files, files)
+        done = flat.repack()
+    assert done.copied_count == 1
+    return store, {"base": FAMILY["base"], **files}
+
+
+NAME = digest(BASE.tobytes())
+
+
+def packs_of(store, name=NAME):
+    return [
+        (path, header)
+        for path in pack_paths(store.path)
+        for _, header in records_of(path)
+        if header.kind is RecordKind.EXTENT and header.digest == name
+    ]
+
+
+def place_of(store, copy):
+    with store.parts.database.read() as tx:
+        atom_id, _ = atoms.find(tx, [NAME])[NAME]
+        (one,) = copies.extents(tx, atom_id, copy)
+    return next(
+        (path, header) for path, header in packs_of(store) if path.stem == one.pack_key.hex()
+    )
+
+
+def test_what_many_are_built_on_lies_in_two_packs(popular, tmp_path, monkeypatch):
+    store, files = popular
+    assert len({path for path, _ in packs_of(store)}) == 2
+    assert store.repack(again=True).copied_count == 0
+    assert store.stats().copy_bytes > 0
+    monkeypatch.setattr(collect, "SMALL_PACKS", 1)
+    store.gc(grace_s=0)  # both packs are small: they are written anew, into two again
+    assert len({path for path, _ in packs_of(store)}) == 2
+    assert place_of(store, 0)[0] != place_of(store, 1)[0]
+    check(store, tmp_path / "out", files, files)
+    target = tmp_path / "rescued"
+    assert rescue.main(["--get-all", str(target)] if False else [str(store.path)]) == 0
+
+
+def test_a_damaged_first_copy_is_mended_from_the_second(popular, tmp_path):
+    store, files = popular
+    path, header = place_of(store, 0)
+    flip(path, header.offset + 1000)
+    with hn.open(store.path) as other:
+        report = other.verify()
+        assert any(NAME.hex() in one.where for one in report.faults)
+        with pytest.raises(IntegrityError):
+            content_of(other, "base", tmp_path / "out")
+        mended = other.verify(repair=True, files=True)
+        assert mended.faults == ()
+        assert [one for one in mended.mended if NAME.hex() in one]
+        with other.parts.database.read() as tx:
+            assert atoms.damaged_ids(tx) == set()
+        check(other, tmp_path / "out", files, files)
+        assert other.repack().copied_count == 1
+        other.gc(grace_s=0)
+        assert len({path for path, _ in packs_of(other)}) == 2
+        check(other, tmp_path / "out", files, files)
+
+
+def test_a_damaged_second_copy_is_told_and_made_anew(popular, tmp_path):
+    store, files = popular
+    path, header = place_of(store, 1)
+    flip(path, header.offset + 1000)
+    with hn.open(store.path) as other:
+        report = other.verify()
+        assert [one.where for one in report.faults] == [f"second copy of atom blake3:{NAME.hex()}"]
+        assert other.verify(repair=True).sound
+        assert other.repack().copied_count == 1
+        check(other, tmp_path / "out", files, files)
+
+
+def test_both_copies_damaged_cannot_be_mended(popular):
+    store, _ = popular
+    for copy in (0, 1):
+        path, header = place_of(store, copy)
+        flip(path, header.offset + 1000)
+    with hn.open(store.path) as other:
+        report = other.verify(repair=True)
+        assert report.mended == ()
+        assert any(one.where == f"atom blake3:{NAME.hex()}" for one in report.faults)
+
+
+def test_a_rebuilt_catalog_takes_the_copy_that_is_whole(popular, tmp_path):
+    store, files = popular
+    path, header = place_of(store, 0)
+    store.close()
+    flip(path, header.offset + 1000)
+    done = hn.repair(store.path)
+    assert (done.damaged, done.lost) == ((), ())
+    with hn.open(store.path) as again:
+        check(again, tmp_path / "out", files, files)
+
+
+def test_a_lost_pack_costs_nothing_where_there_is_a_second_copy(popular, tmp_path):
+    store, files = popular
+    path, _ = place_of(store, 0)
+    others = {one.digest for _, one in records_of(path) if one.kind is RecordKind.EXTENT}
+    if others != {NAME}:
+        pytest.skip("more lies in that pack")
+    store.close()
+    path.unlink()
+    hn.repair(store.path)
+    with hn.open(store.path) as again:
+        names = [one for one in files if one != "base"]
+        for name in names:
+            assert content_of(again, name, tmp_path / "out") == files[name]
+
+
+def test_removed_with_all_that_needs_it_nothing_stays(popular):
+    store, files = popular
+    for name in files:
+        store.rm(name)
+    store.gc(trash_days=0, grace_s=0)
+    assert store.stats().atom_count == 0
+    assert packs_of(store) == []
+
+
+# -- what the catalog says
+
+
+def test_room_counts_what_lies_above(store, source):
+    files, values = chain(3)
+    with hn.open(store.path, settings={"max_depth": 2}) as deep:
+        fill(deep, source, files, files)
+        held = depths(deep)
+        with deep.parts.database.read() as tx:
+            for value in values:
+                name = digest(value.tobytes())
+                atom_id, _ = atoms.find(tx, [name])[name]
+                limits = families.Limits(2, ("hot",))
+                room, above = families.room(tx, atom_id, limits)
+                assert held[name] <= room <= 2
+                assert (room == 2) == (not above)
+
+
+def test_repack_tells_what_it_did(popular):
+    store, _ = popular
+    assert "copied" not in repr(store.repack())
+    assert repack.repack(store.parts, again=True).copied_count == 0
