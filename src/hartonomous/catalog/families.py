@@ -89,7 +89,7 @@ def _heads(tx: Connection, manifest_ids: Sequence[int]) -> dict[int, tuple[int, 
         for version_id, text in tx.execute(texts):
             if text is None:
                 continue
-            said = decode_json(text, _Heads)
+            said: _Heads = decode_json(text, _Heads)
             counts = (said.head_count, said.kv_head_count)
             for manifest_id in of_version[version_id]:
                 found[manifest_id] = tuple(one for one in counts if one is not None and one > 0)

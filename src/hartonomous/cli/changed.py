@@ -29,12 +29,9 @@ def _page(done: "Changed") -> Iterable[Block]:
         if done.base_count:
             kept = f"{several(done.base_count, 'tensor')} of {size(done.base_bytes)}"
             needing = ", ".join(done.needed_by[:_MOST_NAMED])
-            more = ", ..." if len(done.needed_by) > _MOST_NAMED else ""
-            yield (
-                f"  others are built on {kept} of it ({needing}{more}): once the trash is emptied, "
-                "'hart gc' keeps them as bases, or builds the others on something else where that "
-                "takes less"
-            )
+            others = ", ..." if len(done.needed_by) > _MOST_NAMED else ""
+            yield f"  others are built on {kept} of it ({needing}{others}): once the trash is"
+            yield "  emptied, 'hart gc' keeps them as bases or builds the others on something else"
 
 
 def _line(done: "Changed") -> str:

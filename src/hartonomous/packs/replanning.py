@@ -47,11 +47,13 @@ class Step(msgspec.Struct, frozen=True):
 class Replan(msgspec.Struct, frozen=True):
     """Steps that belong together; the rows of each must be there before the next is taken.
 
-    ``touches`` are the ids of atoms whose bases, or what is built on them, change.
+    ``touches`` are the ids of atoms whose bases, or what is built on them, change; ``near`` those
+    of atoms that may have a better base then.
     """
 
     steps: tuple[Step, ...]
     touches: frozenset[int]
+    near: frozenset[int] = frozenset()
 
     @property
     def saved_bytes(self) -> int:
@@ -205,7 +207,8 @@ class Replanning:
             if first.stored_bytes + chosen.stored_bytes > (1 - MIN_GAIN) * before:
                 continue
             second = Step(row, chosen, chosen.stored_bytes, larger=True)
-            return self._plan([first, second], others | built | {base.id})
+            plan = self._plan([first, second], others | built | {base.id})
+            return msgspec.structs.replace(plan, near=frozenset(one.id for one in near))
         return None
 
     def _plan(self, steps: Sequence[Step], above: Collection[int]) -> Replan:
