@@ -198,15 +198,6 @@ def kept_for_others(tx: Connection) -> list[int]:
     return list(tx.scalars(query))
 
 
-def in_files(tx: Connection, atom_ids: Iterable[int]) -> set[int]:
-    """Return which of these atoms a file holds."""
-    found: set[int] = set()
-    for piece in batches(sorted(set(atom_ids))):
-        query = select(manifest_atom.c.atom_id).where(manifest_atom.c.atom_id.in_(piece))
-        found.update(tx.scalars(query.distinct()))
-    return found
-
-
 def whole_sketch(tx: Connection, atom_id: int) -> tuple[int, bytes] | None:
     """Return (elements, signs) of the sketch of a whole tensor, None where it has none."""
     query = (
@@ -228,12 +219,12 @@ def only_in(tx: Connection, version_ids: Sequence[int]) -> tuple[int, int, list[
     for piece in batches(sorted(version_ids)):
         query = select(member.c.manifest_id).where(member.c.version_id.in_(piece))
         doomed.update(tx.scalars(query.distinct()))
+    removed = set(version_ids)
     shared: set[int] = set()
     for piece in batches(sorted(doomed)):
-        others = select(member.c.manifest_id).where(
-            member.c.manifest_id.in_(piece), member.c.version_id.not_in(list(version_ids))
-        )
-        shared.update(tx.scalars(others.distinct()))
+        query = select(member.c.manifest_id, member.c.version_id)
+        rows = tx.execute(query.where(member.c.manifest_id.in_(piece)))
+        shared.update(manifest for manifest, version_id in rows if version_id not in removed)
     doomed -= shared
     own = _atoms_of(tx, doomed)
     own -= _held_by_others(tx, own, doomed)
@@ -245,13 +236,13 @@ def only_in(tx: Connection, version_ids: Sequence[int]) -> tuple[int, int, list[
             .join(atom_base, atom_base.c.base_atom_id == atom.c.id)
             .where(atom.c.id.in_(piece))
         )
-        bases_: dict[int, int] = {}
+        needed: dict[int, int] = {}
         for base, stored_bytes, above in tx.execute(query):
             if above not in own:
-                bases_[base] = stored_bytes
+                needed[base] = stored_bytes
                 needing.add(above)
-        count += len(bases_)
-        stored += sum(bases_.values())
+        count += len(needed)
+        stored += sum(needed.values())
     manifests: set[int] = set()
     for piece in batches(sorted(needing)):
         held = select(manifest_atom.c.manifest_id).where(manifest_atom.c.atom_id.in_(piece))

@@ -12,7 +12,7 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, copies, families, manifests, packs
+from hartonomous.catalog import bases, copies, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
@@ -23,7 +23,7 @@ from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
-from hartonomous.packs.second_copies import check_second, mend
+from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
 from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -345,7 +345,7 @@ def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
             with work.parts.database.read() as tx:
                 if not copies.extents(tx, atom_id, 1):
                     continue  # dropped, or moved, meanwhile
-            if work.repair and _decodes(work, atom_id):
+            if work.repair and is_whole(work.parts, work.reader, atom_id):
                 with work.parts.database.write() as tx:
                     copies.drop_second(tx, atom_id)
                 work.mended.append(f"blake3:{digest.hex()} (its second copy was damaged)")
@@ -354,44 +354,17 @@ def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
             work.fault(where, error.message, _files_of_atom(work, atom_id))
 
 
-def _decodes(work: _Work, atom_id: int) -> bool:
-    """Say whether an atom's first copy has the digest that it should have."""
-    with work.parts.database.read() as tx:
-        found = atom_rows.by_ids(tx, [atom_id])
-    try:
-        for _, digest, size in found:
-            _hash_atom(work, digest, size, bytearray(CHUNK_BYTES))
-    except HartonomousError:
-        return False
-    return bool(found)
-
-
-def _mend(work: _Work, atom_id: int, seen: set[int]) -> bool:
-    """Mend an atom, or what it is built on, from second copies; say whether any was used."""
-    with work.parts.database.read() as tx:
-        found = atom_rows.by_ids(tx, [atom_id])
-        below = families.base_ids(tx, [atom_id]) - seen
-    seen |= below
-    used = False
-    for base in sorted(below):
-        if not _decodes(work, base):
-            used |= _mend(work, base, seen)
-    for _, digest, _ in found:
-        if not _decodes(work, atom_id) and mend(work.parts, work.reader, atom_id, digest):
-            work.mended.append(f"blake3:{digest.hex()}")
-            used = True
-    return used
-
-
 def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: bytearray) -> bool:
     """Decode one atom; False where it is not what its digest says, which is written down."""
     try:
-        _hash_atom(work, digest, size, buffer)
+        check_atom(work.reader, digest, size, buffer, work.progress.advance)
         work.read_bytes += size
     except HartonomousError as error:
         if not _still_stored(work, digest):
             return True
-        if work.repair and _mend(work, atom_id, {atom_id}):
+        mended = mend(work.parts, work.reader, atom_id) if work.repair else []
+        if mended:
+            work.mended += [f"blake3:{one.hex()}" for one in mended]
             return _check_atom(work, atom_id, digest, size, buffer)
         work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
         _mark_damaged(work, atom_id)
@@ -399,18 +372,6 @@ def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: byt
         return False
     work.atoms += 1
     return True
-
-
-def _hash_atom(work: _Work, digest: bytes, size: int, buffer: bytearray) -> None:
-    """Decode an atom; raises IntegrityError where it has another digest."""
-    hasher = AtomHasher()
-    for start in range(0, size, CHUNK_BYTES):
-        piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
-        work.reader.decode_into(digest, piece, start)
-        hasher.update(piece)
-        work.progress.advance(len(piece))
-    if hasher.digest() != digest:
-        raise IntegrityError("its content has another digest")
 
 
 def _mark_damaged(work: _Work, atom_id: int, *, damaged: bool = True) -> None:

@@ -6,9 +6,11 @@ lets the second take the place of a first one that is damaged.
 """
 
 import contextlib
+from collections.abc import Callable
 
-from hartonomous.catalog import atoms, copies, packs
+from hartonomous.catalog import atoms, copies, families, packs
 from hartonomous.catalog.atoms import ExtentRow
+from hartonomous.catalog.bases import MAX_DEPTH
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader
@@ -140,8 +142,54 @@ def check_second(parts: StoreParts, reader: AtomReader, atom_id: int, name: byte
         raise IntegrityError("its content has another digest")
 
 
-def mend(parts: StoreParts, reader: AtomReader, atom_id: int, name: bytes) -> bool:
-    """Let an intact second copy take the place of the first; False where there is none."""
+def check_atom(
+    reader: AtomReader, name: bytes, size: int, buffer: bytearray, advance: Callable[[int], object]
+) -> None:
+    """Decode an atom; raises IntegrityError where it has another digest."""
+    hasher = AtomHasher()
+    for start in range(0, size, len(buffer)):
+        piece = memoryview(buffer)[: min(len(buffer), size - start)]
+        reader.decode_into(name, piece, start)
+        hasher.update(piece)
+        advance(len(piece))
+    if hasher.digest() != name:
+        raise IntegrityError("its content has another digest")
+
+
+def is_whole(parts: StoreParts, reader: AtomReader, atom_id: int) -> bool:
+    """Say whether an atom is stored and decodes to its digest."""
+    with parts.database.read() as tx:
+        found = atoms.by_ids(tx, [atom_id])
+    buffer = bytearray(_BLOCK_BYTES)
+    try:
+        for _, name, size in found:
+            check_atom(reader, name, size, buffer, lambda _: None)
+    except HartonomousError:
+        return False
+    return bool(found)
+
+
+def mend(parts: StoreParts, reader: AtomReader, atom_id: int) -> list[bytes]:
+    """Mend an atom and what it is built on: intact second copies take the place of the first.
+
+    Returns the digests of what was mended, bases first.
+    """
+    mended: list[bytes] = []
+    below = [{atom_id}]
+    while below[-1] and len(below) <= MAX_DEPTH + 1:
+        with parts.database.read() as tx:
+            below.append(families.base_ids(tx, below[-1]))
+    order = dict.fromkeys(one for level in reversed(below) for one in sorted(level))
+    for one in order:
+        if not is_whole(parts, reader, one):
+            with parts.database.read() as tx:
+                ((_, name, _),) = atoms.by_ids(tx, [one]) or [(0, b"", 0)]
+            if _use_second(parts, reader, one, name):
+                mended.append(name)
+    return mended
+
+
+def _use_second(parts: StoreParts, reader: AtomReader, atom_id: int, name: bytes) -> bool:
     with parts.database.read() as tx:
         if not copies.extents(tx, atom_id, 1):
             return False

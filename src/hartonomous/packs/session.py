@@ -181,8 +181,7 @@ class WriteSession:
         raises, the atom is given up; the session may go on.
 
         With a ``plan`` what differs from its prediction is kept, whatever ``encoding`` says. Its
-        ``bases`` must be held: ``hold`` has named them as there. ``smallest`` allows recipes that
-        take less and are slow to decode.
+        ``bases`` must be held by ``hold``. ``smallest`` allows recipes that are slow to decode.
         """
         variant = None
         if plan is not None:
