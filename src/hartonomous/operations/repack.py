@@ -197,7 +197,7 @@ class _Run:
             for atom_id in page:
                 if self._out_of_time():
                     return
-                row = self._fresh(session, atom_id)
+                row = self._row(atom_id)
                 if row is not None:
                     self._try(session, row, self._replanning.shallower)
 
@@ -237,7 +237,7 @@ class _Run:
                 for atom_id in page:
                     if self._out_of_time():
                         return
-                    row = self._fresh(session, atom_id)
+                    row = self._row(atom_id)
                     if row is not None:
                         self._try(session, row, self._replanning.better)
 
@@ -273,8 +273,10 @@ class _Run:
         """
         try:
             current: atoms.StoredAtom | None = row
-            if row.id in self._changed or self._is_touched(self._replanning.relatives(row)):
+            if self._touched and self._is_touched(self._replanning.relatives(row)):
                 current = self._fresh(session, row.id)
+            elif row.id in self._changed:
+                current = self._row(row.id)
             found = None if current is None else plan(current)
             if found is not None and self._is_touched(found.touches):
                 current = self._fresh(session, row.id)
@@ -285,12 +287,15 @@ class _Run:
             self._leave(row, error)
 
     def _is_touched(self, ids: Iterable[int]) -> bool:
-        return bool(self._touched) and not self._touched.isdisjoint(ids)
+        return not self._touched.isdisjoint(ids)
 
     def _fresh(self, session: WriteSession | None, atom_id: int) -> atoms.StoredAtom | None:
         """Return how an atom is kept, once what was planned before is in the catalog."""
-        if session is not None and self._touched:
+        if session is not None:
             self._settle(session)
+        return self._row(atom_id)
+
+    def _row(self, atom_id: int) -> atoms.StoredAtom | None:
         with self._parts.database.read() as tx:
             return next(iter(atoms.stored_by_ids(tx, [atom_id])), None)
 
