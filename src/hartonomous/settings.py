@@ -30,7 +30,6 @@ STORE_FILE = "store.json"
 """The file that makes a directory a store."""
 
 _FILE_LIMIT_BYTES = 1 << 20
-_MOST_NAMES = 100
 _SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
 _UNITS: dict[str, int] = {
     unit: factor
@@ -107,16 +106,11 @@ def _read_text(raw: object) -> str:
 
 
 def _read_names(raw: object) -> tuple[str, ...]:
-    """Return names from a list, or from a text with commas between them; it may be empty."""
-    some = raw.split(",") if isinstance(raw, str) else raw
-    if not isinstance(some, list | tuple) or len(some) > _MOST_NAMES:
-        raise ValueError(f"is not a list of up to {_MOST_NAMES} names")
-    names = [one.strip() if isinstance(one, str) else "" for one in some]
-    if isinstance(raw, str):
-        names = [one for one in names if one]
-    if not all(names):
-        raise ValueError("has something in it that is no name")
-    return tuple(dict.fromkeys(names))
+    """Return names from a list, or from a text with commas between them; there may be none."""
+    some = [one for one in raw.split(",") if one.strip()] if isinstance(raw, str) else raw
+    if isinstance(some, list | tuple) and all(isinstance(one, str) and one.strip() for one in some):
+        return tuple(dict.fromkeys(one.strip() for one in some))
+    raise ValueError("is not a list of names")
 
 
 def _read_mode(raw: object) -> ProgressMode:
@@ -203,10 +197,7 @@ class Settings:
         ),
     )
     hot_labels: tuple[str, ...] = field(
-        default=("hot",),
-        metadata=_setting(
-            _read_names, "Labels of versions whose tensors lie over one other at most."
-        ),
+        default=("hot",), metadata=_setting(_read_names, "Labels of versions with short chains.")
     )
     host: str = field(
         default_factory=platform.node,
