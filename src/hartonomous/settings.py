@@ -105,6 +105,14 @@ def _read_text(raw: object) -> str:
     raise ValueError("is not a text with something in it")
 
 
+def _read_names(raw: object) -> tuple[str, ...]:
+    """Return names from a list, or from a text with commas between them; there may be none."""
+    some = [one for one in raw.split(",") if one.strip()] if isinstance(raw, str) else raw
+    if isinstance(some, list | tuple) and all(isinstance(one, str) and one.strip() for one in some):
+        return tuple(dict.fromkeys(one.strip() for one in some))
+    raise ValueError("is not a list of names")
+
+
 def _read_mode(raw: object) -> ProgressMode:
     try:
         return ProgressMode(raw)  # type: ignore[arg-type]  # any object may be asked
@@ -188,6 +196,9 @@ class Settings:
             _read_whole, "Longest chain of tensors that are kept as differences.", low=0, high=8
         ),
     )
+    hot_labels: tuple[str, ...] = field(
+        default=("hot",), metadata=_setting(_read_names, "Labels of versions with short chains.")
+    )
     host: str = field(
         default_factory=platform.node,
         metadata=_setting(_read_text, "Name of this machine in the sources of versions."),
@@ -208,7 +219,7 @@ class SettingValue:
     """One setting as people see it."""
 
     name: str
-    value: int | str | bool
+    value: int | str | bool | tuple[str, ...]
     source: str
     help: str
 

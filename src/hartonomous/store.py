@@ -423,12 +423,13 @@ class Store:
         quick: bool = False,
         files: bool = False,
         subset: Fraction = Fraction(1),
+        repair: bool = False,
         max_duration_s: float | None = None,
         progress: Progress | None = None,
     ) -> verifying.VerifyReport:
         """Check that every stored byte is what it was."""
         return verifying.verify(
-            self.parts, quick=quick, files=files, subset=subset,
+            self.parts, quick=quick, files=files, subset=subset, repair=repair,
             max_duration_s=max_duration_s, progress=progress,
         )  # fmt: skip
 
@@ -451,11 +452,12 @@ class Store:
         *,
         max_duration_s: float | None = None,
         again: bool = False,
+        smallest: bool = False,
         dry_run: bool = False,
         progress: Progress | None = None,
     ) -> repacking.Repacked:
         """Encode anew what would take less now. See `hart repack`."""
         return repacking.repack(
-            self.parts, max_duration_s=max_duration_s, again=again, dry_run=dry_run,
-            progress=progress,
+            self.parts, max_duration_s=max_duration_s, again=again, smallest=smallest,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip

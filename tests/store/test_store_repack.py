@@ -224,13 +224,13 @@ def test_removed_while_it_runs(old, monkeypatch):
     reencode = repack.reencode
     gone = []
 
-    def remove_first(*arguments):
+    def remove_first(*arguments, **how):
         if not gone:
             gone.append(True)
             with hn.open(old.path) as other:
                 other.rm("words.bin")
                 other.gc(trash_days=0, grace_s=0)
-        reencode(*arguments)
+        reencode(*arguments, **how)
 
     monkeypatch.setattr(repack, "reencode", remove_first)
     old.repack()

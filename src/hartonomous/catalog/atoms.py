@@ -1,9 +1,10 @@
 """Atoms and the extents that hold their bytes."""
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
 
 from hartonomous.catalog import bases
 from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
@@ -50,6 +51,7 @@ class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     extents: tuple[NewExtent, ...]
     bases: tuple[bytes, ...] = ()
     sketches: tuple[NewSketch, ...] = ()
+    larger: bool = False  # takes the place of what is stored even where it takes more
 
     @property
     def stored_bytes(self) -> int:
@@ -186,7 +188,7 @@ def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[Extent
             )
             .join_from(atom, extent, extent.c.atom_id == atom.c.id)
             .join(pack, pack.c.id == extent.c.pack_id)
-            .where(atom.c.digest.in_(piece))
+            .where(atom.c.digest.in_(piece), extent.c.copy == 0)
             .order_by(atom.c.digest, extent.c.position)
         )
         for digest, position, length, header_offset, stored, key in tx.execute(query):
@@ -210,23 +212,32 @@ class StoredAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     size_bytes: int
     stored_bytes: int
     encoding: int
+    depth: int
     dtype: str | None
 
 
 def stored_page(tx: Connection, *, after_id: int, limit: int) -> list[StoredAtom]:
     """Return sound atoms and how they are kept, in id order."""
+    query = _stored().where(atom.c.id > after_id).order_by(atom.c.id).limit(limit)
+    return [StoredAtom(**row) for row in tx.execute(query).mappings()]
+
+
+def stored_by_ids(tx: Connection, atom_ids: Iterable[int]) -> list[StoredAtom]:
+    """Return those of these atoms that are sound, and how they are kept, in id order."""
+    found: list[StoredAtom] = []
+    for piece in batches(sorted(set(atom_ids))):
+        query = _stored().where(atom.c.id.in_(piece)).order_by(atom.c.id)
+        found += [StoredAtom(**row) for row in tx.execute(query).mappings()]
+    return found
+
+
+def _stored() -> Select[Any]:
     smallest = func.min(tensor.c.dtype, type_=Words(optional=True))
     dtype = select(smallest).where(tensor.c.digest == atom.c.digest).scalar_subquery()
-    query = (
-        select(
-            atom.c.id, atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,
-            dtype.label("dtype"),
-        )
-        .where(atom.c.id > after_id, atom.c.damaged == 0)
-        .order_by(atom.c.id)
-        .limit(limit)
-    )  # fmt: skip
-    return [StoredAtom(**row) for row in tx.execute(query).mappings()]
+    return select(
+        atom.c.id, atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,
+        atom.c.depth, dtype.label("dtype"),
+    ).where(atom.c.damaged == 0)  # fmt: skip
 
 
 def stored_after(tx: Connection, after_id: int) -> tuple[int, int]:
@@ -241,17 +252,15 @@ def stored_after(tx: Connection, after_id: int) -> tuple[int, int]:
 def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
     """Point sound atoms to newly written extents of the same bytes; return how many were.
 
-    An atom that was removed or found damaged meanwhile, that would not get smaller, or whose new
-    bases need it themselves, is left alone: its new extents stay without a row, and the next
-    collection frees them.
+    An atom that was removed or found damaged meanwhile, that would not get smaller (unless it is
+    said to be ``larger``), or whose new bases need it themselves, is left alone: its new extents
+    stay without a row, and the next collection frees them.
     """
     replaced = 0
     for one in sorted(new, key=lambda each: each.digest):
-        held = select(atom.c.id).where(
-            atom.c.digest == one.digest,
-            atom.c.damaged == 0,
-            atom.c.stored_bytes > one.stored_bytes,
-        )
+        held = select(atom.c.id).where(atom.c.digest == one.digest, atom.c.damaged == 0)
+        if not one.larger:
+            held = held.where(atom.c.stored_bytes > one.stored_bytes)
         atom_id = tx.scalar(held)
         replaced += atom_id is not None and _point(tx, atom_id, one)
     return replaced
@@ -396,7 +405,7 @@ def holes(tx: Connection, *, limit: int) -> list[tuple[bytes, int, int]]:
     held = func.coalesce(func.sum(extent.c.length), 0)
     query = (
         select(atom.c.digest, atom.c.size_bytes, held)
-        .outerjoin(extent, extent.c.atom_id == atom.c.id)
+        .outerjoin(extent, (extent.c.atom_id == atom.c.id) & (extent.c.copy == 0))
         .group_by(atom.c.id)
         .having(held != atom.c.size_bytes)
         .limit(limit)

@@ -105,6 +105,8 @@ extent = Table(
     Column("length", Count(), nullable=False),
     Column("header_offset", Count(), nullable=False),
     Column("stored_bytes", Count(), nullable=False),
+    # 0 for what is read, 1 for the second copy of what many atoms are built on.
+    Column("copy", Small(), nullable=False, server_default=text("0")),
     Index(None, "atom_id", "position"),
     Index(None, "pack_id"),
     sqlite_autoincrement=_NEVER_AGAIN,

@@ -4,12 +4,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hartonomous.cli.page import Block
+from hartonomous.cli.sizes import several, size
 
 if TYPE_CHECKING:
     from hartonomous.cli.output import Output
     from hartonomous.operations.change import Changed
 
 _MOST_VERSIONS = 20
+_MOST_NAMED = 3
 
 
 def show_change(output: "Output", done: "Changed") -> None:
@@ -24,6 +26,12 @@ def _page(done: "Changed") -> Iterable[Block]:
         more = len(done.versions) - _MOST_VERSIONS
         if more > 0:
             yield f"  and {more} more"
+        if done.base_count:
+            kept = f"{several(done.base_count, 'tensor')} of {size(done.base_bytes)}"
+            needing = ", ".join(done.needed_by[:_MOST_NAMED])
+            others = ", ..." if len(done.needed_by) > _MOST_NAMED else ""
+            yield f"  others are built on {kept} of it ({needing}{others}): once the trash is"
+            yield "  emptied, 'hart gc' keeps them as bases or builds the others on something else"
 
 
 def _line(done: "Changed") -> str:

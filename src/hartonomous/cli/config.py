@@ -58,4 +58,6 @@ def _shown(setting: SettingValue) -> str:
         return str(setting.value).lower()
     if isinstance(setting.value, int) and setting.name.endswith("_bytes"):
         return f"{setting.value} ({size(setting.value)})"
+    if isinstance(setting.value, tuple):
+        return ", ".join(setting.value)
     return str(setting.value)

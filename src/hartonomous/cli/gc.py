@@ -41,8 +41,10 @@ def command(
     """Free what nothing needs.
 
     Empties the trash of what lies there long enough, drops bytes that nothing refers to, and writes
-    packs anew that are mostly unused. Works beside other commands. What went from the trash cannot
-    be had back. With -n everything is foreseen but damage of what would be copied.
+    packs anew that are mostly unused. A tensor that other tensors are built on stays, unless those
+    take less without it: then they are written anew first. Works beside other commands. What went
+    from the trash cannot be had back. With -n everything is foreseen but damage of what would be
+    copied.
     """
     if empty_trash and trash_days is not None:
         raise UsageError(
@@ -80,6 +82,8 @@ def _page(done: "Collected") -> Iterable[Block]:
             ("versions from the trash", count(len(done.purged_versions))),
             ("files dropped", count(done.manifest_count)),
             ("atoms dropped", count(done.atom_count)),
+            ("atoms built on something else", count(done.rebased_count)),
+            ("atoms kept as bases", f"{count(done.kept_count)} ({size(done.kept_bytes)})"),
             ("packs dropped", count(done.pack_count)),
             ("packs written anew", count(done.compacted_count)),
             ("stray packs removed", count(done.litter_count)),

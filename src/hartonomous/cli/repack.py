@@ -24,23 +24,34 @@ if TYPE_CHECKING:
 @click.option(
     "--again", is_flag=True, help="Look at everything, even at what was looked at before."
 )
+@click.option(
+    "--smallest", is_flag=True,
+    help="Allow encodings of quantised tensors that are slow to read.",
+)  # fmt: skip
 @dry_run_option
 @click.pass_obj
 def command(
-    invocation: Invocation, *, max_duration_s: float | None, again: bool, dry_run: bool
+    invocation: Invocation,
+    *,
+    max_duration_s: float | None,
+    again: bool,
+    smallest: bool,
+    dry_run: bool,
 ) -> None:
     """Encode anew what would take less now.
 
-    For stores that an older version filled: each piece whose encoding would be chosen otherwise
-    today, and would save two percent, is written anew, compared, and only then used in place of
-    the old one. Works beside other commands and may be ended at any moment; the next run goes on.
-    Needs room for what is written anew; 'hart gc' then frees what it replaced. With -n a sample
-    of each piece is measured and nothing is written.
+    Each piece whose encoding would be chosen otherwise today, or that a tensor which came later is
+    a better base of, and that would save two percent, is written anew, compared, and only then used
+    in place of the old one. Tensors of versions with a hot label come to lie over one base at most.
+    Works beside other commands and may be ended at any moment; the next run goes on. Needs room for
+    what is written anew; 'hart gc' then frees what it replaced. With -n a sample of each piece is
+    measured and nothing is written.
     """
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         done = store.repack(
-            max_duration_s=max_duration_s, again=again, dry_run=dry_run, progress=progress
-        )
+            max_duration_s=max_duration_s, again=again, smallest=smallest, dry_run=dry_run,
+            progress=progress,
+        )  # fmt: skip
         for note in done.notes:
             progress.note(note)
     invocation.output.emit(done, human=_page, ids=lambda _: ())
@@ -62,6 +73,7 @@ def _page(done: "Repacked") -> Iterable[Block]:
             ("their bytes", size(done.logical_bytes)),
             (before, size(done.former_bytes)),
             (after, ("about " if done.dry_run else "") + size(done.stored_bytes)),
+            ("bases copied a second time", count(done.copied_count)),
             ("time", duration(done.duration_s)),
         ]
     )

@@ -97,6 +97,8 @@ def _sums(found: "Stats") -> list[tuple[str, str | Cell]]:
         held = found.kept_as_bases
         kept = f"{several(held.count, 'atom')} of {size(held.stored_bytes)}"
         rows.append(("kept as a base", f"{kept}: removed files held them, and others need them"))
+    if found.copy_bytes:
+        rows.append(("second copies", f"{size(found.copy_bytes)} of what many are built on"))
     if found.trash_version_count:
         trash = f"{several(found.trash_version_count, 'version')} of {size(found.trash_bytes)}"
         rows.append(("trash", f"{trash}; 'hart gc' empties it in time"))

@@ -27,6 +27,9 @@ _MOST_FILES = 3
     help="Read this share of the atoms, another one each day.",
 )  # fmt: skip
 @click.option(
+    "--repair", is_flag=True, help="Let intact second copies take the place of damaged first ones."
+)
+@click.option(
     "--max-duration", "max_duration_s", type=Duration(), metavar="10m",
     help="End after this time, with what was found until then.",
 )  # fmt: skip
@@ -37,16 +40,19 @@ def command(
     quick: bool,
     files: bool,
     subset: Fraction | None,
+    repair: bool,
     max_duration_s: float | None,
 ) -> None:
     """Check that every stored byte is what it was.
 
     Every atom is read, decoded and compared with its digest, and every manifest is checked; each
-    fault is told with the files that need what is damaged. Ends with 4 when there is one.
+    fault is told with the files that need what is damaged. Ends with 4 when there is one. What many
+    tensors are built on lies in the store twice: --repair has the second copy used where the first
+    is damaged.
     """
-    if quick and (files or subset is not None):
+    if quick and (files or repair or subset is not None):
         raise UsageError(
-            "--quick reads no data, so --files and --read-data-subset do not go with it",
+            "--quick reads no data, so --files, --repair and --read-data-subset do not go with it",
             hint="leave --quick out",
         )
     with invocation.store() as store, invocation.progress(store.settings) as progress:
@@ -54,6 +60,7 @@ def command(
             quick=quick,
             files=files,
             subset=subset or Fraction(1),
+            repair=repair,
             max_duration_s=max_duration_s,
             progress=progress,
         )
@@ -83,6 +90,8 @@ def _page(report: "VerifyReport") -> Iterable[Block]:
         f"{size(report.read_bytes)} read in {duration(report.duration_s)}"
     )
     yield looked
+    if report.mended:
+        yield Cell(f"{several(len(report.mended), 'atom')} mended from second copies", "warn")
     if not report.complete:
         yield Cell("the time was up before everything was looked at", "warn")
     if report.faults:

@@ -43,15 +43,19 @@ def encode_many(
     *,
     positions: Sequence[int],
     shape: tuple[int, ...] = (),
+    smallest: bool = False,
 ) -> list[bytes | None]:
     """Return each frame's payload, None where it would not be smaller than the frame.
 
     ``positions`` say where the frames begin in the tensor of ``dtype`` and of ``shape``, in bytes.
+    ``smallest`` also tries the quantiser's own search, which is slow again when decoded.
     """
     if encoding_of(dtype) is Encoding.DELTA:
         return _DELTA.encode_many(frames, _bytes(predictions), dtype, positions=positions)
     if dtype not in TYPES:
-        return _QUANTISED.encode_many(frames, predictions, dtype, positions=positions)
+        return _QUANTISED.encode_many(
+            frames, predictions, dtype, positions=positions, smallest=smallest
+        )
     return [
         _rounded(frame, prediction, dtype, position, shape)
         for frame, prediction, position in zip(frames, predictions, positions, strict=True)

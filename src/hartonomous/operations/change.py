@@ -10,7 +10,16 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, changes, dropped, manifests, replay, resolve, versions
+from hartonomous.catalog import (
+    artifacts,
+    changes,
+    dropped,
+    families,
+    manifests,
+    replay,
+    resolve,
+    versions,
+)
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.name import check_label, check_name
 from hartonomous.core.quantity import several, size
@@ -21,9 +30,16 @@ from hartonomous.packs.parts_of_version import MemberPart, check_part, chosen_pa
 from hartonomous.packs.publication import Publication, publication
 from hartonomous.packs.session import WriteSession
 
+_MOST_NEEDING = 500
+_MOST_NAMED = 8
+
 
 class Changed(msgspec.Struct, frozen=True, kw_only=True):
-    """A change that was made, or (``dry_run``) would be; ``sequence`` is what `undo` takes."""
+    """A change that was made, or (``dry_run``) would be; ``sequence`` is what `undo` takes.
+
+    Of what was removed ``base_count`` atoms of ``base_bytes`` are needed by others, for instance by
+    the files ``needed_by``.
+    """
 
     action: str
     name: str
@@ -31,6 +47,9 @@ class Changed(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[str, ...] = ()
     sequence: int | None = None
     changed: bool = True
+    base_count: int = 0
+    base_bytes: int = 0
+    needed_by: tuple[str, ...] = ()
     dry_run: bool = False
 
 
@@ -70,12 +89,22 @@ def label(parts: StoreParts, spec: str, name: str, *, dry_run: bool = False) -> 
         return Changed(
             action="label",
             name=row.name,
-            detail=f"{name} is version {row.number}{was}",
+            detail=f"{name} is version {row.number}{was}{_about_depth(parts, tx, row, name)}",
             versions=(f"{row.name}@{row.number}",),
             changed=not same,
         )
 
     return _make(parts, plan, dry_run=dry_run)
+
+
+def _about_depth(parts: StoreParts, tx: Any, row: VersionRow, name: str) -> str:
+    """Say what a hot label asks of the store, where it is not so already."""
+    if name not in parts.hot_labels:
+        return ""
+    deep = families.deep_in_version(tx, row.id)
+    if not deep:
+        return ""
+    return f"; 'hart repack' brings {several(deep, 'tensor')} of it to one base at most"
 
 
 def unlabel(parts: StoreParts, name: str, label_name: str, *, dry_run: bool = False) -> Changed:
@@ -167,6 +196,7 @@ def remove(
             for name, version_id in sorted(artifacts.labels(tx, one.artifact_id).items())
             if version_id == one.id and one.id in gone
         ]
+        count, stored, needing = families.only_in(tx, sorted(gone))
         if work is not None and chosen:
             work.change("remove", version_uids=[one.uid.hex() for one in chosen], labels=labels)
         return Changed(
@@ -175,6 +205,9 @@ def remove(
             detail=_removed(chosen),
             versions=tuple(f"{one.name}@{one.number}" for one in chosen),
             changed=bool(chosen),
+            base_count=count,
+            base_bytes=stored,
+            needed_by=tuple(manifests.file_names(tx, needing[:_MOST_NEEDING], limit=_MOST_NAMED)),
         )
 
     return _make(parts, plan, dry_run=dry_run)

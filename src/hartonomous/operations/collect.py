@@ -18,6 +18,7 @@ from hartonomous.catalog import (
     atoms,
     changes,
     dropped,
+    families,
     manifests,
     packs,
     properties,
@@ -27,12 +28,13 @@ from hartonomous.catalog import (
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.errors import LockedError
 from hartonomous.objects.local import LocalObjects
-from hartonomous.packs import leftovers
+from hartonomous.packs import leftovers, rebasing
 from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
 from hartonomous.packs.publication import publication
+from hartonomous.packs.rebasing import Rebased
 from hartonomous.packs.session import WriteSession, forget_writer
 from hartonomous.packs.staging import clear_manifest
 from hartonomous.ports.progress import NoProgress, Progress
@@ -51,7 +53,12 @@ _ATOMS_A_TRANSACTION = ROWS_PER_TRANSACTION // 6
 
 
 class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What was dropped, or (``dry_run``) would be."""
+    """What was dropped, or (``dry_run``) would be.
+
+    ``rebased_count`` atoms were written anew without bases that no file holds any more; what they
+    and those bases took was ``rebased_saved_bytes`` more, by estimate. ``kept_count`` atoms of
+    ``kept_bytes`` stay because others are built on them.
+    """
 
     purged_versions: tuple[str, ...]
     manifest_count: int
@@ -60,6 +67,10 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     compacted_count: int
     litter_count: int
     freed_bytes: int
+    rebased_count: int = 0
+    rebased_saved_bytes: int = 0
+    kept_count: int = 0
+    kept_bytes: int = 0
     dry_run: bool = False
     notes: tuple[str, ...] = ()
 
@@ -73,6 +84,9 @@ class _Tally:
     compacted: int = 0
     litter: int = 0
     freed_bytes: int = 0
+    rebased: Rebased = field(default_factory=Rebased)
+    gone: set[int] = field(default_factory=set)  # atoms, in a dry run
+    kept: list[int] = field(default_factory=list)  # atoms that others need alone, in a dry run
     notes: list[str] = field(default_factory=list)
 
 
@@ -96,7 +110,7 @@ def collect(
         progress.stage("trash")
         _purge_trash(parts, tally, trash_days, dry_run=dry_run)
         if dry_run:
-            _foresee(parts, tally, trash_days, grace_s)
+            _foresee(parts, tally, trash_days, grace_s, progress)
         else:
             # What frees room comes before compaction, which needs some.
             _drop_leftovers(parts, tally, grace_s)
@@ -104,6 +118,8 @@ def collect(
             progress.stage("rows")
             _drop_manifests(parts, tally, trash_days)
             _drop_atoms(parts, tally)
+            progress.stage("bases")
+            _rebase(parts, tally, progress)
             _fold_counts(parts)
             progress.stage("packs")
             _drop_packs(parts, tally)
@@ -118,6 +134,10 @@ def collect(
         compacted_count=tally.compacted,
         litter_count=tally.litter,
         freed_bytes=tally.freed_bytes,
+        rebased_count=tally.rebased.atom_count,
+        rebased_saved_bytes=tally.rebased.saved_bytes,
+        kept_count=tally.rebased.kept_count,
+        kept_bytes=tally.rebased.kept_bytes,
         dry_run=dry_run,
         notes=tuple(tally.notes),
     )
@@ -253,6 +273,15 @@ def _drop_atoms_once(parts: StoreParts, tally: _Tally) -> bool:
         after = ids[-1]
 
 
+def _rebase(parts: StoreParts, tally: _Tally, progress: Progress) -> None:
+    """Give up bases that no file holds where what is built on them takes less without."""
+    tally.rebased = rebasing.rebase(parts, progress.note)
+    tally.notes.extend(tally.rebased.notes)
+    tally.freed_bytes -= tally.rebased.written_bytes
+    if tally.rebased.atom_count:
+        _drop_atoms(parts, tally)
+
+
 def _fold_counts(parts: StoreParts) -> None:
     while True:
         with parts.database.write(durable=False) as tx:
@@ -353,7 +382,9 @@ class _TakenBackError(Exception):
     """Ends the transaction of a rehearsal, so that nothing of it stays."""
 
 
-def _foresee(parts: StoreParts, tally: _Tally, trash_days: float, grace_s: float) -> None:
+def _foresee(
+    parts: StoreParts, tally: _Tally, trash_days: float, grace_s: float, progress: Progress
+) -> None:
     """Count what a run would do, by doing it to the catalog and taking that back.
 
     The transaction holds the catalog's lock for writing; packs are only looked at.
@@ -367,7 +398,11 @@ def _foresee(parts: StoreParts, tally: _Tally, trash_days: float, grace_s: float
         tally.freed_bytes += orphan.size_bytes
     with contextlib.suppress(_TakenBackError), parts.database.write(durable=False) as tx:
         _rehearse(parts, tx, tally, parts.clock() - int(trash_days * DAY_US))
+        tally.kept = families.kept_for_others(tx)
         raise _TakenBackError
+    tally.rebased = rebasing.foresee(parts, tally.kept, tally.gone, progress.note)
+    tally.notes.extend(tally.rebased.notes)
+    tally.atoms += tally.rebased.base_count
 
 
 def _count_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
@@ -416,6 +451,7 @@ def _rehearse_atoms(tx: Any, tally: _Tally, alive: list[bytes]) -> bool:
     ):
         freed += atoms.remove(tx, ids)
         tally.atoms += len(ids)
+        tally.gone.update(ids)
         after = ids[-1]
     return freed > 0
 

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hartonomous.catalog import bases, totals
+from hartonomous.catalog import bases, copies, totals
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, share, size
 from hartonomous.core.record import Encoding
@@ -21,10 +21,11 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Sums over the whole store.
 
-    ``logical_bytes`` is what all versions in use would take as plain files;
-    ``distinct_bytes`` counts equal files once, ``atom_bytes`` equal atoms once, ``stored_bytes``
-    is what the atoms take in packs. ``kept_as_bases`` are those that no file holds any more and
-    that others are computed from. ``disk_bytes`` is the whole directory, by part.
+    ``logical_bytes`` is what all versions in use would take as plain files; ``distinct_bytes``
+    counts equal files once, ``atom_bytes`` equal atoms once, ``stored_bytes`` is what the atoms
+    take in packs. ``kept_as_bases`` are those that no file holds any more and that others are
+    computed from. ``copy_bytes`` are those of second copies. ``disk_bytes`` is the whole directory,
+    by part.
     """
 
     artifact_count: int
@@ -42,6 +43,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     saved_by_encoding: int
     held: tuple[Held, ...]
     kept_as_bases: Held
+    copy_bytes: int
     trash_version_count: int
     trash_bytes: int
     dead_bytes: int
@@ -77,6 +79,7 @@ def stats(parts: StoreParts) -> Stats:
         counted = totals.count_all(tx)
         by_encoding = totals.by_encoding(tx)
         for_others = bases.kept_for_others(tx)
+        _, copied = copies.stored_bytes(tx)
     atom_bytes = sum(row[3] for row in by_encoding)
     needed = atom_bytes - for_others[1]  # by files
     stored = sum(row[4] for row in by_encoding)
@@ -118,9 +121,10 @@ def stats(parts: StoreParts) -> Stats:
             logical_bytes=for_others[1],
             stored_bytes=for_others[2],
         ),
+        copy_bytes=copied,
         trash_version_count=counted["trash_versions"],
         trash_bytes=counted["trash_bytes"],
-        dead_bytes=max(0, counted["pack_bytes"] - stored - counted["manifest_bytes"]),
+        dead_bytes=max(0, counted["pack_bytes"] - stored - copied - counted["manifest_bytes"]),
         disk_bytes=_disk(parts, counted["pack_bytes"]),
     )
 

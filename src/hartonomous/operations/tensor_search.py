@@ -12,7 +12,7 @@ from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.core.digest import parse_digest_prefix
 from hartonomous.core.role import Role
 from hartonomous.errors import UsageError
-from hartonomous.packs.base_search import BaseSearch, can_be_sketched, stored_query
+from hartonomous.packs.base_search import BaseSearch, can_be_sketched, query_of
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.tensor_names import find_tensor
@@ -131,7 +131,7 @@ def nearest_tensors(
             f"{place.name} ({place.dtype}, {prod(place.shape)} elements) has no sketch",
             hint="floats and quantised blocks of 2,048 elements and more have one",
         )
-    query = stored_query(files.atoms, place.digest, place.dtype, place.shape)
+    query = query_of(files.atoms, place.digest, place.dtype, place.shape)
     found = BaseSearch(parts.database).candidates(query)
     with parts.database.read() as tx:
         used = kin.versions_with(tx, [one.atom_id for one in found])

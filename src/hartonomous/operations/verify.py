@@ -12,7 +12,7 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, dropped, manifests, packs
+from hartonomous.catalog import bases, copies, dropped, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
@@ -23,6 +23,7 @@ from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
 from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -40,7 +41,10 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at, and every fault. ``complete`` is False when a limit ended it early."""
+    """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
+
+    ``mended`` are atoms whose second copy took the place of a damaged first one.
+    """
 
     level: str
     pack_count: int
@@ -49,6 +53,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     manifest_count: int
     read_bytes: int
     faults: tuple[Fault, ...]
+    mended: tuple[str, ...] = ()
     complete: bool
     duration_s: float
 
@@ -71,6 +76,8 @@ class _Work:
     manifests: int = 0
     read_bytes: int = 0
     complete: bool = True
+    repair: bool = False
+    mended: list[str] = field(default_factory=list)
 
     def fault(self, where: str, what: str, files: tuple[str, ...] = ()) -> None:
         if len(self.faults) < _MAX_FAULTS:
@@ -90,10 +97,13 @@ def verify(
     files: bool = False,
     subset: Fraction = Fraction(1),
     turn: int | None = None,
+    repair: bool = False,
     max_duration_s: float | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
     """Check the store.
+
+    ``repair`` lets second copies take the place of damaged first ones.
 
     ``subset`` (such as 1/10) reads that part of the atoms, chosen by digest; ``turn`` says which of
     the parts (the day by default, so that daily runs cover all). ``files`` also rebuilds every
@@ -106,14 +116,16 @@ def verify(
     # Caches of its own: what others decoded earlier says nothing of the disk now.
     operands = Operands(parts.operands.limit_bytes)
     reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES), operands=operands)
-    work = _Work(parts, reader, progress or NoProgress(), limit)
+    work = _Work(parts, reader, progress or NoProgress(), limit, repair=repair)
     try:
         _check_packs(work)
         _check_catalog(work)
         if not quick:
             _check_journal(work)
             _check_manifests(work)
-            _check_atoms(work, _chooser(subset, turn, parts))
+            chosen = _chooser(subset, turn, parts)
+            _check_second_copies(work, chosen)
+            _check_atoms(work, chosen)
             if files:
                 _check_files(work)
     finally:
@@ -127,6 +139,7 @@ def verify(
         manifest_count=work.manifests,
         read_bytes=work.read_bytes,
         faults=tuple(work.faults),
+        mended=tuple(work.mended),
         complete=work.complete,
         duration_s=round(time.monotonic() - begun, 3),
     )
@@ -324,21 +337,42 @@ def _check_atoms(work: _Work, chosen: Callable[[bytes], bool]) -> None:
             _check_atom(work, atom_id, digest, size, buffer)
 
 
+def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
+    """Decode second copies; a damaged one is a fault, and forgotten where that is allowed."""
+    with work.parts.database.read() as tx:
+        rows = copies.all_second(tx)
+    for atom_id, digest in rows:
+        if work.out_of_time():
+            return
+        if not chosen(digest):
+            continue
+        try:
+            check_second(work.parts, work.reader, atom_id, digest)
+        except HartonomousError as error:
+            with work.parts.database.read() as tx:
+                if not copies.extents(tx, atom_id, 1):
+                    continue  # dropped, or moved, meanwhile
+            if work.repair and is_whole(work.parts, work.reader, atom_id):
+                with work.parts.database.write() as tx:
+                    copies.drop_second(tx, atom_id)
+                work.mended.append(f"blake3:{digest.hex()} (its second copy was damaged)")
+                continue
+            where = f"second copy of atom blake3:{digest.hex()}"
+            work.fault(where, error.message, _files_of_atom(work, atom_id))
+
+
 def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: bytearray) -> bool:
     """Decode one atom; False where it is not what its digest says, which is written down."""
     try:
-        hasher = AtomHasher()
-        for start in range(0, size, CHUNK_BYTES):
-            piece = memoryview(buffer)[: min(CHUNK_BYTES, size - start)]
-            work.reader.decode_into(digest, piece, start)
-            hasher.update(piece)
-            work.progress.advance(len(piece))
+        check_atom(work.reader, digest, size, buffer, work.progress.advance)
         work.read_bytes += size
-        if hasher.digest() != digest:
-            raise IntegrityError("its content has another digest")
     except HartonomousError as error:
         if not _still_stored(work, digest):
             return True
+        mended = mend(work.parts, work.reader, atom_id) if work.repair else []
+        if mended:
+            work.mended += [f"blake3:{one.hex()}" for one in mended]
+            return _check_atom(work, atom_id, digest, size, buffer)
         work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
         _mark_damaged(work, atom_id)
         work.atoms += 1

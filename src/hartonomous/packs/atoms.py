@@ -73,9 +73,12 @@ class AtomReader:
         self.gather(batch, digest, out, start)
         batch.decode()
 
-    def batch(self, chain: Chain = ()) -> FrameBatch:
-        """Return an empty batch for frames of this store; ``chain`` are the atoms that need it."""
-        return FrameBatch(self.frames, self, chain)
+    def batch(self, chain: Chain = (), *, cached: bool = True) -> FrameBatch:
+        """Return an empty batch for frames of this store; ``chain`` are the atoms that need it.
+
+        Unless ``cached``, what it decodes is neither looked for among the kept frames nor kept.
+        """
+        return FrameBatch(self.frames if cached else None, self, chain)
 
     def read_base(self, name: bytes, out: memoryview, start: int, chain: Chain) -> None:
         """Fill ``out`` with the bytes of an atom that others are predicted from, from ``start``.

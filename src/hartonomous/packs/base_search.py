@@ -191,15 +191,16 @@ def sketch_atom(
     Reads the frames in which positions lie: of a large tensor 256 for each part, one at a time.
     Raises IntegrityError where they are damaged.
     """
-    return sketches_of(stored_query(reader, digest, dtype, shape))
+    return sketches_of(query_of(reader, digest, dtype, shape))
 
 
-def stored_query(
-    reader: AtomReader, digest: bytes, dtype: str, shape: tuple[int, ...]
-) -> TensorQuery:
-    """Return the query for tensors that resemble a stored one."""
+def query_of(
+    reader: AtomReader, digest: bytes, dtype: str, shape: tuple[int, ...],
+    heads: tuple[int, ...] = (),
+) -> TensorQuery:  # fmt: skip
+    """Return a stored tensor as it is compared with others; its bytes are read when needed."""
     read = values_of(_AtomRanges(reader, digest), dtype)
-    return TensorQuery(dtype=dtype, shape=shape, read=read, digest=digest)
+    return TensorQuery(dtype=dtype, shape=shape, read=read, heads=heads, digest=digest)
 
 
 class _AtomRanges:

@@ -14,12 +14,14 @@ from hartonomous.core.record import (
     FOOTER_BYTES,
     PACK_HEADER_BYTES,
     RecordHeader,
+    RecordKind,
     header_start,
     payload_start,
 )
-from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.errors import HartonomousError
 from hartonomous.packs.pack_file import PackReader, PackWriter, SealedPack, sealing_bytes
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.second_copies import check_payload
 from hartonomous.packs.session import WriteSession
 from hartonomous.ports.progress import Progress
 
@@ -87,6 +89,7 @@ class _Copy:
         self._out: PackWriter | None = None
         self._required = 0  # features of what was met so far; the packs after it say them all
         self._moves: list[packs.Move] = []
+        self._inside: set[tuple[bytes, int]] = set()  # extents in the open pack
 
     def take(self, row: packs.PackRow) -> None:
         """Copy one pack's live records, all or, if one of them is damaged, none."""
@@ -120,7 +123,9 @@ class _Copy:
         out = self._out
         if out is not None:
             full = out.sealed_size + header.stored > self._parts.pack_bytes
-            if full or header.required & ~out.required:
+            # Two copies of an atom never lie in one pack.
+            twice = (header.digest, header.position) in self._inside
+            if full or twice or header.required & ~out.required:
                 self.finish()
         if self._out is None:
             self._required |= header.required
@@ -128,6 +133,8 @@ class _Copy:
                 self._parts.objects, writer=self._session.key, now_us=self._parts.clock(),
                 required=self._required,
             )  # fmt: skip
+        if header.kind is RecordKind.EXTENT:
+            self._inside.add((header.digest, header.position))
         return self._out
 
     def finish(self) -> None:
@@ -135,6 +142,7 @@ class _Copy:
         if self._out is None:
             return
         out, self._out = self._out, None
+        self._inside.clear()
         sealed: SealedPack = out.seal()
         with self._parts.database.write(durable=False) as tx:
             pack_id = packs.add(
@@ -160,13 +168,5 @@ class _Copy:
 def _checked(pack: PackReader, places: Sequence[int]) -> dict[int, RecordHeader]:
     headers = {at: pack.record(at) for at in places}
     for header in headers.values():
-        _check_payload(pack, header)
+        check_payload(pack, header)
     return headers
-
-
-def _check_payload(pack: PackReader, header: RecordHeader) -> None:
-    at = 0
-    for index in range(len(header.frames)):
-        at += len(pack.frame(header, index, at))
-    if at != header.stored:
-        raise IntegrityError(f"a record of {header.stored} bytes has frames of {at} bytes")

@@ -161,6 +161,7 @@ def open_directory(
         operands=Operands(settings.memory_limit_bytes // 4),
         variants=settings.variants,
         max_depth=settings.max_depth,
+        hot_labels=settings.hot_labels,
     )
     return OpenDirectory(card=card, parts=parts, lock=lock)
 

@@ -16,7 +16,14 @@ from hartonomous.errors import IntegrityError, UnsupportedStoreError
 from hartonomous.packs.bounded_cache import FrameCache, FrameKey
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER, Waiting, decode_frames
-from hartonomous.packs.predictions import BaseGoneError, BaseSource, Chain, Variant, variant_of
+from hartonomous.packs.predictions import (
+    BaseCircleError,
+    BaseGoneError,
+    BaseSource,
+    Chain,
+    Variant,
+    variant_of,
+)
 
 BATCH_FRAMES = 16
 """Frames that one call of a codec decodes at most: payloads are in the processor's cache then."""
@@ -183,6 +190,8 @@ class FrameBatch:
             decode_frames(self._bases, header, record.variant(), waiting, self._chain)
         except BaseGoneError as gone:
             if not self._bases.moved(header, header.position):
+                if isinstance(gone, BaseCircleError) and self._chain:
+                    raise
                 raise gone.error from gone
             for frame in waiting:
                 start = header.position + frame.index * header.frame_bytes

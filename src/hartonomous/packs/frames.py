@@ -37,7 +37,8 @@ class FrameWork(msgspec.Struct, frozen=True, gc=False):
     """A frame to encode; with ``expected``, only if that is its digest.
 
     ``position`` is where it begins in its atom. Without an ``encoding`` it gets the smallest one.
-    With a ``variant`` it is predicted, and what differs is encoded; ``atom`` is the atom's digest.
+    With a ``variant`` it is predicted, and what differs is encoded; ``atom`` is the atom's digest,
+    ``smallest`` allows recipes that are slow to decode.
     """
 
     frame: bytes | memoryview
@@ -47,6 +48,7 @@ class FrameWork(msgspec.Struct, frozen=True, gc=False):
     position: int = 0
     variant: Variant | None = None
     atom: bytes = b""
+    smallest: bool = False
 
 
 def encode_frame(
@@ -126,7 +128,12 @@ def encode_predicted(
     frames = [memoryview(one.frame) for one in run]
     positions = [one.position for one in run]
     payloads = predicted.encode_many(
-        frames, predictions, dtype, positions=positions, shape=variant.plan.shape
+        frames,
+        predictions,
+        dtype,
+        positions=positions,
+        shape=variant.plan.shape,
+        smallest=run[0].smallest,
     )
     made = [
         payload if payload is not None and len(payload) < WORTH * frame.nbytes else None

@@ -25,7 +25,8 @@ class StoreParts:
     ``parser`` starts at the first file that is added and serves until the store is closed: starting
     it takes longer than adding a small file. ``frames`` is the cache that all readers share,
     ``operands`` what they keep of bases. With ``variants``, tensors are kept as what differs from
-    others where that is less, in chains of at most ``max_depth``.
+    others where that is less, in chains of at most ``max_depth``; of versions with one of
+    ``hot_labels`` at most 1.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class StoreParts:
     operands: Operands = field(default_factory=Operands)
     variants: bool = True
     max_depth: int = 2
+    hot_labels: tuple[str, ...] = ("hot",)
 
     def lock_path(self, name: str) -> Path:
         """Return the file of a lock of this store."""

@@ -33,6 +33,8 @@ class PendingAtom(msgspec.Struct, kw_only=True, gc=False):
     on_stored: Callable[[int, Encoding], None]
     encoding: Encoding = Encoding.RAW  # known once the first frame is written
     replaces: bool = False  # stored already: the new extents take the place of the old ones
+    larger: bool = False  # and do so even where they take more
+    smallest: bool = False  # by slower recipes, where there are some
     variant: Variant | None = None
     sketches: tuple[NewSketch, ...] = ()
     extents: tuple[Extent, ...] = ()
@@ -49,6 +51,7 @@ def new_atom(atom: PendingAtom, pack_ids: Mapping[bytes, int]) -> atoms.NewAtom:
         encoding=int(atom.encoding),
         bases=() if atom.variant is None else atom.variant.bases,
         sketches=atom.sketches,
+        larger=atom.larger,
         extents=tuple(
             atoms.NewExtent(
                 pack_id=pack_ids[one.pack_key],

@@ -16,6 +16,7 @@ from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.errors import IntegrityError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.variants import Chosen
 
 _BLOCK_BYTES = 16 * FRAME_BYTES
 
@@ -28,7 +29,7 @@ class Prospect:
     stored_bytes: int
 
 
-class _Frames(Sequence[memoryview]):
+class StoredFrames(Sequence[memoryview]):
     """The frames of a stored atom, each read when it is asked for."""
 
     def __init__(self, reader: AtomReader, row: rows.StoredAtom) -> None:
@@ -50,7 +51,7 @@ def prospect(reader: AtomReader, row: rows.StoredAtom) -> Prospect | None:
 
     Raises IntegrityError when the frames of the sample are damaged.
     """
-    sizes = measure(_Frames(reader, row), row.dtype)
+    sizes = measure(StoredFrames(reader, row), row.dtype)
     encoding = best(sizes)
     if encoding == row.encoding or not sizes[Encoding.RAW]:
         return None
@@ -60,17 +61,22 @@ def prospect(reader: AtomReader, row: rows.StoredAtom) -> Prospect | None:
     return Prospect(encoding=encoding, stored_bytes=expected)
 
 
-def reencode(
+def reencode(  # noqa: PLR0917 - what is written, and how
     session: WriteSession,
     reader: AtomReader,
     row: rows.StoredAtom,
-    encoding: Encoding,
-    on_stored: Callable[[int], None],
+    encoding: Encoding | None,
+    on_stored: Callable[[int, Encoding], None],
+    chosen: Chosen | None = None,
+    *,
+    larger: bool = False,
+    smallest: bool = False,
 ) -> None:
     """Write an atom anew; its rows follow with the session's next flush.
 
-    ``on_stored`` is told its stored bytes once all is encoded. Where they turn out not to be fewer
-    than before, which a sample cannot exclude, the rows stay as they are.
+    As ``chosen``, else in an ``encoding``. ``on_stored`` is told its stored bytes and its encoding
+    once all is encoded. Where they turn out not to be fewer than before, which a sample cannot
+    exclude, the rows stay as they are, unless it may be ``larger``.
 
     Raises IntegrityError, and leaves the atom as it was, when its bytes are not what they were.
     """
@@ -80,8 +86,12 @@ def reencode(
         _checked_frames(reader, row),
         encoding=encoding,
         dtype=row.dtype,
-        on_stored=lambda stored, _encoding: on_stored(stored),
+        on_stored=on_stored,
         replaces=True,
+        larger=larger,
+        smallest=smallest,
+        plan=None if chosen is None else chosen.plan,
+        bases=() if chosen is None else chosen.bases,
     )
 
 

@@ -165,6 +165,8 @@ class WriteSession:
         on_stored: Callable[[int, Encoding], None],
         verify: bool = False,
         replaces: bool = False,
+        larger: bool = False,
+        smallest: bool = False,
         plan: Plan | None = None,
         bases: tuple[bytes, ...] = (),
         sketches: tuple[NewSketch, ...] = (),
@@ -174,11 +176,12 @@ class WriteSession:
         ``frames`` must stay unchanged until they are written. ``encoding`` holds for all of them;
         None gives a single frame the smallest one. ``verify`` has the digest of a single frame
         compared with ``name``; ``spoiled`` tells those that differed. ``replaces`` is for an atom
-        that is stored already: its rows then point to what is written here instead. ``sketches`` go
-        with a new atom's rows. When ``frames`` raises, the atom is given up; the session may go on.
+        that is stored already: its rows then point to what is written here instead, if it takes
+        less or is ``larger`` on purpose. ``sketches`` go with a new atom's rows. When ``frames``
+        raises, the atom is given up; the session may go on.
 
         With a ``plan`` what differs from its prediction is kept, whatever ``encoding`` says. Its
-        ``bases`` must be held: ``hold`` has named them as there.
+        ``bases`` must be held by ``hold``. ``smallest`` allows recipes that are slow to decode.
         """
         variant = None
         if plan is not None:
@@ -186,6 +189,7 @@ class WriteSession:
         atom = PendingAtom(
             digest=name, size=size, wanted=encoding, dtype=dtype, verify=verify,
             on_stored=on_stored, replaces=replaces, variant=variant, sketches=sketches,
+            larger=larger, smallest=smallest,
         )  # fmt: skip
         self._fresh.add(name)
         self._spoiled.discard(name)
@@ -209,7 +213,14 @@ class WriteSession:
         expected = atom.digest if atom.verify else None
         self._gathered.append(
             FrameWork(
-                frame, atom.wanted, atom.dtype, expected, atom.gathered, atom.variant, atom.digest
+                frame,
+                atom.wanted,
+                atom.dtype,
+                expected,
+                atom.gathered,
+                atom.variant,
+                atom.digest,
+                atom.smallest,
             )
         )
         self._gathered_atoms.append(atom)

@@ -6,7 +6,8 @@ its own is it built on others: reading it then needs them too. Whatever is chose
 back; a bad choice only takes more room.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -15,19 +16,24 @@ from hartonomous.codecs.choice import best, measure, spread
 from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.plan import Plan
-from hartonomous.core.record import FRAME_BYTES
+from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.packs.adapter_factors import AdapterFactors
+from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
+from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant
-from hartonomous.packs.session import WriteSession
+from hartonomous.packs.sign_table import SignTable
 
 LEAST_ELEMENTS = 2048
 """Of smaller tensors the record alone would take what could be saved."""
 MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
+"""What leaves so little of a sample ends the search: no other way can save more than that."""
+_NEVER = 1 << 16
+"""A depth that no search allows."""
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -38,17 +44,44 @@ class Chosen(msgspec.Struct, frozen=True):
     stored_bytes: int
 
 
+class Holder(Protocol):
+    """Who needs bases: a writing session, or somebody who only looks."""
+
+    @property
+    def parts(self) -> StoreParts: ...  # noqa: D102
+    @property
+    def bases(self) -> AtomReader: ...  # noqa: D102
+    def hold(self, digests: Iterable[bytes]) -> set[bytes]: ...  # noqa: D102
+
+
+class Onlooker:
+    """Somebody who only looks, for a dry run: nothing is held, so a collection may come first."""
+
+    def __init__(self, parts: StoreParts, reader: AtomReader) -> None:
+        self.parts = parts
+        self.bases = reader
+
+    def hold(self, digests: Iterable[bytes]) -> set[bytes]:
+        """Return those of these atoms that are stored, and sound."""
+        with self.parts.database.read() as tx:
+            return set(atoms.find(tx, digests, sound=True))
+
+
 class VariantChoice:
     """Chooses for one writing session; the bases that it chooses are held by the session.
 
-    ``note`` is told of bases that cannot be read.
+    ``note`` is told of bases that cannot be read. ``smallest`` allows recipes that are slow.
     """
 
-    def __init__(self, session: WriteSession, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, session: Holder, note: Callable[[str], None], *, smallest: bool = False
+    ) -> None:
         self._session = session
         self._parts = session.parts
         self._note = note
-        self._search = BaseSearch(session.parts.database, depths=bases.depths)
+        self._smallest = smallest
+        self._signs = SignTable()
+        self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
 
     def choose(
@@ -62,27 +95,70 @@ class VariantChoice:
         if not self._may(query):
             return None
         found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
-        proposals = self._propose(query, found)
-        if not proposals or self._is_damaged(name):
+        if not found or self._is_damaged(name):
+            return None
+        one = self.estimate(query, name, size, frames, found)
+        if one is None or one.stored_bytes >= MOST_SHARE * size:
+            return None
+        if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
+            return None
+        return one
+
+    def candidates(
+        self, query: TensorQuery, *, deepest: int, usable: Callable[[int], bool]
+    ) -> list[Candidate]:
+        """Return what a stored tensor resembles: atoms of at most a depth that are ``usable``.
+
+        ``usable`` is asked with their ids. None where tensors are kept on their own.
+        """
+        if deepest < 0 or not self._may(query):
+            return []
+
+        def depths(tx: Any, ids: Sequence[int]) -> dict[int, int]:
+            known = bases.depths(tx, ids)
+            return {one: known.get(one, 0) if usable(one) else _NEVER for one in ids}
+
+        search = BaseSearch(self._parts.database, signs=self._signs, depths=depths)
+        return search.candidates(query, max_depth=deepest)
+
+    def near(self, count: int, signs: bytes) -> list[int]:
+        """Return the ids of the sketches of so many elements that are near to these signs."""
+        with self._parts.database.read() as tx:
+            (found,) = self._signs.near(tx, count, [signs])
+        return [int(one) for one in found.ids]
+
+    def estimate(
+        self,
+        query: TensorQuery,
+        name: bytes,
+        size: int,
+        frames: Sequence[memoryview],
+        candidates: Sequence[Candidate],
+        *,
+        also: Sequence[Proposal] = (),
+    ) -> Chosen | None:
+        """Return the best way to build a tensor on candidates, as a sample of its frames says.
+
+        ``also`` are tried beside what the candidates suggest. None if there is none.
+        """
+        proposals = self._propose(query, candidates)
+        proposals = [*proposals, *(one for one in also if one not in proposals)]
+        if not proposals:
             return None
         held = self._session.hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best = self._best(proposals, held, name, sample)
-        if best is None:
+        best_one = self._best(proposals, held, name, sample)
+        if best_one is None or not whole:
             return None
-        taken, one = best
-        if taken >= MOST_SHARE * whole or taken >= MOST_SHARE * _alone(frames, query, taken):
-            return None
+        taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
 
     def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         if not found:
             return []
-        return propose(
-            query, found, SketchSamples(), factors=lambda: self._factors.of(query),
-        )  # fmt: skip
+        return propose(query, found, SketchSamples(), factors=lambda: self._factors.of(query))
 
     def _best(
         self,
@@ -91,20 +167,17 @@ class VariantChoice:
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
-        """Return what takes least of the sample, the first of equals.
-
-        What leaves next to nothing ends the search: no other can save more than that.
-        """
+        """Return what takes least of the sample, the first of equals."""
         whole = sum(frame.nbytes for _, frame in sample)
-        best: tuple[int, Proposal] | None = None
+        found: tuple[int, Proposal] | None = None
         for one in proposals:
             taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
-            if taken is None or (best is not None and taken >= best[0]):
+            if taken is None or (found is not None and taken >= found[0]):
                 continue
-            best = taken, one
+            found = taken, one
             if taken <= NOTHING_SHARE * whole:
                 break
-        return best
+        return found
 
     def _may(self, query: TensorQuery) -> bool:
         known = DTYPES.get(query.dtype)
@@ -126,7 +199,7 @@ class VariantChoice:
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
-            work = FrameWork(frame, None, None, None, position, variant, name)
+            work = FrameWork(frame, None, None, None, position, variant, name, self._smallest)
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
@@ -136,9 +209,8 @@ class VariantChoice:
         return taken
 
 
-def _alone(frames: Sequence[memoryview], query: TensorQuery, taken: int) -> int:
-    """Return what the sample takes without bases; not looked at where nothing is left to take."""
-    if not taken:
-        return 1
-    sizes = measure(frames, query.dtype)
-    return sizes[best(sizes)]
+def alone(frames: Sequence[memoryview], dtype: str | None, size: int) -> int:
+    """Return what a tensor of ``size`` bytes takes on its own, as a sample of its frames says."""
+    sizes = measure(frames, dtype)
+    whole = sizes[Encoding.RAW]
+    return size * sizes[best(sizes)] // whole if whole else 0

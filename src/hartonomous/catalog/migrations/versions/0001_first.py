@@ -169,6 +169,7 @@ def upgrade() -> None:
         sa.Column("length", sa.BigInteger(), nullable=False),
         sa.Column("header_offset", sa.BigInteger(), nullable=False),
         sa.Column("stored_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("copy", sa.SmallInteger(), server_default=sa.text("0"), nullable=False),
         sa.ForeignKeyConstraint(["atom_id"], ["atom.id"], name=op.f("fk_extent_atom_id")),
         sa.ForeignKeyConstraint(["pack_id"], ["pack.id"], name=op.f("fk_extent_pack_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_extent")),
