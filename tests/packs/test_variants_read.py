@@ -11,13 +11,14 @@ from variant_store import cast, frames, put, read, row_of, straight, transpositi
 import hartonomous as hn
 from hartonomous.catalog import bases as base_rows
 from hartonomous.core.digest import digest
-from hartonomous.core.plan import Append, Linear, Operand, Plan
+from hartonomous.core.plan import Append, Linear, LowRank, Operand, Plan
 from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding
 from hartonomous.errors import IntegrityError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
+from hartonomous.packs.predictions import Variant, predict_spans
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.store_card import VARIANTS, read_card
 
@@ -279,4 +280,18 @@ def test_a_circle_of_bases_ends_in_an_error_that_names_it(store):
         reader.read_base(
             above, memoryview(bytearray(10)), 0, tuple(bytes([i]) * 32 for i in range(9))
         )
+    reader.close()
+
+
+@pytest.mark.parametrize("rank", [2**17, 2**25])
+def test_a_plan_that_needs_too_much_of_a_base_is_refused_before_memory_is_taken(store, rank):
+    left, right = Operand("F32", (COUNT, rank)), Operand("F32", (rank, 1))
+    plan = Plan(
+        "F32", (COUNT, 1), (Operand("F32", (COUNT, 1)), left, right), (LowRank(1.0, "F32"),)
+    )
+    with WriteSession(store.parts) as session:
+        base = put(session, weights(COUNT).tobytes())
+    reader = AtomReader(store.parts)
+    with pytest.raises(IntegrityError, match=f"needs {COUNT * rank * 4} bytes"):
+        predict_spans(reader, Variant(plan, (base,) * 3), [(0, COUNT * 4)], (bytes(32),))
     reader.close()

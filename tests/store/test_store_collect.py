@@ -1,5 +1,6 @@
 """Collection: what is needed stays readable, what is not is gone from the disk, nobody is hurt."""
 
+import math
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from hartonomous import locks
 from hartonomous.catalog import atoms, manifests
 from hartonomous.core.digest import digest
 from hartonomous.core.record import Encoding, RecordKind
-from hartonomous.errors import LockedError
+from hartonomous.errors import LockedError, NotFoundError, UsageError
 from hartonomous.operations import collect
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
@@ -349,3 +350,25 @@ def test_a_raw_encoding_stays_raw_when_compacted(store, source, monkeypatch):
     store.gc(grace_s=0)
     assert {one.kind: one for one in store.stats().held} == before
     assert Encoding.RAW.name.lower() in before
+
+
+@pytest.mark.parametrize("days", [1e9, 1e300, math.inf])
+def test_a_trash_of_any_number_of_days_keeps_what_it_has(store, tmp_path, days):
+    (tmp_path / "a.bin").write_bytes(b"a")
+    store.add(tmp_path / "a.bin")
+    store.rm("a.bin")
+    assert store.gc(trash_days=days, dry_run=True).purged_versions == ()
+    assert store.gc(trash_days=days).purged_versions == ()
+    assert store.undo()
+
+
+@pytest.mark.parametrize("days, grace", [(math.nan, 0), (-1, 0), (0, math.nan), (0, math.inf)])
+def test_what_is_no_time_is_refused(store, days, grace):
+    with pytest.raises(UsageError, match="one is no time"):
+        store.gc(trash_days=days, grace_s=grace)
+
+
+@pytest.mark.parametrize("number", [2**63, -(2**70), 10**30])
+def test_no_change_has_a_number_that_no_column_holds(store, number):
+    with pytest.raises(NotFoundError, match=f"has number {number}"):
+        store.undo(number)

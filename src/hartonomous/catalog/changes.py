@@ -14,6 +14,9 @@ from hartonomous.errors import IntegrityError
 
 _OF_VERSIONS = {"label", "unlabel", "remove", "annotate", "drop-members"}
 
+MOST_SEQUENCE = 2**63 - 1
+"""What an integer column holds."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangeRow:
@@ -62,7 +65,9 @@ def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
 
 
 def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
-    """Return one change."""
+    """Return one change; None where there is none of this number, however large that is."""
+    if abs(sequence) > MOST_SEQUENCE:
+        return None
     found = _rows(tx, select(change).where(change.c.sequence == sequence))
     return found[0] if found else None
 

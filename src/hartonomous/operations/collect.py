@@ -5,6 +5,7 @@ grace period. Every step is small and may be cut short anywhere; the next run go
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,7 +27,7 @@ from hartonomous.catalog import (
     writers,
 )
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
-from hartonomous.errors import LockedError
+from hartonomous.errors import LockedError, UsageError
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import leftovers, rebasing
 from hartonomous.packs.compaction import compact, foresee
@@ -102,8 +103,10 @@ def collect(
 
     Versions go from the trash after ``trash_days``; packs that the catalog does not know go when
     their writer is dead and they are older than ``grace_s``. One collection at a time: raises
-    LockedError when another one runs.
+    LockedError when another one runs, UsageError for a time that is none.
     """
+    if not (trash_days >= 0 and 0 <= grace_s < math.inf):  # NaN is neither
+        raise UsageError(f"a trash of {trash_days} days, a grace of {grace_s} s: one is no time")
     progress = progress or NoProgress()
     tally = _Tally()
     with _alone(parts):
@@ -163,9 +166,15 @@ def _live_writers(parts: StoreParts) -> list[bytes]:
 # -- versions
 
 
+def _days_ago(parts: StoreParts, days: float) -> int:
+    """Return a time in µs, and no earlier one than 0, however many the days."""
+    now = parts.clock()
+    return now - int(min(days * DAY_US, now))
+
+
 def _purge_trash(parts: StoreParts, tally: _Tally, trash_days: float, *, dry_run: bool) -> None:
     """Write down which versions are gone for good, then drop their rows."""
-    before = parts.clock() - int(trash_days * DAY_US)
+    before = _days_ago(parts, trash_days)
     with parts.database.read() as tx:
         rows = versions.in_trash(tx, removed_before_us=before)
     tally.purged = [f"{row.name}@{row.number}" for row in rows]
@@ -243,7 +252,7 @@ def _drop_manifests(parts: StoreParts, tally: _Tally, trash_days: float) -> None
                 return
             after = found[-1][0]
             # In the same transaction: what is dropped from a version just now is held from then on.
-            held = dropped.held_files(tx, since_us=parts.clock() - int(trash_days * DAY_US))
+            held = dropped.held_files(tx, since_us=_days_ago(parts, trash_days))
             ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
             atoms.uncount_references(tx, ids)
             manifests.set_incomplete(tx, ids)
@@ -397,7 +406,7 @@ def _foresee(
         tally.litter += 1
         tally.freed_bytes += orphan.size_bytes
     with contextlib.suppress(_TakenBackError), parts.database.write(durable=False) as tx:
-        _rehearse(parts, tx, tally, parts.clock() - int(trash_days * DAY_US))
+        _rehearse(parts, tx, tally, _days_ago(parts, trash_days))
         tally.kept = families.kept_for_others(tx)
         raise _TakenBackError
     tally.rebased = rebasing.foresee(parts, tally.kept, tally.gone, progress.note)

@@ -98,6 +98,8 @@ class ExtentCopies:
             error = IntegrityError(f"atom blake3:{name.hex()}, a base, is in none of the packs")
             raise BaseGoneError(error)
         stop = start + len(out)
+        if stop > found[0]:
+            raise IntegrityError(f"atom blake3:{name.hex()} has no bytes at {found[0]}")
         for one in found[1].places:
             low = max(start, one.header.position)
             high = min(stop, one.header.position + one.header.length)

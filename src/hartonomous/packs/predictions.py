@@ -20,6 +20,10 @@ from hartonomous.packs.operands import Operands, filled
 MAX_CHAIN = 8
 """Bases below bases that are followed at most; see ``catalog.bases.MAX_DEPTH``."""
 
+MOST_WINDOW_BYTES = 2 * plans.WHOLE_BYTES + (64 << 20)
+"""The most of one base that neighbouring frames may need: two heads that lie side by side, and room
+for wider types. What a writer makes needs less; a plan that asks for more is refused unread."""
+
 Chain = tuple[bytes, ...]
 Span = tuple[int, int]
 """Bytes ``[start, stop)`` of a target."""
@@ -98,13 +102,27 @@ def predict_spans(
     read.
     """
     plan, start, stop = variant.plan, spans[0][0], spans[-1][1]
-    content = [_read(source, variant, window, chain) for window in plans.windows(plan, start, stop)]
+    windows = plans.windows(plan, start, stop)
+    _refuse_large(variant, windows)
+    content = [_read(source, variant, window, chain) for window in windows]
     whole = predict(plan, start, stop, content)
     if plan.dtype in plans.FLOAT_TARGETS:
         return [whole[low - start : high - start] for low, high in spans]
     begin = plans.target_range(plan, start, stop)[0]
     parts = (source_window(plan.dtype, low, high - low) for low, high in spans)
     return [whole[first - begin : last - begin] for first, last in parts]
+
+
+def _refuse_large(variant: Variant, windows: Sequence[plans.Window]) -> None:
+    for window in windows:
+        size = window.stop - window.start
+        if size > MOST_WINDOW_BYTES:
+            name = variant.bases[window.operand].hex()
+            raise IntegrityError(
+                f"a record's plan needs {size} bytes of blake3:{name} at once,"
+                f" over the limit of {MOST_WINDOW_BYTES}",
+                hint="hart verify names everything that is damaged",
+            )
 
 
 def _read(source: BaseSource, variant: Variant, window: plans.Window, chain: Chain) -> memoryview:
