@@ -1,5 +1,6 @@
 """``hart diff``: what became of every tensor, file and metadata value between two models."""
 
+import os
 from collections.abc import Iterable, Iterator
 
 import click
@@ -20,6 +21,8 @@ DIFFERENT = 5
 
 _STYLES: dict[str, Style] = {"added": "good", "removed": "bad", "changed": "warn", "cast": "warn"}
 _METADATA_SHOWN = 20
+_VALUE_SHOWN = 60  # characters of a metadata value
+_EQUAL_SHOWN = 15
 _FILES_SHOWN = 50
 _COLUMNS = (
     Column("status"), Column("tensor"), Column("type and shape"), Column("changed", right=True),
@@ -177,7 +180,17 @@ def _metadata(found: DiffReport) -> Iterator[Block]:
 
 def _metadata_row(one: MetadataDifference) -> tuple[str, ...]:
     a, b = ("" if value is None else str(value) for value in (one.a, one.b))
-    return one.change, one.path, a, b
+    equal = len(os.path.commonprefix((a, b)))
+    return one.change, one.path, _shown(a, equal), _shown(b, equal)
+
+
+def _shown(value: str, equal: int) -> str:
+    """Return a value, of a long one the part where it begins to differ."""
+    if len(value) <= _VALUE_SHOWN:
+        return value
+    start = equal - _EQUAL_SHOWN if equal > _VALUE_SHOWN // 2 else 0
+    end = start + _VALUE_SHOWN
+    return ("…" if start else "") + value[start:end] + ("…" if end < len(value) else "")
 
 
 def _files(found: DiffReport) -> Iterator[Block]:
