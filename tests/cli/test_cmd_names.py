@@ -133,9 +133,10 @@ def test_rm_and_undo(hart, full):
 
 
 def test_undo_names_what_a_label_or_a_relation_was_about(hart, full):
+    assert hart("label", "tiny", "best")[0] == 0
     changes = [
         (("label", "tiny", "prod"), "label"),
-        (("label", "--remove", "tiny", "prod"), "unlabel"),
+        (("label", "--remove", "tiny", "best"), "unlabel"),
         (("relate", "tiny", "fine-tune-of", "x.npy"), "relate"),
         (("mv", "tiny", "small"), "rename"),
     ]

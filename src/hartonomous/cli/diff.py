@@ -1,6 +1,5 @@
 """``hart diff``: what became of every tensor, file and metadata value between two models."""
 
-import os
 from collections.abc import Iterable, Iterator
 
 import click
@@ -180,7 +179,8 @@ def _metadata(found: DiffReport) -> Iterator[Block]:
 
 def _metadata_row(one: MetadataDifference) -> tuple[str, ...]:
     a, b = ("" if value is None else str(value) for value in (one.a, one.b))
-    equal = len(os.path.commonprefix((a, b)))
+    pairs = enumerate(zip(a, b, strict=False))
+    equal = next((at for at, (one_a, one_b) in pairs if one_a != one_b), 0)
     return one.change, one.path, _shown(a, equal), _shown(b, equal)
 
 
