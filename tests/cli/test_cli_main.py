@@ -140,6 +140,7 @@ def test_hostile_names_cannot_write_lines_or_move_the_cursor(hart, failing):
     [
         (("confg",), "did you mean 'config'?"),
         (("help", "complete"), "did you mean 'completions'?"),
+        (("remove", "a"), "did you mean 'rm'?"),
         (("config", "--jsn"), "did you mean '--json'?"),
         (("--versoin",), "did you mean '--version'?"),
         (("completions", "csh"), "'hart completions --help' says more"),

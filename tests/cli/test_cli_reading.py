@@ -10,7 +10,9 @@ import pytest
 from cli_schema import validate
 
 import hartonomous as hn
+from hartonomous.cli.diff import _metadata_row
 from hartonomous.cli.main import main
+from hartonomous.core.metadata_comparison import MetadataDifference
 
 TENSORS = {
     "w": np.arange(600, dtype=np.float32).reshape(60, 10) / 7,
@@ -161,6 +163,16 @@ def test_diff_json(models, hart):
     on_disk = validate("diff", hart("diff", "a", "folder/model.safetensors", "--json")[1])[0]
     assert on_disk["identical"]
     assert on_disk["b"]["number"] is None
+
+
+@pytest.mark.parametrize("equal", ["", "e" * 200])
+def test_diff_shows_of_long_values_where_they_differ(equal):
+    values = (f"{equal}1{'x' * 100}", f"{equal}2{'x' * 100}")
+    difference = MetadataDifference(path="a.key", change="changed", a=values[0], b=values[1])
+    _, _, a, b = _metadata_row(difference)
+    assert a != b
+    assert max(len(a), len(b)) <= 62
+    assert a.endswith("x…")
 
 
 def test_diff_exit_codes(models, hart):

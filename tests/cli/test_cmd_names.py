@@ -132,6 +132,21 @@ def test_rm_and_undo(hart, full):
     assert names(hart("ls", "-q")[1]) == NAMES
 
 
+def test_undo_names_what_a_label_or_a_relation_was_about(hart, full):
+    assert hart("label", "tiny", "best")[0] == 0
+    changes = [
+        (("label", "tiny", "prod"), "label"),
+        (("label", "--remove", "tiny", "best"), "unlabel"),
+        (("relate", "tiny", "fine-tune-of", "x.npy"), "relate"),
+        (("mv", "tiny", "small"), "rename"),
+    ]
+    for arguments, action in changes:
+        assert hart(*arguments)[0] == 0
+        code, out, _ = hart("undo")
+        assert code == 0
+        assert out.startswith(f"tiny: {action} ")
+
+
 def test_rm_keeps_the_last_and_the_labelled(hart, versions):
     assert hart("label", "notes@1", "prod")[0] == 0
     assert hart("rm", "notes", "--keep-last", "1", "-q")[1] == "notes@2\n"

@@ -159,7 +159,7 @@ def test_hidden_lock_and_temporary_files_are_passed_over(write, find):
     )
     found = find(top / "t")
     assert sorted(found.contents) == ["t/old.tmp/y.txt", "t/x.txt"]
-    assert "hidden or temporary, left out: " in found.reason("/t")
+    assert "only what is hidden or temporary: " in found.reason("/t")
     assert "(--hidden takes them)" in found.reason("/t")
     taken = find(top / "t", hidden=True)
     assert taken.skipped == []

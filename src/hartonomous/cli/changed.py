@@ -35,7 +35,7 @@ def _page(done: "Changed") -> Iterable[Block]:
 
 
 def _line(done: "Changed") -> str:
-    text = f"{done.name}: {done.detail}"
+    text = f"{done.name}: {done.detail}" if done.name else done.detail
     if not done.changed:
         return f"{text}; nothing to change"
     if done.dry_run:

@@ -20,6 +20,8 @@ DIFFERENT = 5
 
 _STYLES: dict[str, Style] = {"added": "good", "removed": "bad", "changed": "warn", "cast": "warn"}
 _METADATA_SHOWN = 20
+_VALUE_SHOWN = 60  # characters of a metadata value
+_EQUAL_SHOWN = 15
 _FILES_SHOWN = 50
 _COLUMNS = (
     Column("status"), Column("tensor"), Column("type and shape"), Column("changed", right=True),
@@ -177,7 +179,18 @@ def _metadata(found: DiffReport) -> Iterator[Block]:
 
 def _metadata_row(one: MetadataDifference) -> tuple[str, ...]:
     a, b = ("" if value is None else str(value) for value in (one.a, one.b))
-    return one.change, one.path, a, b
+    pairs = enumerate(zip(a, b, strict=False))
+    equal = next((at for at, (one_a, one_b) in pairs if one_a != one_b), 0)
+    return one.change, one.path, _shown(a, equal), _shown(b, equal)
+
+
+def _shown(value: str, equal: int) -> str:
+    """Return a value, of a long one the part where it begins to differ."""
+    if len(value) <= _VALUE_SHOWN:
+        return value
+    start = equal - _EQUAL_SHOWN if equal > _VALUE_SHOWN // 2 else 0
+    end = start + _VALUE_SHOWN
+    return ("…" if start else "") + value[start:end] + ("…" if end < len(value) else "")
 
 
 def _files(found: DiffReport) -> Iterator[Block]:

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
+# What other tools call it.
+_ELSEWHERE = {
+    "list": "ls", "remove": "rm", "delete": "rm", "rename": "mv", "info": "show", "compare": "diff",
+    "checkout": "get", "restore": "get", "tag": "label", "check": "verify", "fsck": "verify",
+    "status": "stats", "du": "stats", "history": "log", "prune": "gc",
+}  # fmt: skip
+
 
 class NoSuchCommandError(click.UsageError):
     """The verb is none of this group's; ``near`` is the one that was probably meant."""
@@ -106,8 +113,10 @@ class HartGroup(HartCommand, click.Group):
         """Find the command that ``args`` begins with; raises NoSuchCommandError."""
         name = str(args[0])
         if name not in self.table and not ctx.resilient_parsing:
-            near = get_close_matches(name, self.table, n=1, cutoff=0.5)
-            raise NoSuchCommandError(name, near[0] if near else None, ctx)
+            near = _ELSEWHERE.get(name) or next(
+                iter(get_close_matches(name, self.table, n=1)), None
+            )
+            raise NoSuchCommandError(name, near, ctx)
         return super().resolve_command(ctx, args)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> "list[CompletionItem]":

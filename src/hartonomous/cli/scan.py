@@ -38,7 +38,7 @@ def command(invocation: Invocation, *, target: str) -> None:
     """
     found = _scanned(invocation, target)
     for one in found.skipped:
-        click.echo(f"hart: note: skipped {one}", err=True)
+        click.echo(f"hart: note: not looked at: {one}", err=True)
     invocation.output.emit(found, human=_page, ids=lambda one: (f.file for f in one.findings))
     if found.danger_count:
         sys.stdout.flush()

@@ -349,7 +349,7 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
             work.change("undo", of=done.sequence)
         return Changed(
             action="undo",
-            name=touched[0].name if touched else str(done.content.get("previous_name", "")),
+            name=touched[0].name if touched else _named(tx, done.content),
             detail=f"{done.action} {done.sequence} taken back",
             versions=tuple(f"{one.name}@{one.number}" for one in touched),
         )
@@ -365,6 +365,18 @@ def _newest_undoable(tx: Any) -> changes.ChangeRow | None:
             return row
         before = row.sequence
     return None
+
+
+def _named(tx: Any, content: dict[str, Any]) -> str:
+    """Return the name of what a change that is taken back was about, as it is afterwards."""
+    if content["action"] == "rename":
+        return str(content["previous_name"])
+    if "artifact" in content:
+        found = artifacts.by_uid(tx, bytes.fromhex(content["artifact"]))
+        return "" if found is None else found.name
+    uid = content.get("source_uid")  # of a relation
+    rows = [] if uid is None else versions.by_uids(tx, [bytes.fromhex(uid)])
+    return rows[0].name if rows else ""
 
 
 def _check_undo(tx: Any, content: dict[str, Any]) -> list[VersionRow]:

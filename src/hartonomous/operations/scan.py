@@ -101,9 +101,10 @@ def scan_place(place: str | os.PathLike[str], *, progress: Progress | None = Non
             if isinstance(one, Skipped):
                 report.skipped.append(f"{one.location}: {one.reason}")
                 continue
-            progress.stage(f"scan {one.names[0] if one.names else one.source}")
-            report.skipped += one.notes
-            report.take(one.names[0] if one.names else one.source, _parsed(parser, one, report))
+            name = one.names[0] if one.names else one.source
+            progress.stage(f"scan {name}")
+            report.skipped += [f"{name}: {note}" for note in one.notes]
+            report.take(name, _parsed(parser, one, report))
     return report.told(name=os.fspath(place), number=None)
 
 

@@ -79,7 +79,7 @@ def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
             levels.pop()
     if tree.passed_over:
         names = some_of(tree.passed_over)
-        yield skipped(top, f"hidden or temporary, left out: {names} (--hidden takes them)")
+        yield skipped(top, f"only what is hidden or temporary: {names} (--hidden takes them)")
 
 
 def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Folder]:
