@@ -14,7 +14,7 @@ from hartonomous.cli.sizes import count, several, size
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
-    from hartonomous.operations.collect import Collected
+    from hartonomous.packs.collected import Collected
     from hartonomous.store import Store
 
 

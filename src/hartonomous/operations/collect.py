@@ -8,10 +8,7 @@ import contextlib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
-
-import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import (
@@ -30,12 +27,12 @@ from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.errors import LockedError, UsageError
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import leftovers, rebasing
+from hartonomous.packs.collected import Collected, Tally
 from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
 from hartonomous.packs.publication import publication
-from hartonomous.packs.rebasing import Rebased
 from hartonomous.packs.session import WriteSession, forget_writer
 from hartonomous.packs.staging import clear_manifest
 from hartonomous.ports.progress import NoProgress, Progress
@@ -51,44 +48,6 @@ _PURGE_PACK_BYTES = 800
 
 _ATOMS_A_TRANSACTION = ROWS_PER_TRANSACTION // 6
 """With an atom go the rows of its extents and sketches, mostly two and at most five."""
-
-
-class Collected(msgspec.Struct, frozen=True, kw_only=True):
-    """What was dropped, or (``dry_run``) would be.
-
-    ``rebased_count`` atoms were written anew without bases that no file holds any more; what they
-    and those bases took was ``rebased_saved_bytes`` more, by estimate. ``kept_count`` atoms of
-    ``kept_bytes`` stay because others are built on them.
-    """
-
-    purged_versions: tuple[str, ...]
-    manifest_count: int
-    atom_count: int
-    pack_count: int
-    compacted_count: int
-    litter_count: int
-    freed_bytes: int
-    rebased_count: int = 0
-    rebased_saved_bytes: int = 0
-    kept_count: int = 0
-    kept_bytes: int = 0
-    dry_run: bool = False
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class _Tally:
-    purged: list[str] = field(default_factory=list)
-    manifests: int = 0
-    atoms: int = 0
-    packs: int = 0
-    compacted: int = 0
-    litter: int = 0
-    freed_bytes: int = 0
-    rebased: Rebased = field(default_factory=Rebased)
-    gone: set[int] = field(default_factory=set)  # atoms, in a dry run
-    kept: list[int] = field(default_factory=list)  # atoms that others need alone, in a dry run
-    notes: list[str] = field(default_factory=list)
 
 
 def collect(
@@ -108,7 +67,7 @@ def collect(
     if not (trash_days >= 0 and 0 <= grace_s < math.inf):  # NaN is neither
         raise UsageError(f"a trash of {trash_days} days, a grace of {grace_s} s: one is no time")
     progress = progress or NoProgress()
-    tally = _Tally()
+    tally = Tally()
     with _alone(parts):
         progress.stage("trash")
         _purge_trash(parts, tally, trash_days, dry_run=dry_run)
@@ -172,7 +131,7 @@ def _days_ago(parts: StoreParts, days: float) -> int:
     return now - int(min(days * DAY_US, now))
 
 
-def _purge_trash(parts: StoreParts, tally: _Tally, trash_days: float, *, dry_run: bool) -> None:
+def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run: bool) -> None:
     """Write down which versions are gone for good, then drop their rows."""
     before = _days_ago(parts, trash_days)
     with parts.database.read() as tx:
@@ -240,7 +199,7 @@ def _forget_dead_writers(parts: StoreParts) -> None:
 # -- manifests and atoms
 
 
-def _drop_manifests(parts: StoreParts, tally: _Tally, trash_days: float) -> None:
+def _drop_manifests(parts: StoreParts, tally: Tally, trash_days: float) -> None:
     after = 0
     while True:
         with parts.database.write(durable=False) as tx:
@@ -261,12 +220,12 @@ def _drop_manifests(parts: StoreParts, tally: _Tally, trash_days: float) -> None
         tally.manifests += len(ids)
 
 
-def _drop_atoms(parts: StoreParts, tally: _Tally) -> None:
+def _drop_atoms(parts: StoreParts, tally: Tally) -> None:
     while _drop_atoms_once(parts, tally):
         pass  # what was needed as a base may not be any more
 
 
-def _drop_atoms_once(parts: StoreParts, tally: _Tally) -> bool:
+def _drop_atoms_once(parts: StoreParts, tally: Tally) -> bool:
     """Remove the atoms that nothing needs now; say whether that set bases free."""
     after, freed = 0, 0
     while True:
@@ -282,7 +241,7 @@ def _drop_atoms_once(parts: StoreParts, tally: _Tally) -> bool:
         after = ids[-1]
 
 
-def _rebase(parts: StoreParts, tally: _Tally, progress: Progress) -> None:
+def _rebase(parts: StoreParts, tally: Tally, progress: Progress) -> None:
     """Give up bases that no file holds where what is built on them takes less without."""
     tally.rebased = rebasing.rebase(parts, progress.note)
     tally.notes.extend(tally.rebased.notes)
@@ -301,7 +260,7 @@ def _fold_counts(parts: StoreParts) -> None:
 # -- packs
 
 
-def _compact_packs(parts: StoreParts, tally: _Tally, progress: Progress) -> bool:
+def _compact_packs(parts: StoreParts, tally: Tally, progress: Progress) -> bool:
     """Copy what lives in packs that are worth it; say whether there were any."""
     with parts.database.read() as tx:
         rows = packs.everything(tx)
@@ -338,7 +297,7 @@ def _worth_copying(
     return loose
 
 
-def _drop_packs(parts: StoreParts, tally: _Tally) -> None:
+def _drop_packs(parts: StoreParts, tally: Tally) -> None:
     """Remove packs to which no row points; the row goes first, then the file."""
     with parts.database.read() as tx:
         rows = packs.everything(tx)
@@ -356,7 +315,7 @@ def _drop_packs(parts: StoreParts, tally: _Tally) -> None:
         tally.freed_bytes += row.size_bytes
 
 
-def _drop_litter(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+def _drop_litter(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     """Remove packs that the catalog does not know, that nothing speaks for."""
     for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
         if orphan.needed is not None:
@@ -367,7 +326,7 @@ def _drop_litter(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
         tally.freed_bytes += orphan.size_bytes
 
 
-def _drop_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+def _drop_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     """Remove what dead processes left in the directory: unfinished files, locks, cache entries."""
     tally.litter += parts.objects.sweep()
     tally.litter += plain_cache(parts).sweep()
@@ -392,7 +351,7 @@ class _TakenBackError(Exception):
 
 
 def _foresee(
-    parts: StoreParts, tally: _Tally, trash_days: float, grace_s: float, progress: Progress
+    parts: StoreParts, tally: Tally, trash_days: float, grace_s: float, progress: Progress
 ) -> None:
     """Count what a run would do, by doing it to the catalog and taking that back.
 
@@ -414,7 +373,7 @@ def _foresee(
     tally.atoms += tally.rebased.base_count
 
 
-def _count_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
+def _count_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     tally.litter += LocalObjects(parts.directory).litter()[0]
     tally.litter += plain_cache(parts).litter_count()
     tally.litter += len(leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)))
@@ -423,7 +382,7 @@ def _count_leftovers(parts: StoreParts, tally: _Tally, grace_s: float) -> None:
     tally.litter += len(leftovers.dead_writer_locks(parts.directory, known))
 
 
-def _rehearse(parts: StoreParts, tx: Any, tally: _Tally, before_us: int) -> None:
+def _rehearse(parts: StoreParts, tx: Any, tally: Tally, before_us: int) -> None:
     rows = versions.in_trash(tx, removed_before_us=before_us)
     record = None
     if rows:
@@ -452,7 +411,7 @@ def _rehearse(parts: StoreParts, tx: Any, tally: _Tally, before_us: int) -> None
     _rehearse_packs(parts, tx, tally, set(alive), record)
 
 
-def _rehearse_atoms(tx: Any, tally: _Tally, alive: list[bytes]) -> bool:
+def _rehearse_atoms(tx: Any, tally: Tally, alive: list[bytes]) -> bool:
     """Do what ``_drop_atoms_once`` does, in one transaction."""
     after, freed = 0, 0
     while ids := atoms.unreferenced(
@@ -503,7 +462,7 @@ def _rehearse_writers(parts: StoreParts, tx: Any) -> list[bytes]:
 
 
 def _rehearse_packs(
-    parts: StoreParts, tx: Any, tally: _Tally, alive: set[bytes], record: int | None
+    parts: StoreParts, tx: Any, tally: Tally, alive: set[bytes], record: int | None
 ) -> None:
     """Count packs to drop and to compact; ``record`` is the pack that is none yet."""
     rows, live = packs.everything(tx), packs.live_records(tx)
