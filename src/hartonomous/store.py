@@ -32,6 +32,7 @@ from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
+from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
@@ -440,7 +441,7 @@ class Store:
         grace_s: float = 3600,
         dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> collecting.Collected:
+    ) -> Collected:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
