@@ -18,7 +18,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
-from hartonomous.packs.predictions import Variant, predict_spans
+from hartonomous.packs.predictions import BaseCircleError, Variant, predict_spans
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.store_card import VARIANTS, read_card
 
@@ -274,7 +274,7 @@ def test_a_circle_of_bases_ends_in_an_error_that_names_it(store):
     reader.locate([above])
     # A catalog that says of the base what it should say of the dependent makes no such circle: the
     # record names its atom. So the chain is what is tried here.
-    with pytest.raises(IntegrityError, match="needs itself as a base"):
+    with pytest.raises(BaseCircleError, match="needs itself as a base"):
         reader.read_base(above, memoryview(bytearray(10)), 0, (above, below))
     with pytest.raises(IntegrityError, match="bases below it"):
         reader.read_base(

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disk import flip, pack_paths, records_of
-from family import BASE, FAMILY, check, content_of, depths, edges, fill, model, normal, stored
 from safetensors.numpy import save
+from store_family import BASE, FAMILY, check, content_of, depths, edges, fill, model, normal, stored
 
 import hartonomous as hn
 from hartonomous.catalog import atoms, copies, families

@@ -49,7 +49,7 @@ CONTENTS = (
     save({"w": _WIDE + _MOVED * np.float32(2e-4)}),
     save({"w": _WIDE.astype(np.float16)}),
 )
-WEIGHTS = CONTENTS[6:9]
+WEIGHTS = (*CONTENTS[6:9], *CONTENTS[10:])
 FILES = ("a/one.bin", "b/one.bin", "two.safetensors", "b/c/one.bin")
 FOLDERS = ("m", "b/m")
 NAMES = ("plain", "org/name", "a@b", "naïve:7b", "recovered/like")

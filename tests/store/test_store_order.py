@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from disk import pack_paths
-from family import BASE, FAMILY, check, content_of, depths, edges, fill, model, normal, stored
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from store_family import BASE, FAMILY, check, content_of, depths, edges, fill, model, normal, stored
 
 import hartonomous as hn
 from hartonomous.catalog import atoms

@@ -4,7 +4,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, delete, exists, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    update,
+)
 
 from hartonomous.catalog import bases
 from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
@@ -254,16 +265,28 @@ def replace_extents(tx: Connection, new: Sequence[NewAtom]) -> int:
 
     An atom that was removed or found damaged meanwhile, that would not get smaller (unless it is
     said to be ``larger``), or whose new bases need it themselves, is left alone: its new extents
-    stay without a row, and the next collection frees them.
+    stay without a row, and the next collection frees them. So is one that only the pack of a writer
+    at work keeps: in another pack nothing would.
     """
     replaced = 0
     for one in sorted(new, key=lambda each: each.digest):
-        held = select(atom.c.id).where(atom.c.digest == one.digest, atom.c.damaged == 0)
+        held = select(atom.c.id).where(
+            atom.c.digest == one.digest, atom.c.damaged == 0, _held_by_rows()
+        )
         if not one.larger:
             held = held.where(atom.c.stored_bytes > one.stored_bytes)
         atom_id = tx.scalar(held)
         replaced += atom_id is not None and _point(tx, atom_id, one)
     return replaced
+
+
+def _held_by_rows() -> ColumnElement[bool]:
+    """Say that a file, another atom or a pin keeps an atom, wherever its bytes lie."""
+    return or_(
+        exists().where(manifest_atom.c.atom_id == atom.c.id),
+        exists().where(atom_base.c.base_atom_id == atom.c.id),
+        exists().where(atom_pin.c.atom_id == atom.c.id),
+    )
 
 
 def page(tx: Connection, *, after_id: int, limit: int) -> list[tuple[int, bytes, int]]:
