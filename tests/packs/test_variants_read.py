@@ -248,6 +248,7 @@ def test_a_base_is_looked_for_again_when_its_dependent_is_kept_otherwise(store):
         # As a repack would; the store is small, so the former extents are made to look larger.
         with store.parts.database.write() as tx:
             tx.exec_driver_sql("UPDATE atom SET stored_bytes = size_bytes * 2")
+        assert session.hold([above]) == {above}  # as the file would that it belongs to
         session.put_atom(
             above, other.nbytes, frames(other.tobytes()), encoding=Encoding.RAW, dtype="F32",
             on_stored=lambda *_: None, replaces=True,
