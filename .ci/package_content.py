@@ -9,9 +9,9 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
+FORMATS = sorted((ROOT / "docs").glob("format*.md"))
 NEEDED = {
-    "packs/FORMAT.md": ROOT / "docs" / "format.md",
-    "packs/FORMAT-FIELDS.md": ROOT / "docs" / "format-fields.md",
+    **{f"packs/{path.stem.upper()}.md": path for path in FORMATS},
     "packs/rescue.py": ROOT / "src" / "hartonomous" / "packs" / "rescue.py",
     "py.typed": ROOT / "src" / "hartonomous" / "py.typed",
 }
@@ -43,8 +43,7 @@ def main(wheel: str, sdist: str, plain_wheel: str) -> None:
             "README.md",
             "LICENSE",
             "pyproject.toml",
-            "docs/format.md",
-            "docs/format-fields.md",
+            *(f"docs/{path.name}" for path in FORMATS),
             *SOURCES,
         ):
             assert archive.getmember(f"{top}/{name}").isreg(), name

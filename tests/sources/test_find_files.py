@@ -150,7 +150,7 @@ def test_a_pipe_is_skipped_and_never_opened(tmp_path, find):
 
 def test_nothing_found_is_said(write, find):
     top = write("d/.hidden", "x.bin")
-    assert "left out: .hidden (--hidden takes them)" in find(top / "d").reason("/d")
+    assert "hidden or temporary: .hidden (--hidden takes them)" in find(top / "d").reason("/d")
     (top / "empty").mkdir()
     assert "nothing to add" in find(top / "empty").reason("/empty")
     assert "nothing to add" in find(top / "x.bin", exclude=["*.bin"]).reason("/x.bin")
