@@ -1,6 +1,6 @@
 """Lineage: what a model came from and what came from it, measured beside declared."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -228,23 +228,30 @@ def _declared_link(
         link.declared.append(said)
 
 
-def _file_links(walk: _Walk, version_id: int, summary: dict[str, Any]) -> None:
-    """Follow the bases that a version's own files declare."""
+def _declarations(
+    walk: _Walk, version_id: int, summary: dict[str, Any]
+) -> Iterator[tuple[Declared, RelationKind, int | None]]:
+    """Yield what a version's files declare as its bases, and the version that each means here."""
     side = _side(walk, version_id)
     for claim in summary.get("declared_base_models") or ():
         name = str(claim.get("name", ""))
         kind = declared_kind(claim.get("relation"), adapter=side.adapter, quantised=side.quantised)
-        target = _stored_as(walk, name, besides=version_id)
+        said = Declared(kind=kind.value, said_by=str(claim.get("said_by", "")), name=name)
+        yield said, kind, _stored_as(walk, name, besides=version_id)
+
+
+def _file_links(walk: _Walk, version_id: int, summary: dict[str, Any]) -> None:
+    """Follow the bases that a version's own files declare."""
+    for said, kind, target in _declarations(walk, version_id, summary):
         if target is None:
             _warn(
                 walk,
-                f"{_spec(walk, version_id)} declares {name!r} as its base"
-                f" ({claim.get('said_by')}), which is not in this store",
+                f"{_spec(walk, version_id)} declares {said.name!r} as its base"
+                f" ({said.said_by}), which is not in this store",
             )
             continue
-        said = Declared(kind=kind.value, said_by=str(claim.get("said_by", "")), name=name)
         _declared_link(walk, version_id, target, kind, said)
-        _check_declared(walk, version_id, target, name, kind)
+        _check_declared(walk, version_id, target, said.name, kind)
 
 
 def _check_declared(
@@ -274,14 +281,8 @@ def _claims_of_others(walk: _Walk, version_id: int) -> None:
 
 
 def _file_links_to(walk: _Walk, source: int, summary: dict[str, Any], target: int) -> None:
-    side = _side(walk, source)
-    for claim in summary.get("declared_base_models") or ():
-        name = str(claim.get("name", ""))
-        if _stored_as(walk, name, besides=source) == target:
-            kind = declared_kind(
-                claim.get("relation"), adapter=side.adapter, quantised=side.quantised
-            )
-            said = Declared(kind=kind.value, said_by=str(claim.get("said_by", "")), name=name)
+    for said, kind, meant in _declarations(walk, source, summary):
+        if meant == target:
             _declared_link(walk, source, target, kind, said)
 
 

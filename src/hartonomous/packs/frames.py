@@ -6,7 +6,7 @@ from itertools import groupby
 import msgspec
 
 from hartonomous.codecs import predicted
-from hartonomous.codecs.choice import codec_for, smallest
+from hartonomous.codecs.choice import MIN_GAIN, codec_for, smallest
 from hartonomous.codecs.predicted import Prediction
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
@@ -16,7 +16,7 @@ from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER
 from hartonomous.packs.predictions import BaseGoneError, BaseSource, Variant, predict_spans
 
-WORTH = 0.98
+WORTH = 1 - MIN_GAIN
 """A frame stays raw unless its encoding is under this part of its size."""
 
 
