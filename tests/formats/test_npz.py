@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tensor_bytes import values
 
-from hartonomous.core.array import as_array, as_strided_array
-from hartonomous.core.coding import decoded
-from hartonomous.core.description import Description, Tensor
+from hartonomous.core.description import Description
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.manifest import partition
 from hartonomous.formats.detect import describe
@@ -27,15 +26,6 @@ EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 
 def found_in(content: bytes, name: str = "arrays.npz") -> Description:
     return describe(BytesReader(content), name)
-
-
-def values(content: bytes, tensor: Tensor) -> bytes:
-    held = content[tensor.offset : tensor.offset + tensor.length]
-    if tensor.coding is not None:
-        held = b"".join(decoded([held], tensor.coding, tensor.dtype))
-    if tensor.strides is None:
-        return as_array(held, tensor.dtype, tensor.shape).tobytes()
-    return as_strided_array(held, tensor.dtype, tensor.shape, tensor.strides).tobytes()
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

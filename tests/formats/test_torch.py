@@ -12,10 +12,11 @@ import pytest
 import torch_writer
 from hypothesis import given
 from hypothesis import strategies as st
+from tensor_bytes import values
 
-from hartonomous.core.array import as_array, as_strided_array
+from hartonomous.core.array import as_strided_array
 from hartonomous.core.coding import Coding, decoded
-from hartonomous.core.description import Description, Tensor
+from hartonomous.core.description import Description
 from hartonomous.core.manifest import partition
 from hartonomous.core.strides import c_order, span
 from hartonomous.errors import LimitError, StructureError
@@ -31,15 +32,6 @@ EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 
 def found_in(content: bytes, name: str = "model.pt") -> Description:
     return describe(BytesReader(content), name)
-
-
-def values(content: bytes, tensor: Tensor) -> bytes:
-    held = content[tensor.offset : tensor.offset + tensor.length]
-    if tensor.coding is not None:
-        held = b"".join(decoded([held], tensor.coding, tensor.dtype))
-    if tensor.strides is None:
-        return as_array(held, tensor.dtype, tensor.shape).tobytes()
-    return as_strided_array(held, tensor.dtype, tensor.shape, tensor.strides).tobytes()
 
 
 @pytest.mark.parametrize("name", sorted(EXPECTED))

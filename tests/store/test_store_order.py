@@ -1,19 +1,14 @@
 """The order in which a family comes matters little, and what no file holds is given up."""
 
-import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from disk import pack_paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from killed_child import run_and_kill
 from store_family import BASE, FAMILY, check, content_of, depths, edges, fill, model, normal, stored
 
 import hartonomous as hn
@@ -26,8 +21,6 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.reencoding import reencode
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.variants import Chosen
-
-SOURCE = str(Path(hn.__file__).parents[1])
 
 
 @pytest.fixture
@@ -167,16 +160,7 @@ def test_killed_at_any_moment(store, source, tmp_path, forward):
     store.close()
     chance = random.Random(7)
     for _ in range(6):
-        child = subprocess.Popen(
-            [sys.executable, "-c", _KILLED, str(path)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SOURCE},
-        )
-        assert child.stdout.readline() == b"began\n"
-        time.sleep(chance.random() * 0.3)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        run_and_kill(_KILLED, path, chance, within_s=0.3)
         with hn.open(path) as again:
             assert again.verify(files=True).sound
     with hn.open(path) as again:
@@ -282,16 +266,7 @@ def test_a_collection_killed_while_it_rebases(store, source, tmp_path):
     store.close()
     chance = random.Random(11)
     for _ in range(4):
-        child = subprocess.Popen(
-            [sys.executable, "-c", _KILLED_GC, str(path)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SOURCE},
-        )
-        assert child.stdout.readline() == b"began\n"
-        time.sleep(chance.random() * 0.3)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        run_and_kill(_KILLED_GC, path, chance, within_s=0.3)
         with hn.open(path) as again:
             assert again.verify(files=True).sound
     with hn.open(path) as again:

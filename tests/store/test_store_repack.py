@@ -1,18 +1,14 @@
 """Repack: fewer bytes, the same content, whatever happens beside it or cuts it short."""
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from disk import bytes_in_packs, flip, noise, pack_paths, records_of
+from killed_child import run_and_kill
 from safetensors.numpy import save
 
 import hartonomous as hn
@@ -25,8 +21,6 @@ from hartonomous.errors import LockedError
 from hartonomous.operations import repack
 from hartonomous.packs import ingest, session
 from hartonomous.packs.frames import encode_frames
-
-SOURCE = str(Path(hn.__file__).parents[1])
 
 
 def words(size: int, seed: int) -> bytes:
@@ -264,16 +258,7 @@ def test_killed_at_any_moment(old, tmp_path):
     old.close()
     chance = random.Random(5)
     for _ in range(8):
-        child = subprocess.Popen(
-            [sys.executable, "-c", _KILLED, str(path)],
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SOURCE},
-        )
-        assert child.stdout.readline() == b"began\n"
-        time.sleep(chance.random() * 0.2)
-        child.send_signal(signal.SIGKILL)
-        child.wait()
-        child.stdout.close()
+        run_and_kill(_KILLED, path, chance, within_s=0.2)
         with hn.open(path) as store:
             assert store.verify(files=True).sound
     with hn.open(path) as store:
