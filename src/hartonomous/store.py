@@ -348,10 +348,14 @@ class Store:
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
     def scan(
-        self, target: str | os.PathLike[str], *, progress: Progress | None = None
+        self,
+        target: str | os.PathLike[str],
+        *,
+        hidden: bool = False,
+        progress: Progress | None = None,
     ) -> scanning.ScanReport:
         """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
-        return scanning.scan(self.parts, self.files, target, progress=progress)
+        return scanning.scan(self.parts, self.files, target, hidden=hidden, progress=progress)
 
     def explain(self, spec: str, name: str, *, member: str | None = None) -> explaining.Explained:
         """Say how a tensor is kept, who shares it and what that saves."""

@@ -326,7 +326,7 @@ def test_a_damaged_pack_is_not_compacted_away(filled, monkeypatch):
 
 def test_an_aborted_collection_is_carried_on(filled, monkeypatch, tmp_path):
     filled.rm("a.bin")
-    for step in ("_drop_unpublished", "_drop_manifests", "_drop_atoms", "_drop_packs"):
+    for step in ("_forget_dead_writers", "_drop_manifests", "_drop_atoms", "_drop_packs"):
         with monkeypatch.context() as patch:
 
             def die(*_: object) -> None:

@@ -1,5 +1,6 @@
 """``hart search``: find tensors in all models, by name, digest, role, shape, type or likeness."""
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from hartonomous.errors import UsageError
 if TYPE_CHECKING:
     from hartonomous.operations.tensor_search import FoundTensors, NearTensor
 
+_SHAPE = re.compile(r"\[\]|\(\)|([\[(])?\s*[0-9]{1,19}(\s*[,x]\s*[0-9]{1,19})*\s*,?\s*(?(1)[\])])")
 _COLUMNS = (
     Column("artifact"), Column("tensor"), Column("type and shape"), Column("size", right=True),
     Column("role", extra=True), Column("file", extra=True), Column("digest", extra=True),
@@ -78,10 +80,13 @@ def command(
 def _shape(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
-    try:
-        return tuple(int(one) for one in text.strip("[]()").replace("x", ",").split(",") if one)
-    except ValueError as error:
-        raise UsageError(f"--shape: {text!r} is no shape", hint="such as 384,1536") from error
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"--shape: {text[:80]!r} is no shape",
+            hint="such as 384,1536, or [] for a single number",
+        )
+    return tuple(int(one) for one in re.findall("[0-9]+", text))
 
 
 def _page(found: "FoundTensors") -> Iterable[Block]:

@@ -97,7 +97,7 @@ class VariantChoice:
         found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, name, size, frames, found)
+        one = self.estimate(query, size, frames, found)
         if one is None or one.stored_bytes >= MOST_SHARE * size:
             return None
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
@@ -130,7 +130,6 @@ class VariantChoice:
     def estimate(
         self,
         query: TensorQuery,
-        name: bytes,
         size: int,
         frames: Sequence[memoryview],
         candidates: Sequence[Candidate],
@@ -149,7 +148,7 @@ class VariantChoice:
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, held, name, sample)
+        best_one = self._best(proposals, held, sample)
         if best_one is None or not whole:
             return None
         taken, one = best_one
@@ -164,14 +163,13 @@ class VariantChoice:
         self,
         proposals: Sequence[Proposal],
         held: set[bytes],
-        name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
         """Return what takes least of the sample, the first of equals."""
         whole = sum(frame.nbytes for _, frame in sample)
         found: tuple[int, Proposal] | None = None
         for one in proposals:
-            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
+            taken = self._measure(one, sample) if held.issuperset(one.bases) else None
             if taken is None or (found is not None and taken >= found[0]):
                 continue
             found = taken, one
@@ -189,9 +187,7 @@ class VariantChoice:
         with self._parts.database.read() as tx:
             return name in atoms.find(tx, [name])
 
-    def _measure(
-        self, proposal: Proposal, name: bytes, sample: Sequence[tuple[int, memoryview]]
-    ) -> int | None:
+    def _measure(self, proposal: Proposal, sample: Sequence[tuple[int, memoryview]]) -> int | None:
         """Return what the sample takes; None if a base cannot be read or takes too much memory."""
         variant = Variant(proposal.plan, proposal.bases)
         taken = 0
@@ -199,7 +195,8 @@ class VariantChoice:
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
-            work = FrameWork(frame, None, None, None, position, variant, name, self._smallest)
+            # Without a digest: only measured, it may be built on what is built on it now.
+            work = FrameWork(frame, None, None, None, position, variant, b"", self._smallest)
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
