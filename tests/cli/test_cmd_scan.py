@@ -1,9 +1,11 @@
 """``hart scan``: names in the store, paths with and without one, tables, JSON, exit codes."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_schema import validate
 from torch_writer import Called, Name, Tensor, archive, pickled
@@ -135,3 +137,37 @@ def test_ranks_of_deepspeed_and_megatron(hart, store):
     assert "megatron, 4 files, 2 tensor ranks, 2 pipeline ranks, 8 data ranks, step 100" in out
     (found,) = validate("scan", hart("scan", "megatron/iter_0000100", "--json")[1])
     assert {one["text"].split()[-5] for one in found["findings"]} == {"argparse.Namespace,"}
+
+
+def test_hidden_files_are_looked_at_when_they_are_asked_for(hart, home):
+    place = home / "tree"
+    place.mkdir()
+    (place / "a.txt").write_text("a")
+    (place / ".hidden.pkl").write_bytes(pickled([DANGER]))
+    code, _, err = hart("scan", str(place))
+    assert code == 0
+    assert "(--hidden takes them)" in err
+    code, out, _ = hart("scan", str(place), "--hidden")
+    assert code == 4
+    assert ".hidden.pkl" in out
+
+
+def test_an_array_of_objects_is_a_pickle(hart, store, home):
+    array = np.array([None], dtype=object)
+    array[0] = Calls()
+    np.save(home / "m.npy", array, allow_pickle=True)
+    code, out, _ = hart("scan", str(home / "m.npy"))
+    assert code == 4
+    assert "posix.system" in out
+    code, _, err = hart("add", str(home / "m.npy"))
+    assert code == 0
+    assert err.count("posix.system") == 1
+    assert hart("add", str(home / "m.npy"))[2] == ""
+    assert hart("scan", "m.npy")[0] == 4
+
+
+class Calls:
+    """What does harm when it is loaded."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/hartonomous-a-pickle-was-loaded",)

@@ -15,7 +15,9 @@ from hartonomous.errors import UsageError
 if TYPE_CHECKING:
     from hartonomous.operations.tensor_search import FoundTensors, NearTensor
 
-_SHAPE = re.compile(r"\[\]|\(\)|([\[(])?\s*[0-9]{1,19}(\s*[,x]\s*[0-9]{1,19})*\s*,?\s*(?(1)[\])])")
+_SHAPE = re.compile(
+    r"\[\]|\(\)|(\[|(\())?\s*[0-9]{1,19}(\s*[,x]\s*[0-9]{1,19})*\s*,?\s*(?(2)\)|(?(1)\]))"
+)
 _COLUMNS = (
     Column("artifact"), Column("tensor"), Column("type and shape"), Column("size", right=True),
     Column("role", extra=True), Column("file", extra=True), Column("digest", extra=True),

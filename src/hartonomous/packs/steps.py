@@ -1,4 +1,4 @@
-"""Steps of a work on the catalog's rows: one small transaction each, or all in one that is rehearsed.
+"""Steps of a work on the catalog's rows: a small transaction each, or all in one, to rehearse it.
 
 A collection works in many small transactions, so that writers get their turn and it may end
 anywhere. Its dry run does the same to the rows within a single transaction and takes that back.
