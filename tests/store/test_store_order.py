@@ -276,8 +276,8 @@ def test_a_collection_killed_while_it_rebases(store, source, tmp_path):
         check(again, tmp_path / "out", ["half", "brain"])
 
 
-def test_what_is_built_on_a_tensor_is_measured_as_its_base_too(store, source):
-    """Reading it needs the tensor itself, whose bytes are at hand: nothing is at fault."""
+def test_that_something_is_built_on_a_tensor_is_no_fault_to_tell(store, source):
+    """It is met where a repack looks for what the tensor could be built on."""
     notes = []
 
     class Told(NoProgress):

@@ -38,7 +38,7 @@ class FrameWork(msgspec.Struct, frozen=True, gc=False):
 
     ``position`` is where it begins in its atom. Without an ``encoding`` it gets the smallest one.
     With a ``variant`` it is predicted, and what differs is encoded; ``atom`` is the atom's digest,
-    empty for a sample that is measured only, ``smallest`` allows recipes that are slow to decode.
+    ``smallest`` allows recipes that are slow to decode.
     """
 
     frame: bytes | memoryview

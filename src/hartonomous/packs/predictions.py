@@ -132,9 +132,8 @@ def _read(source: BaseSource, variant: Variant, window: plans.Window, chain: Cha
         try:
             source.read_base(name, out, window.start, chain)
         except HartonomousError as error:
-            target = f"atom blake3:{chain[-1].hex()}" if chain[-1] else "a sample"
             raise IntegrityError(
-                f"{target} is kept as what differs from blake3:{name.hex()}, "
+                f"atom blake3:{chain[-1].hex()} is kept as what differs from blake3:{name.hex()}, "
                 f"which cannot be read: {error.message}",
                 hint="hart verify names everything that is damaged",
             ) from error

@@ -133,7 +133,7 @@ class Replanning:
                 query, deepest=most - 1,
                 usable=lambda one: one not in above and not refused(one),
             )  # fmt: skip
-            chosen = self._choice.estimate(query, row.size_bytes, frames, found)
+            chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found)
         if chosen is None or chosen.stored_bytes >= MOST_SHARE * own:
             return Step(row, None, own, larger=True)
         return Step(row, chosen, chosen.stored_bytes, larger=True)
@@ -154,7 +154,7 @@ class Replanning:
         )
         frames = StoredFrames(self._reader, row)
         also = self._current(row) if depth >= row.depth else []
-        chosen = self._choice.estimate(query, row.size_bytes, frames, found, also=also)
+        chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found, also=also)
         # What is read on its own now must save more: reading it will need its bases.
         share = 1 - MIN_GAIN if row.encoding in PREDICTED else MOST_SHARE
         if chosen is None or chosen.stored_bytes > share * row.stored_bytes:
@@ -196,7 +196,7 @@ class Replanning:
                 continue
             tried += 1
             chosen = self._choice.estimate(
-                query, row.size_bytes, StoredFrames(self._reader, row),
+                query, row.digest, row.size_bytes, StoredFrames(self._reader, row),
                 [one for one in found if one.atom_id == base.id],
             )  # fmt: skip
             before = row.stored_bytes + base.stored_bytes

@@ -23,7 +23,7 @@ from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, 
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
-from hartonomous.packs.predictions import Variant
+from hartonomous.packs.predictions import BaseCircleError, Variant
 from hartonomous.packs.sign_table import SignTable
 
 LEAST_ELEMENTS = 2048
@@ -97,7 +97,7 @@ class VariantChoice:
         found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, size, frames, found)
+        one = self.estimate(query, name, size, frames, found)
         if one is None or one.stored_bytes >= MOST_SHARE * size:
             return None
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
@@ -130,6 +130,7 @@ class VariantChoice:
     def estimate(
         self,
         query: TensorQuery,
+        name: bytes,
         size: int,
         frames: Sequence[memoryview],
         candidates: Sequence[Candidate],
@@ -148,7 +149,7 @@ class VariantChoice:
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, held, sample)
+        best_one = self._best(proposals, held, name, sample)
         if best_one is None or not whole:
             return None
         taken, one = best_one
@@ -163,13 +164,14 @@ class VariantChoice:
         self,
         proposals: Sequence[Proposal],
         held: set[bytes],
+        name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
         """Return what takes least of the sample, the first of equals."""
         whole = sum(frame.nbytes for _, frame in sample)
         found: tuple[int, Proposal] | None = None
         for one in proposals:
-            taken = self._measure(one, sample) if held.issuperset(one.bases) else None
+            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
             if taken is None or (found is not None and taken >= found[0]):
                 continue
             found = taken, one
@@ -187,7 +189,9 @@ class VariantChoice:
         with self._parts.database.read() as tx:
             return name in atoms.find(tx, [name])
 
-    def _measure(self, proposal: Proposal, sample: Sequence[tuple[int, memoryview]]) -> int | None:
+    def _measure(
+        self, proposal: Proposal, name: bytes, sample: Sequence[tuple[int, memoryview]]
+    ) -> int | None:
         """Return what the sample takes; None if a base cannot be read or takes too much memory."""
         variant = Variant(proposal.plan, proposal.bases)
         taken = 0
@@ -195,11 +199,12 @@ class VariantChoice:
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
-            # Without a digest: only measured, it may be built on what is built on it now.
-            work = FrameWork(frame, None, None, None, position, variant, b"", self._smallest)
+            work = FrameWork(frame, None, None, None, position, variant, name, self._smallest)
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
+                if isinstance(error.__cause__, BaseCircleError):
+                    return None  # it is built on the tensor itself: no fault
                 self._note(f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error}")
                 return None
             taken += frame.nbytes if payload is None else len(payload)
