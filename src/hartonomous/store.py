@@ -36,6 +36,7 @@ from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
 from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
 
@@ -419,9 +420,7 @@ class Store:
         """Return the passages of a version's documents, with their places."""
         return deriving.file_views(self.parts, spec, member=member)
 
-    def make_views(
-        self, *, rebuild: bool = False, progress: Progress | None = None
-    ) -> deriving.ViewsMade:
+    def make_views(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
         """Read the documents that were not read yet, with ``rebuild`` all of them anew."""
         return deriving.make_views(self.parts, self.files, rebuild=rebuild, progress=progress)
 

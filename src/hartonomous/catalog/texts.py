@@ -135,7 +135,7 @@ def tags_and_metadata(tx: Connection) -> dict[int, tuple[set[str], dict[str, str
     found: dict[int, tuple[set[str], dict[str, str]]] = {}
     for row in tx.execute(select(version_tag.c.version_id, version_tag.c.tag)):
         found.setdefault(row[0], (set(), {}))[0].add(row[1])
-    query = select(version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value)
-    for row in tx.execute(query):
-        found.setdefault(row[0], (set(), {}))[1][row[1]] = row[2]
+    pairs = select(version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value)
+    for version_id, key, value in tx.execute(pairs):
+        found.setdefault(version_id, (set(), {}))[1][key] = value
     return found

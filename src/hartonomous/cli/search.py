@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from hartonomous.cli.found import hits_page
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.sizes import size
-from hartonomous.cli.found import hits_page
 from hartonomous.cli.text import clean
 from hartonomous.errors import HartonomousError, UsageError
 
@@ -74,6 +74,7 @@ _NOTES_SHOWN = 5
 @click.pass_obj
 def command(
     invocation: Invocation,
+    /,
     *,
     words: tuple[str, ...],
     explain: bool,
@@ -184,10 +185,14 @@ def _condition(text: str) -> tuple[str, str]:
 
 
 def _write_page(path: Path, found: "SearchResult") -> None:
-    from hartonomous.core.search_page import search_page
+    from hartonomous.core.search_page import Hit, search_page
+    from hartonomous.operations.search import place_of
 
+    hits = [
+        Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks) for one in found.hits
+    ]
     try:
-        path.write_text(search_page(found.query, found.hits), encoding="utf-8")
+        path.write_text(search_page(found.query, hits), encoding="utf-8")
     except OSError as error:
         raise HartonomousError(
             f"{path} cannot be written: {error.strerror}", hint="give another path to --html"

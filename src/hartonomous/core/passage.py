@@ -43,8 +43,9 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class _Part(msgspec.Struct, frozen=True, gc=False):
-    """A block, or sentences of one that is too long."""
+    """A block, or sentences of one that is too long; ``before`` stands between it and the last."""
 
+    before: str
     text: str
     start: int
     words: int
@@ -89,7 +90,8 @@ def _flush(
     last: list[_Part], held: list[_Part], headings: list[tuple[int, str]]
 ) -> Iterator[Passage]:
     """Yield what is left of a section; a short rest goes with the passage before it."""
-    if last and held and last[-1].page == held[0].page and _words(held) < _SHORT_REST_WORDS:
+    fits = last and held and last[-1].page == held[0].page and not _long(last, held[0])
+    if fits and _words(held) < _SHORT_REST_WORDS:
         last, held = [*last, *held], []
     yield from _closed(last, headings)
     yield from _closed(held, headings)
@@ -100,7 +102,7 @@ def _closed(parts: list[_Part], headings: list[tuple[int, str]]) -> Iterator[Pas
         return
     end = parts[-1]
     yield Passage(
-        text="\n".join(one.text for one in parts),
+        text=parts[0].text + "".join(one.before + one.text for one in parts[1:]),
         heading=" > ".join(text for _, text in headings[-_HEADING_DEPTH:]),
         page=end.page,
         start=parts[0].start,
@@ -121,24 +123,30 @@ def _parts(block: Block) -> Iterator[_Part]:
     """Yield a block whole, or its sentences (lines of code) gathered up to the least words."""
     words = count_words(block.text)
     if words <= MOST_WORDS and len(block.text) <= _MOST_CHARS:
-        yield _Part(block.text, block.start, words, block.kind, block.page)
+        yield _Part("\n", block.text, block.start, words, block.kind, block.page)
         return
     border = _LINE_END if block.kind in ("code", "row") else _SENTENCE_END
+    before = "\n"
+    for start, stop, count in _gathered(block.text, border):
+        whole = block.text[start:stop]
+        text = whole.rstrip()
+        if text:
+            yield _Part(before, text, block.start + start, count, block.kind, block.page)
+            before = ""
+        before += whole[len(text) :]
+
+
+def _gathered(text: str, border: re.Pattern[str]) -> Iterator[tuple[int, int, int]]:
+    """Yield (start, stop, words) of runs of sentences."""
     first = 0
     count = 0
-    for start, stop in _pieces(block.text, border):
-        more = count_words(block.text[start:stop])
+    for start, stop in _pieces(text, border):
+        more = count_words(text[start:stop])
         if start > first and (count + more > LEAST_WORDS or stop - first > _MOST_CHARS):
-            yield from _part(block, first, start, count)
+            yield first, start, count
             first, count = start, 0
         count += more
-    yield from _part(block, first, len(block.text), count)
-
-
-def _part(block: Block, start: int, stop: int, words: int) -> Iterator[_Part]:
-    text = block.text[start:stop].rstrip()
-    if text:
-        yield _Part(text, block.start + start, words, block.kind, block.page)
+    yield first, len(text), count
 
 
 def _pieces(text: str, border: re.Pattern[str]) -> Iterator[tuple[int, int]]:

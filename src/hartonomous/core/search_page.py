@@ -5,7 +5,7 @@ Every text in it was chosen by somebody else, so all of it is escaped.
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import Protocol
+from typing import NamedTuple
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
@@ -14,15 +14,11 @@ _STYLE = (
 )
 
 
-class Hit(Protocol):
-    """What a page shows of a hit; see ``operations.search.SearchHit``."""
+class Hit(NamedTuple):
+    """What a page shows of a hit."""
 
-    name: str
-    number: int
-    member: str
+    place: str
     heading: str
-    pages: str
-    page: int
     snippet: str
     marks: tuple[tuple[int, int], ...]
     ranks: dict[str, int]
@@ -42,13 +38,11 @@ def search_page(query: str, hits: Iterable[Hit]) -> str:
 
 
 def _item(hit: Hit) -> str:
-    file = f":{hit.member}" if hit.member else ""
-    page = f", {hit.pages or 'page'} {hit.page}" if hit.page else ""
-    place = escape(f"{hit.name}@{hit.number}{file}{page}")
     under = f'<div class="under">{escape(hit.heading)}</div>' if hit.heading else ""
     ranks = escape(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
+    text = marked(hit.snippet, hit.marks)
     return (
-        f'<li><div class="place">{place}</div>{under}<div>{marked(hit.snippet, hit.marks)}</div>'
+        f'<li><div class="place">{escape(hit.place)}</div>{under}<div>{text}</div>'
         f'<div class="rank">{ranks}</div></li>'
     )
 

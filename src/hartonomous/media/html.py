@@ -10,8 +10,8 @@ from typing import Final
 
 from hartonomous.core.description import Notice
 from hartonomous.core.document import BlockKind, BlockList, Document
-from hartonomous.media.decoding import decode, looks_like_text, read_whole
 from hartonomous.media import endings
+from hartonomous.media.decoding import decode, looks_like_text, read_whole
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
 

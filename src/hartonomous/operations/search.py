@@ -31,6 +31,7 @@ KINDS = ("passage", "model", "tensor")
 _FIRST_ROWS = 200
 _MOST_ROWS = 200_000
 _TENSORS_READ = 200
+_LETTERS_SHARE = 0.4
 _LETTERS_WEIGHT = 0.3
 _LETTERS_WEIGHT_MISSPELLED = 2.0
 _WORD = re.compile(r"\w+")
@@ -42,7 +43,7 @@ _SAID = (
 )  # fmt: skip
 
 Key = tuple[str, object]
-"""The kind of a hit, and what names it among those: a passage's id, a version's, a tensor's place."""
+"""The kind of a hit, and what names it: a passage's id, a version's, a tensor's place."""
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,7 +173,9 @@ class _Searching:
         if "passage" in self._wanted.kinds:
             needed = (skip + top_k + 1) * (1 if per_file is None else 4)
             orders["words"] = self._passages(self._index.by_words, needed)
-            orders["letters"] = self._passages(self._index.by_grams, needed)
+            orders["letters"] = self._passages(
+                self._index.by_grams, needed, least_share=_LETTERS_SHARE
+            )
             misspelled = self._index.unknown(self._query.terms)
         if "model" in self._wanted.kinds:
             models, told = self._models()
@@ -213,14 +216,23 @@ class _Searching:
         self,
         ranked: Callable[..., Sequence[tuple[int, bytes, float]]],
         needed: int,
+        *,
+        least_share: float = 0.0,
     ) -> list[Key]:
-        """Return passages that pass the filter, the best first; more rows are asked for till then."""
+        """Return passages that pass the filter, the best first; as many as ``needed`` if there are.
+
+        What shares only few letters with the words is noise: it is left out.
+        """
         limit = max(_FIRST_ROWS, 2 * needed)
         while True:
             rows = ranked(self._query, limit=limit)
             self._learn(rows)
-            found: list[Key] = [("passage", row[0]) for row in rows if self._uses.get(row[1])]
-            if len(found) >= needed or len(rows) < limit or limit >= _MOST_ROWS:
+            least = least_share * rows[0][2] if rows else 0.0
+            found: list[Key] = [
+                ("passage", row[0]) for row in rows if row[2] >= least and self._uses.get(row[1])
+            ]
+            ended = len(rows) < limit or rows[-1][2] < least or limit >= _MOST_ROWS
+            if len(found) >= needed or ended:
                 return found
             limit *= 4
 

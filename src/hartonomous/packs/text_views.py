@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -76,7 +77,7 @@ def update_views(
             waiting = list(_waiting(parts, known))
             made = _Making(parts, files, index)
             progress.stage("read texts", total_bytes=sum(one.size_bytes for one in waiting))
-            with _documents() as process:
+            with document_process() as process:
                 for one in waiting:
                     made.take(process, one)
                     progress.advance(one.size_bytes)
@@ -135,7 +136,8 @@ def _check(document: Document, size_bytes: int) -> None:  # noqa: ARG001 - the t
             raise ValueError("a block lies before the beginning")
 
 
-def _documents() -> LimitedProcess[Document]:
+def document_process() -> LimitedProcess[Document]:
+    """Return a limited process that reads documents; close it, or use it as a context manager."""
     task = Task(
         program="hartonomous.media.reading:read",
         formats=READERS,
@@ -172,7 +174,7 @@ class _Making:
                 kind=each.kind, heading=_headed(document.title, each.heading), page=each.page,
                 start=each.start, stop=each.stop, text=each.text,
             )
-            for _, each in zip(range(_PASSAGES_LIMIT), passage.passages(document.blocks))
+            for each in islice(passage.passages(document.blocks), _PASSAGES_LIMIT)
         ]  # fmt: skip
         self.passages += len(found)
         self.notes.extend(f"{one.path}: {notice.text}" for notice in document.notices)
