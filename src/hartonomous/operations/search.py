@@ -173,9 +173,11 @@ class _Searching:
         if "passage" in self._wanted.kinds:
             needed = (skip + top_k + 1) * (1 if per_file is None else 4)
             orders["words"] = self._passages(self._index.by_words, needed)
-            orders["letters"] = self._passages(
-                self._index.by_grams, needed, least_share=_LETTERS_SHARE
-            )
+            if not self._query.phrases and not self._query.without:
+                # Letters know neither what has to stand together nor what must not be there.
+                orders["letters"] = self._passages(
+                    self._index.by_grams, needed, least_share=_LETTERS_SHARE
+                )
             misspelled = self._index.unknown(self._query.terms)
         if "model" in self._wanted.kinds:
             models, told = self._models()
