@@ -242,7 +242,7 @@ class WordIndex:
 
 def _quoted(text: str) -> str:
     """Return a text as a string of FTS5's language, in which nothing has a meaning."""
-    doubled = text.replace('"', '""')
+    doubled = text.replace('"', '""').replace("\0", " ")  # a zero would end it
     return f'"{doubled}"'
 
 
