@@ -104,6 +104,11 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry(
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
+    "catalog": Entry(
+        "hartonomous.cli.catalog:command",
+        "Move the catalog between a file and a server, and say who may use it.",
+        CARE,
+    ),
     "completions": Entry(
         "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
     ),
