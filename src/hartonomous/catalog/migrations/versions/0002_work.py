@@ -23,7 +23,7 @@ def downgrade() -> None:
     _drop_events()
 
 
-def _id() -> sa.Column:
+def _id() -> sa.Column[int]:
     kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     return sa.Column("id", kind, autoincrement=True, nullable=False)
 
