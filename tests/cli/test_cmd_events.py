@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from cli_schema import validate
@@ -85,7 +86,7 @@ def test_consumers(hart, told):
 def test_what_could_not_be_written_is_not_passed(told):
     """A page counts as told when it was written and flushed, and not before."""
     line = [sys.executable, "-m", "hartonomous", "events", "--json", "--consumer", "mine"]
-    with open("/dev/full", "wb") as full:
+    with Path("/dev/full").open("wb") as full:
         assert subprocess.run(line, stdout=full, check=False, timeout=60).returncode == 1
     done = subprocess.run(line, capture_output=True, check=True, text=True, timeout=60)
     assert [one["type"] for one in validate("events", done.stdout)] == KINDS

@@ -16,7 +16,7 @@ from typing import Any
 from tests.durability.workload import DirectParser
 
 import hartonomous as hn
-import hartonomous.opening  # noqa: F401  # before the forks: it takes longer than all of their work
+import hartonomous.opening  # before the forks: it takes longer than all of their work
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
 

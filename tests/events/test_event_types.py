@@ -1,10 +1,12 @@
 """Every change of a store is told, once, with what its schema promises."""
 
+import re
+
 import numpy as np
 import pytest
 from safetensors.numpy import save, save_file
 from sqlalchemy import text
-from told import DATA, kinds, told
+from told import DATA, ROOT, kinds, told
 
 import hartonomous as hn
 from hartonomous.catalog import events
@@ -32,7 +34,7 @@ def news(store):
     return Feed(store)
 
 
-def test_each_type_has_a_schema_and_a_line_in_the_documents():
+def test_each_type_has_a_schema():
     assert DATA["$defs"].keys() == TYPES.keys()
     assert all(one["additionalProperties"] is False for one in DATA["$defs"].values())
 
@@ -248,3 +250,8 @@ def test_data_of_an_event_is_bounded(store, source, news):
         with pytest.raises(ValueError, match="no type"), store.parts.database.write() as tx:
             events.append(tx, kind, "a", {}, now_us=1)
     assert news() == []
+
+
+def test_the_page_lists_every_type():
+    page = (ROOT / "docs" / "events.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([a-z.-]+)` \|", page, re.M) == list(TYPES)
