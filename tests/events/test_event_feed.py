@@ -8,14 +8,15 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.event import listen, remove
 from told import told
 
 import hartonomous as hn
 from hartonomous.catalog import event_cursors, events
 from hartonomous.catalog.schema import event
 from hartonomous.core.event import BEGINNING, Position, parse_position, parse_since, source_of
-from hartonomous.errors import NotFoundError, UsageError
+from hartonomous.errors import IntegrityError, NotFoundError, UsageError
 
 KIND = "store.collected"
 
@@ -235,6 +236,51 @@ def test_a_new_era_is_behind_all_former_ones(store):
     first, second = positions(store.events())
     assert second.era > first.era
     assert numbers(store.events(since=one.id)) == [2]
+
+
+@pytest.mark.parametrize("foreign", [1, 2**60])
+def test_rows_that_came_from_another_database_are_in_front_of_new_ones(store, foreign):
+    """As after a dump that was restored elsewhere, or a copy from one engine to the other."""
+    put(store, 1, 2)
+    with store.parts.database.write() as tx:
+        tx.execute(update(event).values(transaction_number=foreign))
+    assert numbers(store.events()) == [1, 2]
+    last = list(store.events())[-1]
+    put(store, 3)
+    put(store, 4)
+    assert numbers(store.events()) == [1, 2, 3, 4]
+    assert numbers(store.events(since=last.id)) == [3, 4]
+    eras = [one.era for one in positions(store.events())]
+    assert len(set(eras[2:])) == 1, "one era begins, not one with each event"
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
+def test_reading_on_searches_the_index(store):
+    """Of SQLite; PostgreSQL reads a table of few rows as a whole."""
+    found = []
+
+    def explain(connection, cursor, statement, parameters, context, many) -> None:
+        if "FROM event" in statement:
+            other = cursor.connection.cursor()
+            rows = other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            found.append([row[-1] for row in rows])
+
+    engine = store.parts.database.engine
+    listen(engine, "before_cursor_execute", explain)
+    with store.parts.database.read() as tx:
+        events.after(tx, Position(5, 0, 7), limit=9)
+    remove(engine, "before_cursor_execute", explain)
+    ranges = ("era=? AND transaction_number=? AND id>?", "era=? AND transaction_number>?", "era>?")
+    assert found == [[f"SEARCH event USING INDEX ix_event_place ({one})"] for one in ranges]
+
+
+def test_data_that_no_writer_puts_there_is_damage(store):
+    put(store, 1)
+    for data in ("[]", "{", '{"a": ' + "[" * 5000, "{" + " " * 70_000 + "}"):
+        with store.parts.database.write() as tx:
+            tx.execute(update(event).values(data=data))
+        with pytest.raises(IntegrityError, match="the catalog is damaged"):
+            list(store.events())
 
 
 # -- any order of everything
