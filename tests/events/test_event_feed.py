@@ -148,7 +148,7 @@ def test_a_consumer_goes_on_where_it_got_to(store):
     assert numbers(store.events(consumer="mine", limit=9)) == [5]
     assert numbers(store.events(consumer="other")) == [5]
     assert numbers(store.events(consumer="late", since="now")) == []
-    assert [(one.consumer, one.behind_count) for one in store.event_cursors.list()] == [
+    assert [(one.consumer, one.behind_count) for one in store.events.cursors.list()] == [
         ("late", 0), ("mine", 0), ("other", 0),
     ]  # fmt: skip
 
@@ -165,32 +165,32 @@ def test_an_error_of_who_reads_leaves_the_event_to_be_read_again(store):
 def test_what_does_not_fit_is_passed_all_the_same(store):
     put(store, 1, 2, 3)
     assert numbers(store.events(consumer="mine", subjects=["s1"])) == [1]
-    assert store.event_cursors.list()[0].behind_count == 0
+    assert store.events.cursors.list()[0].behind_count == 0
 
 
 def test_setting_and_removing(store):
     put(store, 1, 2, 3)
     found = list(store.events())
-    assert store.event_cursors.set("mine", found[0].id).behind_count == 2
+    assert store.events.cursors.set("mine", found[0].id).behind_count == 2
     assert numbers(store.events(consumer="mine")) == [2, 3]
-    assert store.event_cursors.set("mine", "beginning").behind_count == 3
-    assert store.event_cursors.set("mine", "now").behind_count == 0
-    assert store.event_cursors.remove("mine").consumer == "mine"
-    for wrong in (lambda: store.event_cursors.remove("mine"),
-                  lambda: store.event_cursors.set("mine", "fffffffffffffff.0.1")):  # fmt: skip
+    assert store.events.cursors.set("mine", "beginning").behind_count == 3
+    assert store.events.cursors.set("mine", "now").behind_count == 0
+    assert store.events.cursors.remove("mine").consumer == "mine"
+    for wrong in (lambda: store.events.cursors.remove("mine"),
+                  lambda: store.events.cursors.set("mine", "fffffffffffffff.0.1")):  # fmt: skip
         with pytest.raises(NotFoundError):
             wrong()
     with pytest.raises(UsageError):
-        store.event_cursors.set("my name", "now")
+        store.events.cursors.set("my name", "now")
 
 
 def test_a_reader_follows_a_cursor_that_is_moved_under_it(store):
     put(store, 1, 2)
     reading = store.events(consumer="mine", follow=True, limit=6)
     assert numbers([next(reading), next(reading)]) == [1, 2]
-    store.event_cursors.set("mine", "beginning")
+    store.events.cursors.set("mine", "beginning")
     assert numbers([next(reading), next(reading)]) == [1, 2]
-    store.event_cursors.remove("mine")
+    store.events.cursors.remove("mine")
     with pytest.raises(NotFoundError, match="mine"):
         next(reading)
 
@@ -214,8 +214,8 @@ def test_old_events_go_when_every_consumer_has_passed_them(store):
     assert store.gc(dry_run=True).event_count == store.gc().event_count == 100
     left = list(store.events())
     assert numbers(left) == [1200, 1201]
-    store.event_cursors.remove("slow")
-    store.event_cursors.remove("quick")
+    store.events.cursors.remove("slow")
+    store.events.cursors.remove("quick")
 
 
 def test_the_setting_says_how_long_events_stay(tmp_path, catalog_engine):
@@ -331,7 +331,7 @@ class Cursors(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def begin_again(self, name):
         if name in self.got:
-            self.store.event_cursors.set(name, "beginning")
+            self.store.events.cursors.set(name, "beginning")
 
     @rule()
     def shed(self):
