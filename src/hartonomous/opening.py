@@ -17,6 +17,7 @@ from hartonomous.operations import repair as repairing
 from hartonomous.operations import scan as scanning
 from hartonomous.packs import directory
 from hartonomous.packs.checks import Check
+from hartonomous.packs.repaired import Repaired
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
 from hartonomous.store import Places, Store
@@ -76,7 +77,7 @@ def repair_store(
     force: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
-) -> repairing.Repaired:
+) -> Repaired:
     """Rebuild a store's catalog from its packs; nobody else may have it open."""
     place = Path(path)
     values = load_settings(given=settings or {}, store=place)

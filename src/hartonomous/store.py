@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
@@ -16,6 +15,7 @@ from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import estimate as estimating
+from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
 from hartonomous.operations import impact as weighing
@@ -57,8 +57,8 @@ class Store:
         self.parts = held.parts
         self.files = OpenFiles(held.parts)
         self.settings = settings
-        self.path = held.parts.directory
-        self.id = held.card.id
+        self.path, self.id = held.parts.directory, held.card.id
+        self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -71,12 +71,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # -- in
@@ -485,8 +480,9 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
-        )
+            self.parts, trash_days=days, event_days=self.settings.event_days, grace_s=grace_s,
+            dry_run=dry_run, progress=progress,
+        )  # fmt: skip
 
     def repack(
         self,

@@ -231,6 +231,16 @@ def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> lis
     return _rows(tx, query)
 
 
+def count_in_use(tx: Connection, artifact_id: int) -> int:
+    """Return how many versions of an artifact are in use."""
+    query = select(func.count()).where(
+        version.c.artifact_id == artifact_id,
+        version.c.published == 1,
+        version.c.removed_us.is_(None),
+    )
+    return int(tx.scalar(query) or 0)
+
+
 def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
     """Return published versions by uid, the trash included."""
     found = []
