@@ -36,6 +36,7 @@ from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
+from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -413,6 +414,11 @@ class Store:
         return searching.nearest_tensors(self.parts, self.files, spec, name, member=member)
 
     # -- care
+
+    @property
+    def jobs(self) -> Jobs:
+        """Work in the background: submit, list, get, retry, cancel, wait, and schedules."""
+        return Jobs(self.parts)
 
     def stats(self) -> counting.Stats:
         """Return what is stored, what it takes, and why."""

@@ -36,7 +36,7 @@ _CHECKPOINT_PAGES = 4096
 """The log is folded into the file every 16 MiB: an index's page that many transactions change is
 then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

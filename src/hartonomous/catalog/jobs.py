@@ -1,0 +1,370 @@
+"""The queue: jobs put, claimed, kept alive, ended. A worker reports with the epoch of its claim.
+
+Each report is one UPDATE that names id, epoch and lease: what was taken back meanwhile is refused.
+On PostgreSQL claims pass over rows that others are claiming (SKIP LOCKED); on SQLite a writer is
+alone anyway.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    case,
+    delete,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    update,
+)
+
+from hartonomous.catalog.batches import insert_or_skip
+from hartonomous.catalog.columns import damaged, decode_json
+from hartonomous.catalog.schema import job
+from hartonomous.core.job import (
+    ENDED,
+    LONGEST_RETRY_S,
+    SECOND_US,
+    Ending,
+    Job,
+    Status,
+    after_failure,
+    latest_lease_us,
+    latest_retry_us,
+    new_lease_us,
+)
+
+EXPIRED_AT_ONCE = 100
+_LOST = {
+    "kind": "failed",
+    "message": "the worker that ran this said nothing for longer than its lease",
+    "hint": "it was killed, or its machine stopped; the system log may say why",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to be put."""
+
+    kind: str
+    arguments: dict[str, Any]
+    key: str | None
+    priority: int
+    run_after_us: int
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker says of a job while it runs; a beat of its heart."""
+
+    stage: str | None
+    record_count: int
+    done_bytes: int
+    total_bytes: int | None
+
+
+def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
+    """Put a job; return its id, and False where an active one has the same key already."""
+    values = {
+        "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": new.key,
+        "status": Status.PENDING.value, "priority": new.priority,
+        "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
+        "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0, "done_bytes": 0,
+    }  # fmt: skip
+    if new.key is None:
+        made = tx.scalar(insert(job).values(values).returning(job.c.id))
+        assert made is not None
+        return made, True
+    while True:
+        made = tx.scalar(insert_or_skip(job, tx).values(values).returning(job.c.id))
+        if made is not None:
+            return made, True
+        there = tx.scalar(
+            select(job.c.id).where(job.c.unique_key == new.key, job.c.ended_us.is_(None))
+        )
+        if there is not None:  # else it ended just now, and ours goes in
+            return there, False
+
+
+def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
+    """Put jobs without keys, in one statement."""
+    rows = [
+        {
+            "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": None,
+            "status": Status.PENDING.value, "priority": new.priority,
+            "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
+            "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0,
+            "done_bytes": 0,
+        }
+        for new in many
+    ]  # fmt: skip
+    if rows:
+        tx.execute(insert(job), rows)
+
+
+def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
+    """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
+    due = (
+        select(job.c.id)
+        .where(_waits(), job.c.run_after_us <= now_us)
+        .order_by(job.c.priority, job.c.run_after_us, job.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+        .cte("due")
+    )
+    claimed = tx.execute(
+        update(job)
+        .where(job.c.id.in_(select(due.c.id)))
+        .values(
+            status=Status.RUNNING.value, epoch=job.c.epoch + 1, attempts=job.c.attempts + 1,
+            worker=worker, lease_until_us=new_lease_us(now_us), heartbeat_us=now_us,
+            started_us=now_us, stage=None, record_count=0, done_bytes=0, total_bytes=None,
+        )
+        .returning(*job.c)
+    )  # fmt: skip
+    return sorted(map(_job, claimed), key=lambda one: (one.priority, one.run_after_us, one.id))
+
+
+def any_due(tx: Connection, *, now_us: int) -> bool:
+    """Say whether a job could be claimed now."""
+    query = select(job.c.id).where(_waits(), job.c.run_after_us <= now_us)
+    return tx.scalar(query.limit(1)) is not None
+
+
+def beat(tx: Connection, claimed: Job, report: Report, *, now_us: int) -> bool | None:
+    """Lengthen a lease and tell the progress; return whether to stop, None where the job is lost.
+
+    To stop means that somebody asked for the job to be cancelled.
+    """
+    asked = tx.scalar(
+        update(job)
+        .where(job.c.id == claimed.id, job.c.epoch == claimed.epoch, _is_leased())
+        .values(
+            lease_until_us=new_lease_us(now_us), heartbeat_us=now_us, stage=report.stage,
+            record_count=report.record_count, done_bytes=report.done_bytes,
+            total_bytes=report.total_bytes,
+        )
+        .returning(job.c.cancel_asked)
+    )  # fmt: skip
+    return None if asked is None else bool(asked)
+
+
+def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[Job]:
+    """End runs, in one statement; return the jobs of those that were still held.
+
+    A run whose job was given to another worker, or taken back, is refused: it is not returned.
+    """
+    if not endings:
+        return []
+    each = _Each({one.id: one for one in endings})
+    done = tx.execute(
+        update(job)
+        .where(
+            job.c.id.in_([one.id for one in endings]),
+            job.c.epoch == each(job.c.epoch, lambda one: one.epoch),
+            _is_leased(),
+        )
+        .values(
+            record_count=each(job.c.record_count, lambda one: one.record_count),
+            done_bytes=each(job.c.done_bytes, lambda one: one.done_bytes),
+            error=each(job.c.error, lambda one: _encoded(one.error)),
+            result=each(job.c.result, lambda one: _encoded(one.result)),
+            lease_until_us=None,
+            **_standing(each, now_us),
+        )
+        .returning(*job.c)
+    )
+    ended = sorted(map(_job, done), key=lambda one: one.id)
+    for one in ended:
+        _tell(tx, one)
+    return ended
+
+
+def take_back(
+    tx: Connection, *, now_us: int, chance: Callable[[], float], limit: int = EXPIRED_AT_ONCE
+) -> list[Job]:
+    """End the runs whose leases are over; return their jobs, which wait for a retry or are dead.
+
+    ``chance`` gives numbers from 0 to 1. Times that only a clock ahead of this one can have written
+    are cut to what this one would write.
+    """
+    tx.execute(
+        update(job)
+        .where(job.c.lease_until_us > latest_lease_us(now_us))
+        .values(lease_until_us=new_lease_us(now_us))
+    )
+    tx.execute(
+        update(job)
+        .where(
+            _waits(),
+            job.c.status == Status.FAILED.value,
+            job.c.run_after_us > latest_retry_us(now_us),
+        )
+        .values(run_after_us=now_us + LONGEST_RETRY_S * SECOND_US)
+    )
+    rows = tx.execute(
+        select(*job.c)
+        .where(job.c.lease_until_us <= now_us)
+        .order_by(job.c.lease_until_us)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    over = [after_failure(_job(row), _LOST, now_us=now_us, chance=chance) for row in rows]
+    return finish(tx, over, now_us=now_us)
+
+
+def any_over(tx: Connection, *, now_us: int) -> bool:
+    """Say whether ``take_back`` has something to do."""
+    over = or_(job.c.lease_until_us <= now_us, job.c.lease_until_us > latest_lease_us(now_us))
+    late = select(job.c.id).where(
+        _waits(), job.c.status == Status.FAILED.value, job.c.run_after_us > latest_retry_us(now_us)
+    )
+    query = select(job.c.id).where(over).limit(1)
+    return tx.scalar(query) is not None or tx.scalar(late.limit(1)) is not None
+
+
+def cancel(tx: Connection, found: Job, *, now_us: int) -> None:
+    """Cancel a job that was locked: at once while it waits, else at its next heartbeat."""
+    if found.status == Status.RUNNING:
+        values: dict[str, Any] = {"cancel_asked": 1}
+    else:
+        values = {"status": Status.CANCELLED.value, "ended_us": now_us}
+    tx.execute(update(job).where(job.c.id == found.id).values(values))
+
+
+def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
+    """Let a locked job wait anew, with all its attempts; False if its key is taken by another."""
+    if found.key is not None and found.status in ENDED:
+        other = select(job.c.id).where(
+            job.c.unique_key == found.key, job.c.ended_us.is_(None), job.c.id != found.id
+        )
+        if tx.scalar(other.limit(1)) is not None:
+            return False
+    tx.execute(
+        update(job)
+        .where(job.c.id == found.id)
+        .values(
+            status=Status.PENDING.value, ended_us=None, attempts=0, run_after_us=now_us,
+            cancel_asked=0,
+        )
+    )  # fmt: skip
+    return True
+
+
+def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
+    """Return one job; ``lock`` keeps it as it is until the transaction ends."""
+    query = select(*job.c).where(job.c.id == job_id)
+    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _job(row)
+
+
+def listed(
+    tx: Connection, *, statuses: Sequence[Status] = (), kind: str | None = None, limit: int
+) -> list[Job]:
+    """Return jobs, the newest first."""
+    query = select(*job.c).order_by(job.c.id.desc()).limit(limit)
+    if statuses:
+        query = query.where(job.c.status.in_([one.value for one in statuses]))
+    if kind is not None:
+        query = query.where(job.c.kind == kind)
+    return [_job(row) for row in tx.execute(query)]
+
+
+def counts(tx: Connection) -> dict[Status, int]:
+    """Return how many jobs have each status."""
+    rows = tx.execute(select(job.c.status, func.count()).group_by(job.c.status))
+    return {_status(word): number for word, number in rows}
+
+
+def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:
+    """Forget some jobs that ended before a time; return how many."""
+    old = select(job.c.id).where(job.c.ended_us < ended_before_us).limit(limit)
+    return tx.execute(delete(job).where(job.c.id.in_(old))).rowcount
+
+
+def _waits() -> ColumnElement[bool]:
+    return job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
+
+
+def _is_leased() -> ColumnElement[bool]:
+    return job.c.lease_until_us.is_not(None)
+
+
+def _standing(each: "_Each", now_us: int) -> dict[str, ColumnElement[Any]]:
+    """Return where jobs stand after their runs, and since when.
+
+    What would wait for another run is cancelled instead where somebody asked for that meanwhile.
+    """
+    status = each(job.c.status, lambda one: one.status.value)
+    ended_us = each(job.c.ended_us, lambda one: now_us if one.status in ENDED else None)
+    again = [number for number, one in each.by_id.items() if one.status not in ENDED]
+    if not again:
+        return {"status": status, "ended_us": ended_us}
+    stopped = job.c.id.in_(again) & (job.c.cancel_asked == 1)
+    run_after_us = each(job.c.run_after_us, lambda one: one.run_after_us)
+    attempts = each(job.c.attempts, lambda one: one.attempts)
+    return {
+        "status": case((stopped, Status.CANCELLED.value), else_=status),
+        "ended_us": case((stopped, now_us), else_=ended_us),
+        "run_after_us": case((job.c.id.in_(again), run_after_us), else_=job.c.run_after_us),
+        "attempts": case((job.c.id.in_(again), attempts), else_=job.c.attempts),
+    }
+
+
+class _Each:
+    """Makes one expression of a column's values for several rows."""
+
+    def __init__(self, by_id: dict[int, Ending]) -> None:
+        self.by_id = by_id
+
+    def __call__(
+        self, column: ColumnElement[Any], value: Callable[[Ending], Any]
+    ) -> ColumnElement[Any]:
+        values = {number: value(one) for number, one in self.by_id.items()}
+        typed = {number: literal(found, column.type) for number, found in values.items()}
+        if len(set(values.values())) == 1:
+            return next(iter(typed.values()))
+        return case(typed, value=job.c.id)
+
+
+def _tell(tx: Connection, ended: Job) -> None:
+    """Say to the outside, in the same transaction, what became of a job."""
+
+
+def _encoded(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _status(word: str) -> Status:
+    try:
+        return Status(word)
+    except ValueError as error:
+        raise damaged(f"{word[:40]!r} is no status of a job") from error
+
+
+def _job(row: Row[Any]) -> Job:
+    held = row._mapping
+    return Job(
+        id=held["id"], kind=held["kind"], arguments=decode_json(held["arguments"], dict[str, Any]),
+        key=held["unique_key"], status=_status(held["status"]), priority=held["priority"],
+        run_after_us=held["run_after_us"], attempts=held["attempts"],
+        max_attempts=held["max_attempts"], epoch=held["epoch"], worker=held["worker"],
+        lease_until_us=held["lease_until_us"], heartbeat_us=held["heartbeat_us"],
+        cancel_asked=bool(held["cancel_asked"]), created_us=held["created_us"],
+        started_us=held["started_us"], ended_us=held["ended_us"], stage=held["stage"],
+        record_count=held["record_count"], done_bytes=held["done_bytes"],
+        total_bytes=held["total_bytes"],
+        error=_optional(held["error"], dict[str, str | None]),
+        result=_optional(held["result"], dict[str, Any]),
+    )  # fmt: skip
+
+
+def _optional(text: str | None, kind: Any) -> Any:
+    return None if text is None else decode_json(text, kind)
