@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from hartonomous.core.event import source_of
 from hartonomous.operations import add as adding
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import estimate as estimating
+from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
 from hartonomous.operations import impact as weighing
@@ -214,6 +216,33 @@ class Store:
     def log(self, *, limit: int = 50, only_undoable: bool = False) -> tuple[recounting.Entry, ...]:
         """Return what happened, newest first, with the numbers that ``undo`` takes."""
         return recounting.journal(self.parts, limit=limit, only_undoable=only_undoable)
+
+    def events(
+        self,
+        *,
+        since: str | None = None,
+        follow: bool = False,
+        types: Iterable[str] = (),
+        subjects: Iterable[str] = (),
+        consumer: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[feeding.Event]:
+        """Yield what happened in the store, oldest first; ``follow`` waits for more.
+
+        ``consumer`` names a cursor: an event counts as dealt with when the next one is asked for,
+        and the next reading goes on behind it. ``since`` is ``beginning``, ``now``, a time, ``2h``
+        or an event's id; of types and subjects shell patterns are taken. See docs/events.md.
+        """
+        wanted = feeding.Wanted(
+            since=since, follow=follow, types=tuple(types), subjects=tuple(subjects),
+            consumer=consumer, limit=limit,
+        )  # fmt: skip
+        return feeding.events(self.parts, source_of(self.id), wanted)
+
+    @property
+    def event_cursors(self) -> feeding.Cursors:
+        """The positions of the change feed's consumers: ``list``, ``set``, ``remove``."""
+        return feeding.Cursors(self.parts)
 
     def names(self, beginning: str = "", *, limit: int = 100) -> list[str]:
         """Return names in use that begin with a text."""
@@ -451,8 +480,9 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
-        )
+            self.parts, trash_days=days, event_days=self.settings.event_days, grace_s=grace_s,
+            dry_run=dry_run, progress=progress,
+        )  # fmt: skip
 
     def repack(
         self,

@@ -26,6 +26,7 @@ from hartonomous.catalog import (
     versions,
     writers,
 )
+from hartonomous.catalog.engines import sqlite
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import UnsupportedStoreError
 from hartonomous.opening import now_us
@@ -73,7 +74,7 @@ def test_down_and_up_again(engine):
 
 
 def test_a_migration_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
-    engine = database._sqlite_engine(tmp_path / "catalog.sqlite3")
+    engine = sqlite.file_engine(tmp_path / "catalog.sqlite3")
     real, made = Operations.create_table, []
 
     def create_table(self, name, *words, **how):

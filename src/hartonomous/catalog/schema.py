@@ -326,6 +326,34 @@ manifest_pin = Table(
     Index(None, "manifest_id"),
 )
 
+# The change feed: written in the transaction of the change that it tells of.
+event = Table(
+    "event",
+    metadata,
+    _id(),
+    # Grows when a catalog is rebuilt or copied, so that no event's id is given twice.
+    Column("era", Count(), nullable=False),
+    # The transaction's number where several are written at once, so that none is read too early.
+    Column("transaction_number", Count(), nullable=False),
+    Column("type", Words(), nullable=False),
+    Column("subject", Words(optional=True)),
+    Column("time_us", Whole(), nullable=False),
+    Column("data", Words(), nullable=False),  # a JSON object
+    Index("ix_event_place", "era", "transaction_number", "id"),
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+
+# How far each consumer of the feed has got: behind the event of these numbers.
+event_cursor = Table(
+    "event_cursor",
+    metadata,
+    Column("consumer", Words(), primary_key=True),
+    Column("era", Count(), nullable=False),
+    Column("transaction_number", Count(), nullable=False),
+    Column("number", Count(), nullable=False),
+    Column("updated_us", Whole(), nullable=False),
+)
+
 # Work to be done, held or done. A job waits while it has neither a lease nor an end, is held while
 # it has a lease, and is active until it has an end; indexes and queries go by these columns.
 job = Table(

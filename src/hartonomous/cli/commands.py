@@ -49,6 +49,9 @@ COMMANDS: dict[str, Entry] = {
     "log": Entry(
         "hartonomous.cli.log:command", "Show what happened in the store, newest first.", STORE
     ),
+    "events": Entry(
+        "hartonomous.cli.events:command", "Tell what happens in the store, as CloudEvents.", FIND
+    ),
     "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", FIND),
     "lineage": Entry(
         "hartonomous.cli.lineage:command",

@@ -95,6 +95,7 @@ def _page(done: "Collected") -> Iterable[Block]:
             ("packs dropped", count(done.pack_count)),
             ("packs written anew", count(done.compacted_count)),
             ("stray packs removed", count(done.litter_count)),
+            ("events past their time", count(done.event_count)),
             ("freed", _freed(done.freed_bytes)),
         ]
     )

@@ -14,7 +14,7 @@ from hartonomous.cli.sizes import count, several
 from hartonomous.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from hartonomous.operations.repair import Repaired
+    from hartonomous.packs.repaired import Repaired
 
 
 @make_command("repair")

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.versions import LayerRow
 from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
@@ -26,7 +27,8 @@ from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.preview import Foreseen, preview
-from hartonomous.packs.publication import Proposal, Published, publish
+from hartonomous.packs.proposal import Proposal
+from hartonomous.packs.publication import Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES
 from hartonomous.packs.source_removal import remove_sources
@@ -34,7 +36,8 @@ from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
 
-_BATCH_ARTIFACTS = 100
+_BATCH_ROWS = ROWS_PER_TRANSACTION - 40
+"""Rows of one publication, before the last artifact."""
 _BATCH_BYTES = 64 * 1024 * 1024
 
 
@@ -310,7 +313,7 @@ def _add_all(
                 artifacts.append(taken)
                 continue
             batch.append(taken)
-            full = session.unsealed_bytes > _BATCH_BYTES or len(batch) >= _BATCH_ARTIFACTS
+            full = session.unsealed_bytes > _BATCH_BYTES or _rows(batch) >= _BATCH_ROWS
             if full or item.size > _BATCH_BYTES:
                 artifacts.extend(_publish(session, reader, batch, options, progress))
                 batch = []
@@ -384,6 +387,10 @@ def _take(
             error=error.message,
         )
     return _Taken(candidate=candidate, files=files, proposal=_propose(candidate, files, options))
+
+
+def _rows(batch: Sequence[_Taken]) -> int:
+    return sum(one.proposal.row_count for one in batch)
 
 
 def _concerns_store(error: HartonomousError) -> bool:

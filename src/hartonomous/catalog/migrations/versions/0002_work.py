@@ -1,4 +1,4 @@
-"""Jobs and their schedules.
+"""Tables for what goes on beside the store itself: the change feed, jobs and schedules.
 
 Revision ID: 0002
 Revises: 0001
@@ -14,25 +14,57 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the tables of work to be done and work that was done."""
+    """Create the tables, one function for each concern."""
+    _events()
     _jobs()
 
 
 def downgrade() -> None:
     """Drop them."""
-    for name in ("schedule", "job"):
-        op.drop_table(name)
+    _drop_jobs()
+    _drop_events()
 
 
-def _row_id() -> "sa.Column[int]":
+def _id() -> "sa.Column[int]":
     kind = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     return sa.Column("id", kind, autoincrement=True, nullable=False)
+
+
+def _events() -> None:
+    op.create_table(
+        "event",
+        _id(),
+        sa.Column("era", sa.BigInteger(), nullable=False),
+        sa.Column("transaction_number", sa.BigInteger(), nullable=False),
+        sa.Column("type", sa.Text(), nullable=False),
+        sa.Column("subject", sa.Text(), nullable=True),
+        sa.Column("time_us", sa.BigInteger(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_event")),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_event_place", "event", ["era", "transaction_number", "id"], unique=False)
+    op.create_table(
+        "event_cursor",
+        sa.Column("consumer", sa.Text(), nullable=False),
+        sa.Column("era", sa.BigInteger(), nullable=False),
+        sa.Column("transaction_number", sa.BigInteger(), nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("updated_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("consumer", name=op.f("pk_event_cursor")),
+    )
+
+
+def _drop_events() -> None:
+    op.drop_table("event_cursor")
+    op.drop_index("ix_event_place", table_name="event")
+    op.drop_table("event")
 
 
 def _jobs() -> None:
     op.create_table(
         "job",
-        _row_id(),
+        _id(),
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("arguments", sa.Text(), nullable=False),
         sa.Column("unique_key", sa.Text(), nullable=True),
@@ -91,3 +123,8 @@ def _jobs() -> None:
         sa.Column("last_job_id", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_schedule")),
     )
+
+
+def _drop_jobs() -> None:
+    op.drop_table("schedule")
+    op.drop_table("job")
