@@ -56,6 +56,7 @@ class Store:
         self._held = held
         self.parts = held.parts
         self.files = OpenFiles(held.parts)
+        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path = held.parts.directory
         self.id = held.card.id
@@ -444,11 +445,6 @@ class Store:
 
     # -- care
 
-    @property
-    def jobs(self) -> Jobs:
-        """Work in the background: submit, list, get, retry, cancel, wait, and schedules."""
-        return Jobs(self.parts)
-
     def stats(self) -> counting.Stats:
         """Return what is stored, what it takes, and why."""
         return counting.stats(self.parts)
@@ -480,7 +476,8 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, event_days=self.settings.event_days, grace_s=grace_s,
+            self.parts, trash_days=days, event_days=self.settings.event_days,
+            job_days=self.settings.job_days, grace_s=grace_s,
             dry_run=dry_run, progress=progress,
         )  # fmt: skip
 

@@ -3,13 +3,23 @@
 What the model holds a job for is written down anew here, not taken from the code.
 """
 
+import threading
 from dataclasses import dataclass
 
 import msgspec
+import pytest
+from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from queue_database import fresh_database
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
 
+import hartonomous as hn
 from hartonomous.catalog import jobs
 from hartonomous.core.job import Ending, Job, Status
 
@@ -51,19 +61,19 @@ class Model:
 class Queue(RuleBasedStateMachine):
     """Puts, claims, ends, loses, cancels and retries jobs."""
 
-    def __init__(self) -> None:
+    def __init__(self, database) -> None:
         super().__init__()
-        self.context = fresh_database()
-        self.database = self.context.__enter__()
+        self.database = database
+        with database.write(durable=False) as tx:
+            for table in ("job", "event"):
+                tx.execute(text(f"DELETE FROM {table}"))
         self.now = START
         self.model: dict[int, Model] = {}
+        self.last_id = 0
         self.claims: list[Job] = []  # all that ever were, stale ones too
 
-    def teardown(self) -> None:
-        self.context.__exit__(None, None, None)
-
     def write(self):
-        return self.database.write(durable=False)
+        return self.database.write(durable=False, alone=False)
 
     @rule(
         key=st.sampled_from([None, None, "a", "b"]),
@@ -82,7 +92,8 @@ class Queue(RuleBasedStateMachine):
         if key is not None and held:
             assert (job_id, made) == (held[0], False)
         else:
-            assert made and job_id > max(self.model, default=0)
+            assert made and job_id > self.last_id
+            self.last_id = job_id
             self.model[job_id] = Model(job_id, key, priority, self.now + delay * SECOND, attempts)
 
     @rule(limit=st.integers(1, 4), worker=st.sampled_from(["w1", "w2"]))
@@ -243,11 +254,20 @@ class Queue(RuleBasedStateMachine):
         assert len(keys) == len(set(keys))
 
 
-TestQueue = Queue.TestCase
+@pytest.fixture
+def database(catalog_engine, tmp_path):
+    with hn.open(tmp_path / "store", create=True) as store:
+        yield store.parts.database
 
 
-def test_a_job_survives_being_written_as_json():
-    with fresh_database() as database, database.write() as tx:
+def test_the_queue_against_its_model(database):
+    run_state_machine_as_test(
+        lambda: Queue(database), settings=settings(max_examples=40, stateful_step_count=40)
+    )
+
+
+def test_a_job_survives_being_written_as_json(database):
+    with database.write() as tx:
         new = jobs.NewJob(
             kind="add", arguments={"paths": ["/ä"]}, key="k", priority=3, run_after_us=5,
             max_attempts=2,
@@ -255,3 +275,92 @@ def test_a_job_survives_being_written_as_json():
         jobs.put(tx, new, now_us=4)
         (found,) = jobs.listed(tx, limit=1)
     assert msgspec.json.decode(msgspec.json.encode(found), type=Job) == found
+
+
+def put_some(database, count):
+    many = [
+        jobs.NewJob(
+            kind="gc", arguments={}, key=None, priority=0, run_after_us=START, max_attempts=5
+        )
+        for _ in range(count)
+    ]
+    with database.write() as tx:
+        jobs.put_many(tx, many, now_us=START)
+
+
+def test_threads_that_claim_at_once_never_get_the_same_job(database):
+    put_some(database, 300)
+    held, lock = [], threading.Lock()
+
+    def work(number):
+        mine = []
+        while True:
+            with database.write(alone=False) as tx:
+                claimed = jobs.claim(tx, worker=f"w{number}", now_us=START, limit=7)
+            if not claimed:
+                break
+            mine.extend(claimed)
+            endings = [Ending(id=c.id, epoch=c.epoch, status=Status.DONE) for c in claimed]
+            with database.write(alone=False) as tx:
+                assert len(jobs.finish(tx, endings, now_us=START)) == len(claimed)
+        with lock:
+            held.extend(mine)
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(held) == 300
+    assert len({c.id for c in held}) == 300
+    with database.read() as tx:
+        assert jobs.counts(tx) == {Status.DONE: 300}
+        assert {c.epoch for c in jobs.listed(tx, limit=1000)} == {1}
+
+
+@pytest.mark.parametrize("catalog_engine", ["postgresql"], indirect=True)  # SQLite has one writer
+def test_a_claim_passes_over_what_another_transaction_holds(database):
+    put_some(database, 3)
+    with database.write(alone=False) as first:
+        (one,) = jobs.claim(first, worker="a", now_us=START, limit=1)
+        with database.write(alone=False) as second:
+            others = jobs.claim(second, worker="b", now_us=START, limit=5)
+    assert one.id not in {c.id for c in others}
+    assert len(others) == 2
+
+
+def test_one_key_is_put_once_by_many_at_once(database):
+    found = []
+
+    def put():
+        new = jobs.NewJob(
+            kind="gc", arguments={}, key="k", priority=0, run_after_us=START, max_attempts=5
+        )
+        with database.write(alone=False) as tx:
+            found.append(jobs.put(tx, new, now_us=START))
+
+    threads = [threading.Thread(target=put) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({job_id for job_id, _ in found}) == 1
+    assert [made for _, made in found].count(True) == 1
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # its own words of plans
+def test_claims_use_their_index(database):
+    with database.read() as tx:
+        for query, index in (
+            (
+                "SELECT id FROM job WHERE lease_until_us IS NULL AND ended_us IS NULL"
+                " AND run_after_us <= 5 ORDER BY priority, run_after_us, id LIMIT 3",
+                "ix_job_waiting",
+            ),
+            ("SELECT id FROM job WHERE lease_until_us <= 5", "ix_job_leased"),
+            ("SELECT id FROM job WHERE ended_us < 5", "ix_job_ended"),
+            ("SELECT id FROM job WHERE unique_key = 'a' AND ended_us IS NULL", "uq_job_active"),
+        ):
+            plan = " ".join(row[-1] for row in tx.execute(text(f"EXPLAIN QUERY PLAN {query}")))
+            assert index in plan
+            assert "TEMP B-TREE" not in plan

@@ -24,9 +24,11 @@ from sqlalchemy import (
     update,
 )
 
+from hartonomous.catalog import events
 from hartonomous.catalog.batches import insert_or_skip
 from hartonomous.catalog.columns import damaged, decode_json
 from hartonomous.catalog.schema import job
+from hartonomous.core.event import MAX_TEXT, NewEvent
 from hartonomous.core.job import (
     ENDED,
     LONGEST_RETRY_S,
@@ -41,6 +43,12 @@ from hartonomous.core.job import (
 )
 
 EXPIRED_AT_ONCE = 100
+_TOLD = {
+    Status.DONE: "job.completed",
+    Status.FAILED: "job.failed",
+    Status.DEAD: "job.dead",
+}
+"""The event of each ending that the outside is told of, in the same transaction."""
 _LOST = {
     "kind": "failed",
     "message": "the worker that ran this said nothing for longer than its lease",
@@ -182,8 +190,7 @@ def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[Jo
         .returning(*job.c)
     )
     ended = sorted(map(_job, done), key=lambda one: one.id)
-    for one in ended:
-        _tell(tx, one)
+    events.append_all(tx, [_event(one) for one in ended if one.status in _TOLD], now_us=now_us)
     return ended
 
 
@@ -289,6 +296,12 @@ def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:
     return tx.execute(delete(job).where(job.c.id.in_(old))).rowcount
 
 
+def count_ended(tx: Connection, *, before_us: int) -> int:
+    """Return how many jobs ended before a time."""
+    query = select(func.count()).select_from(job).where(job.c.ended_us < before_us)
+    return int(tx.scalar(query) or 0)
+
+
 def _waits() -> ColumnElement[bool]:
     return job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
 
@@ -334,8 +347,16 @@ class _Each:
         return case(typed, value=job.c.id)
 
 
-def _tell(tx: Connection, ended: Job) -> None:
-    """Say to the outside, in the same transaction, what became of a job."""
+def _event(ended: Job) -> NewEvent:
+    data: dict[str, Any] = {
+        "job": ended.id, "kind": ended.kind, "key": ended.key, "attempts": ended.attempts,
+        "record_count": ended.record_count, "done_bytes": ended.done_bytes,
+    }  # fmt: skip
+    if ended.status != Status.DONE:
+        error = ended.error or {}
+        data["error"] = error.get("kind") or "failed"
+        data["message"] = (error.get("message") or "")[:MAX_TEXT]
+    return NewEvent(_TOLD[ended.status], f"job/{ended.id}", data)
 
 
 def _encoded(value: object) -> str | None:

@@ -96,6 +96,7 @@ def _page(done: "Collected") -> Iterable[Block]:
             ("packs written anew", count(done.compacted_count)),
             ("stray packs removed", count(done.litter_count)),
             ("events past their time", count(done.event_count)),
+            ("jobs past their time", count(done.job_count)),
             ("freed", _freed(done.freed_bytes)),
         ]
     )

@@ -46,7 +46,7 @@ def submit(
         kind=kind, arguments=arguments, key=key, priority=priority, max_attempts=max_attempts,
         run_after_us=now_us + int(delay_s * SECOND_US),
     )  # fmt: skip
-    with parts.database.write() as tx:
+    with parts.database.write(alone=False) as tx:
         job_id, _ = jobs.put(tx, new, now_us=now_us)
         found = jobs.by_id(tx, job_id)
     assert found is not None, "it was just put"
@@ -92,7 +92,7 @@ def cancel(parts: StoreParts, job_id: int) -> Job:
 
     Raises NotFoundError, ConflictError for a job that has ended.
     """
-    with parts.database.write() as tx:
+    with parts.database.write(alone=False) as tx:
         found = _there(jobs.by_id(tx, job_id, lock=True), job_id)
         if not may_become(found.status, Status.CANCELLED):
             raise ConflictError(f"job {job_id} is {found.status} already")
@@ -106,7 +106,7 @@ def retry(parts: StoreParts, job_id: int) -> Job:
     Raises NotFoundError, and ConflictError for a job that is running, waiting or done, or whose key
     another active job has.
     """
-    with parts.database.write() as tx:
+    with parts.database.write(alone=False) as tx:
         found = _there(jobs.by_id(tx, job_id, lock=True), job_id)
         if found.status == Status.RUNNING or not may_become(found.status, Status.PENDING):
             raise ConflictError(

@@ -63,7 +63,7 @@ def listed(parts: StoreParts) -> list[Schedule]:
 
 def remove(parts: StoreParts, name: str) -> Schedule:
     """Forget a schedule and return what it was; a job of it that waits stays."""
-    with parts.database.write() as tx:
+    with parts.database.write(alone=False) as tx:
         found = schedules.by_name(tx, name)
         if found is None:
             raise NotFoundError(
@@ -84,7 +84,7 @@ def put_due(parts: StoreParts) -> list[int]:
         if not any(_is_touched(one, now_us) for one in schedules.listed(tx)):
             return []
     put: list[int] = []
-    with parts.database.write() as tx:
+    with parts.database.write(alone=False) as tx:
         for one in schedules.locked(tx):
             if one.next_us > now_us:
                 mended = mended_run_us(one, now_us)

@@ -214,8 +214,9 @@ def _check_gc(given: GcArguments) -> GcArguments:
 def _gc(work: Work, given: GcArguments) -> Outcome:
     days = work.settings.trash_days if given.trash_days is None else given.trash_days
     report = collecting.collect(
-        work.parts, trash_days=days, grace_s=given.grace_s, progress=work.progress
-    )
+        work.parts, trash_days=days, event_days=work.settings.event_days,
+        job_days=work.settings.job_days, grace_s=given.grace_s, progress=work.progress,
+    )  # fmt: skip
     return Outcome(report.atom_count + report.manifest_count, report)
 
 

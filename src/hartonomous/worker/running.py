@@ -203,8 +203,11 @@ def _finish(parts: StoreParts, ending: Ending) -> bool:
     """Write an ending; False where the job was not ours any more."""
     for remaining in reversed(range(_FINISH_TRIES)):
         try:
-            with parts.database.write() as tx:
-                return bool(jobs.finish(tx, [ending], now_us=parts.clock()))
+            return bool(
+                parts.database.run(
+                    lambda tx: jobs.finish(tx, [ending], now_us=parts.clock()), alone=False
+                )
+            )
         except LockedError:
             if not remaining:
                 raise
@@ -226,7 +229,7 @@ def _beat(
         if asked is None and (progress.changed or now - last >= HEARTBEAT_S):
             last = now
             try:
-                with parts.database.write(durable=False) as tx:
+                with parts.database.write(durable=False, alone=False) as tx:
                     stop = jobs.beat(tx, job, progress.report(), now_us=parts.clock())
             except HartonomousError:
                 continue  # the catalog is busy: there are many heartbeats to a lease

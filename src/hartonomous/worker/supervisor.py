@@ -162,7 +162,7 @@ class Worker:
         with database.read() as tx:
             over = jobs.any_over(tx, now_us=self._clock())
         if over:
-            with database.write() as tx:
+            with database.write(alone=False) as tx:
                 taken = jobs.take_back(tx, now_us=self._clock(), chance=self._chance)
             for one in taken:
                 self._tell(f"job {one.id} ({one.kind}) was taken back from a lost worker")
@@ -183,7 +183,7 @@ class Worker:
         with database.read() as tx:
             if not jobs.any_due(tx, now_us=self._clock()):
                 return 0
-        with database.write() as tx:
+        with database.write(alone=False) as tx:
             claimed = jobs.claim(tx, worker=self.name, now_us=self._clock(), limit=room)
         for job in claimed:
             kind = KINDS.get(job.kind)
@@ -262,7 +262,7 @@ class Worker:
     def _write(self, ending: Ending) -> bool:
         """Write how a run ended; False where the job was not ours, or the catalog is not usable."""
         try:
-            with self._held.parts.database.write() as tx:
+            with self._held.parts.database.write(alone=False) as tx:
                 return bool(jobs.finish(tx, [ending], now_us=self._clock()))
         except HartonomousError as error:
             # Its lease runs out, and somebody takes it back.
@@ -279,7 +279,7 @@ class Worker:
         report = jobs.Report(
             stage="wait for other jobs", record_count=0, done_bytes=0, total_bytes=None
         )
-        with self._held.parts.database.write(durable=False) as tx:
+        with self._held.parts.database.write(durable=False, alone=False) as tx:
             stop = jobs.beat(tx, job, report, now_us=self._clock())
         if stop:
             self._write(Ending(id=job.id, epoch=job.epoch, status=Status.CANCELLED))
