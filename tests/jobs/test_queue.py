@@ -153,6 +153,7 @@ class Queue(RuleBasedStateMachine):
         ours = [(c, word) for c, word in zip(chosen, words, strict=False) if self._holds(c)]
         with self.write() as tx:
             ended = jobs.finish(tx, endings, now_us=self.now)
+            stored = [jobs.by_id(tx, one.id) for one in ended]
         assert [one.id for one in ended] == sorted(c.id for c, _ in ours)
         for c, word in ours:
             m = self.model[c.id]
@@ -162,7 +163,7 @@ class Queue(RuleBasedStateMachine):
             if again:
                 m.run_after = self.now + SECOND
                 m.attempts = c.attempts - 1 if word == "pending" else c.attempts
-        for one in ended:
+        for one in stored:
             assert one.record_count == one.id
             assert one.result == ({"of": one.id} if one.status == "done" else None)
 

@@ -7,20 +7,19 @@ alone anyway.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
-    case,
     delete,
     func,
     insert,
-    literal,
     or_,
     select,
+    text,
     update,
 )
 
@@ -43,6 +42,7 @@ from hartonomous.core.job import (
 )
 
 EXPIRED_AT_ONCE = 100
+_Count = Annotated[int, msgspec.Meta(ge=0)]
 _TOLD = {
     Status.DONE: "job.completed",
     Status.FAILED: "job.failed",
@@ -76,6 +76,16 @@ class Report:
     record_count: int
     done_bytes: int
     total_bytes: int | None
+
+
+class Ended(NamedTuple):
+    """Where a job stands after a run."""
+
+    id: int
+    status: Status
+    kind: str
+    key: str | None
+    attempts: int
 
 
 def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
@@ -119,25 +129,26 @@ def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
 
 def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
     """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
-    due = (
-        select(job.c.id)
-        .where(_waits(), job.c.run_after_us <= now_us)
-        .order_by(job.c.priority, job.c.run_after_us, job.c.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-        .cte("due")
-    )
-    claimed = tx.execute(
-        update(job)
-        .where(job.c.id.in_(select(due.c.id)))
-        .values(
-            status=Status.RUNNING.value, epoch=job.c.epoch + 1, attempts=job.c.attempts + 1,
-            worker=worker, lease_until_us=new_lease_us(now_us), heartbeat_us=now_us,
-            started_us=now_us, stage=None, record_count=0, done_bytes=0, total_bytes=None,
+    lease_us = new_lease_us(now_us)
+    given = {"worker": worker, "now": now_us, "lease": lease_us, "most": limit}
+    rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given)]
+    try:
+        checked = msgspec.convert(rows, list[_Claimed])
+    except msgspec.ValidationError as error:
+        raise damaged(f"a job is not as one can be: {error}") from error
+    claimed = [
+        Job(
+            id=one.id, kind=one.kind, arguments=decode_json(one.arguments, dict[str, Any]),
+            key=one.key, status=Status.RUNNING, priority=one.priority,
+            run_after_us=one.run_after_us, attempts=one.attempts, max_attempts=one.max_attempts,
+            epoch=one.epoch, worker=worker, lease_until_us=lease_us, heartbeat_us=now_us,
+            cancel_asked=bool(one.cancel_asked), created_us=one.created_us, started_us=now_us,
+            ended_us=None, stage=None, record_count=0, done_bytes=0, total_bytes=None,
+            error=_optional(one.error, dict[str, str | None]), result=None,
         )
-        .returning(*job.c)
-    )  # fmt: skip
-    return sorted(map(_job, claimed), key=lambda one: (one.priority, one.run_after_us, one.id))
+        for one in checked
+    ]  # fmt: skip
+    return sorted(claimed, key=lambda one: (one.priority, one.run_after_us, one.id))
 
 
 def any_due(tx: Connection, *, now_us: int) -> bool:
@@ -164,39 +175,35 @@ def beat(tx: Connection, claimed: Job, report: Report, *, now_us: int) -> bool |
     return None if asked is None else bool(asked)
 
 
-def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[Job]:
-    """End runs, in one statement; return the jobs of those that were still held.
+def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[Ended]:
+    """End runs, in one statement; return where the jobs of those stand that were still held.
 
-    A run whose job was given to another worker, or taken back, is refused: it is not returned.
+    A run whose job was given to another worker, or taken back, is refused: it is not returned. What
+    would wait for another run is cancelled where somebody asked for that meanwhile.
     """
     if not endings:
         return []
-    each = _Each({one.id: one for one in endings})
-    done = tx.execute(
-        update(job)
-        .where(
-            job.c.id.in_([one.id for one in endings]),
-            job.c.epoch == each(job.c.epoch, lambda one: one.epoch),
-            _is_leased(),
-        )
-        .values(
-            record_count=each(job.c.record_count, lambda one: one.record_count),
-            done_bytes=each(job.c.done_bytes, lambda one: one.done_bytes),
-            error=each(job.c.error, lambda one: _encoded(one.error)),
-            result=each(job.c.result, lambda one: _encoded(one.result)),
-            lease_until_us=None,
-            **_standing(each, now_us),
-        )
-        .returning(*job.c)
-    )
-    ended = sorted(map(_job, done), key=lambda one: one.id)
-    events.append_all(tx, [_event(one) for one in ended if one.status in _TOLD], now_us=now_us)
+    given = [
+        {
+            "id": one.id, "epoch": one.epoch, "status": one.status, "attempts": one.attempts,
+            "again": int(one.status not in ENDED), "run_after_us": one.run_after_us,
+            "record_count": one.record_count, "done_bytes": one.done_bytes,
+            "error": _encoded(one.error), "result": _encoded(one.result),
+        }
+        for one in endings
+    ]  # fmt: skip
+    said = _FINISH_ON[tx.dialect.name]
+    rows = tx.execute(said, {"given": _encoded(given), "now": now_us})
+    ended = sorted(Ended(row[0], _status(row[1]), *row[2:]) for row in rows)
+    by_id = {one.id: one for one in endings}
+    told = [_event(one, by_id[one.id]) for one in ended if one.status in _TOLD]
+    events.append_all(tx, told, now_us=now_us)
     return ended
 
 
 def take_back(
     tx: Connection, *, now_us: int, chance: Callable[[], float], limit: int = EXPIRED_AT_ONCE
-) -> list[Job]:
+) -> list[Ended]:
     """End the runs whose leases are over; return their jobs, which wait for a retry or are dead.
 
     ``chance`` gives numbers from 0 to 1. Times that only a clock ahead of this one can have written
@@ -310,50 +317,81 @@ def _is_leased() -> ColumnElement[bool]:
     return job.c.lease_until_us.is_not(None)
 
 
-def _standing(each: "_Each", now_us: int) -> dict[str, ColumnElement[Any]]:
-    """Return where jobs stand after their runs, and since when.
+class _Claimed(msgspec.Struct, frozen=True, array_like=True):
+    """What a claim returns of a job, in the order of its columns; decoding checks the types."""
 
-    What would wait for another run is cancelled instead where somebody asked for that meanwhile.
-    """
-    status = each(job.c.status, lambda one: one.status.value)
-    ended_us = each(job.c.ended_us, lambda one: now_us if one.status in ENDED else None)
-    again = [number for number, one in each.by_id.items() if one.status not in ENDED]
-    if not again:
-        return {"status": status, "ended_us": ended_us}
-    stopped = job.c.id.in_(again) & (job.c.cancel_asked == 1)
-    run_after_us = each(job.c.run_after_us, lambda one: one.run_after_us)
-    attempts = each(job.c.attempts, lambda one: one.attempts)
-    return {
-        "status": case((stopped, Status.CANCELLED.value), else_=status),
-        "ended_us": case((stopped, now_us), else_=ended_us),
-        "run_after_us": case((job.c.id.in_(again), run_after_us), else_=job.c.run_after_us),
-        "attempts": case((job.c.id.in_(again), attempts), else_=job.c.attempts),
-    }
+    id: int
+    kind: str
+    arguments: str
+    key: str | None
+    priority: int
+    run_after_us: int
+    attempts: _Count
+    max_attempts: _Count
+    epoch: _Count
+    cancel_asked: _Count
+    created_us: int
+    error: str | None
 
 
-class _Each:
-    """Makes one expression of a column's values for several rows."""
+_CLAIM = """\
+WITH due AS (
+  SELECT id FROM job
+  WHERE lease_until_us IS NULL AND ended_us IS NULL AND run_after_us <= :now
+  ORDER BY priority, run_after_us, id LIMIT :most {lock}
+)
+UPDATE job SET status = 'running', epoch = epoch + 1, attempts = attempts + 1, worker = :worker,
+  lease_until_us = :lease, heartbeat_us = :now, started_us = :now, stage = NULL, record_count = 0,
+  done_bytes = 0, total_bytes = NULL, result = NULL
+WHERE id IN (SELECT id FROM due)
+RETURNING id, kind, arguments, unique_key, priority, run_after_us, attempts, max_attempts, epoch,
+  cancel_asked, created_us, error"""
+_CLAIM_ON = {
+    "sqlite": text(_CLAIM.format(lock="")),
+    "postgresql": text(_CLAIM.format(lock="FOR UPDATE SKIP LOCKED")),
+}
 
-    def __init__(self, by_id: dict[int, Ending]) -> None:
-        self.by_id = by_id
+# The endings come as one JSON text: statements with a value for each column of each row would be
+# another for each number of rows, and take longer to make than to carry out.
+_FINISH = """\
+UPDATE job SET
+  status = CASE WHEN given.again = 1 AND job.cancel_asked = 1 THEN 'cancelled'
+    ELSE given.status END,
+  ended_us = CASE WHEN given.again = 1 AND job.cancel_asked = 0 THEN NULL
+    ELSE CAST(:now AS BIGINT) END,
+  run_after_us = CASE WHEN given.again = 1 THEN given.run_after_us ELSE job.run_after_us END,
+  attempts = CASE WHEN given.again = 1 THEN given.attempts ELSE job.attempts END,
+  record_count = given.record_count,
+  done_bytes = given.done_bytes,
+  error = given.error,
+  result = given.result,
+  lease_until_us = NULL
+FROM {given}
+WHERE job.id = given.id AND job.epoch = given.epoch AND job.lease_until_us IS NOT NULL
+RETURNING job.id, job.status, job.kind, job.unique_key, job.attempts"""
+_GIVEN = {
+    "id": "bigint", "epoch": "bigint", "status": "text", "attempts": "bigint", "again": "bigint",
+    "run_after_us": "bigint", "record_count": "bigint", "done_bytes": "bigint", "error": "text",
+    "result": "text",
+}  # fmt: skip
+_ROWS_OF = {
+    "sqlite": "(SELECT {} FROM json_each(:given)) AS given".format(  # noqa: S608
+        ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in _GIVEN)
+    ),
+    "postgresql": "json_to_recordset(CAST(:given AS json)) AS given({})".format(
+        ", ".join(f"{name} {kind}" for name, kind in _GIVEN.items())
+    ),
+}
+_FINISH_ON = {name: text(_FINISH.format(given=rows)) for name, rows in _ROWS_OF.items()}
 
-    def __call__(
-        self, column: ColumnElement[Any], value: Callable[[Ending], Any]
-    ) -> ColumnElement[Any]:
-        values = {number: value(one) for number, one in self.by_id.items()}
-        typed = {number: literal(found, column.type) for number, found in values.items()}
-        if len(set(values.values())) == 1:
-            return next(iter(typed.values()))
-        return case(typed, value=job.c.id)
 
-
-def _event(ended: Job) -> NewEvent:
+def _event(ended: Ended, ending: Ending) -> NewEvent:
     data: dict[str, Any] = {
         "job": ended.id, "kind": ended.kind, "key": ended.key, "attempts": ended.attempts,
-        "record_count": ended.record_count, "done_bytes": ended.done_bytes,
+        "record_count": ending.record_count, "done_bytes": ending.done_bytes,
     }  # fmt: skip
     if ended.status != Status.DONE:
-        error = ended.error or {}
+        error = ending.error or {}
         data["error"] = error.get("kind") or "failed"
         data["message"] = (error.get("message") or "")[:MAX_TEXT]
     return NewEvent(_TOLD[ended.status], f"job/{ended.id}", data)

@@ -19,8 +19,8 @@ from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
 from hartonomous.settings import load_settings
 from hartonomous.worker import messages
-from hartonomous.worker.kinds import KINDS
-from hartonomous.worker.running import Interruption, JobProgress, Why, carry_out, described, run_job
+from hartonomous.worker.kinds import KINDS, described
+from hartonomous.worker.running import Interruption, JobProgress, Why, carry_out, run_job
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
 from hartonomous.sources.discover import discover
 
+_MOST_CHARS = 4000
 _LISTED = 100
 """A result's lists are kept to this many entries."""
 
@@ -128,7 +129,8 @@ def checked(kind: str, arguments: dict[str, Any]) -> tuple[Kind, Any]:
 
 def bounded(report: Any, messages: list[str]) -> dict[str, Any]:
     """Return a report as JSON of bounded size; ``omitted`` counts what its lists had more."""
-    value: dict[str, Any] = msgspec.to_builtins(report)
+    value: dict[str, Any] = _clean(msgspec.to_builtins(report))
+    messages = _clean(messages)
     omitted: dict[str, int] = {}
     for name, held in [*value.items(), ("messages", messages)]:
         if isinstance(held, list | tuple) and (held or name in value):
@@ -142,6 +144,25 @@ def bounded(report: Any, messages: list[str]) -> dict[str, Any]:
     if omitted:
         value["omitted"] = omitted
     return value
+
+
+def _clean(value: Any) -> Any:
+    """Return a value with texts that JSON can say: names on a disk need not be text."""
+    match value:
+        case str():
+            return value.encode("utf-8", "backslashreplace").decode()
+        case dict():
+            return {_clean(name): _clean(held) for name, held in value.items()}
+        case list() | tuple():
+            return [_clean(held) for held in value]
+        case _:
+            return value
+
+
+def described(error: HartonomousError) -> dict[str, str | None]:
+    """Return an error as a job keeps it."""
+    hint = None if error.hint is None else _clean(error.hint)[:_MOST_CHARS]
+    return {"kind": error.kind, "message": _clean(error.message)[:_MOST_CHARS], "hint": hint}
 
 
 def _check_add(given: AddArguments) -> AddArguments:

@@ -27,7 +27,7 @@ from hartonomous.core.job import (
 from hartonomous.errors import HartonomousError, LockedError
 from hartonomous.packs.parts import StoreParts
 from hartonomous.settings import Settings
-from hartonomous.worker.kinds import Outcome, Work, bounded, checked
+from hartonomous.worker.kinds import Outcome, Work, bounded, checked, described
 
 _ASK_AGAIN_S = 30.0
 """Work that was interrupted and goes on all the same is interrupted again after this time."""
@@ -184,11 +184,6 @@ def carry_out(
     return msgspec.structs.replace(
         ending, result=result, record_count=outcome.record_count, done_bytes=progress.done_bytes
     )
-
-
-def described(error: HartonomousError) -> dict[str, str | None]:
-    """Return an error as a job keeps it."""
-    return {"kind": error.kind, "message": error.message, "hint": error.hint}
 
 
 def _interrupted(parts: StoreParts, job: Job, why: Why | None) -> Ending | None:

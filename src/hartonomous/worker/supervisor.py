@@ -166,13 +166,12 @@ class Worker:
                 taken = jobs.take_back(tx, now_us=self._clock(), chance=self._chance)
             for one in taken:
                 self._tell(f"job {one.id} ({one.kind}) was taken back from a lost worker")
-            self._kill_holders(taken)
+            self._kill_holders({one.id for one in taken})
 
-    def _kill_holders(self, taken: list[Job]) -> None:
+    def _kill_holders(self, gone: set[int]) -> None:
         """End children of ours that hang: what they had is not theirs any more."""
-        gone = {(one.id, one.epoch) for one in taken}
         for slot in self._slots:
-            if slot.job is not None and (slot.job.id, slot.job.epoch) in gone:
+            if slot.job is not None and slot.job.id in gone:
                 slot.kill()
 
     def _claim(self) -> int:
