@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sqlalchemy import text
 
 import hartonomous as hn
 from hartonomous.catalog import jobs
@@ -45,6 +46,8 @@ def worker(place, *options):
         yield process
     finally:
         if process.poll() is None:
+            for child in children(process):  # one that was stopped would hold the pipes
+                os.kill(child, signal.SIGKILL)
             process.kill()
         process.communicate()
 
@@ -77,17 +80,13 @@ def children(process):
 
 def expire(store):
     """Let the leases of everything that is held be over, as if their time had passed."""
-    from sqlalchemy import text
-
-    with store.parts.database.write() as tx:
+    with store.parts.database.write(alone=False) as tx:
         tx.execute(text("UPDATE job SET lease_until_us = 1 WHERE lease_until_us IS NOT NULL"))
 
 
 def hurry(store):
     """Let every retry be due now."""
-    from sqlalchemy import text
-
-    with store.parts.database.write() as tx:
+    with store.parts.database.write(alone=False) as tx:
         tx.execute(text("UPDATE job SET run_after_us = 1 WHERE status = 'failed'"))
 
 
@@ -131,7 +130,7 @@ def test_each_kind_is_done(place, tmp_path):
         assert found[0].result["artifacts"][0]["name"] == "a"
         assert found[0].record_count == 1
         assert found[1].result["faults"] == []
-        assert store.show("a@prod").version.number == 1
+        assert [(one.name, one.number, one.labels) for one in store.ls()] == [("a", 1, ("prod",))]
 
 
 def test_repair_runs_alone_and_ends_in_the_new_catalog(place, tmp_path):
@@ -303,37 +302,29 @@ def test_a_job_that_runs_is_cancelled(place, tmp_path):
         assert len(names) == len(set(names)) <= 3000
 
 
-def test_a_child_that_was_stopped_for_longer_than_its_lease_is_refused(place, tmp_path):
-    """Another run has the job by then; what the first one says of it is not heard."""
+def test_a_run_whose_lease_was_over_is_not_heard(place, tmp_path):
+    """Another worker has the job by then: the first one stops, and changes nothing of it."""
     with hn.open(place) as store:
-        put = write_long_work(tmp_path, store)
+        put = write_long_work(tmp_path, store, count=3000)
         with worker(place) as process:
             until(lambda: begun(store, put.id))
-            (child,) = children(process)
-            os.kill(child, signal.SIGSTOP)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process.pid, signal.SIGSTOP)
-            expire(store)
-            database, now = store.parts.database, store.parts.clock()
-            with database.write() as tx:
-                jobs.take_back(tx, now_us=now, chance=lambda: 0.0)
-            with database.write() as tx:
+            now = store.parts.clock()
+            with store.parts.database.write(alone=False) as tx:
+                tx.execute(text("UPDATE job SET lease_until_us = 1"))
+                (lost,) = jobs.take_back(tx, now_us=now, chance=lambda: 0.0)
                 (second,) = jobs.claim(tx, worker="other", now_us=now, limit=1)
-            os.kill(process.pid, signal.SIGCONT)
-            os.kill(child, signal.SIGCONT)
+            assert (lost.id, second.id, second.epoch) == (put.id, put.id, 2)
             process.send_signal(signal.SIGTERM)
             code, worked = ended(process)
             assert (code, worked["done"], worked["lost"]) == (0, 0, 1)
         found = store.jobs.get(put.id)
-        assert (found.status, found.epoch, found.worker) == ("running", second.epoch, "other")
+        assert (found.status, found.epoch, found.worker) == ("running", 2, "other")
 
 
 def test_a_schedule_is_run_by_workers(place):
     with hn.open(place) as store:
         store.jobs.add_schedule("often", "verify", {"quick": True}, every_s=60)
-        from sqlalchemy import text
-
-        with store.parts.database.write() as tx:
+        with store.parts.database.write(alone=False) as tx:
             tx.execute(text("UPDATE schedule SET next_us = 1"))
         with worker(place) as first, worker(place) as second:
             (found,) = until(lambda: store.jobs.list(statuses=["done"]))
@@ -366,7 +357,7 @@ def test_whoever_is_killed_each_job_is_done_once_in_its_effect(place, tmp_path):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(victim, signal.SIGKILL)
             expire(store)
-            with store.parts.database.write() as tx:
+            with store.parts.database.write(alone=False) as tx:
                 jobs.take_back(tx, now_us=store.parts.clock(), chance=lambda: 0.0)
             hurry(store)
         until(lambda: _finished(store, place))
@@ -382,7 +373,7 @@ def test_whoever_is_killed_each_job_is_done_once_in_its_effect(place, tmp_path):
 
 def _finished(store, place):
     expire(store)
-    with store.parts.database.write() as tx:
+    with store.parts.database.write(alone=False) as tx:
         jobs.take_back(tx, now_us=store.parts.clock(), chance=lambda: 0.0)
     hurry(store)
     with worker(place, "--until-empty") as process:
