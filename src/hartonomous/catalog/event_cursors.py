@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, update
 
 from hartonomous.catalog.batches import insert_or_skip
 from hartonomous.catalog.schema import event_cursor
@@ -46,21 +46,27 @@ def put(tx: Connection, consumer: str, position: Position, *, now_us: int) -> No
     tx.execute(
         update(event_cursor)
         .where(event_cursor.c.consumer == consumer)
-        .values(updated_us=now_us, **_fields(position))
+        .values(updated_us=_later(now_us), **_fields(position))
     )
 
 
-def advance(
-    tx: Connection, consumer: str, former: Position, position: Position, *, now_us: int
-) -> bool:
-    """Move a cursor on; False if it is not at ``former`` any more, and then it stays."""
-    at_former = [event_cursor.c[name] == value for name, value in _fields(former).items()]
+def advance(tx: Connection, former: CursorRow, position: Position, *, now_us: int) -> bool:
+    """Move a cursor on; False if somebody else wrote it since ``former``, and then it stays."""
     done = tx.execute(
         update(event_cursor)
-        .where(event_cursor.c.consumer == consumer, *at_former)
-        .values(updated_us=now_us, **_fields(position))
+        .where(
+            event_cursor.c.consumer == former.consumer,
+            event_cursor.c.updated_us == former.updated_us,
+        )
+        .values(updated_us=_later(now_us), **_fields(position))
     )
     return done.rowcount == 1
+
+
+def _later(now_us: int) -> ColumnElement[int]:
+    """A time that the row did not have yet, so that every write of it can be told from the last."""
+    former = event_cursor.c.updated_us
+    return case((former >= now_us, former + 1), else_=now_us)
 
 
 def remove(tx: Connection, consumer: str) -> bool:

@@ -126,8 +126,8 @@ class _Reader:
         self._left = wanted.limit
         self.ended = False
         self.drained = False
-        self._kept = self._begin()
-        self._end = self._kept
+        self._cursor: event_cursors.CursorRow | None = None
+        self._end = self._begin()
 
     def _begin(self) -> Position:
         consumer, since = self._wanted.consumer, self._wanted.since
@@ -139,15 +139,15 @@ class _Reader:
                 return _place_of(tx, start)
         check_consumer(consumer)
         with self._parts.database.read() as tx:
-            held = event_cursors.find(tx, consumer)
-        if held is not None:
-            return held.position
-        # From now on the events that it has not read stay, whatever their age.
-        with self._parts.database.write(durable=False) as tx:
-            place, now = _place_of(tx, start), self._parts.clock()
-            event_cursors.begin(tx, consumer, place, now_us=now)
-            held = event_cursors.find(tx, consumer)
-        return place if held is None else held.position
+            self._cursor = event_cursors.find(tx, consumer)
+        if self._cursor is None:
+            # From now on the events that it has not read stay, whatever their age.
+            with self._parts.database.write(durable=False) as tx:
+                place, now = _place_of(tx, start), self._parts.clock()
+                event_cursors.begin(tx, consumer, place, now_us=now)
+                self._cursor = event_cursors.find(tx, consumer)
+        assert self._cursor is not None, "it was there, or was made"
+        return self._cursor.position
 
     def page(self) -> list[tuple[Position, Event]]:
         """Read on; return what is wanted of it."""
@@ -181,17 +181,15 @@ class _Reader:
 
         Raises NotFoundError where the cursor was removed meanwhile.
         """
-        consumer = self._wanted.consumer
-        if consumer is None or position is None or position == self._kept:
+        cursor = self._cursor
+        if cursor is None or position is None or position == cursor.position:
             return
         with self._parts.database.write(durable=False) as tx:
-            moved = event_cursors.advance(
-                tx, consumer, self._kept, position, now_us=self._parts.clock()
-            )
-            held = event_cursors.find(tx, consumer)
+            moved = event_cursors.advance(tx, cursor, position, now_us=self._parts.clock())
+            held = event_cursors.find(tx, cursor.consumer)
         if held is None:
-            raise _no_cursor(consumer)
-        self._kept = held.position
+            raise _no_cursor(cursor.consumer)
+        self._cursor = held
         if not moved:
             self._end = held.position
             self.ended = self.ended and self._left == 0
