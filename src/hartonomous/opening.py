@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hartonomous.errors import ConflictError
+from hartonomous.operations import catalog_copy as moving
 from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import migrate as migrating
@@ -87,6 +88,19 @@ def repair_store(
         return repairing.repair(held.parts, progress=progress)
     finally:
         held.close()
+
+
+def move_catalog(
+    path: str | os.PathLike[str],
+    to: str,
+    *,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> moving.MovedCatalog:
+    """Move a store's catalog to ``sqlite`` or a server's address. See `hart catalog copy`."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    return moving.move_catalog(place, to, settings=values, clock=now_us, force=force)
 
 
 def estimate_paths(

@@ -4,12 +4,13 @@ What the two do each in its own way is in ``catalog.engines``.
 """
 
 import contextlib
+import copy
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Pool, inspect
+from sqlalchemy import Connection, Engine, ExceptionContext, Pool, event, inspect
 from sqlalchemy.exc import DBAPIError
 
 from hartonomous.catalog.engines import postgres, sqlite
@@ -87,6 +88,15 @@ _inherited: list[Pool] = []
 the parent's server would hear a goodbye in the parent's name."""
 
 
+class _State:
+    """What a database and those that ``steady`` made of it share."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.closed = False
+        self.losses = 0  # connections that were found to have ended
+
+
 class Database:
     """Transactions on one engine; the only object that the upper floors hold.
 
@@ -96,13 +106,28 @@ class Database:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._rules = rules_of(engine)
-        self._process = os.getpid()
-        self._closed = False
+        self._state = _State()
+        self._losses: int | None = None  # when this was made, if by ``steady``
+
+        @event.listens_for(engine, "handle_error")
+        def _count(context: ExceptionContext) -> None:
+            # Before the other connections are given up: who gets a new one finds this counted.
+            self._state.losses += context.is_disconnect
 
     @property
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
         return self.engine.dialect.name
+
+    def steady(self) -> "Database":
+        """Return the same database for work that goes over several transactions.
+
+        Rows that were written with ``durable=False`` may be gone when a server starts anew: once a
+        connection was lost, ``write`` raises HartonomousError there, and the work is begun again.
+        """
+        made = copy.copy(self)
+        made._losses = self._state.losses
+        return made
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
@@ -124,6 +149,11 @@ class Database:
         with _translated(self._rules), engine.connect() as plain:
             connection = self._rules.for_writing(plain, durable=durable, alone=alone)
             with connection.begin():
+                if self._losses not in (None, self._state.losses):
+                    raise HartonomousError(
+                        "the catalog's server went away in the middle of the work",
+                        hint="what was published is safe; do the same again",
+                    )
                 yield connection
 
     def run(
@@ -146,28 +176,29 @@ class Database:
     def close(self) -> None:
         """Close every connection; SQLite folds its log into the file with the last one."""
         self._leave_inherited()
-        self._closed = True
+        self._state.closed = True
         self.engine.dispose()
 
     def _usable(self) -> Engine:
-        if self._closed:
+        if self._state.closed:
             raise UsageError("this store was closed", hint="open it again")
         self._leave_inherited()
         return self.engine
 
     def _leave_inherited(self) -> None:
-        if self._process != os.getpid():
+        if self._state.process != os.getpid():
             _inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
-            self._process = os.getpid()
+            self._state.process = os.getpid()
 
 
 @contextlib.contextmanager
 def _translated(rules: EngineRules) -> Iterator[None]:
     """Turn what the database says of locks, room and damage into errors of ours."""
+    kinds: tuple[type[Exception], ...] = (DBAPIError, *rules.errors)
     try:
         yield
-    except (DBAPIError, *rules.errors) as error:
+    except kinds as error:
         raise rules.meaning(_driver_error(error) or error) from error
 
 

@@ -102,6 +102,11 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry(
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
+    "catalog": Entry(
+        "hartonomous.cli.catalog:command",
+        "Move the catalog between a file and a server, and say who may use it.",
+        CARE,
+    ),
     "worker": Entry("hartonomous.cli.worker:command", "Run jobs in the background.", WORK),
     "jobs": Entry(
         "hartonomous.cli.jobs:command", "Look at jobs, wait for them, retry or cancel them.", WORK

@@ -78,6 +78,14 @@ class CatalogFile:
         sync_directory(self._directory)
         return kept
 
+    def set_aside(self, now_us: int) -> str | None:
+        """Move the file out of use; return where it is kept."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
+        former = self._directory / f"{CATALOG}.before-move-{stamp}-{now_us % 1_000_000:06d}"
+        kept = _move_parts(self.path, former)
+        sync_directory(self._directory)
+        return kept
+
 
 def mode_of(path: Path) -> int | None:
     """Return what lies at ``path`` in one look, None for nothing: SQLite's files come and go."""

@@ -55,6 +55,10 @@ class CatalogHome(Protocol):
         """Let the new catalog be the one in use; return where a former one is kept."""
         ...
 
+    def set_aside(self, now_us: int) -> str | None:
+        """Take the catalog out of use; return where it is kept."""
+        ...
+
 
 def given_url() -> str | None:
     """Return the address that the environment gives, or the file that it names."""

@@ -5,7 +5,6 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping
-from typing import Self
 
 from hartonomous.catalog import schemas
 from hartonomous.catalog.database import Database, create_postgres, open_postgres
@@ -76,14 +75,24 @@ class CatalogSchema:
 
     def put_in_place(self, now_us: int) -> str | None:
         """Give the new schema this one's name, and this one another, in one transaction."""
-        stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now_us / 1e6))
-        former = f"{self.place.schema}_was_{stamp}_{now_us % 1_000_000:06d}"
+        former = self._former(now_us)
         with self._server() as database, database.write() as tx:
             kept = schemas.exists(tx, self.place.schema)
             if kept:
                 schemas.rename(tx, self.place.schema, former)
             schemas.rename(tx, self._draft().schema, self.place.schema)
         return self._beside(former).shown() if kept else None
+
+    def set_aside(self, now_us: int) -> str | None:
+        """Give the schema another name; return where it is."""
+        former = self._former(now_us)
+        with self._server() as database, database.write() as tx:
+            schemas.rename(tx, self.place.schema, former)
+        return self._beside(former).shown()
+
+    def _former(self, now_us: int) -> str:
+        stamp = time.strftime("%Y%m%d%H%M%S", time.gmtime(now_us / 1e6))
+        return f"{self.place.schema}_was_{stamp}_{now_us % 1_000_000:06d}"
 
     def _draft(self) -> ServerPlace:
         return self._beside(f"{self.place.schema}_new")
@@ -102,10 +111,6 @@ class CatalogSchema:
             yield database
         finally:
             database.close()
-
-    def beside(self, schema: str) -> Self:
-        """Return the home of another schema of the same database."""
-        return type(self)(self._beside(schema))
 
 
 def schema_place(card: CatalogCard, url: str | None) -> ServerPlace:

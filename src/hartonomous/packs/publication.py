@@ -66,9 +66,9 @@ class Publication:
             last_us = max([last_us, *unknown_times(parts)])
         # After every former one, acknowledged or not, whatever the clock says: a rebuild takes the
         # later of two that have one number. Written down before a record has the time; a process
-        # that dies leaves it to the next, so it needs no sync of its own.
+        # that dies leaves it to the next, so it needs no sync of its own; a server may die alone.
         self.time_us = max(parts.clock(), last_us + 1)
-        with parts.database.write(durable=False) as tx:
+        with parts.database.write(durable=parts.database.dialect != "sqlite") as tx:
             properties.set_last_publication(tx, self.sequence, self.time_us)
             if boot is not None and boot != seen_boot:
                 properties.put(tx, _BOOT, boot)

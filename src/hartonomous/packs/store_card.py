@@ -113,3 +113,19 @@ def require_feature(path: Path, name: str) -> None:
         write_carried(path)
         needed = tuple(sorted({*card.required_features, name}))
         write_card(path, msgspec.structs.replace(card, required_features=needed))
+
+
+def set_catalog(path: Path, catalog: CatalogCard | None) -> StoreCard:
+    """Write down that a store's catalog is on a server, or with None that it is a file."""
+    with locks.held(path / "locks" / "card.lock", what=f"the features of the store at {path}"):
+        card = read_card(path)
+        needed = {*card.required_features} - {POSTGRESQL} | ({POSTGRESQL} if catalog else set())
+        if catalog is not None:
+            write_carried(path)  # an older rescue.py refuses the feature
+        changed = msgspec.structs.replace(
+            card,
+            required_features=tuple(sorted(needed)),
+            catalog=msgspec.UNSET if catalog is None else catalog,
+        )
+        write_card(path, changed)
+        return changed

@@ -96,7 +96,7 @@ def password_is_kept() -> dict[str, str]:
 
 def server_engine(place: ServerPlace) -> Engine:
     """Return an engine whose connections see the schema of ``place`` alone; connects to nothing."""
-    psycopg = driver()
+    module = driver()
     options = (
         f"-c search_path={place.schema} -c lock_timeout={LOCK_TIMEOUT_S * 1000} "
         "-c client_min_messages=warning -c timezone=UTC -c bytea_output=hex"
@@ -105,7 +105,7 @@ def server_engine(place: ServerPlace) -> Engine:
     def connect() -> "psycopg.Connection[Any]":
         return cast(
             "psycopg.Connection[Any]",
-            psycopg.connect(
+            module.connect(
                 **{"connect_timeout": str(_CONNECT_TIMEOUT_S), **place.parameters},
                 autocommit=True,  # we say BEGIN ourselves
                 application_name="hartonomous",
@@ -181,7 +181,7 @@ class PostgresRules:
         if self.is_lost(error):
             return HartonomousError(
                 f"the catalog's server cannot be reached, or went away: {text}",
-                hint="see whether it runs and lets you in; hart doctor shows where it is",
+                hint=_WAY_IN,
             )
         return HartonomousError(
             f"the catalog failed: {text}", hint="hart verify --quick looks for damage"
@@ -189,6 +189,12 @@ class PostgresRules:
 
 
 _ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+
+
+_WAY_IN = (
+    "see that it runs; credentials come from PGUSER and PGPASSWORD, a password file, or "
+    "HARTONOMOUS_CATALOG_URL (docs/postgresql.md)"
+)
 
 
 def _locked(text: str) -> HartonomousError:
@@ -227,8 +233,7 @@ def _missing(text: str) -> HartonomousError:
 def _refused(text: str) -> HartonomousError:
     return HartonomousError(
         f"the catalog's server does not let you in: {text}",
-        hint="give credentials with PGUSER and PGPASSWORD, a password file, or "
-        "HARTONOMOUS_CATALOG_URL; see docs/postgresql.md",
+        hint=_WAY_IN,
     )
 
 
