@@ -3,11 +3,19 @@
 import threading
 
 import pytest
+from sqlalchemy import text
+from told import told
 
 import hartonomous as hn
 from hartonomous.catalog import jobs
 from hartonomous.core.job import Ending, Status
-from hartonomous.errors import ConflictError, InterruptedWorkError, NotFoundError, UsageError
+from hartonomous.errors import (
+    ConflictError,
+    IntegrityError,
+    InterruptedWorkError,
+    NotFoundError,
+    UsageError,
+)
 
 
 @pytest.fixture
@@ -157,10 +165,10 @@ def test_events_tell_how_jobs_ended(store):
         error = None if status is Status.DONE else {"kind": "failed", "message": "m", "hint": None}
         later = store.parts.clock() + 10**12
         finish(store, claimed, status, error=error, run_after_us=later)
-    told = [one for one in store.events(since="beginning") if one.type.startswith("job.")]
-    assert [one.type for one in told] == ["job.completed", "job.failed", "job.dead"]
-    assert [one.subject for one in told] == ["job/1", "job/2", "job/3"]
-    assert told[2].data["message"] == "m"
+    found = told(store, types=["job.*"])  # each is held to its schema
+    assert [one.type for one in found] == ["job.completed", "job.failed", "job.dead"]
+    assert [one.subject for one in found] == ["job/1", "job/2", "job/3"]
+    assert found[2].data["message"] == "m"
 
 
 def test_gc_forgets_jobs_that_ended_long_ago(catalog_engine, tmp_path):
@@ -191,3 +199,20 @@ def test_repair_keeps_jobs_and_schedules(catalog_engine, tmp_path):
         assert after[0][claimed.id].lease_until_us >= before[0][claimed.id].lease_until_us
         assert finish(store, claimed, Status.DONE)
         assert store.jobs.submit("gc").id > put.id
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # others refuse such values
+@pytest.mark.parametrize(
+    "change",
+    ["status = 'lost'", "attempts = 'many'", "epoch = -1", "arguments = '[]'", "arguments = x'00'",
+     "kind = x'05'", "error = '{'", "run_after_us = 'now'"],
+)  # fmt: skip
+def test_rows_that_nobody_writes_are_damage(store, change):
+    store.jobs.submit("gc")
+    with store.parts.database.write() as tx:
+        tx.execute(text(f"UPDATE job SET {change}"))
+    with pytest.raises(IntegrityError, match="the catalog is damaged"):
+        store.jobs.list()
+    if change.startswith(("arguments", "kind", "error")):  # it writes the others anew
+        with pytest.raises(IntegrityError, match="the catalog is damaged"):
+            claim(store)

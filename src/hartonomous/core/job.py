@@ -26,7 +26,8 @@ FIRST_RETRY_S = 10
 LONGEST_RETRY_S = 3600
 MAX_ATTEMPTS = 5
 
-MAX_ARGUMENT_BYTES = 64 * 1024
+MAX_ARGUMENT_BYTES = 48 * 1024
+"""With the rest of a job it fits into a pipe, so that nobody waits for who reads it."""
 MAX_RESULT_BYTES = 256 * 1024
 MAX_KEY_CHARS = 200
 MAX_PRIORITY = 1000
