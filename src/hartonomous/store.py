@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -63,6 +63,7 @@ class Store:
         self.settings = settings
         self.path = held.parts.directory
         self.id = held.card.id
+        self.events = feeding.Feed(held.parts, source_of(held.card.id))
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -220,33 +221,6 @@ class Store:
     def log(self, *, limit: int = 50, only_undoable: bool = False) -> tuple[recounting.Entry, ...]:
         """Return what happened, newest first, with the numbers that ``undo`` takes."""
         return recounting.journal(self.parts, limit=limit, only_undoable=only_undoable)
-
-    def events(
-        self,
-        *,
-        since: str | None = None,
-        follow: bool = False,
-        types: Iterable[str] = (),
-        subjects: Iterable[str] = (),
-        consumer: str | None = None,
-        limit: int | None = None,
-    ) -> Iterator[feeding.Event]:
-        """Yield what happened in the store, oldest first; ``follow`` waits for more.
-
-        ``consumer`` names a cursor: an event counts as dealt with when the next one is asked for,
-        and the next reading goes on behind it. ``since`` is ``beginning``, ``now``, a time, ``2h``
-        or an event's id; of types and subjects shell patterns are taken. See docs/events.md.
-        """
-        wanted = feeding.Wanted(
-            since=since, follow=follow, types=tuple(types), subjects=tuple(subjects),
-            consumer=consumer, limit=limit,
-        )  # fmt: skip
-        return feeding.events(self.parts, source_of(self.id), wanted)
-
-    @property
-    def event_cursors(self) -> feeding.Cursors:
-        """The positions of the change feed's consumers: ``list``, ``set``, ``remove``."""
-        return feeding.Cursors(self.parts)
 
     def names(self, beginning: str = "", *, limit: int = 100) -> list[str]:
         """Return names in use that begin with a text."""

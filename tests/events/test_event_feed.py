@@ -8,14 +8,15 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import select
+from sqlalchemy import select, update
+from sqlalchemy.event import listen, remove
 from told import told
 
 import hartonomous as hn
 from hartonomous.catalog import event_cursors, events
 from hartonomous.catalog.schema import event
 from hartonomous.core.event import BEGINNING, Position, parse_position, parse_since, source_of
-from hartonomous.errors import NotFoundError, UsageError
+from hartonomous.errors import IntegrityError, NotFoundError, UsageError
 
 KIND = "store.collected"
 
@@ -147,7 +148,7 @@ def test_a_consumer_goes_on_where_it_got_to(store):
     assert numbers(store.events(consumer="mine", limit=9)) == [5]
     assert numbers(store.events(consumer="other")) == [5]
     assert numbers(store.events(consumer="late", since="now")) == []
-    assert [(one.consumer, one.behind_count) for one in store.event_cursors.list()] == [
+    assert [(one.consumer, one.behind_count) for one in store.events.cursors.list()] == [
         ("late", 0), ("mine", 0), ("other", 0),
     ]  # fmt: skip
 
@@ -164,32 +165,32 @@ def test_an_error_of_who_reads_leaves_the_event_to_be_read_again(store):
 def test_what_does_not_fit_is_passed_all_the_same(store):
     put(store, 1, 2, 3)
     assert numbers(store.events(consumer="mine", subjects=["s1"])) == [1]
-    assert store.event_cursors.list()[0].behind_count == 0
+    assert store.events.cursors.list()[0].behind_count == 0
 
 
 def test_setting_and_removing(store):
     put(store, 1, 2, 3)
     found = list(store.events())
-    assert store.event_cursors.set("mine", found[0].id).behind_count == 2
+    assert store.events.cursors.set("mine", found[0].id).behind_count == 2
     assert numbers(store.events(consumer="mine")) == [2, 3]
-    assert store.event_cursors.set("mine", "beginning").behind_count == 3
-    assert store.event_cursors.set("mine", "now").behind_count == 0
-    assert store.event_cursors.remove("mine").consumer == "mine"
-    for wrong in (lambda: store.event_cursors.remove("mine"),
-                  lambda: store.event_cursors.set("mine", "fffffffffffffff.0.1")):  # fmt: skip
+    assert store.events.cursors.set("mine", "beginning").behind_count == 3
+    assert store.events.cursors.set("mine", "now").behind_count == 0
+    assert store.events.cursors.remove("mine").consumer == "mine"
+    for wrong in (lambda: store.events.cursors.remove("mine"),
+                  lambda: store.events.cursors.set("mine", "fffffffffffffff.0.1")):  # fmt: skip
         with pytest.raises(NotFoundError):
             wrong()
     with pytest.raises(UsageError):
-        store.event_cursors.set("my name", "now")
+        store.events.cursors.set("my name", "now")
 
 
 def test_a_reader_follows_a_cursor_that_is_moved_under_it(store):
     put(store, 1, 2)
     reading = store.events(consumer="mine", follow=True, limit=6)
     assert numbers([next(reading), next(reading)]) == [1, 2]
-    store.event_cursors.set("mine", "beginning")
+    store.events.cursors.set("mine", "beginning")
     assert numbers([next(reading), next(reading)]) == [1, 2]
-    store.event_cursors.remove("mine")
+    store.events.cursors.remove("mine")
     with pytest.raises(NotFoundError, match="mine"):
         next(reading)
 
@@ -213,8 +214,8 @@ def test_old_events_go_when_every_consumer_has_passed_them(store):
     assert store.gc(dry_run=True).event_count == store.gc().event_count == 100
     left = list(store.events())
     assert numbers(left) == [1200, 1201]
-    store.event_cursors.remove("slow")
-    store.event_cursors.remove("quick")
+    store.events.cursors.remove("slow")
+    store.events.cursors.remove("quick")
 
 
 def test_the_setting_says_how_long_events_stay(tmp_path, catalog_engine):
@@ -235,6 +236,51 @@ def test_a_new_era_is_behind_all_former_ones(store):
     first, second = positions(store.events())
     assert second.era > first.era
     assert numbers(store.events(since=one.id)) == [2]
+
+
+@pytest.mark.parametrize("foreign", [1, 2**60])
+def test_rows_that_came_from_another_database_are_in_front_of_new_ones(store, foreign):
+    """As after a dump that was restored elsewhere, or a copy from one engine to the other."""
+    put(store, 1, 2)
+    with store.parts.database.write() as tx:
+        tx.execute(update(event).values(transaction_number=foreign))
+    assert numbers(store.events()) == [1, 2]
+    last = list(store.events())[-1]
+    put(store, 3)
+    put(store, 4)
+    assert numbers(store.events()) == [1, 2, 3, 4]
+    assert numbers(store.events(since=last.id)) == [3, 4]
+    eras = [one.era for one in positions(store.events())]
+    assert len(set(eras[2:])) == 1, "one era begins, not one with each event"
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
+def test_reading_on_searches_the_index(store):
+    """Of SQLite; PostgreSQL reads a table of few rows as a whole."""
+    found = []
+
+    def explain(connection, cursor, statement, parameters, context, many) -> None:
+        if "FROM event" in statement:
+            other = cursor.connection.cursor()
+            rows = other.execute(f"EXPLAIN QUERY PLAN {statement}", parameters).fetchall()
+            found.append([row[-1] for row in rows])
+
+    engine = store.parts.database.engine
+    listen(engine, "before_cursor_execute", explain)
+    with store.parts.database.read() as tx:
+        events.after(tx, Position(5, 0, 7), limit=9)
+    remove(engine, "before_cursor_execute", explain)
+    ranges = ("era=? AND transaction_number=? AND id>?", "era=? AND transaction_number>?", "era>?")
+    assert found == [[f"SEARCH event USING INDEX ix_event_place ({one})"] for one in ranges]
+
+
+def test_data_that_no_writer_puts_there_is_damage(store):
+    put(store, 1)
+    for data in ("[]", "{", '{"a": ' + "[" * 5000, "{" + " " * 70_000 + "}"):
+        with store.parts.database.write() as tx:
+            tx.execute(update(event).values(data=data))
+        with pytest.raises(IntegrityError, match="the catalog is damaged"):
+            list(store.events())
 
 
 # -- any order of everything
@@ -285,7 +331,7 @@ class Cursors(RuleBasedStateMachine):
     @rule(name=st.sampled_from("ab"))
     def begin_again(self, name):
         if name in self.got:
-            self.store.event_cursors.set(name, "beginning")
+            self.store.events.cursors.set(name, "beginning")
 
     @rule()
     def shed(self):

@@ -194,13 +194,13 @@ def test_a_repair_begins_the_feed_anew(tmp_path, catalog_engine, source):
         store.add(source("a", b"a"))
         store.label("a", "prod")
         before = told(store)
-        store.event_cursors.set("mine", "now")
+        store.events.cursors.set("mine", "now")
     hn.repair(tmp_path / "s")
     with hn.open(tmp_path / "s", settings=FEED) as store:
         (repaired,) = told(store)
         assert (repaired.type, repaired.data["version_count"]) == ("store.repaired", 1)
         assert told(store, before[-1].id) == [repaired]  # who reads on sees the gap
-        assert store.event_cursors.list() == ()
+        assert store.events.cursors.list() == ()
         store.unlabel("a", "prod")
         after = told(store)
         assert not {one.id for one in before} & {one.id for one in after}

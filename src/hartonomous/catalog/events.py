@@ -9,7 +9,7 @@ and only rows of transactions are read of which no earlier one is still going on
 the numbers of its transactions are in order too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from sqlalchemy import (
     BigInteger,
     ColumnElement,
     Connection,
+    FromClause,
+    Row,
     Text,
     cast,
     delete,
@@ -48,6 +50,7 @@ _ERA = "event-era"
 _SHED = "events-shed"
 """The property that says behind which event the feed begins."""
 
+_SNAPSHOT = func.pg_current_snapshot()
 _PLACE = (event.c.era, event.c.transaction_number, event.c.id)
 
 
@@ -103,16 +106,42 @@ def _era(tx: Connection, now_us: int) -> int:
     """Return the era that is on; the first event of a catalog begins one.
 
     Its number is a time behind every former publication's, so that it is a new one after a repair,
-    which knows the publications only.
+    which knows the publications only. Rows that came from another database begin one too.
     """
     era = _held_era(tx)
     if era is None:
         _, last_us = properties.last_publication(tx)
         new = {"name": _ERA, "value": str(max(now_us, last_us + 1))}
         tx.execute(insert_or_skip(store_property, tx).values(new))  # or another one did meanwhile
-        era = _held_era(tx)
-        assert era is not None, "the row is there, ours or another's"
+    elif _last_is_foreign(tx, era):
+        begin_era(tx, now_us)
+    else:
+        return era
+    era = _held_era(tx)
+    assert era is not None, "the row is there, ours or another's"
     return era
+
+
+def _last_is_foreign(tx: Connection, era: int) -> bool:
+    """Say whether the last event has a transaction's number that none of this database has yet.
+
+    So it is where rows were dumped here and restored there, or copied from one engine to another.
+    """
+    newest = (
+        select(event.c.era, event.c.transaction_number)
+        .order_by(*(one.desc() for one in _PLACE))
+        .limit(1)
+        .subquery()
+    )
+    query = select(newest.c.era).where(newest.c.era == era, _foreign(tx, newest))
+    return tx.execute(query).one_or_none() is not None
+
+
+def _foreign(tx: Connection, rows: FromClause) -> ColumnElement[bool]:
+    number: ColumnElement[int] = rows.c.transaction_number
+    if tx.dialect.name != "postgresql":
+        return number != 0
+    return number >= cast(cast(func.pg_snapshot_xmax(_SNAPSHOT), Text), BigInteger)
 
 
 def _held_era(tx: Connection) -> int | None:
@@ -133,29 +162,58 @@ def _settled(tx: Connection) -> ColumnElement[bool]:
     """Rows that no row can come in front of any more."""
     if tx.dialect.name != "postgresql":
         return true()
-    oldest = func.pg_snapshot_xmin(func.pg_current_snapshot())
-    era = _held_era(tx) or 0
-    return or_(event.c.era < era, event.c.transaction_number < cast(cast(oldest, Text), BigInteger))
+    oldest = cast(cast(func.pg_snapshot_xmin(_SNAPSHOT), Text), BigInteger)
+    return or_(
+        event.c.transaction_number < oldest,
+        event.c.era < (_held_era(tx) or 0),
+        _foreign(tx, event),  # a row that can be seen and has a number that is not given yet
+    )
 
 
 def after(tx: Connection, position: Position, *, limit: int) -> list[EventRow]:
     """Return the events behind a position, in order, at most ``limit``."""
-    query = (
-        select(*_PLACE, event.c.type, event.c.subject, event.c.time_us, event.c.data)
-        .where(tuple_(*_PLACE) > tuple_(*position), _settled(tx))
-        .order_by(*_PLACE)
-        .limit(limit)
-    )
-    return [
-        EventRow(
-            position=Position(*row[:3]),
-            type=row.type,
-            subject=row.subject,
-            time_us=row.time_us,
-            data=decode_json(row.data, dict[str, Any]),
+    settled = _settled(tx)
+    rows: list[EventRow] = []
+    for beyond in _beyond(position):
+        query = (
+            select(*_PLACE, event.c.type, event.c.subject, event.c.time_us, event.c.data)
+            .where(*beyond, settled)
+            .order_by(*_PLACE)
+            .limit(limit - len(rows))
         )
-        for row in tx.execute(query)
-    ]
+        rows += [_row(row) for row in tx.execute(query)]
+        if len(rows) >= limit:
+            break
+    return rows
+
+
+def _beyond(position: Position) -> Iterator[tuple[ColumnElement[bool], ...]]:
+    """Yield what is behind a position as three ranges, each of which is one search in the index.
+
+    Of a comparison of all three columns at once SQLite takes the first two, since the third is the
+    row's own key, and reads everything of the same transaction number.
+    """
+    era = event.c.era == position.era
+    transaction = event.c.transaction_number == position.transaction
+    yield era, transaction, event.c.id > position.number
+    yield era, event.c.transaction_number > position.transaction
+    yield (event.c.era > position.era,)
+
+
+def _row(row: Row[Any]) -> EventRow:
+    return EventRow(
+        position=Position(*row[:3]),
+        type=row.type,
+        subject=row.subject,
+        time_us=row.time_us,
+        data=_data(row.data),
+    )
+
+
+def _data(text: str) -> dict[str, Any]:
+    if len(text) > MAX_DATA_BYTES:
+        raise damaged(f"an event has {len(text)} characters of data")
+    return decode_json(text, dict[str, Any])
 
 
 def last(tx: Connection) -> Position:

@@ -39,7 +39,7 @@ def listing(invocation: Invocation) -> None:
     With how many events are waiting for each. With -q names alone are printed.
     """
     with invocation.store() as store:
-        found = store.event_cursors.list()
+        found = store.events.cursors.list()
     if not found and invocation.output.is_for_people:
         click.echo("hart: note: no consumer has a cursor", err=True)
     invocation.output.emit_each(found, human=_page, ids=lambda one: one.consumer)
@@ -55,7 +55,7 @@ def setting(invocation: Invocation, *, consumer: str, since: str) -> None:
     WHERE is beginning, now, a time, 2h (ago), or the id of the last event that it has dealt with.
     """
     with invocation.store() as store:
-        done = store.event_cursors.set(consumer, since)
+        done = store.events.cursors.set(consumer, since)
     invocation.output.emit(
         done,
         human=lambda one: [f"{one.consumer}: {several(one.behind_count, 'event')} waiting"],
@@ -69,7 +69,7 @@ def setting(invocation: Invocation, *, consumer: str, since: str) -> None:
 def removing(invocation: Invocation, *, consumer: str) -> None:
     """Forget a consumer."""
     with invocation.store() as store:
-        done = store.event_cursors.remove(consumer)
+        done = store.events.cursors.remove(consumer)
     invocation.output.emit(
         done,
         human=lambda one: [f"{one.consumer}: forgotten"],

@@ -72,16 +72,13 @@ def command(
     invocation: Invocation = ctx.obj
     if batch:
         invocation.change(format=OutputFormat.JSON)
-    from hartonomous.core.event import source_of
-    from hartonomous.operations.events import Wanted, pages
+    from hartonomous.operations.events import Wanted
 
     wanted = Wanted(
         since=since, follow=follow, types=types, subjects=subjects, consumer=consumer, limit=limit
     )
     with invocation.store() as store:
-        found = pages(
-            store.parts, source_of(store.id), wanted, pause=_pause_for(invocation.output.stream)
-        )
+        found = store.events.pages(wanted, _pause_for(invocation.output.stream))
         try:
             for page in found:
                 _write(invocation.output, page, batch=batch)

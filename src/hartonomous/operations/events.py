@@ -6,7 +6,7 @@ At least once: a consumer's cursor moves on behind events that were dealt with, 
 import contextlib
 import fnmatch
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from hartonomous.core.event import (
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
 
-__all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Wanted", "events", "pages"]
+__all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Feed", "Wanted", "events", "pages"]
 
 PAGE_EVENTS = 200
 """Events that are read, and told of, at once."""
@@ -34,7 +34,7 @@ _PAUSE_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """Which events are wanted; see ``Store.events``. ``limit`` is the most of them."""
+    """Which events are wanted; see ``Feed``. ``limit`` is the most of them."""
 
     since: str | None = None
     follow: bool = False
@@ -219,6 +219,41 @@ def _no_cursor(consumer: str) -> NotFoundError:
     return NotFoundError(
         f"no consumer {consumer!r} has a cursor", hint="hart events cursors ls shows all"
     )
+
+
+class Feed:
+    """The change feed of an open store: call it to read; ``cursors`` are those of its consumers."""
+
+    def __init__(self, parts: StoreParts, source: str) -> None:
+        self._parts = parts
+        self.source = source
+        self.cursors = Cursors(parts)
+
+    def __call__(
+        self,
+        *,
+        since: str | None = None,
+        follow: bool = False,
+        types: Iterable[str] = (),
+        subjects: Iterable[str] = (),
+        consumer: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Event]:
+        """Yield what happened in the store, oldest first; ``follow`` waits for more.
+
+        ``consumer`` names a cursor: an event counts as dealt with when the next one is asked for,
+        and the next reading goes on behind it. ``since`` is ``beginning``, ``now``, a time, ``2h``
+        or an event's id; of types and subjects shell patterns are taken. See docs/events.md.
+        """
+        wanted = Wanted(
+            since=since, follow=follow, types=tuple(types), subjects=tuple(subjects),
+            consumer=consumer, limit=limit,
+        )  # fmt: skip
+        return events(self._parts, self.source, wanted)
+
+    def pages(self, wanted: Wanted, pause: Callable[[], None]) -> Iterator[list[Event]]:
+        """Yield lists of events, each of which counts as dealt with as a whole; see ``pages``."""
+        return pages(self._parts, self.source, wanted, pause=pause)
 
 
 class Cursors:
