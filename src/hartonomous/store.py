@@ -7,10 +7,8 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from hartonomous.core.event import source_of
 from hartonomous.operations import add as adding
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
@@ -61,9 +59,8 @@ class Store:
         self.files = OpenFiles(held.parts)
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
-        self.path = held.parts.directory
-        self.id = held.card.id
-        self.events = feeding.Feed(held.parts, source_of(held.card.id))
+        self.path, self.id = held.parts.directory, held.card.id
+        self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -76,12 +73,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     # -- in

@@ -313,7 +313,8 @@ def _add_all(
                 artifacts.append(taken)
                 continue
             batch.append(taken)
-            full = session.unsealed_bytes > _BATCH_BYTES or _rows(batch) >= _BATCH_ROWS
+            rows = sum(one.proposal.row_count for one in batch)
+            full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
             if full or item.size > _BATCH_BYTES:
                 artifacts.extend(_publish(session, reader, batch, options, progress))
                 batch = []
@@ -387,10 +388,6 @@ def _take(
             error=error.message,
         )
     return _Taken(candidate=candidate, files=files, proposal=_propose(candidate, files, options))
-
-
-def _rows(batch: Sequence[_Taken]) -> int:
-    return sum(one.proposal.row_count for one in batch)
 
 
 def _concerns_store(error: HartonomousError) -> bool:

@@ -21,6 +21,7 @@ from hartonomous.core.event import (
     Start,
     check_consumer,
     parse_since,
+    source_of,
 )
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
@@ -224,9 +225,9 @@ def _no_cursor(consumer: str) -> NotFoundError:
 class Feed:
     """The change feed of an open store: call it to read; ``cursors`` are those of its consumers."""
 
-    def __init__(self, parts: StoreParts, source: str) -> None:
+    def __init__(self, parts: StoreParts, store_id: str) -> None:
         self._parts = parts
-        self.source = source
+        self.source = source_of(store_id)
         self.cursors = Cursors(parts)
 
     def __call__(
