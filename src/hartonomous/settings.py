@@ -270,10 +270,8 @@ def load_settings(
 def unknown_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
     """Return the ``HARTONOMOUS_*`` variables that nothing is named after, sorted."""
     environ = os.environ if environ is None else environ
-    # KERNEL is read by the codecs, which know what this machine can run.
-    known = {
-        f"{PREFIX}{name.upper()}" for name in (*setting_names(), "store", "kernel", "catalog_url")
-    }
+    ours = (*setting_names(), "store", "kernel", "catalog_url")  # the last two are read elsewhere
+    known = {f"{PREFIX}{name.upper()}" for name in ours}
     return tuple(
         sorted(
             name

@@ -66,8 +66,7 @@ class WriteSession:
     """
 
     def __init__(self, parts: StoreParts) -> None:
-        parts = replace(parts, database=parts.database.steady())
-        self.parts = parts
+        self.parts = replace(parts, database=parts.database.steady())
         self.key, self._lock = _new_writer(parts)
         try:
             with parts.database.write(durable=False) as tx:
