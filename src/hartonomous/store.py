@@ -232,8 +232,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, output, members=members, force=force,
-            dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def convert(
@@ -249,8 +249,7 @@ class Store:
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
-            progress=progress,
-        )  # fmt: skip
+            progress=progress)  # fmt: skip
 
     def export_all(
         self,
@@ -468,8 +467,7 @@ class Store:
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
-            max_duration_s=max_duration_s, progress=progress,
-        )  # fmt: skip
+            max_duration_s=max_duration_s, progress=progress)  # fmt: skip
 
     def gc(
         self,
@@ -483,8 +481,7 @@ class Store:
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
             self.parts, trash_days=days, event_days=self.settings.event_days,
-            job_days=self.settings.job_days, grace_s=grace_s,
-            dry_run=dry_run, progress=progress,
+            job_days=self.settings.job_days, grace_s=grace_s, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     def repack(
