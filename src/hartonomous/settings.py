@@ -151,6 +151,12 @@ class Settings:
             _read_whole, "Days that events stay in the change feed.", low=0, high=36_500
         ),
     )
+    job_days: int = field(
+        default=30,
+        metadata=_setting(
+            _read_whole, "Days that jobs are remembered after their end.", low=0, high=36_500
+        ),
+    )
     cache_bytes: int = field(
         default=20 << 30,
         metadata=_setting(

@@ -39,6 +39,7 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
+from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,6 +57,7 @@ class Store:
         self._held = held
         self.parts = held.parts
         self.files = OpenFiles(held.parts)
+        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
         self.events = feeding.Feed(held.parts, held.card.id)
@@ -71,7 +73,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -- in
@@ -230,8 +232,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, output, members=members, force=force,
-            dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def convert(
@@ -247,8 +249,7 @@ class Store:
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
-            progress=progress,
-        )  # fmt: skip
+            progress=progress)  # fmt: skip
 
     def export_all(
         self,
@@ -466,8 +467,7 @@ class Store:
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
-            max_duration_s=max_duration_s, progress=progress,
-        )  # fmt: skip
+            max_duration_s=max_duration_s, progress=progress)  # fmt: skip
 
     def gc(
         self,
@@ -480,8 +480,8 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, event_days=self.settings.event_days, grace_s=grace_s,
-            dry_run=dry_run, progress=progress,
+            self.parts, trash_days=days, event_days=self.settings.event_days,
+            job_days=self.settings.job_days, grace_s=grace_s, dry_run=dry_run, progress=progress,
         )  # fmt: skip
 
     def repack(

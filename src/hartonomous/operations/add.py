@@ -144,7 +144,7 @@ def add(
     A file that cannot be read fails its artifact and no other. Raises UsageError for wrong options
     and NotFoundError for a path that does not exist, before anything is stored.
     """
-    _check_options(options)
+    check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     return _add_all(parts, found, options, progress or NoProgress())
 
@@ -161,7 +161,7 @@ def foresee(
     Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
     digests are None where a file was not read whole, and nothing is said of reasons and tensors.
     """
-    _check_options(options)
+    check_options(options)
     progress = progress or NoProgress()
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     candidates: list[Candidate] = []
@@ -217,7 +217,7 @@ def add_stream(
         raise UsageError(
             "standard input has no name of its own", hint="give one: hart add - --name NAME"
         )
-    _check_options(options)
+    check_options(options)
     # Locked while it is open: a gc beside us sees that its writer lives.
     spool, out = new_temporary(parts.directory)
     try:
@@ -262,7 +262,7 @@ def add_tensors(
             labels=(step_label(step), *options.labels),
             metadata={STEP_KEY: str(step), **options.metadata},
         )
-    _check_options(options)
+    check_options(options)
     candidate = Candidate(
         kind=CandidateKind.MODEL, names=(), members=members, source="tensors in memory"
     )
@@ -274,7 +274,8 @@ def add_tensors(
         return _publish(session, reader, [taken], options, progress)[0]
 
 
-def _check_options(options: AddOptions) -> None:
+def check_options(options: AddOptions) -> None:
+    """Raise UsageError for options that no add takes."""
     if options.name is not None:
         check_name(options.name)
         if options.update:

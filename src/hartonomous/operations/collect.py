@@ -29,7 +29,7 @@ from hartonomous.catalog.effects import about_version
 from hartonomous.core.event import NewEvent
 from hartonomous.errors import LockedError, UsageError
 from hartonomous.objects.local import LocalObjects
-from hartonomous.packs import event_retention, leftovers, rebasing
+from hartonomous.packs import event_retention, job_retention, leftovers, rebasing
 from hartonomous.packs.collected import Collected, Tally
 from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
@@ -66,6 +66,7 @@ def collect(
     *,
     trash_days: float = 30,
     event_days: float = 90,
+    job_days: float = 30,
     grace_s: float = 3600,
     dry_run: bool = False,
     progress: Progress | None = None,
@@ -90,6 +91,7 @@ def collect(
         if dry_run:
             _foresee(parts, tally, trash_days, grace_s, progress)
             tally.events = event_retention.foresee(parts, before_us=_days_ago(parts, event_days))
+            tally.jobs = job_retention.foresee(parts, before_us=_days_ago(parts, job_days))
         else:
             # What frees room comes before compaction, which needs some.
             _drop_leftovers(parts, tally, grace_s)
@@ -105,6 +107,7 @@ def collect(
             _rebase(parts, tally, progress)
             _fold_counts(parts)
             tally.events = event_retention.shed(parts, before_us=_days_ago(parts, event_days))
+            tally.jobs = job_retention.shed(parts, before_us=_days_ago(parts, job_days))
             progress.stage("packs")
             _drop_packs(parts, tally)
             _drop_litter(parts, tally, grace_s)

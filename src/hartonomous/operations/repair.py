@@ -31,6 +31,7 @@ from hartonomous.core.manifest import Manifest
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import HartonomousError
+from hartonomous.packs.carried_work import carry_work
 from hartonomous.packs.extent_copies import ExtentCopies
 from hartonomous.packs.manifest_rows import member_row, new_manifest
 from hartonomous.packs.pack_file import PackReader
@@ -59,6 +60,7 @@ def repair(parts: StoreParts, *, progress: Progress | None = None) -> Repaired:
     progress = progress or NoProgress()
     with parts.home.rebuilding() as database:
         result = _rebuild(replace(parts, database=database), progress)
+        carry_work(parts, database, progress)
     former = parts.home.put_in_place(parts.clock())
     return msgspec.structs.replace(result, former_catalog=former)
 

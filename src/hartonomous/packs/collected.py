@@ -24,6 +24,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     litter_count: int
     freed_bytes: int
     event_count: int = 0
+    job_count: int = 0
     rebased_count: int = 0
     rebased_saved_bytes: int = 0
     kept_count: int = 0
@@ -41,6 +42,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
             "compacted_count": self.compacted_count,
             "litter_count": self.litter_count,
             "event_count": self.event_count,
+            "job_count": self.job_count,
             "rebased_count": self.rebased_count,
         }
 
@@ -56,6 +58,7 @@ class Tally:
     compacted: int = 0
     litter: int = 0
     events: int = 0  # gone from the change feed
+    jobs: int = 0  # that ended long ago
     freed_bytes: int = 0
     rebased: Rebased = field(default_factory=Rebased)
     gone: set[int] = field(default_factory=set)  # atoms, in a dry run
@@ -72,6 +75,7 @@ class Tally:
             compacted_count=self.compacted,
             litter_count=self.litter,
             event_count=self.events,
+            job_count=self.jobs,
             freed_bytes=self.freed_bytes,
             rebased_count=self.rebased.atom_count,
             rebased_saved_bytes=self.rebased.saved_bytes,
