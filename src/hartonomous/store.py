@@ -31,14 +31,15 @@ from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
-from hartonomous.packs.arrays import Rows
-from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hartonomous.packs.arrays import Rows
+    from hartonomous.packs.collected import Collected
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
