@@ -1,4 +1,4 @@
-"""Casts between float32 and 16 bits: the C kernel gives the bits of numpy, NaNs of each rule too."""
+"""Casts between float32 and 16 bits: the C kernel gives the bits of numpy, NaNs too."""
 
 import numpy as np
 import pytest

@@ -66,7 +66,7 @@ class Grid:
         return -(-self.columns // self.block_columns) if self.columns and self.block_columns else 1
 
 
-def rounded(
+def rounded(  # noqa: PLR0917 - arrays, as C takes them
     dtype: str, table: Bytes, values: Floats, position: int, grid: Grid, residual: Bytes | None
 ) -> Bytes:
     """Return the codes of values that begin at an element, by a table of scales.

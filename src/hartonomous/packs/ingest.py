@@ -35,6 +35,7 @@ from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.frames import split_frames
+from hartonomous.packs.freed_memory import keep_freed_memory
 from hartonomous.packs.hints import heads_of
 from hartonomous.packs.pieces import (
     PieceHasher,
@@ -118,6 +119,7 @@ class FileIngest:
         atoms: AtomReader,
         progress: Progress,
     ) -> None:
+        keep_freed_memory()
         self._session = session
         self._variants = VariantChoice(session, progress.note)
         self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
