@@ -84,6 +84,7 @@ class VariantChoice:
         self._signs = SignTable()
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
+        self._held: set[bytes] = set()
         self._lately: dict[str, tuple[object, ...]] = {}  # by type of target
 
     def choose(
@@ -147,7 +148,7 @@ class VariantChoice:
         proposals = [*proposals, *(one for one in also if one not in proposals)]
         if not proposals:
             return None
-        held = self._session.hold({base for one in proposals for base in one.bases})
+        held = self._hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
@@ -156,6 +157,12 @@ class VariantChoice:
             return None
         taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def _hold(self, wanted: set[bytes]) -> set[bytes]:
+        """Hold on to bases that are there; what the session holds, it holds to its end."""
+        if new := wanted - self._held:
+            self._held |= self._session.hold(new)
+        return wanted & self._held
 
     def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         if not found:
