@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from sqlalchemy import Column, Connection, Dialect, Table, insert
-from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects import postgresql, sqlite
 
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 
@@ -49,8 +49,5 @@ def _insert_text(dialect: Dialect, table: Table, names: tuple[str, ...]) -> tupl
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:
     """Return the dialect's ``INSERT … ON CONFLICT DO NOTHING``."""
-    if connection.dialect.name == "sqlite":
-        return sqlite.insert(table).on_conflict_do_nothing()
-    from sqlalchemy.dialects import postgresql  # loading it takes longer than most commands' work
-
-    return postgresql.insert(table).on_conflict_do_nothing()
+    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
+    return dialect.insert(table).on_conflict_do_nothing()

@@ -20,6 +20,13 @@ class _Later(ModuleType):
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loaded(), name)
 
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # one that is computed
+        return self._loaded().__dict__
+
+    def __dir__(self) -> list[str]:
+        return dir(self._loaded())
+
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._loaded(), name, value)
 
