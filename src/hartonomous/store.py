@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
@@ -16,6 +15,7 @@ from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import estimate as estimating
+from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
 from hartonomous.operations import impact as weighing
@@ -37,6 +37,7 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
+from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,9 +58,10 @@ class Store:
         self._held = held
         self.parts = held.parts
         self.files = OpenFiles(held.parts)
+        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
-        self.path = held.parts.directory
-        self.id = held.card.id
+        self.path, self.id = held.parts.directory, held.card.id
+        self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -72,12 +74,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -- in
@@ -236,8 +233,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, output, members=members, force=force,
-            dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def convert(
@@ -253,8 +250,7 @@ class Store:
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
-            progress=progress,
-        )  # fmt: skip
+            progress=progress)  # fmt: skip
 
     def export_all(
         self,
@@ -472,8 +468,7 @@ class Store:
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
-            max_duration_s=max_duration_s, progress=progress,
-        )  # fmt: skip
+            max_duration_s=max_duration_s, progress=progress)  # fmt: skip
 
     def gc(
         self,
@@ -486,8 +481,9 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
-        )
+            self.parts, trash_days=days, event_days=self.settings.event_days,
+            job_days=self.settings.job_days, grace_s=grace_s, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
 
     def repack(
         self,
