@@ -55,8 +55,7 @@ class Store:
     """
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
-        self._held = held
-        self.parts = held.parts
+        self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
