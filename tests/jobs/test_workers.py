@@ -25,7 +25,7 @@ from hartonomous.core.job import Status
 
 ROOT = Path(hn.__file__).parents[1]
 LIMIT_S = 200
-KILLS = int(os.environ.get("HARTONOMOUS_TEST_WORKER_KILLS", "6"))
+KILLS = int(os.environ.get("HARTONOMOUS_TEST_WORKER_KILLS", "4"))
 
 
 @pytest.fixture
@@ -193,6 +193,23 @@ def test_what_fails_for_good_is_dead_at_once(place, tmp_path):
         found = store.jobs.get(damaged.id)
         assert (found.status, found.error["kind"]) == ("dead", "integrity")
         assert found.result["faults"]
+
+
+def test_a_child_that_cannot_open_the_store_says_so(place, tmp_path):
+    with hn.open(place) as store, worker(place) as process:
+        until(lambda: "waits for jobs" in process.stderr.readline())
+        card = place / "store.json"
+        content = card.read_bytes()
+        card.write_bytes(b"{")
+        put = store.jobs.submit("verify", {"quick": True})
+        found = until(lambda: (one := store.jobs.get(put.id)).error and one)
+        assert found.status in ("failed", "dead")
+        assert "store.json" in found.error["message"]
+        card.write_bytes(content)
+        store.jobs.retry(put.id)
+        assert store.jobs.wait(put.id, timeout_s=LIMIT_S).status == "done"
+        process.send_signal(signal.SIGTERM)
+        assert ended(process)[0] == 0
 
 
 def test_a_child_that_is_killed_takes_no_other_job_with_it(place, tmp_path):
@@ -363,7 +380,7 @@ def test_whoever_is_killed_each_job_is_done_once_in_its_effect(place, tmp_path):
     seed = int(os.environ.get("HARTONOMOUS_TEST_SEED", str(random.SystemRandom().getrandbits(31))))
     print(f"HARTONOMOUS_TEST_SEED={seed}")
     chance = random.Random(seed)
-    count = 16
+    count = 12
     with hn.open(place) as store:
         for number in range(count):
             path = write_file(tmp_path / f"{number}.safetensors", number, rows=64)

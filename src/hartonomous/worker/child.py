@@ -8,7 +8,6 @@ by a worker that was killed.
 import os
 import queue
 import random
-import sys
 import threading
 import time
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import BinaryIO
 from hartonomous.core.job import Ending, Job, after_failure
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
-from hartonomous.settings import load_settings
+from hartonomous.settings import Settings, load_settings
 from hartonomous.worker import messages
 from hartonomous.worker.kinds import KINDS, described
 from hartonomous.worker.running import Interruption, JobProgress, Why, carry_out, run_job
@@ -63,15 +62,19 @@ def _serve(
     interruption: Interruption,
     told: BinaryIO,
 ) -> None:
-    place = Path(setup.store)
-    settings = load_settings(given=setup.settings, store=place)
-    held = directory.open_directory(place, settings=settings, clock=_now_us, force=setup.force)
+    try:
+        settings, held = _open(setup)
+    except HartonomousError as error:
+        job = waiting.get()
+        if job is not None:
+            _tell(told, job, _failure(job, error), written=False)
+        return
     try:
         while (job := waiting.get()) is not None:
             if interruption.why is not Why.GIVEN_UP:
                 interruption.why = None
             ending = run_job(held.parts, settings, job, interruption)
-            told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=True)))
+            _tell(told, job, ending, written=True)
     finally:
         held.close()
 
@@ -87,29 +90,38 @@ def _serve_alone(
     if job is None:
         return
     assert KINDS[job.kind].alone, "others have a heartbeat"
+    try:
+        settings, held = _open(setup, alone=True)
+    except HartonomousError as error:  # somebody else has it open: it is tried again
+        _tell(told, job, _failure(job, error), written=False)
+        return
+    try:
+        ending = carry_out(held.parts, settings, job, interruption, JobProgress())
+    finally:
+        held.close()
+    _tell(told, job, ending, written=False)
+
+
+def _open(
+    setup: messages.Setup, *, alone: bool = False
+) -> tuple[Settings, directory.OpenDirectory]:
     place = Path(setup.store)
     settings = load_settings(given=setup.settings, store=place)
-    ending: Ending | None
-    try:
-        held = directory.open_directory(
-            place, settings=settings, clock=_now_us, force=setup.force, exclusive=True,
-            with_catalog=False,
-        )  # fmt: skip
-    except HartonomousError as error:  # somebody else has it open: it is tried again
-        chance = random.SystemRandom().random
-        ending = after_failure(job, described(error), now_us=_now_us(), chance=chance)
-    else:
-        try:
-            ending = carry_out(held.parts, settings, job, interruption, JobProgress())
-        finally:
-            held.close()
-    told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=False)))
+    held = directory.open_directory(
+        place, settings=settings, clock=_now_us, force=setup.force, exclusive=alone,
+        with_catalog=not alone,
+    )  # fmt: skip
+    return settings, held
+
+
+def _failure(job: Job, error: HartonomousError) -> Ending:
+    chance = random.SystemRandom().random
+    return after_failure(job, described(error), now_us=_now_us(), chance=chance)
+
+
+def _tell(told: BinaryIO, job: Job, ending: Ending | None, *, written: bool) -> None:
+    told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=written)))
 
 
 def _now_us() -> int:
     return time.time_ns() // 1000
-
-
-if __name__ == "__main__":
-    main()
-    sys.stderr.flush()

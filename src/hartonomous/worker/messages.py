@@ -19,7 +19,8 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """A line from a child: how a job ended, None where it was lost; ``written`` if it wrote that.
 
-    A child that works alone cannot write it: the catalog is being replaced.
+    A child cannot write it that works alone (the catalog is being replaced), or that could not open
+    the store.
     """
 
     job_id: int

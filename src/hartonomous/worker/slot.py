@@ -4,12 +4,13 @@ import contextlib
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 from hartonomous.core.job import Job
 from hartonomous.worker import messages
 
-_PROGRAM = "hartonomous.worker.child"
+_PROGRAM = (
+    "import sys; sys.path[:] = sys.argv[1:]; from hartonomous.worker.child import main; main()"
+)
 _READ_BYTES = 1 << 16
 
 
@@ -17,14 +18,12 @@ class Slot:
     """One child process; it is started with the slot and has at most one job."""
 
     def __init__(self, setup: messages.Setup) -> None:
-        root = str(Path(__file__).absolute().parents[2])
-        path = os.environ.get("PYTHONPATH")
+        # It finds modules where this process did, and none in the working directory.
+        places = [place for place in sys.path if place]
         self._process = subprocess.Popen(
-            # -P: nothing in the working directory takes a module's place.
-            [sys.executable, "-P", "-m", _PROGRAM],
+            [sys.executable, "-P", "-c", _PROGRAM, *places],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": f"{root}:{path}" if path else root},
             start_new_session=True,  # a terminal's Ctrl-C is the worker's business
         )
         assert self._process.stdin is not None and self._process.stdout is not None

@@ -231,7 +231,8 @@ class Worker:
         for one in told:
             job, slot.job = slot.job, None
             if job is not None:
-                self._count(job, one.ending)
+                lost = one.ending is None or not (one.written or self._write(one.ending))
+                self._count(job, None if lost else one.ending)
 
     def _bury(self, slot: Slot) -> None:
         """Take leave of a child that has ended; what it had failed with it."""
