@@ -20,6 +20,8 @@ from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, 
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.journal_check import check_database, check_names
+from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
@@ -118,10 +120,12 @@ def verify(
     reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES), operands=operands)
     work = _Work(parts, reader, progress or NoProgress(), limit, repair=repair)
     try:
+        check_database(parts, work.fault, quick=quick)
         _check_packs(work)
         _check_catalog(work)
         if not quick:
             _check_journal(work)
+            check_names(parts, work.fault)
             _check_manifests(work)
             chosen = _chooser(subset, turn, parts)
             _check_second_copies(work, chosen)
@@ -415,10 +419,10 @@ def _check_manifests(work: _Work) -> None:
             if references != manifests.references_of(tx, row.id) and _complete(tx, row):
                 what = "refers to other atoms than the catalog says"
                 work.fault(name, what, _names(work, row.id))
-            if len(manifest.description.tensors) != row.tensor_count:
-                work.fault(name, "has other tensors than the catalog says", _names(work, row.id))
-            if manifest.sha256 != row.sha256:
-                work.fault(name, "has another SHA-256 than the catalog says", _names(work, row.id))
+            other = manifests.differences(tx, row, manifest_facts(manifest))
+            if other and _complete(tx, row):
+                what = f"has {', '.join(other)} than the catalog says"
+                work.fault(name, what, _names(work, row.id))
         work.manifests += 1
 
 

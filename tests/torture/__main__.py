@@ -1,0 +1,69 @@
+"""``make torture``: every fault of every step, and power cuts all through two scripts of steps."""
+
+import argparse
+import random
+import sys
+import time
+from collections.abc import Iterable
+
+from tests.torture import operations
+from tests.torture.bench import Bench, Tally
+from tests.torture.shim import MODES
+
+_SHOWN = 40
+
+
+def main() -> None:
+    """Try what was asked for and print the figures; exit with 1 if anything was lost or wrong."""
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("what", nargs="*", default=["faults", "cuts"], help="faults, cuts")
+    parser.add_argument("--steps", default="", help="of faults; all by default")
+    parser.add_argument("--modes", default="", help="of faults; all by default")
+    parser.add_argument("--every", type=int, default=1, help="take each so-manieth call only")
+    parser.add_argument("--ways", type=int, default=3, help="power cuts by chance at each place")
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    total = Tally()
+    with Bench() as bench:
+        if "faults" in given.what:
+            steps = given.steps.split() or [*operations.INSIDE, *operations.ALONE]
+            modes = given.modes.split() or [one for one in MODES if one != "none"]
+            for step in steps:
+                for mode in modes:
+                    places = range(1, bench.count(step) + 1, given.every)
+                    tries = (bench.try_fault(step, mode, nth) for nth in places)
+                    _tell(f"{step}, {mode}", tries, total)
+        if "cuts" in given.what:
+            for name, steps in operations.SCRIPTS.items():
+                recorded = bench.record(name, steps)
+                places = list(range(0, len(recorded.calls) + 1, given.every))
+                chance = random.Random(given.seed)
+                _tell(
+                    f"power cuts, {name}",
+                    bench.try_cuts(recorded, chance, places, given.ways),
+                    total,
+                )
+    print(f"{'all':28} {_line(total)}, {len(total.wrong)} wrong")
+    sys.exit(1 if total.wrong or total.lost else 0)
+
+
+def _tell(name: str, tries: Iterable[Tally], total: Tally) -> None:
+    begun = time.monotonic()
+    mine = Tally()
+    for one in tries:
+        mine.add(one)
+    print(f"{name:28} {_line(mine)}, {time.monotonic() - begun:.0f} s", flush=True)
+    for line in mine.wrong[:_SHOWN]:
+        print(f"  {line}", flush=True)
+    total.add(mine)
+
+
+def _line(one: Tally) -> str:
+    return (
+        f"{one.tried:6} tried, {one.hit:6} hit, {one.acknowledged:6} acknowledged,"
+        f" {one.left:4} left, {one.lost} lost"
+    )
+
+
+if __name__ == "__main__":
+    main()
