@@ -1,4 +1,4 @@
-"""``make torture``: every fault of every step, and power cuts all through two scripts of steps."""
+"""``make torture``: faults at every call of every step, power cuts all through, flipped bits."""
 
 import argparse
 import random
@@ -8,19 +8,22 @@ from collections.abc import Iterable
 
 from tests.torture import operations
 from tests.torture.bench import Bench, Tally
+from tests.torture.flips import KINDS, FlipBench
 from tests.torture.shim import MODES
 
 _SHOWN = 40
+WHAT = ["faults", "cuts", "flips"]
 
 
 def main() -> None:
     """Try what was asked for and print the figures; exit with 1 if anything was lost or wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["faults", "cuts"], help="faults, cuts")
+    parser.add_argument("what", nargs="*", default=WHAT, help=", ".join(WHAT))
     parser.add_argument("--steps", default="", help="of faults; all by default")
     parser.add_argument("--modes", default="", help="of faults; all by default")
     parser.add_argument("--every", type=int, default=1, help="take each so-manieth call only")
     parser.add_argument("--ways", type=int, default=3, help="power cuts by chance at each place")
+    parser.add_argument("--flips", type=int, default=1000, help="of each kind of file")
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     total = Tally()
@@ -43,6 +46,12 @@ def main() -> None:
                     bench.try_cuts(recorded, chance, places, given.ways),
                     total,
                 )
+        if "flips" in given.what:
+            flips = FlipBench(bench)
+            for kind in KINDS:
+                chance = random.Random(f"{given.seed} {kind}")
+                chosen = (flips.choose(kind, chance) for _ in range(given.flips))
+                _tell(f"flips, {kind}", (flips.try_flip(kind, one) for one in chosen), total)
     print(f"{'all':28} {_line(total)}, {len(total.wrong)} wrong")
     sys.exit(1 if total.wrong or total.lost else 0)
 

@@ -77,7 +77,7 @@ def shown(store: hn.Store, out: Path, *, times: bool = False) -> dict[str, Any]:
         state[spec] = {
             "shown": _told(store.show(spec), times),
             "files": {
-                str(path.relative_to(out)): hashlib.sha256(path.read_bytes()).hexdigest()
+                str(path.relative_to(out)): _sha256(path.read_bytes())
                 for path in sorted(out.rglob("*"))
                 if path.is_file()
             },
@@ -102,6 +102,9 @@ def _told(one: object, times: bool) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(one)
     if not times:
         del told["created_us"]
+    for file in told["files"]:
+        for tensor in file["tensors"]:  # read off their names; not in any record
+            del tensor["role"], tensor["layer"]
     return told
 
 
@@ -123,14 +126,54 @@ def litter(store: hn.Store) -> list[str]:
     return [f"litter: {one}" for one in found]
 
 
-def damaged(place: Path, out: Path) -> dict[str, Any]:
-    """Return what comes out of a store that may be damaged, name by name, and what verify says."""
-    found: dict[str, Any] = {}
+def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
+    """Return what comes out of a store that may be damaged, name by name, and what verify says.
+
+    ``came`` has the digest of each file that came out, by what it was asked for; ``failed`` what
+    did not come out. With ``mend`` verify mends first, and looks again.
+    """
+    found: dict[str, Any] = {"came": {}, "failed": {}, "faults": []}
     try:
         with hn.open(place) as store:
+            if mend:
+                found["mended"] = list(store.verify(files=True, repair=True).mended)
             report = store.verify(files=True)
             found["faults"] = [[one.where, one.what, list(one.files)] for one in report.faults]
-            found["state"] = shown(store, out, times=True)
+            for row in store.ls(versions=True):
+                _try_version(store, f"{row.name}@{row.number}", out, found)
     except HartonomousError as error:
         found["refused"] = [type(error).__name__, error.message, error.hint]
+        return found
+    try:
+        with hn.open(place) as store:
+            found["state"] = shown(store, out, times=True)
+            found["log"] = [msgspec.to_builtins(one) for one in store.log(limit=1000)]
+    except HartonomousError as error:
+        found["failed"]["everything"] = error.message
     return found
+
+
+def _try_version(store: hn.Store, spec: str, out: Path, found: dict[str, Any]) -> None:
+    """Take a version out in each way that there is."""
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir()
+    try:
+        store.get(spec, f"{out}/")
+        for path in sorted(out.rglob("*")):
+            if path.is_file():
+                found["came"][f"{spec}:{path.name}"] = _sha256(path.read_bytes())
+    except HartonomousError as error:
+        found["failed"][spec] = error.message
+    try:
+        if "cached" in store.show(spec).tags:
+            plain = Path(store.plain(spec))
+            found["came"][f"{spec}:plain"] = _sha256(plain.read_bytes())
+        for name in store.tensors(spec):
+            content = store.tensor(spec, name).tobytes()
+            found["came"][f"{spec}:tensor {name}"] = _sha256(content)
+    except HartonomousError as error:
+        found["failed"][f"{spec}, read"] = error.message
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

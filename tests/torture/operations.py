@@ -60,6 +60,21 @@ def make(store: Path, files: Path) -> None:
         held.rm("junk.bin")
 
 
+def enrich(store: Path, files: Path) -> None:
+    """Add what else a catalog can hold: statements, several versions, copies, plain files."""
+    with hn.open(store, settings=SETTINGS) as held:
+        held.add(files / "later.safetensors", labels=["stable", "prod"], tags=["cached", "t"])
+        held.add(files / "fresh.bin", metadata={"from": "nowhere", "why": "no reason"})
+        held.add(files / "other.safetensors", name="tuned.safetensors", labels=["next"])
+        held.relate("tuned.safetensors@1", "fine-tune-of", "base.safetensors", note="said")
+        held.mv("notes.txt", "notes/old.txt")
+        held.rm("fresh.bin")
+        held.undo()
+        held.label("tuned.safetensors@1", "kept")
+        held.repack()
+        held.plain("later.safetensors")
+
+
 def _add(store: hn.Store, files: Path) -> None:
     store.add([files / "later.safetensors", files / "fresh.bin", files / "empty.dat"])
 

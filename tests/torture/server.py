@@ -20,7 +20,9 @@ from tests.durability.workload import DirectParser
 from tests.torture import observe, operations
 from tests.torture.shim import Shim
 
+import hartonomous as hn
 import hartonomous.opening as door
+from hartonomous.catalog import copies
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
 
@@ -93,6 +95,9 @@ def _do_run(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
 def _do_make(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
     operations.write_files(Path(request["files"]))
     operations.make(Path(request["store"]), Path(request["files"]))
+    if request.get("rich"):
+        copies.MANY_DEPENDENTS = 0  # whatever others are built on is kept twice
+        operations.enrich(Path(request["store"]), Path(request["files"]))
 
 
 def _do_observe(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
@@ -107,7 +112,13 @@ def _do_observe(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
 
 
 def _do_damaged(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
-    for name, value in observe.damaged(Path(request["store"]), Path(request["out"])).items():
+    before = request["before"]
+    if before == "repair":
+        report = hn.repair(request["store"])
+        say("lost", [*report.lost, *report.damaged, *report.recovered])
+    for name, value in observe.damaged(
+        Path(request["store"]), Path(request["out"]), mend=before == "mend"
+    ).items():
         say(name, value)
 
 

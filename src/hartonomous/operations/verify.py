@@ -25,6 +25,7 @@ from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.plain_files import check_plain
 from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
 from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
@@ -45,7 +46,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True):
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
 
-    ``mended`` are atoms whose second copy took the place of a damaged first one.
+    ``mended`` are atoms whose second copy took the place of a damaged first one, and plain files
+    that were removed from the cache.
     """
 
     level: str
@@ -130,6 +132,7 @@ def verify(
             chosen = _chooser(subset, turn, parts)
             _check_second_copies(work, chosen)
             _check_atoms(work, chosen)
+            check_plain(parts, work.fault, work.mended.append if repair else None)
             if files:
                 _check_files(work)
     finally:
