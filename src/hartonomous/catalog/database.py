@@ -88,7 +88,13 @@ def _sqlite_engine(path: Path) -> Engine:
             "mmap_size=0",
             "trusted_schema=OFF",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+            except UnicodeDecodeError as error:  # SQLite quotes the damaged schema
+                raise IntegrityError(
+                    f"the catalog is damaged: {error}",
+                    hint="hart repair rebuilds it from the packs",
+                ) from error
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
