@@ -26,11 +26,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:
-    """Make an empty store and open it."""
+def init(path: str | os.PathLike[str], *, force: bool = False, catalog: str | None = None) -> Store:
+    """Make an empty store and open it; ``catalog`` is the address of a PostgreSQL server."""
     place = Path(path)
-    directory.create(place, force=force)
-    return open_store(place, force=force)
+    directory.create(place, force=force, catalog_url=catalog)
+    return open_store(place, force=force, catalog=catalog)
 
 
 def open_store(
@@ -39,17 +39,24 @@ def open_store(
     create: bool = False,
     force: bool = False,
     settings: dict[str, Any] | None = None,
+    catalog: str | None = None,
 ) -> Store:
-    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none."""
+    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none.
+
+    ``catalog`` is the address (``postgresql://…``) of a catalog that is on a server: where that of
+    a new store goes, and how to reach it.
+    """
     place = find_store(None)[0] if path is None else Path(path)
     if create and not (place / "store.json").exists():
         try:
-            directory.create(place, force=force)
+            directory.create(place, force=force, catalog_url=catalog)
         except ConflictError:
             if not (place / "store.json").exists():  # else somebody else made it just now
                 raise
     values = load_settings(given=settings or {}, store=place)
-    held = directory.open_directory(place, settings=values, clock=now_us, force=force)
+    held = directory.open_directory(
+        place, settings=values, clock=now_us, force=force, catalog_url=catalog
+    )
     return Store(held, values)
 
 

@@ -282,7 +282,9 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ..
     """Return the ``HARTONOMOUS_*`` variables that nothing is named after, sorted."""
     environ = os.environ if environ is None else environ
     # KERNEL is read by the codecs, which know what this machine can run.
-    known = {f"{PREFIX}{name.upper()}" for name in (*setting_names(), "store", "kernel")}
+    known = {
+        f"{PREFIX}{name.upper()}" for name in (*setting_names(), "store", "kernel", "catalog_url")
+    }
     return tuple(
         sorted(
             name

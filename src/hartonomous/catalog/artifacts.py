@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
+from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, label, version
 
 
@@ -39,7 +40,7 @@ def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
     pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     query = (
         select(artifact.c.name)
-        .where(artifact.c.removed_us.is_(None), artifact.c.name.like(pattern, escape="\\"))
+        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, pattern))
         .order_by(artifact.c.name)
         .limit(limit)
     )

@@ -5,9 +5,12 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    Column,
     ColumnElement,
     Connection,
+    MetaData,
     Select,
+    Table,
     bindparam,
     delete,
     exists,
@@ -16,9 +19,16 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.schema import CreateTable
 
 from hartonomous.catalog import bases
-from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
+from hartonomous.catalog.batches import (
+    COPIED_ROWS,
+    batches,
+    copy_rows,
+    insert_or_skip,
+    insert_rows,
+)
 from hartonomous.catalog.columns import Words
 from hartonomous.catalog.schema import (
     atom,
@@ -76,6 +86,24 @@ _EXTENT_COLUMNS = (
 )  # fmt: skip
 
 
+# What a COPY of atoms goes through on PostgreSQL: COPY itself stops at the first that is there.
+# Each connection has its own, which is emptied at the end of a transaction.
+incoming = Table(
+    "incoming_atom",
+    MetaData(),
+    *(
+        Column(column.name, column.type)
+        for column in (
+            atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,
+            atom.c.created_us, atom.c.depth,
+        )
+    ),
+    prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
+)  # fmt: skip
+_INCOMING = CreateTable(incoming, if_not_exists=True)
+
+
 def find(
     tx: Connection, digests: Iterable[bytes], *, sound: bool = False
 ) -> dict[bytes, tuple[int, int]]:
@@ -121,8 +149,7 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         }
         for one in ordered
     ]
-    made = tx.execute(insert_or_skip(atom, tx).returning(atom.c.digest, atom.c.id), rows)
-    ids = {row[0]: row[1] for row in made}
+    ids = _insert_new(tx, rows)
     new = [one for one in ordered if one.digest in ids]
     there = [one for one in ordered if one.digest not in ids]
     insert_rows(
@@ -135,6 +162,20 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
     _mend(tx, there)
     return [one.digest for one in there]
+
+
+def _insert_new(tx: Connection, rows: list[dict[str, Any]]) -> dict[bytes, int]:
+    """Insert those that are not there yet, and return {digest: id} of them."""
+    new = (atom.c.digest, atom.c.id)
+    if tx.dialect.name == "sqlite" or len(rows) < COPIED_ROWS:
+        made = tx.execute(insert_or_skip(atom, tx).returning(*new), rows)
+    else:
+        names = tuple(rows[0])
+        tx.execute(_INCOMING)
+        copy_rows(tx, incoming.name, names, [tuple(row.values()) for row in rows])
+        chosen = select(*(incoming.c[name] for name in names)).order_by(incoming.c.digest)
+        made = tx.execute(insert_or_skip(atom, tx).from_select(names, chosen).returning(*new))
+    return {row[0]: row[1] for row in made}
 
 
 def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:

@@ -8,9 +8,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Column, Connection, Dialect, Table, insert
 from sqlalchemy.dialects import postgresql, sqlite
 
+from hartonomous.catalog.columns import escaped
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 
 T = TypeVar("T")
+
+COPIED_ROWS = 12
+"""From so many rows on, PostgreSQL takes them by COPY; it costs one message more than INSERT."""
 
 
 def batches(items: Sequence[T], size: int = ROWS_PER_TRANSACTION) -> Iterator[list[T]]:
@@ -28,14 +32,31 @@ def insert_rows(
     Values must be of types that the driver takes itself: int, str, bytes, None. SQLAlchemy would
     look at each value of each row, which takes longer than the database.
     """
-    names = tuple(column.name for column in columns)
-    text, positional = _insert_text(tx.dialect, columns[0].table, names)
     values: list[Any] = list(rows)
     if not values:
         return
+    names = tuple(column.name for column in columns)
+    if tx.dialect.name != "sqlite":
+        values = [tuple(escaped(v) if type(v) is str else v for v in row) for row in values]
+        if len(values) >= COPIED_ROWS:
+            copy_rows(tx, columns[0].table.name, names, values)
+            return
+    text, positional = _insert_text(tx.dialect, columns[0].table, names)
     if not positional:
         values = [dict(zip(names, row, strict=True)) for row in values]
     tx.exec_driver_sql(text, values)
+
+
+def copy_rows(
+    tx: Connection, table: str, names: Sequence[str], rows: Iterable[tuple[Any, ...]]
+) -> None:
+    """Append rows to a table of PostgreSQL by COPY; texts must be ``escaped`` already."""
+    quote = tx.dialect.identifier_preparer.quote
+    text = f"COPY {quote(table)} ({', '.join(map(quote, names))}) FROM STDIN"
+    raw: Any = tx.connection.dbapi_connection
+    with raw.cursor() as cursor, cursor.copy(text) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 @lru_cache(maxsize=64)

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from hartonomous.catalog import relations
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
+from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import (
     artifact,
     atom,
@@ -242,7 +243,7 @@ def live(tx: Connection, *, name_like: str | None = None) -> list[VersionRow]:
     """Return every version in use, by name and number; ``name_like`` is a SQL LIKE pattern."""
     query = _PUBLISHED.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))
     if name_like is not None:
-        query = query.where(artifact.c.name.like(name_like, escape="\\"))
+        query = query.where(fits(tx, artifact.c.name, name_like))
     return _rows(tx, query.order_by(artifact.c.name, version.c.number))
 
 

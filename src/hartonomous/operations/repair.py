@@ -30,7 +30,6 @@ from hartonomous.core.manifest import Manifest
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import HartonomousError
-from hartonomous.packs.catalog_file import put_in_place, rebuilding
 from hartonomous.packs.extent_copies import ExtentCopies
 from hartonomous.packs.manifest_rows import member_row, new_manifest
 from hartonomous.packs.pack_file import PackReader
@@ -66,9 +65,9 @@ def repair(parts: StoreParts, *, progress: Progress | None = None) -> Repaired:
     The former catalog is kept beside the new one.
     """
     progress = progress or NoProgress()
-    with rebuilding(parts.directory) as database:
+    with parts.home.rebuilding() as database:
         result = _rebuild(replace(parts, database=database), progress)
-    former = put_in_place(parts.directory, parts.clock())
+    former = parts.home.put_in_place(parts.clock())
     return msgspec.structs.replace(result, former_catalog=former)
 
 

@@ -17,7 +17,9 @@ from hartonomous.settings import STORE_FILE
 STORE_VERSION = 1
 VARIANTS = "variants"
 """Records that are predicted from other atoms; packs that hold some have the bit of that name."""
-KNOWN_FEATURES: frozenset[str] = frozenset({VARIANTS})
+POSTGRESQL = "postgresql-catalog"
+"""The catalog is on a server, and not in the store's directory."""
+KNOWN_FEATURES: frozenset[str] = frozenset({VARIANTS, POSTGRESQL})
 CARRIED = (
     "FORMAT.md",
     "FORMAT-FIELDS.md",
@@ -31,6 +33,14 @@ _CARD_LIMIT_BYTES = 1 << 20
 _SPECIAL = {errno.EISDIR, errno.ENXIO, errno.ENODEV}  # a folder, a socket, a device without driver
 
 
+class CatalogCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a catalog is that is no file of the store: libpq's parameters, no credentials."""
+
+    engine: str
+    schema: str
+    parameters: dict[str, str] = {}
+
+
 class StoreCard(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``store.json``."""
 
@@ -40,6 +50,7 @@ class StoreCard(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     required_features: tuple[str, ...] = ()
     optional_features: tuple[str, ...] = ()
+    catalog: CatalogCard | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_card(path: Path) -> StoreCard:
