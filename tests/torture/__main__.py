@@ -6,13 +6,16 @@ import sys
 import time
 from collections.abc import Iterable
 
+from tests.engines.postgres_server import running
 from tests.torture import operations
 from tests.torture.bench import Bench, Tally
+from tests.torture.cut_connections import MODES as MODES_OF_CUTS
+from tests.torture.cut_connections import STEPS, CutBench
 from tests.torture.flips import KINDS, FlipBench
 from tests.torture.shim import MODES
 
 _SHOWN = 40
-WHAT = ["faults", "cuts", "flips"]
+WHAT = ["faults", "cuts", "flips", "connections"]
 
 
 def main() -> None:
@@ -46,6 +49,14 @@ def main() -> None:
                     bench.try_cuts(recorded, chance, places, given.ways),
                     total,
                 )
+        if "connections" in given.what:
+            with running() as server:
+                cuts = CutBench(bench, server)
+                for step in given.steps.split() or STEPS:
+                    for mode in MODES_OF_CUTS:
+                        places = range(1, cuts.count(step) + 1, given.every)
+                        tries = (cuts.try_cut(step, mode, nth) for nth in places)
+                        _tell(f"{step}, cut {mode}", tries, total)
         if "flips" in given.what:
             flips = FlipBench(bench)
             for kind in KINDS:

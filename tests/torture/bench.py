@@ -60,7 +60,7 @@ class Bench:
             self.shimmed = Server(shim.build(self.base))
             self.plain = Server(None)
             answer = self.plain.ask("make", store=str(self.made), files=str(self.files))
-            assert answer["status"] == 0 and "crashed" not in answer, answer
+            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
         except BaseException:
             shutil.rmtree(self.base)
             raise
@@ -183,9 +183,7 @@ class Bench:
         if found.get("state") not in states[told : told + 2]:
             tally.lost += told
             allowed = states[told : told + 2]
-            tally.wrong.append(
-                f"shows what it must not: {_difference(found.get('state'), allowed)}"
-            )
+            tally.wrong.append(f"shows what it must not: {difference(found.get('state'), allowed)}")
 
     # -- power cuts
 
@@ -244,7 +242,7 @@ def _short(answer: Answer) -> str:
     return json.dumps(answer)[:1500]
 
 
-def _difference(found: Any, allowed: list[Any]) -> str:
+def difference(found: Any, allowed: list[Any]) -> str:
     """Say where a state differs from the allowed one that it resembles most."""
     if found is None:
         return "no store"

@@ -182,4 +182,5 @@ def environment() -> dict[str, str]:
     """Return the environment of a process that imports this package and the program."""
     root = Path(__file__).parents[2]
     source = Path(hn.__file__).parents[1]
-    return {**os.environ, "PYTHONPATH": f"{source}:{root}"}
+    further = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(source), str(root), *further])}

@@ -25,6 +25,7 @@ import hartonomous.opening as door
 from hartonomous.catalog import copies
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
+from hartonomous.packs.catalog_home import VARIABLE
 
 _LIMIT_S = 120
 _HOURS_US = 7_200_000_000
@@ -130,6 +131,8 @@ def _child(request: dict[str, Any], shim: Shim | None, out: int) -> None:
         os.write(out, (json.dumps([name, value]) + "\n").encode())
 
     signal.alarm(_LIMIT_S)
+    if "catalog" in request:
+        os.environ[VARIABLE] = request["catalog"]
     try:
         _DOES[request["what"]](request, shim, say)
     except HartonomousError as error:
