@@ -15,7 +15,7 @@ from tests.torture.flips import KINDS, FlipBench
 from tests.torture.shim import MODES
 
 _SHOWN = 40
-WHAT = ["faults", "cuts", "flips", "connections"]
+WHAT = ["faults", "cuts", "syncs", "flips", "connections"]
 
 
 def main() -> None:
@@ -49,6 +49,14 @@ def main() -> None:
                     bench.try_cuts(recorded, chance, places, given.ways),
                     total,
                 )
+        if "syncs" in given.what:
+            for step in given.steps.split() or operations.AGAIN[:-2]:
+                chance = random.Random(given.seed)
+                tries = (
+                    bench.try_failed_sync(step, nth, chance, given.ways)
+                    for nth in bench.failed_syncs(step)
+                )
+                _tell(f"failed syncs, {step}", tries, total)
         if "connections" in given.what:
             with running() as server:
                 cuts = CutBench(bench, server)

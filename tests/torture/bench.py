@@ -185,6 +185,45 @@ class Bench:
             allowed = states[told : told + 2]
             tally.wrong.append(f"shows what it must not: {difference(found.get('state'), allowed)}")
 
+    # -- syncs that fail
+
+    def failed_syncs(self, step: str) -> list[int]:
+        """Return the numbers of the calls of a step that sync a file."""
+        recorded = self.record("syncs", (step,), held=True)
+        counted = [
+            one for one in recorded.calls
+            if one.operation not in (Operation.MARK, Operation.MAPPED, Operation.FAULT)
+        ]  # fmt: skip
+        return [
+            number
+            for number, one in enumerate(counted, start=1)
+            if one.operation is Operation.SYNC and not one.offset
+        ]
+
+    def try_failed_sync(self, step: str, nth: int, chance: random.Random, ways: int) -> Tally:
+        """Fail a sync, try the step again in the same process, go on, then cut the power.
+
+        What the failed sync was for may be lost, whatever was synced later.
+        """
+        steps = (step, "mv")
+        recorded = self.record("failed", steps, nth=nth, mode="eio", again=True, held=True)
+        told = int(recorded.done["acknowledged"])
+        steps = steps[:told]
+        tally = Tally(tried=1, hit=1)
+        where = f"{step}, sync {nth} failed"
+        if "crashed" in recorded.done or "refused" in recorded.done:
+            tally.wrong = [f"{where}: {_short(recorded.done)}"]
+            return tally
+        recorded.steps = steps or (step,)
+        # Behind the last acknowledgement, before anything is folded.
+        end = [1 + at for at, one in enumerate(recorded.calls) if one.operation is Operation.MARK][
+            -1:
+        ]
+        for one in self.try_cuts(recorded, chance, end, ways):
+            tally.add(one)
+        tally.wrong = [f"{where}: {one}" for one in tally.wrong]
+        return tally
+
     # -- power cuts
 
     def record(self, name: str, steps: tuple[str, ...], **how: Any) -> "Recorded":

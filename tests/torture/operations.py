@@ -145,7 +145,7 @@ INSIDE: dict[str, Callable[[hn.Store, Path], None]] = {
 """Steps on an open store."""
 ALONE: dict[str, Callable[[Path, Path], None]] = {"repair": _repair, "init": _init}
 """Steps that want the store for themselves."""
-AGAIN = {"add", "update", "label", "gc", "repack", "path", "repair", "init", "verify"}
+AGAIN = ("add", "update", "label", "gc", "repack", "path", "verify", "repair", "init")
 """Steps that can be tried again after they failed, whatever they had done by then."""
 FROM_NOTHING = {"init"}
 """Steps that begin with no store."""
@@ -171,11 +171,6 @@ def run(
             while left and left[0] in INSIDE:
                 INSIDE[left[0]](held, files)
                 acknowledge(left.pop(0))
-
-
-def try_again(store: Path, files: Path, step: str) -> None:
-    """Do a step that failed once more."""
-    run(store, files, (step,), lambda _: None)
 
 
 def environment() -> dict[str, str]:

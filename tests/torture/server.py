@@ -80,14 +80,17 @@ def _do_run(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
 
     if shim is not None:
         shim.begin(request["store"], request.get("log"), request["nth"], request["mode"])
+    # Somebody else has the store open, so that its log is not folded when this one closes it.
+    other = hn.open(store) if request.get("held") else None
+    if other is not None:
+        other.ls()
     try:
         operations.run(store, files, tuple(request["steps"]), acknowledge)
     except HartonomousError as error:
         say("error", [type(error).__name__, error.message, error.hint])
         left = request["steps"][len(done) :]
         if request.get("again") and left and left[0] in operations.AGAIN:
-            operations.try_again(store, files, left[0])
-            say("acknowledged", len(done) + 1)
+            operations.run(store, files, tuple(left), acknowledge)
     finally:
         if shim is not None:
             say("count", shim.count())

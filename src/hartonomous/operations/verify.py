@@ -197,6 +197,7 @@ def _check_packs(work: _Work) -> None:
             _check_one_pack(work, pack, row, wanted)
             _check_bases(pack, wanted, ties)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
         finally:
             pack.close()
@@ -298,6 +299,7 @@ def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
         if not same:
             raise IntegrityError("the catalog says something else of it")
     except HartonomousError as error:
+        work.parts.database.refuse_lost(error)
         what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
         work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
 
@@ -356,6 +358,7 @@ def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
         try:
             check_second(work.parts, work.reader, atom_id, digest)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             with work.parts.database.read() as tx:
                 if not copies.extents(tx, atom_id, 1):
                     continue  # dropped, or moved, meanwhile
@@ -374,6 +377,7 @@ def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: byt
         check_atom(work.reader, digest, size, buffer, work.progress.advance)
         work.read_bytes += size
     except HartonomousError as error:
+        work.parts.database.refuse_lost(error)
         if not _still_stored(work, digest):
             return True
         mended = mend(work.parts, work.reader, atom_id) if work.repair else []
@@ -411,6 +415,7 @@ def _check_manifests(work: _Work) -> None:
         try:
             manifest = load_manifest(work.reader, row)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 work.fault(name, error.message, _names(work, row.id))
             continue
@@ -466,6 +471,7 @@ def _check_files(work: _Work) -> None:
             if hasher.digest() != row.file_digest:
                 raise IntegrityError("comes out with another digest")
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 where = f"file blake3:{row.file_digest.hex()}"
                 work.fault(where, error.message, _names(work, row.id))
