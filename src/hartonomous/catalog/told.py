@@ -134,23 +134,24 @@ def names_told(tx: Connection) -> Told:
         told["artifact", uid] = (name, removed_us)
     uids = {row[0]: row[1] for row in tx.execute(select(version.c.id, version.c.uid))}
     owners = {row[0]: row[1] for row in tx.execute(select(artifact.c.id, artifact.c.uid))}
-    for row in tx.execute(
-        select(version.c.uid, version.c.artifact_id, version.c.number, version.c.removed_us)
-        .where(version.c.published == 1)
-    ):  # fmt: skip
-        told["version", row[0]] = (owners.get(row[1]), row[2], row[3])
-    for row in tx.execute(select(label.c.artifact_id, label.c.name, label.c.version_id)):
-        told["label", owners.get(row[0]), row[1]] = (uids.get(row[2]),)
-    for row in tx.execute(select(version_tag.c.version_id, version_tag.c.tag)):
-        told["tag", uids.get(row[0]), row[1]] = ()
+    published = select(
+        version.c.uid, version.c.artifact_id, version.c.number, version.c.removed_us
+    ).where(version.c.published == 1)
+    for uid, owner, number, removed_us in tx.execute(published):
+        told["version", uid] = (owners.get(owner), number, removed_us)
+    labels = select(label.c.artifact_id, label.c.name, label.c.version_id)
+    for owner, name, version_id in tx.execute(labels):
+        told["label", owners.get(owner), name] = (uids.get(version_id),)
+    for version_id, tag in tx.execute(select(version_tag.c.version_id, version_tag.c.tag)):
+        told["tag", uids.get(version_id), tag] = ()
     pairs = select(version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value)
-    for row in tx.execute(pairs):
-        told["metadata", uids.get(row[0]), row[1]] = (row[2],)
+    for version_id, key, value in tx.execute(pairs):
+        told["metadata", uids.get(version_id), key] = (value,)
     for one in tx.execute(select(relation)):
         ends = uids.get(one.source_version_id), uids.get(one.target_version_id)
         told["relation", *ends, one.kind] = (one.weight, one.note, one.created_us)
-    for row in tx.execute(select(change.c.sequence, change.c.undone)):
-        told["change", row[0]] = (row[1],)
+    for sequence, undone in tx.execute(select(change.c.sequence, change.c.undone)):
+        told["change", sequence] = (undone,)
     return told
 
 
