@@ -13,9 +13,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 
-from hartonomous.catalog import atoms, manifests, packs, versions, writers
+from hartonomous.catalog import atoms, manifests, packs, writers
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core import plan as plans
@@ -39,6 +38,7 @@ from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.pending_atoms import Extent, PendingAtom, batches_by_rows, new_atom
 from hartonomous.packs.predictions import Variant
 from hartonomous.packs.staging import stage_manifest
+from hartonomous.packs.steps import in_turn, remove_writer
 from hartonomous.packs.store_card import VARIANTS, require_feature
 
 _BYTES_IN_FLIGHT = 32 * 1024 * 1024  # decoded; encoded there may be as much again
@@ -458,7 +458,7 @@ class WriteSession:
                 self._sealer.shutdown(wait=True)
                 self.bases.close()
                 self._drop_unregistered()
-                forget_writer(self.parts, self.id)
+                remove_writer(in_turn(self.parts.database), self.id)
             except BaseException as error:
                 writer_locks.give_back(self._lock, error)
                 raise
@@ -481,20 +481,3 @@ class WriteSession:
                 raise
             # What went wrong first says more, such as how much room was wanted.
             error.add_note(f"ending the session failed too: {second.message}")
-
-
-def forget_writer(parts: StoreParts, writer_id: int) -> None:
-    """Drop a finished or dead session's pins and staged versions, in small transactions."""
-    with parts.database.read() as tx:
-        staged = writers.staged_versions(tx, writer_id)
-    for version_id in staged:
-        gone = False
-        while not gone:
-            with parts.database.write(durable=False) as tx:
-                gone = versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION)
-    done = False
-    while not done:
-        with parts.database.write(durable=False) as tx:
-            done = writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION)
-            if done:
-                writers.end(tx, writer_id)
