@@ -110,6 +110,13 @@ def test_pages_of_hits_and_passages_a_file(store, source):
     assert len({one.name for one in single.hits}) == 30
 
 
+def test_a_long_document_does_not_hide_the_others(store, source):
+    store.add(source("long.md", b"# Valves\n\n" + b"the valve leaks again. " * 20_000))
+    store.add(source("short.md", b"all of the pumps but one have a valve of brass\n"))
+    found = store.search("valve", per_file=1, where=SearchFilter(kinds=("passage",)))
+    assert {one.name for one in found.hits} == {"long.md", "short.md"}
+
+
 def test_models_and_tensors_are_found_too(store, source):
     import numpy as np
 
@@ -223,6 +230,33 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
         assert store.make_views().read_count == 0
     (hit,) = store.search("gaskets", where=SearchFilter(kinds=("passage",))).hits
     assert (hit.pages, hit.page, hit.title) == ("page", 2, "A paper")
+
+
+def test_searches_go_on_while_others_drop_and_rebuild(filled):
+    filled.make_views()
+    errors = []
+    ended = threading.Event()
+
+    def repeat(use):
+        try:
+            while not ended.is_set():
+                use()
+        except BaseException as error:
+            errors.append(error)
+
+    uses = (filled.drop_views, lambda: filled.make_views(rebuild=True), filled.views)
+    threads = [threading.Thread(target=repeat, args=(use,)) for use in uses]
+    for one in threads:
+        one.start()
+    try:
+        for _ in range(20):
+            filled.search("valve", update=False)
+    finally:
+        ended.set()
+        for one in threads:
+            one.join()
+    assert errors == []
+    assert filled.search("valve").hits
 
 
 def test_searches_at_once_read_each_file_once(filled):

@@ -6,6 +6,7 @@ what is said of them; the orders are fused by reciprocal rank.
 
 import fnmatch
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -22,7 +23,7 @@ from hartonomous.core.snippet import Snippet, snippet
 from hartonomous.errors import UsageError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.text_views import index_path, update_views
+from hartonomous.packs.text_views import open_index, update_views
 from hartonomous.ports.progress import NoProgress, Progress
 
 MOST_HITS = 1_000
@@ -134,7 +135,7 @@ def search(
     notes: tuple[str, ...] = ()
     if update:
         notes = update_views(parts, files, progress or NoProgress()).notes
-    with WordIndex(index_path(parts)) as index:
+    with open_index(parts) as index:
         searching = _Searching(parts, index, query, wanted)
         return searching.result(top_k=top_k, skip=skip, per_file=per_file, notes=notes)
 
@@ -173,12 +174,12 @@ class _Searching:
         orders: dict[str, list[Key]] = {}
         misspelled: list[str] = []
         if "passage" in self._wanted.kinds:
-            needed = (skip + top_k + 1) * (1 if per_file is None else 4)
-            orders["words"] = self._passages(self._index.by_words, needed)
+            needed = skip + top_k + 1
+            orders["words"] = self._passages(self._index.by_words, needed, per_file=per_file)
             if not self._query.phrases and not self._query.without:
                 # Letters know neither what has to stand together nor what must not be there.
                 orders["letters"] = self._passages(
-                    self._index.by_grams, needed, least_share=_LETTERS_SHARE
+                    self._index.by_grams, needed, per_file=per_file, least_share=_LETTERS_SHARE
                 )
             misspelled = self._index.unknown(self._query.terms)
         if "model" in self._wanted.kinds:
@@ -221,10 +222,12 @@ class _Searching:
         ranked: Callable[..., Sequence[tuple[int, bytes, float]]],
         needed: int,
         *,
+        per_file: int | None,
         least_share: float = 0.0,
     ) -> list[Key]:
         """Return passages that pass the filter, the best first; as many as ``needed`` if there are.
 
+        Of one file ``per_file`` count, so that a long document does not hide the others.
         What shares only few letters with the words is noise: it is left out.
         """
         limit = max(_FIRST_ROWS, 2 * needed)
@@ -236,9 +239,15 @@ class _Searching:
                 ("passage", row[0]) for row in rows if row[2] >= least and self._uses.get(row[1])
             ]
             ended = len(rows) < limit or rows[-1][2] < least or limit >= _MOST_ROWS
-            if len(found) >= needed or ended:
+            if ended or self._counting(found, per_file) >= needed:
                 return found
             limit *= 4
+
+    def _counting(self, found: Sequence[Key], per_file: int | None) -> int:
+        if per_file is None:
+            return len(found)
+        files = Counter(self._digests[_passage_id(key)] for key in found)
+        return sum(min(count, per_file) for count in files.values())
 
     def _learn(self, rows: Iterable[tuple[int, bytes, float]]) -> None:
         new = {row[1] for row in rows} - self._uses.keys()

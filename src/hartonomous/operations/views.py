@@ -2,13 +2,13 @@
 
 import msgspec
 
-from hartonomous.catalog.word_index import WordIndex
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.text_views import (
     ViewsMade,
     drop_views,
     index_path,
+    open_index,
     update_views,
     waiting_count,
 )
@@ -59,7 +59,7 @@ class FileViews(msgspec.Struct, frozen=True, kw_only=True):
 def list_views(parts: StoreParts) -> Views:
     """Return what the index holds, by kind of file."""
     path = index_path(parts)
-    with WordIndex(path) as index:
+    with open_index(parts) as index:
         kinds = tuple(
             ViewsOfKind(kind=kind, file_count=files, passage_count=passages)
             for kind, (files, passages) in index.totals().items()
@@ -73,7 +73,7 @@ def file_views(parts: StoreParts, spec: str, *, member: str | None = None) -> tu
     """Return the passages of a version's files; raises NotFoundError, AmbiguousNameError."""
     found = find_version(parts, spec)
     told = []
-    with WordIndex(index_path(parts)) as index:
+    with open_index(parts) as index:
         for one in found.chosen(member):
             source = index.source(one.row.file_digest)
             if source is None:

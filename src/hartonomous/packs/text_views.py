@@ -63,7 +63,7 @@ def drop_views(parts: StoreParts) -> bool:
     with _held(parts):
         path = index_path(parts)
         there = path.exists()
-        delete_index(path)
+        _delete(parts)
         return there
 
 
@@ -73,8 +73,8 @@ def update_views(
     """Read the files that were not read yet, or by an older recipe; forget those that are gone."""
     with _held(parts):
         if rebuild:
-            delete_index(index_path(parts))
-        with WordIndex(index_path(parts)) as index:
+            _delete(parts)
+        with open_index(parts) as index:
             known = index.recipes()
             waiting = list(_waiting(parts, known))
             made = _Making(parts, files, index)
@@ -93,8 +93,24 @@ def update_views(
 
 def waiting_count(parts: StoreParts) -> int:
     """Return how many files' texts were not read yet."""
-    with WordIndex(index_path(parts)) as index:
+    with open_index(parts) as index:
         return sum(1 for _ in _waiting(parts, index.recipes()))
+
+
+def open_index(parts: StoreParts) -> WordIndex:
+    """Open the index of words; raises what opening it raises."""
+    with _whole(parts):
+        return WordIndex(index_path(parts))
+
+
+def _delete(parts: StoreParts) -> None:
+    with _whole(parts):
+        delete_index(index_path(parts))
+
+
+def _whole(parts: StoreParts) -> AbstractContextManager[None]:
+    """Return a short lock: who opens the index finds all of its files, or none."""
+    return locks.held(parts.lock_path("words"), what="the lock of the index's files")
 
 
 def _held(parts: StoreParts) -> AbstractContextManager[None]:
