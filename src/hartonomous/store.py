@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
+from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
@@ -462,3 +463,18 @@ class Store:
             self.parts, max_duration_s=max_duration_s, again=again, smallest=smallest,
             dry_run=dry_run, progress=progress,
         )  # fmt: skip
+
+    # -- copies
+
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> backing_up.BackedUp:
+        """Copy the store into a folder of snapshots. See `hart backup`."""
+        return backing_up.backup(
+            self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress
+        )

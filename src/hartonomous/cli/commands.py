@@ -99,6 +99,10 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry(
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
+    "backup": Entry(
+        "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", CARE
+    ),
+    "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", CARE),
     "completions": Entry(
         "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
     ),
