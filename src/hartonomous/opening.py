@@ -16,6 +16,7 @@ from hartonomous.operations import migrate as migrating
 from hartonomous.operations import repair as repairing
 from hartonomous.operations import restore as restoring
 from hartonomous.operations import scan as scanning
+from hartonomous.operations import transfer as transferring
 from hartonomous.packs import directory
 from hartonomous.packs.checks import Check
 from hartonomous.ports.progress import Progress
@@ -140,3 +141,18 @@ def check_backups(
 def remove_backup(folder: str | os.PathLike[str], snapshot: str) -> backing_up.SnapshotRemoved:
     """Remove a snapshot from a folder of backups, with the packs that no other needs."""
     return backing_up.remove(Path(folder), snapshot, now_us=now_us())
+
+
+def sync_stores(
+    first: Store,
+    second: Store,
+    *,
+    rename: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> transferring.Synced:
+    """Bring two open stores to the same names and versions. See `hart sync`."""
+    options = transferring.TransferOptions(rename=rename)
+    return transferring.sync(
+        first.parts, second.parts, options=options, dry_run=dry_run, progress=progress
+    )

@@ -30,6 +30,7 @@ from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
+from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
@@ -477,4 +478,23 @@ class Store:
         """Copy the store into a folder of snapshots. See `hart backup`."""
         return backing_up.backup(
             self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress
+        )
+
+    def push(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring another open store what it lacks of this one. See `hart push`."""
+        options = transferring.TransferOptions(names=tuple(names), as_name=as_name, rename=rename)
+        return transferring.receive(
+            self.parts, other.parts, options=options, dry_run=dry_run, progress=progress
+        )
+
+    def pull(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring this store what it lacks of another open one. See `hart pull`."""
+        return other.push(
+            self, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
         )

@@ -103,6 +103,15 @@ COMMANDS: dict[str, Entry] = {
         "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", CARE
     ),
     "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", CARE),
+    "push": Entry(
+        "hartonomous.cli.push:command", "Bring another store what it lacks of this one.", CARE
+    ),
+    "pull": Entry(
+        "hartonomous.cli.pull:command", "Bring this store what it lacks of another one.", CARE
+    ),
+    "sync": Entry(
+        "hartonomous.cli.sync:command", "Bring two stores to the same names and versions.", CARE
+    ),
     "completions": Entry(
         "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
     ),
