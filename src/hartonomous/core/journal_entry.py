@@ -102,6 +102,7 @@ class _Change(msgspec.Struct, tag_field="kind", tag="change"):
     weight: float | None = None
     note: str | None = None
     number: _Number | None = None
+    previous_number: _Number | None = None
     origin_us: _Time | None = None
 
 
@@ -113,7 +114,7 @@ _FIELDS = {
     "undo": ("of",),
     "purge": ("version_uids", "manifests"),
     "annotate": ("version_uid", "tags", "metadata"),
-    "renumber": ("artifact", "version_uid", "number"),
+    "renumber": ("artifact", "version_uid", "number", "previous_number"),
     "drop-members": ("version_uid", "members", "digest", "previous_digest"),
     "relate": ("source_uid", "target_uid", "relation", "note"),
     "unrelate": ("source_uid", "target_uid", "relation", "note"),

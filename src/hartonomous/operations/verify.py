@@ -8,11 +8,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, copies, dropped, manifests, packs
+from hartonomous.catalog import bases, changes, copies, dropped, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
@@ -285,14 +286,26 @@ def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
         else:
             same = content["uid"] == row.uid.hex() and (
                 row.name.startswith("recovered/")
-                or (content["number"], content["seq"], bytes.fromhex(content["digest"]))
-                == (row.number, row.sequence, _committed_digest(work, row))
+                or (
+                    (content["seq"], bytes.fromhex(content["digest"]))
+                    == (row.sequence, _committed_digest(work, row))
+                    and content["number"] in (row.number, _committed_number(work, row, content))
+                )
             )
         if not same:
             raise IntegrityError("the catalog says something else of it")
     except HartonomousError as error:
         what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
         work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
+
+
+def _committed_number(work: _Work, row: packs.JournalRow, content: dict[str, Any]) -> int:
+    """Return the number that a version was committed with; merging stores may give it another."""
+    if content["number"] == row.number:
+        return row.number
+    with work.parts.database.read() as tx:
+        found = changes.of_action(tx, "renumber", containing=content["uid"])
+    return int(found[0].content["previous_number"]) if found else row.number
 
 
 def _committed_digest(work: _Work, row: packs.JournalRow) -> bytes:
