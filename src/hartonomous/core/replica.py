@@ -7,10 +7,13 @@ either order and changes nothing when it is done again. Times are microseconds U
 
 import fnmatch
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hartonomous.core.name import parse_selector, split_spec
+
+AHEAD_US = 86_400_000_000
+"""So far ahead of the clock here a statement may be and still count as made then."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +116,32 @@ def merge_numbers(
             number, free = free, free + 1
         numbers[one.uid] = last = number
     return numbers
+
+
+def bounded(state: ArtifactState, now_us: int) -> ArtifactState:
+    """Return a state in which what was stated over a day ahead of ``now_us`` counts as oldest.
+
+    Else a store whose clock is wrong, or that lies, would have the last word for ever.
+    """
+    latest = now_us + AHEAD_US
+
+    def sane(time_us: int) -> int:
+        return time_us if time_us <= latest else 0
+
+    return replace(
+        state,
+        named_us=sane(state.named_us),
+        versions=tuple(
+            replace(
+                one,
+                created_us=min(one.created_us, latest),
+                touched_us=sane(one.touched_us),
+                metadata={key: (said, sane(at)) for key, (said, at) in one.metadata.items()},
+            )
+            for one in state.versions
+        ),
+        labels={name: (uid, sane(at)) for name, (uid, at) in state.labels.items()},
+    )
 
 
 def wins(time_us: int, value: bytes | str | None, other_us: int, other: bytes | str | None) -> bool:

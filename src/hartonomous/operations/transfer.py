@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 
 from hartonomous.core.name import check_name
-from hartonomous.core.replica import ArtifactState, VersionContent, chosen_versions, wins
+from hartonomous.core.replica import (
+    AHEAD_US,
+    ArtifactState,
+    VersionContent,
+    bounded,
+    chosen_versions,
+    wins,
+)
 from hartonomous.errors import (
     ConflictError,
     IntegrityError,
@@ -166,8 +173,9 @@ class _Transfer:
     # -- what is there to do
 
     def _tasks(self) -> Iterator[_Task]:
-        for state in self._there.artifacts():
-            check_artifact(state)
+        for told in self._there.artifacts():
+            check_artifact(told)
+            state = bounded(told, self._target.clock())
             wanted = self._wanted(state)
             if wanted is not None and not wanted:
                 continue
@@ -386,7 +394,10 @@ class _Transfer:
         """State here what is stated there between versions that are here."""
         own = {(one.source_uid, one.target_uid, one.kind): one for one in self._here.relations()}
         wanted: list[tuple[str, dict[str, Any], int]] = []
+        latest = self._target.clock() + AHEAD_US
         for one in self._there.relations():
+            if one.touched_us > latest:
+                continue
             ends = (
                 uids.get(one.source_uid, one.source_uid),
                 uids.get(one.target_uid, one.target_uid),
