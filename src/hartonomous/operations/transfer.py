@@ -295,7 +295,8 @@ class _Transfer:
             Done(action="rename", name=new, number=None, detail=f"was {old}")
             for _, old, new, _ in renames
         ]
-        seen: set[bytes] = set()
+        files: set[bytes] = set()
+        seen: set[bytes] = set()  # not the same: a file of one atom has that atom's digest
         sent = count = 0
         for task in self._tasks():
             found = self._merge(task)
@@ -303,9 +304,9 @@ class _Transfer:
             for one in found.incoming:
                 for member in self._there.content(one.uid).members:
                     name = bytes.fromhex(member["digest"])
-                    if name in seen or self._here.has_file(name):
+                    if name in files or self._here.has_file(name):
                         continue
-                    _remember(seen, name)
+                    _remember(files, name)
                     for page in self._there.manifest_atoms(name):
                         missing = self._here.missing([atom for atom, _ in page])
                         for atom, stored in page:
