@@ -24,6 +24,7 @@ import base_search  # noqa: E402
 import checkpoint_stall  # noqa: E402
 import child_cost  # noqa: E402
 import codec  # noqa: E402
+import copies  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
     "base-search": base_search.run,
+    "copies": copies.run,
 }
 
 
