@@ -7,6 +7,7 @@ back; a bad choice only takes more room.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -20,6 +21,7 @@ from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
+from hartonomous.packs.exact_plans import ExactPlans
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
@@ -34,6 +36,10 @@ NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
 _NEVER = 1 << 16
 """A depth that no search allows."""
+
+
+def _any(_atom_id: int) -> bool:
+    return True
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -83,6 +89,7 @@ class VariantChoice:
         self._signs = SignTable()
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
+        self._exact = ExactPlans(session.bases)
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -94,10 +101,11 @@ class VariantChoice:
         """
         if not self._may(query):
             return None
-        found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
+        deepest = self._parts.max_depth - 1
+        found = self._search.candidates(query, max_depth=deepest)
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, name, size, frames, found)
+        one = self.estimate(query, name, size, frames, found, deepest=deepest)
         if one is None or one.stored_bytes >= MOST_SHARE * size:
             return None
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
@@ -135,25 +143,39 @@ class VariantChoice:
         frames: Sequence[memoryview],
         candidates: Sequence[Candidate],
         *,
+        deepest: int,
+        usable: Callable[[int], bool] = _any,
         also: Sequence[Proposal] = (),
     ) -> Chosen | None:
         """Return the best way to build a tensor on candidates, as a sample of its frames says.
 
-        ``also`` are tried beside what the candidates suggest. None if there is none.
+        Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
+        tried beside what the candidates suggest. None if there is none.
         """
         proposals = self._propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
         if not proposals:
             return None
-        held = self._session.hold({base for one in proposals for base in one.bases})
+        ways = [(self._composed(one), one) for one in proposals]
+        held = self._session.hold({base for way in ways for one in way for base in one.bases})
+        with self._parts.database.read() as tx:
+            there = bases.find(tx, held)
+        fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
+        allowed = (next((one for one in way if fit.issuperset(one.bases)), None) for way in ways)
+        proposals = list(dict.fromkeys(one for one in allowed if one is not None))
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, held, name, sample)
+        best_one = self._best(proposals, name, sample)
         if best_one is None or not whole:
             return None
         taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def _composed(self, one: Proposal) -> Proposal:
+        """Return a proposal without bases that are themselves exactly predicted, if that goes."""
+        made = self._exact.composed(Variant(one.plan, one.bases))
+        return one if made.bases == one.bases else replace(one, plan=made.plan, bases=made.bases)
 
     def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         if not found:
@@ -163,7 +185,6 @@ class VariantChoice:
     def _best(
         self,
         proposals: Sequence[Proposal],
-        held: set[bytes],
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
@@ -171,7 +192,7 @@ class VariantChoice:
         whole = sum(frame.nbytes for _, frame in sample)
         found: tuple[int, Proposal] | None = None
         for one in proposals:
-            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
+            taken = self._measure(one, name, sample)
             if taken is None or (found is not None and taken >= found[0]):
                 continue
             found = taken, one
