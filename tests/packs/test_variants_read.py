@@ -16,6 +16,7 @@ from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding
 from hartonomous.errors import IntegrityError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.chain import Chain
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
 from hartonomous.packs.predictions import BaseCircleError, Variant, predict_spans
@@ -276,10 +277,10 @@ def test_a_circle_of_bases_ends_in_an_error_that_names_it(store):
     # A catalog that says of the base what it should say of the dependent makes no such circle: the
     # record names its atom. So the chain is what is tried here.
     with pytest.raises(BaseCircleError, match="needs itself as a base"):
-        reader.read_base(above, memoryview(bytearray(10)), 0, (above, below))
+        reader.read_base(above, memoryview(bytearray(10)), 0, Chain((above, below)))
     with pytest.raises(IntegrityError, match="bases below it"):
         reader.read_base(
-            above, memoryview(bytearray(10)), 0, tuple(bytes([i]) * 32 for i in range(9))
+            above, memoryview(bytearray(10)), 0, Chain(tuple(bytes([i]) * 32 for i in range(9)))
         )
     reader.close()
 
@@ -294,5 +295,5 @@ def test_a_plan_that_needs_too_much_of_a_base_is_refused_before_memory_is_taken(
         base = put(session, weights(COUNT).tobytes())
     reader = AtomReader(store.parts)
     with pytest.raises(IntegrityError, match=f"needs {COUNT * rank * 4} bytes"):
-        predict_spans(reader, Variant(plan, (base,) * 3), [(0, COUNT * 4)], (bytes(32),))
+        predict_spans(reader, Variant(plan, (base,) * 3), [(0, COUNT * 4)], Chain((bytes(32),)))
     reader.close()

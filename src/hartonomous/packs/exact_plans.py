@@ -7,7 +7,8 @@ plan (``core.plan_composition``), so a chain is no longer than the differences i
 from hartonomous.core.plan_composition import compose
 from hartonomous.errors import HartonomousError
 from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.predictions import MAX_CHAIN, Variant, variant_of
+from hartonomous.packs.chain import MAX_CHAIN
+from hartonomous.packs.predictions import Variant, variant_of
 
 
 class ExactPlans:

@@ -14,13 +14,13 @@ from hartonomous.codecs.choice import codec_for
 from hartonomous.core.record import PREDICTED, Encoding, RecordHeader
 from hartonomous.errors import IntegrityError, UnsupportedStoreError
 from hartonomous.packs.bounded_cache import FrameCache, FrameKey
+from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER, Waiting, decode_frames
 from hartonomous.packs.predictions import (
     BaseCircleError,
     BaseGoneError,
     BaseSource,
-    Chain,
     Variant,
     variant_of,
 )
@@ -94,7 +94,7 @@ class FrameBatch:
     """
 
     def __init__(
-        self, cache: FrameCache | None = None, bases: Bases | None = None, chain: Chain = ()
+        self, cache: FrameCache | None = None, bases: Bases | None = None, chain: Chain = NOBODY
     ) -> None:
         self._cache = cache
         self._bases = bases

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from hartonomous.codecs import predicted
 from hartonomous.core.record import RecordHeader
-from hartonomous.packs.predictions import BaseSource, Chain, Span, Variant, predict_spans
+from hartonomous.packs.chain import Chain
+from hartonomous.packs.predictions import BaseSource, Span, Variant, predict_spans
 
 TOGETHER = 4
 """Frames of one prediction at most: operands and values of a derived MiB are several times that."""
@@ -33,7 +34,7 @@ def decode_frames(
     """
     for run in _runs(frames):
         spans = [_span(header, frame.index) for frame in run]
-        predictions = predict_spans(source, variant, spans, (*chain, header.digest))
+        predictions = predict_spans(source, variant, spans, chain.below(header.digest))
         predicted.decode_many(
             [frame.payload for frame in run],
             predictions,

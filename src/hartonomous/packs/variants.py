@@ -26,6 +26,7 @@ from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant
+from hartonomous.packs.reading_cost import ReadingCost
 from hartonomous.packs.sign_table import SignTable
 
 LEAST_ELEMENTS = 2048
@@ -90,6 +91,7 @@ class VariantChoice:
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
         self._exact = ExactPlans(session.bases)
+        self._cost = ReadingCost(session.bases)
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -166,6 +168,13 @@ class VariantChoice:
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
+        deep = {name for name in fit if there[name].depth > 0}
+        proposals = [
+            one
+            for one in proposals
+            if deep.isdisjoint(one.bases)
+            or self._cost.is_bounded(Variant(one.plan, one.bases), indexes[0] * FRAME_BYTES)
+        ]
         best_one = self._best(proposals, name, sample)
         if best_one is None or not whole:
             return None
