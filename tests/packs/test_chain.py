@@ -105,6 +105,6 @@ def test_a_writer_keeps_away_from_what_a_reader_refuses(store):
     with WriteSession(store.parts) as session:
         cost = ReadingCost(session.bases)
         names, _ = lattice(session, 1)
-        assert cost.is_bounded(Variant(mean(WIDE), tuple(names)), 0)
+        assert cost.is_bounded(Variant(mean(WIDE), tuple(names)))
         names, _ = lattice(session, 3)
-        assert not cost.is_bounded(Variant(mean(WIDE), tuple(names)), 0)
+        assert not cost.is_bounded(Variant(mean(WIDE), tuple(names)))

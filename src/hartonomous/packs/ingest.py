@@ -7,7 +7,7 @@ checks that it still has the digest it had, and hands its frames to the writing 
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
@@ -56,6 +56,8 @@ LOCKED_BYTES = 8 * 1024 * 1024
 MAX_SEGMENTS = MAX_VALUES // 4
 """Of a manifest: a segment is a list of three values."""
 
+_RELATIVES_BYTES = 1 << 20
+"""Of new tensors of a file, and of what waits for its rows: then the file may be built on that."""
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
 _MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
@@ -282,6 +284,7 @@ class FileIngest:
         segments: list[Segment] = []
         tensors = _in_c_order(description)
         known = self._session.known_atoms(hashed.digests.values())
+        self._show_relatives(hashed, known)
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:
@@ -330,6 +333,14 @@ class FileIngest:
             manifest_digest=digest(content),
             tally=tally,
         )
+
+    def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
+        """Stage what was taken in just before, where new tensors are enough to be built on it."""
+        if not self._session.parts.variants or self._session.unsealed_bytes < _RELATIVES_BYTES:
+            return
+        new = (one for one in hashed.pieces if hashed.digests.get(one.offset, b"") not in known)
+        if sum(one.length for one in new if one.offset in hashed.digests) >= _RELATIVES_BYTES:
+            self._session.flush()
 
     def _store_tensor(
         self,

@@ -27,14 +27,13 @@ class ReadingCost:
     def __init__(self, reader: AtomReader) -> None:
         self._reader = reader
 
-    def is_bounded(self, variant: Variant, position: int) -> bool:
-        """Say whether the run of frames at ``position`` may be kept so; False if a record is bad.
-
-        ``position`` counts bytes of the target from its beginning.
-        """
+    def is_bounded(self, variant: Variant) -> bool:
+        """Say whether a run of frames in the middle may be kept so; False if a record is bad."""
         budget = Budget(most_reads=WRITTEN_READS, most_bytes=WRITTEN_READ_BYTES)
         known: dict[bytes, list[tuple[RecordHeader, Variant | None]]] = {}
-        stop = min(plans.target_bytes(variant.plan), position + _RUN_BYTES)
+        size = plans.target_bytes(variant.plan)
+        position = size // 2 // FRAME_BYTES * FRAME_BYTES
+        stop = min(size, position + _RUN_BYTES)
         try:
             self._walk(variant, position, stop, budget, known, MAX_CHAIN)
         except HartonomousError:

@@ -103,7 +103,7 @@ class VariantChoice:
         """
         if not self._may(query):
             return None
-        deepest = self._parts.max_depth - 1
+        deepest = self.deepest
         found = self._search.candidates(query, max_depth=deepest)
         if not found or self._is_damaged(name):
             return None
@@ -113,6 +113,17 @@ class VariantChoice:
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
             return None
         return one
+
+    @property
+    def deepest(self) -> int:
+        """How deep a base of a new tensor may lie; less than 0 where there are none."""
+        return self._parts.max_depth - 1
+
+    def first_candidates(self, query: TensorQuery) -> list[Candidate]:
+        """Return what a new tensor resembles, of what may be its base; for those who only look."""
+        if not self._may(query):
+            return []
+        return self._search.candidates(query, max_depth=self.deepest)
 
     def candidates(
         self, query: TensorQuery, *, deepest: int, usable: Callable[[int], bool]
@@ -156,30 +167,40 @@ class VariantChoice:
         """
         proposals = self._propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
+        proposals = self.allowed(proposals, deepest=deepest, usable=usable)
         if not proposals:
             return None
-        ways = [(self._composed(one), one) for one in proposals]
-        held = self._session.hold({base for way in ways for one in way for base in one.bases})
-        with self._parts.database.read() as tx:
-            there = bases.find(tx, held)
-        fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
-        allowed = (next((one for one in way if fit.issuperset(one.bases)), None) for way in ways)
-        proposals = list(dict.fromkeys(one for one in allowed if one is not None))
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        deep = {name for name in fit if there[name].depth > 0}
-        proposals = [
-            one
-            for one in proposals
-            if deep.isdisjoint(one.bases)
-            or self._cost.is_bounded(Variant(one.plan, one.bases), indexes[0] * FRAME_BYTES)
-        ]
         best_one = self._best(proposals, name, sample)
         if best_one is None or not whole:
             return None
         taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def allowed(
+        self, proposals: Sequence[Proposal], *, deepest: int, usable: Callable[[int], bool] = _any
+    ) -> list[Proposal]:
+        """Return proposals, composed where that goes, whose bases are held and may be bases.
+
+        They lie ``deepest`` at most, are ``usable``, and reading them is within its limits.
+        """
+        ways = [(self._composed(one), one) for one in proposals]
+        names = {base for way in ways for one in way for base in one.bases}
+        held = self._session.hold(names) if names else set()
+        with self._parts.database.read() as tx:
+            there = bases.find(tx, held)
+        fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
+        deep = {name for name in fit if there[name].depth > 0}
+        found: dict[tuple[Plan, tuple[bytes, ...]], Proposal] = {}
+        for way in ways:
+            one = next((one for one in way if fit.issuperset(one.bases)), None)
+            if one is None:
+                continue
+            if deep.isdisjoint(one.bases) or self._cost.is_bounded(Variant(one.plan, one.bases)):
+                found.setdefault((one.plan, one.bases), one)
+        return list(found.values())
 
     def _composed(self, one: Proposal) -> Proposal:
         """Return a proposal without bases that are themselves exactly predicted, if that goes."""
