@@ -32,9 +32,10 @@ from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
+from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
-from hartonomous.packs.hints import heads_of
+from hartonomous.packs.hints import MOST_BASES, bases_of, heads_of
 from hartonomous.packs.pieces import (
     PieceHasher,
     WholeFrames,
@@ -119,7 +120,9 @@ class FileIngest:
     ) -> None:
         self._session = session
         self._variants = VariantChoice(session, progress.note)
-        self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
+        # Of a folder, what its files say: numbers of heads, and names of bases.
+        self._said: tuple[str, tuple[int, ...], tuple[str, ...]] = ("", (), ())
+        self._declared = DeclaredBases(session.parts.database)
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
@@ -270,10 +273,12 @@ class FileIngest:
             yield
 
     def _hear(self, member: MemberSource, description: Description) -> None:
-        """Remember the heads that a folder's configuration names, for the weights beside it."""
-        folder, known = str(Path(member.location).parent), self._heads
-        before = known[1] if known[0] == folder else ()
-        self._heads = folder, tuple(dict.fromkeys((*heads_of(description), *before)))[:_MOST_HEADS]
+        """Remember the heads and bases that a folder's files name, for the weights beside them."""
+        folder, known = str(Path(member.location).parent), self._said
+        heads, bases = known[1:] if known[0] == folder else ((), ())
+        heads = tuple(dict.fromkeys((*heads_of(description), *heads)))[:_MOST_HEADS]
+        bases = tuple(dict.fromkeys((*bases_of(description), *bases)))[:MOST_BASES]
+        self._said = folder, heads, bases
 
     # -- second pass
 
@@ -395,7 +400,8 @@ class FileIngest:
             return None
         return TensorQuery(
             dtype=known.name, shape=tensor.shape, read=values_of(read, known.name),
-            heads=self._heads[1], digest=name, name=tensor.name,
+            heads=self._said[1], declared=self._declared.atoms(self._said[2], tensor.name),
+            digest=name, name=tensor.name,
         )  # fmt: skip
 
     def _store_opaque(
