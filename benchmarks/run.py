@@ -22,6 +22,7 @@ sys.path.insert(0, str(_HERE.parent / "src"))
 
 import base_search  # noqa: E402
 import checkpoint_stall  # noqa: E402
+import child_cost  # noqa: E402
 import codec  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
@@ -44,6 +45,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "random-reads": random_reads.run,
     "restore": restore.run,
     "checkpoints": checkpoint_stall.run,
+    "child": child_cost.run,
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
     "base-search": base_search.run,

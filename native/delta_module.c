@@ -44,56 +44,27 @@ PyObject *delta_encode_many(PyObject *self, PyObject *arguments) {
     return result;
 }
 
-static fields_input input_of(const Py_buffer *view) {
-    fields_input out = {view->buf, (size_t)view->len};
-    return out;
-}
-
-static PyObject *decode_all(const fields_path *path, const buffers *payloads,
-                            const buffers *predictions, const buffers *outs) {
-    size_t count = (size_t)payloads->count;
-    fields_workspace work = {NULL, 0};
-    PyObject *result = NULL;
-    fields_input *in = PyMem_Calloc(2 * count + 1, sizeof *in);
-    fields_output *out = PyMem_Calloc(count + 1, sizeof *out);
-    fields_status *statuses = PyMem_Calloc(count + 1, sizeof *statuses);
-    if (!in || !out || !statuses) {
-        PyErr_NoMemory();
-        goto done;
-    }
-    for (size_t k = 0; k < count; k++) {
-        in[k] = input_of(payloads->views + k);
-        in[count + k] = input_of(predictions->views + k);
-        out[k].bytes = outs->views[k].buf;
-        out[k].size = (size_t)outs->views[k].len;
-    }
-    Py_BEGIN_ALLOW_THREADS
-    delta_decode(path, &work, count, in, in + count, out, statuses);
-    fields_release(&work);
-    Py_END_ALLOW_THREADS
-    result = faults_of(statuses, count);
-done:
-    PyMem_Free(in);
-    PyMem_Free(out);
-    PyMem_Free(statuses);
-    return result;
+static void decode(const fields_path *path, fields_workspace *work, size_t count,
+                   const fields_input *in, const fields_output *out, fields_status *statuses) {
+    delta_decode(path, work, count, in, in + count, out, statuses);
 }
 
 PyObject *delta_decode_many(PyObject *self, PyObject *arguments) {
     const char *name;
     PyObject *sequence, *expected, *targets, *result = NULL;
-    const fields_path *path;
     buffers payloads, predictions, outs;
+    decode_job job = {.payloads = &payloads, .predictions = &predictions, .outs = &outs,
+                      .decode = decode};
     (void)self;
     if (!PyArg_ParseTuple(arguments, "sOOO", &name, &sequence, &expected, &targets)) return NULL;
-    path = find_path(name);
-    if (!path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
+    job.path = find_path(name);
+    if (!job.path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
     if (take(expected, PyBUF_SIMPLE, &predictions)) {
         if (take(targets, PyBUF_WRITABLE, &outs)) {
             if (payloads.count != outs.count)
                 PyErr_SetString(PyExc_ValueError, "there are not as many outputs as payloads");
             else if (match(&predictions, &outs))
-                result = decode_all(path, &payloads, &predictions, &outs);
+                result = decode_all(&job);
             release(&outs);
         }
         release(&predictions);

@@ -161,7 +161,7 @@ static PyObject *encode_many(PyObject *self, PyObject *arguments) {
     return result;
 }
 
-PyObject *faults_of(const fields_status *statuses, size_t count) {
+static PyObject *faults_of(const fields_status *statuses, size_t count) {
     PyObject *result = PyList_New((Py_ssize_t)count);
     for (size_t k = 0; result && k < count; k++) {
         PyObject *fault = NULL;
@@ -173,11 +173,16 @@ PyObject *faults_of(const fields_status *statuses, size_t count) {
     return result;
 }
 
-static PyObject *decode_all(const fields_path *path, const buffers *payloads, const buffers *outs) {
-    size_t count = (size_t)payloads->count;
+static fields_input input_of(const Py_buffer *view) {
+    fields_input out = {view->buf, (size_t)view->len};
+    return out;
+}
+
+PyObject *decode_all(const decode_job *job) {
+    size_t count = (size_t)job->payloads->count;
     fields_workspace work = {NULL, 0};
     PyObject *result = NULL;
-    fields_input *in = PyMem_Calloc(count + 1, sizeof *in);
+    fields_input *in = PyMem_Calloc(2 * count + 1, sizeof *in);
     fields_output *out = PyMem_Calloc(count + 1, sizeof *out);
     fields_status *statuses = PyMem_Calloc(count + 1, sizeof *statuses);
     if (!in || !out || !statuses) {
@@ -185,13 +190,13 @@ static PyObject *decode_all(const fields_path *path, const buffers *payloads, co
         goto done;
     }
     for (size_t k = 0; k < count; k++) {
-        in[k].bytes = payloads->views[k].buf;
-        in[k].size = (size_t)payloads->views[k].len;
-        out[k].bytes = outs->views[k].buf;
-        out[k].size = (size_t)outs->views[k].len;
+        in[k] = input_of(job->payloads->views + k);
+        if (job->predictions) in[count + k] = input_of(job->predictions->views + k);
+        out[k].bytes = job->outs->views[k].buf;
+        out[k].size = (size_t)job->outs->views[k].len;
     }
     Py_BEGIN_ALLOW_THREADS
-    fields_decode(path, &work, count, in, out, statuses);
+    job->decode(job->path, &work, count, in, out, statuses);
     fields_release(&work);
     Py_END_ALLOW_THREADS
     result = faults_of(statuses, count);
@@ -205,14 +210,14 @@ done:
 static PyObject *decode_many(PyObject *self, PyObject *arguments) {
     const char *name;
     PyObject *sequence, *targets, *result = NULL;
-    const fields_path *path;
     buffers payloads, outs;
+    decode_job job = {.payloads = &payloads, .outs = &outs, .decode = fields_decode};
     (void)self;
     if (!PyArg_ParseTuple(arguments, "sOO", &name, &sequence, &targets)) return NULL;
-    path = find_path(name);
-    if (!path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
+    job.path = find_path(name);
+    if (!job.path || !take(sequence, PyBUF_SIMPLE, &payloads)) return NULL;
     if (take(targets, PyBUF_WRITABLE, &outs)) {
-        if (outs.count == payloads.count) result = decode_all(path, &payloads, &outs);
+        if (outs.count == payloads.count) result = decode_all(&job);
         else PyErr_SetString(PyExc_ValueError, "there are not as many outputs as payloads");
         release(&outs);
     }

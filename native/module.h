@@ -41,8 +41,17 @@ struct encode_job {
 /* Return a list of bytes, None where encoding does not pay. */
 PyObject *encode_all(const encode_job *job);
 
+/* What one call decodes; `predictions` may be NULL, `decode` is called without the GIL and gets them
+ * behind the payloads. */
+typedef struct {
+    const fields_path *path;
+    const buffers *payloads, *predictions, *outs;
+    void (*decode)(const fields_path *path, fields_workspace *work, size_t count,
+                   const fields_input *in, const fields_output *out, fields_status *statuses);
+} decode_job;
+
 /* Return a list of None, or of what is wrong with a payload. */
-PyObject *faults_of(const fields_status *statuses, size_t count);
+PyObject *decode_all(const decode_job *job);
 
 PyObject *delta_encode_many(PyObject *self, PyObject *arguments);
 PyObject *delta_decode_many(PyObject *self, PyObject *arguments);

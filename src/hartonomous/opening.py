@@ -94,10 +94,10 @@ def estimate_paths(
 
 
 def scan_place(
-    place: str | os.PathLike[str], *, progress: Progress | None = None
+    place: str | os.PathLike[str], *, hidden: bool = False, progress: Progress | None = None
 ) -> scanning.ScanReport:
     """Tell what loading what lies at ``place`` would run; needs no store."""
-    return scanning.scan_place(place, progress=progress)
+    return scanning.scan_place(place, hidden=hidden, progress=progress)
 
 
 def diagnose(

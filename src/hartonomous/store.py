@@ -27,13 +27,16 @@ from hartonomous.operations import read as reading
 from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
+from hartonomous.operations import search as finding
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
+from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
 from hartonomous.packs.arrays import Rows
 from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
 
@@ -348,10 +351,14 @@ class Store:
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
     def scan(
-        self, target: str | os.PathLike[str], *, progress: Progress | None = None
+        self,
+        target: str | os.PathLike[str],
+        *,
+        hidden: bool = False,
+        progress: Progress | None = None,
     ) -> scanning.ScanReport:
         """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
-        return scanning.scan(self.parts, self.files, target, progress=progress)
+        return scanning.scan(self.parts, self.files, target, hidden=hidden, progress=progress)
 
     def explain(self, spec: str, name: str, *, member: str | None = None) -> explaining.Explained:
         """Say how a tensor is kept, who shares it and what that saves."""
@@ -391,6 +398,39 @@ class Store:
     def impact(self, spec: str) -> weighing.Impact:
         """Say what depends on a version, and what removing it would free."""
         return weighing.impact(self.parts, spec)
+
+    def search(
+        self,
+        text: str,
+        *,
+        where: finding.SearchFilter | None = None,
+        top_k: int = 10,
+        skip: int = 0,
+        per_file: int | None = None,
+        update: bool = True,
+        progress: Progress | None = None,
+    ) -> finding.SearchResult:
+        """Find passages of documents and cards, models and tensors by words. See `hart search`."""
+        return finding.search(
+            self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
+            update=update, progress=progress,
+        )  # fmt: skip
+
+    def views(self) -> deriving.Views:
+        """Return what was read of documents for search, by kind of file."""
+        return deriving.list_views(self.parts)
+
+    def passages(self, spec: str, *, member: str | None = None) -> tuple[deriving.FileViews, ...]:
+        """Return the passages of a version's documents, with their places."""
+        return deriving.file_views(self.parts, spec, member=member)
+
+    def make_views(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
+        """Read the documents that were not read yet, with ``rebuild`` all of them anew."""
+        return deriving.make_views(self.parts, self.files, rebuild=rebuild, progress=progress)
+
+    def drop_views(self) -> bool:
+        """Delete what was read of documents; searching reads them anew."""
+        return deriving.forget_views(self.parts)
 
     def search_tensors(
         self,

@@ -60,5 +60,11 @@ def write_gguf(path: Path) -> None:
 
 NAMES = ["a.gguf", "notes.txt", "tiny", "tuned.safetensors", "x.npy"]
 """What adding each thing in the folder gives."""
-TREE_NAMES = ["a.gguf", "sources/notes.txt", "tiny", "tuned.safetensors", "sources/x.npy"]
+TREE_NAMES = [
+    "sources/a.gguf",
+    "sources/notes.txt",
+    "sources/tiny",
+    "sources/tuned.safetensors",
+    "sources/x.npy",
+]
 """What adding the folder itself gives, in its order."""

@@ -35,7 +35,7 @@ def test_table_says_what_each_cost_and_why(hart, store, sources):
     lines = out.splitlines()
     assert lines[0].split() == ["name", "version", "outcome", "size", "stored", "why"]
     assert [line.split()[0] for line in lines[1:-1]] == TREE_NAMES
-    tuned = next(line for line in lines if line.startswith("tuned"))
+    tuned = next(line for line in lines if line.startswith("sources/tuned"))
     assert "8 of 9 tensors already stored; fields" in tuned
     assert lines[-1].startswith("5 added: ")
     assert out.isascii()
@@ -184,10 +184,10 @@ def test_dry_run_foresees_names_and_outcomes(hart, store, sources, home, options
     for places in ((str(sources),), (str(other),), (str(sources), str(other))):
         foreseen, _ = told("-n", *options, *places)
         assert foreseen == told(*options, *places)[0]
-    foreseen, dry = told("-n", str(sources / "x.npy"), "--name", "tiny")
-    assert foreseen == told(str(sources / "x.npy"), "--name", "tiny")[0]
+    foreseen, dry = told("-n", str(sources / "x.npy"), "--name", "sources/tiny")
+    assert foreseen == told(str(sources / "x.npy"), "--name", "sources/tiny")[0]
     assert dry["stored_bytes"] == 0  # its bytes are stored already
-    assert foreseen[0][:3] == ("updated", "tiny", "2")
+    assert foreseen[0][:3] == ("updated", "sources/tiny", "2")
 
 
 @pytest.mark.parametrize(

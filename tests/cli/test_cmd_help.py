@@ -132,7 +132,7 @@ def test_pages_of_work_fit_sixty_columns(hart, full, sources, home, monkeypatch)
     told = {
         ("add", str(long.parent)): ("added", "stored"),
         ("add", "-n", str(long.parent)): ("unchanged", "dry run"),
-        ("ls", "weights*"): ("weights-of-some-model-2", "026-11.safetensors", "163 kB"),
+        ("ls", "a-folder*"): ("weights-of-some-model-2", "026-11.safetensors", "163 kB"),
         ("get", "tiny", "-o", "there"): ("there/model.safetensors", "written"),
         ("export", "tiny", "x.npy", "out", "-n"): ("x.npy", "2 exported"),
         ("diff", "tiny", "tuned.safetensors"): ("1 changed", "lp.up_proj.weigh"),

@@ -32,7 +32,12 @@ def test_wrong_usage(hart, full):
     assert hart("relate", "tiny", "nonsense", "notes.txt")[0] == 2
     assert hart("lineage", "tiny", "--up", "--down")[0] == 2
     assert hart("search")[0] == 2
-    assert hart("search", "--shape", "a,b")[0] == 2
+    for text in ("a,b", "x", "", ",", "4,,4", "[4", "(4]", "-4", "1e3"):
+        code, out, err = hart("search", "--shape", text)
+        assert (code, out) == (2, ""), text
+        assert "is no shape" in err
+    for text in ("128,64", "[128, 64]", "(128,64)", "128x64", "128, 64,", "[]", "()"):
+        assert hart("search", "--shape", text)[0] == 0, text
     assert hart("search", "--tensor", "x", "--near", "tiny", "y")[0] == 2
     assert hart("lineage", "missing")[0] == 1
     assert hart("impact", "missing")[0] == 1

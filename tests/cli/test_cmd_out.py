@@ -165,3 +165,33 @@ def test_export_refuses(hart, full, work, arguments, expected):
     code, out, _ = hart("export", *arguments)
     assert (code, out) == (expected, "")
     assert content(work) == {}
+
+
+def test_get_does_not_write_to_standard_output(hart, full, work):
+    code, out, err = hart("get", "x.npy", "-o", "-")
+    assert (code, out) == (2, "")
+    assert "hart cat NAME --file MEMBER" in err
+    assert not (work / "-").exists()
+    assert hart("get", "x.npy", "-o", "./-")[0] == 0
+    assert (work / "-").exists()
+
+
+def test_the_beginning_of_several_names_is_told_with_a_way_to_write_them(hart, store, home, work):
+    tree = home / "tree"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "a.txt").write_text("a")
+    (tree / "sub" / "b.gguf").write_text("b")
+    assert hart("add", str(tree))[0] == 0
+    code, _, err = hart("get", "tree")
+    assert code == 1
+    assert "hart export 'tree/*' DIR" in err
+    assert "hart export 'tree/*' DIR" in hart("get", "tree/*")[2]
+    assert hart("export", "tree/*", "again")[0] == 0
+    assert content(work / "again" / "tree") == content(tree)
+
+
+def test_names_that_come_near_are_told_nearest_first(hart, store, home):
+    for name in ("bertolt", "a-bert-of-long-name", "bert"):
+        (home / name).write_text(name)
+        assert hart("add", str(home / name))[0] == 0
+    assert "did you mean bert, bertolt" in hart("show", "bertx")[2]

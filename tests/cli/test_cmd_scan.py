@@ -1,9 +1,11 @@
 """``hart scan``: names in the store, paths with and without one, tables, JSON, exit codes."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_schema import validate
 from torch_writer import Called, Name, Tensor, archive, pickled
@@ -106,7 +108,7 @@ def test_what_is_not_there_without_a_store(hart, home):
 def test_two_steps_of_one_run(hart, store):
     code, _, err = hart("add", str(CHECKPOINTS / "distributed"))
     assert (code, err) == (0, "")
-    code, out, _ = hart("diff", "step-10", "step-20", "--json")
+    code, out, _ = hart("diff", "distributed/step-10", "distributed/step-20", "--json")
     (found,) = validate("diff", out)
     statuses = {one["name_a"]: one["status"] for one in found["tensors"]}
     assert code == 0
@@ -117,20 +119,55 @@ def test_two_steps_of_one_run(hart, store):
         for ending in endings
         for suffix in (f"{ending}[0,0]", f"{ending}[5,0]")
     }
-    code, out, _ = hart("diff", "step-10", str(CHECKPOINTS / "distributed" / "step-10"), "--json")
+    place = str(CHECKPOINTS / "distributed" / "step-10")
+    code, out, _ = hart("diff", "distributed/step-10", place, "--json")
     (found,) = validate("diff", out)
     assert code == 0 and found["identical"]
     assert {one["status"] for one in found["tensors"]} == {"same"}
-    code, out, _ = hart("show", "step-20")
+    code, out, _ = hart("show", "distributed/step-20")
     assert "checkpoint:" in out and "torch-distributed, 2 files, 5 whole tensors, step 20" in out
 
 
 def test_ranks_of_deepspeed_and_megatron(hart, store):
     code, _, _ = hart("add", str(CHECKPOINTS / "deepspeed"), str(CHECKPOINTS / "megatron"))
     assert code == 0
-    _, out, _ = hart("show", "global_step4")
+    _, out, _ = hart("show", "deepspeed/global_step4")
     assert "deepspeed, 6 files, 2 tensor ranks, 2 data ranks, step 4" in out
-    _, out, _ = hart("show", "iter_0000100")
+    _, out, _ = hart("show", "megatron/iter_0000100")
     assert "megatron, 4 files, 2 tensor ranks, 2 pipeline ranks, 8 data ranks, step 100" in out
-    (found,) = validate("scan", hart("scan", "iter_0000100", "--json")[1])
+    (found,) = validate("scan", hart("scan", "megatron/iter_0000100", "--json")[1])
     assert {one["text"].split()[-5] for one in found["findings"]} == {"argparse.Namespace,"}
+
+
+def test_hidden_files_are_looked_at_when_they_are_asked_for(hart, home):
+    place = home / "tree"
+    place.mkdir()
+    (place / "a.txt").write_text("a")
+    (place / ".hidden.pkl").write_bytes(pickled([DANGER]))
+    code, _, err = hart("scan", str(place))
+    assert code == 0
+    assert "(--hidden takes them)" in err
+    code, out, _ = hart("scan", str(place), "--hidden")
+    assert code == 4
+    assert ".hidden.pkl" in out
+
+
+def test_an_array_of_objects_is_a_pickle(hart, store, home):
+    array = np.array([None], dtype=object)
+    array[0] = Calls()
+    np.save(home / "m.npy", array, allow_pickle=True)
+    code, out, _ = hart("scan", str(home / "m.npy"))
+    assert code == 4
+    assert "posix.system" in out
+    code, _, err = hart("add", str(home / "m.npy"))
+    assert code == 0
+    assert err.count("posix.system") == 1
+    assert hart("add", str(home / "m.npy"))[2] == ""
+    assert hart("scan", "m.npy")[0] == 4
+
+
+class Calls:
+    """What does harm when it is loaded."""
+
+    def __reduce__(self):
+        return os.system, ("touch /tmp/hartonomous-a-pickle-was-loaded",)

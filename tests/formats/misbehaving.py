@@ -154,7 +154,7 @@ ACTIONS = {
         packed(
             msgspec.msgpack.encode(
                 {
-                    "description": {
+                    "found": {
                         "format": "x",
                         "tensors": [
                             {"name": "", "dtype": "", "shape": [], "offset": -1, "length": 1}
@@ -167,9 +167,7 @@ ACTIONS = {
     ),
     "deep answer": lambda: say(
         packed(
-            b"\x81\xabdescription\x82\xa6format\xa1x\xa8metadata\x81\xa1a"
-            + b"\x91" * 100_000
-            + b"\x01"
+            b"\x81\xa5found\x82\xa6format\xa1x\xa8metadata\x81\xa1a" + b"\x91" * 100_000 + b"\x01"
         )
     ),
     "long claim": lambda: say(b"\xff\xff\xff\xff"),

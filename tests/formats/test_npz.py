@@ -3,7 +3,9 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from tensor_bytes import values
 from hartonomous.core.description import Description
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.manifest import partition
+from hartonomous.formats import npz
 from hartonomous.formats.detect import describe
 from hartonomous.formats.npz import NPZ
 from hartonomous.formats.reader import BytesReader
@@ -64,8 +67,35 @@ def test_stored_and_compressed_arrays_are_equal() -> None:
 def test_objects_are_named_and_not_loaded() -> None:
     found = found_in((FIXTURES / "objects.npz").read_bytes())
     assert [one.name for one in found.tensors] == ["plain"]
-    assert found.metadata == {"objects": ["held"]}
+    assert found.metadata["objects"] == ["held"]
+    assert {one["verdict"] for one in found.metadata["globals"]} == {"allowed"}
     assert [one.kind for one in found.notices] == ["pickle"]
+
+
+class Calls:
+    """What a file may hold that does harm when numpy loads it."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("false",)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_what_pickles_in_it_would_call_is_told(save: Callable[..., None]) -> None:
+    file = io.BytesIO()
+    save(file, plain=np.arange(3), held=np.array([Calls()], dtype=object))
+    found = found_in(file.getvalue())
+    assert {"name": "posix.system", "verdict": "dangerous"} in found.metadata["globals"]
+    assert [one.kind for one in found.notices][-1] == "dangerous-pickle"
+    assert "unread" not in found.metadata
+
+
+def test_a_long_compressed_pickle_is_read_in_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(npz, "_PICKLE_INFLATED_BYTES", 1000)
+    file = io.BytesIO()
+    texts = np.array([str(number) for number in range(1000)], dtype=object)
+    np.savez_compressed(file, first=texts, second=texts)
+    found = found_in(file.getvalue())
+    assert found.metadata["unread"] == "'first': it is too long to be read whole"
 
 
 def test_other_members_are_named() -> None:

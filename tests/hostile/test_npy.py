@@ -1,6 +1,7 @@
 """Hostile .npy files: each costs its structure, within the limits, and nothing else."""
 
 import io
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,7 +65,7 @@ HOSTILE = {
     "data cut short": container(fields(), b"abc"),
     "data left over": container(fields(), b"abcde"),
     "two arrays": container(fields(), FOUR) * 2,
-    "objects": objects(),
+    "objects that are no pickle": container(fields("'|O'"), b"\xff" * 8),
     "objects without a pickle": container(fields("'|O'", shape="(0,)")),
     "objects in a field": container(fields("[('a', '|O')]", shape="(0,)")),
     "objects in a nested field": container(fields("[('a', [('b', 'O8', (2,))])]", shape="(0,)")),
@@ -134,6 +135,26 @@ def test_hostile_file_loses_its_structure(parser: ParserProcess, name: str) -> N
     assert [notice.kind for notice in found.notices] == ["limit" if name in LIMITS else "structure"]
     assert found.notices[0].text.startswith("not taken as npy: ")
     assert len(found.notices[0].text) < 300
+
+
+def test_objects_are_named_and_not_loaded(parser: ParserProcess, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+
+    class Calls:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {trace}",)
+
+    file = io.BytesIO()
+    np.save(file, np.array([Calls()], dtype=object), allow_pickle=True)
+    for content in (objects(), file.getvalue(), file.getvalue()[:-1]):
+        found = describe(parser, content)
+        assert (found.format, found.tensors) == ("npy", ())
+        assert found.metadata["objects"] == ["array"]
+        dangerous = [one["name"] for one in found.metadata["globals"]
+                     if one["verdict"] == "dangerous"]  # fmt: skip
+        assert dangerous == ([] if content == objects() else ["posix.system"])
+        assert ("unread" in found.metadata) == (content == file.getvalue()[:-1])
+    assert not trace.exists()
 
 
 def test_what_the_hostile_files_were_made_from(parser: ParserProcess) -> None:

@@ -15,11 +15,11 @@ def test_a_distributed_checkpoint_takes_its_hidden_index(write, find):
     )
     found = find(top / "run")
     assert found.contents == {
-        "step-10": [".metadata", "__0_0.distcp", "__1_0.distcp"],
-        "step-20": [".metadata", "__0_0.distcp"],
+        "run/step-10": [".metadata", "__0_0.distcp", "__1_0.distcp"],
+        "run/step-20": [".metadata", "__0_0.distcp"],
         "run/log.txt": ["log.txt"],
     }
-    (note,) = found.candidate("step-10").notes
+    (note,) = found.candidate("run/step-10").notes
     assert ".tmp-of-somebody" in note and ".metadata" not in note
 
 
@@ -57,7 +57,7 @@ def test_an_fsdp_checkpoint_inside_a_model_belongs_to_it(write, find):
 )
 def test_files_of_ranks_are_one_model(write, find, files):
     top = write(*(f"run/iter_1/{path}" for path in files), "run/latest")
-    assert find(top / "run").contents == {"iter_1": sorted(files), "run/latest": ["latest"]}
+    assert find(top / "run").contents == {"run/iter_1": sorted(files), "run/latest": ["latest"]}
 
 
 @pytest.mark.parametrize(

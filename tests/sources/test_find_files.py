@@ -154,3 +154,13 @@ def test_nothing_found_is_said(write, find):
     (top / "empty").mkdir()
     assert "nothing to add" in find(top / "empty").reason("/empty")
     assert "nothing to add" in find(top / "x.bin", exclude=["*.bin"]).reason("/x.bin")
+
+
+def test_a_file_whose_size_is_not_told_is_not_taken_for_empty(write, find):
+    found = find("/proc/self/status")
+    assert found.candidates == []
+    assert "its size is not told beforehand" in found.reason("/proc/self/status")
+    top = write("there")
+    (top / "there").write_bytes(b"")
+    (one,) = find(top / "there").candidates
+    assert one.size == 0

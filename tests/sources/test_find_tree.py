@@ -10,7 +10,7 @@ from hartonomous.sources import gather, listing
 from hartonomous.sources.discover import discover
 
 
-def test_models_in_a_tree_are_named_relative_to_the_argument(write, find):
+def test_the_name_of_what_is_in_a_tree_begins_with_that_of_the_tree(write, find):
     top = write(
         "models/org/x/config.json",
         "models/org/x/model.safetensors",
@@ -20,13 +20,14 @@ def test_models_in_a_tree_are_named_relative_to_the_argument(write, find):
     )
     found = find(top / "models")
     assert found.contents == {
-        "b.gguf": ["b.gguf"],
-        "org/x": ["config.json", "model.safetensors", "tokenizer/vocab.txt"],
+        "models/b.gguf": ["b.gguf"],
+        "models/org/x": ["config.json", "model.safetensors", "tokenizer/vocab.txt"],
         "models/readme.md": ["readme.md"],
     }
-    model = found.candidate("org/x")
+    model = found.candidate("models/org/x")
     assert model.kind is CandidateKind.MODEL
-    assert model.names[1] == "models/org/x"
+    assert model.names[1] == f"{top.name}/models/org/x"
+    assert list(find(top / "models/org").contents) == ["org/x"]
     assert model.source == str(top / "models/org/x")
     assert model.size == sum(Path(member.location).stat().st_size for member in model.members)
 
@@ -89,8 +90,8 @@ def test_split_gguf_sets_in_a_folder_are_one_model_each(write, find):
     )
     found = find(top / "m", exclude=["big-*-of-00003.gguf"])
     assert found.contents == {
-        "q/big": ["big-00001-of-00002.gguf", "big-00002-of-00002.gguf"],
-        "q/small.gguf": ["small.gguf"],
+        "m/q/big": ["big-00001-of-00002.gguf", "big-00002-of-00002.gguf"],
+        "m/q/small.gguf": ["small.gguf"],
     }
 
 
@@ -120,7 +121,8 @@ def test_a_nested_complete_model_is_its_own(write, find):
         "bert/runs/checkpoint-500": ["config.json", "model.safetensors", "optimizer.pt"],
     }
     assert find(top / "bert").contents == expected
-    assert find(top).contents == expected
+    above = {f"{top.name}/{name}": files for name, files in expected.items()}
+    assert find(top).contents == above
 
 
 def test_the_parts_of_a_composite_belong_to_it_but_checkpoints_do_not(write, find):
@@ -229,7 +231,7 @@ def test_links_out_of_a_model_folder_are_notes_of_the_model(write, find):
 def test_a_model_may_link_to_a_file_elsewhere_in_the_tree(write, find):
     top = write("t/shared/vocab.txt", "t/m/config.json", "t/m/model.safetensors")
     (top / "t/m/vocab.txt").symlink_to("../shared/vocab.txt")
-    assert find(top / "t").contents["m"] == ["config.json", "model.safetensors", "vocab.txt"]
+    assert find(top / "t").contents["t/m"] == ["config.json", "model.safetensors", "vocab.txt"]
     assert find(top / "t/m").contents["m"] == ["config.json", "model.safetensors"]
 
 
@@ -246,7 +248,7 @@ def test_a_store_is_never_added(write, find):
     top = write(*(f"t/s/{path}" for path in store), *(f"t/m/s/{path}" for path in store))
     write("t/m/config.json", "t/m/model.safetensors")
     found = find(top / "t")
-    assert found.contents == {"m": ["config.json", "model.safetensors"]}
+    assert found.contents == {"t/m": ["config.json", "model.safetensors"]}
     assert [each.reason.split(":")[0] for each in found.skipped] == ["a store", "a store"]
     assert find(top / "t/s").candidates == []
 
@@ -261,10 +263,10 @@ def test_patterns_apply_to_files_of_trees_and_models(write, find):
         "t/c.txt",
     )
     found = find(top / "t", exclude=["pytorch_model.bin", "old/", "*.txt"])
-    assert found.contents == {"b.gguf": ["b.gguf"], "m": ["config.json", "model.safetensors"]}
+    assert found.contents == {"t/b.gguf": ["b.gguf"], "t/m": ["config.json", "model.safetensors"]}
     found = find(top / "t", include=["*.gguf", "m/*.safetensors"])
-    assert sorted(found.contents) == ["b.gguf", "m", "old/a.gguf"]
-    assert found.contents["m"] == ["model.safetensors"]
+    assert sorted(found.contents) == ["t/b.gguf", "t/m", "t/old/a.gguf"]
+    assert found.contents["t/m"] == ["model.safetensors"]
 
 
 def test_members_are_sorted_by_the_bytes_of_their_paths(write, find):
@@ -330,10 +332,10 @@ def test_a_folder_that_may_not_be_read_is_noted_and_passed(write, find, monkeypa
         listing.os, "access", lambda path, _mode: not os.fspath(path).endswith("z.bin")
     )
     found = find(top / "t")
-    assert found.contents == {"t/a.bin": ["a.bin"], "m": ["config.json", "x.gguf"]}
+    assert found.contents == {"t/a.bin": ["a.bin"], "t/m": ["config.json", "x.gguf"]}
     assert "denied" in found.reason("t/locked")
     assert "denied" in found.reason("t/z.bin")
-    assert "denied" in found.candidate("m").notes[0]
+    assert "denied" in found.candidate("t/m").notes[0]
 
 
 def test_a_path_deeper_than_the_system_allows_is_noted(tmp_path, find):
@@ -417,18 +419,18 @@ def test_an_onnx_model_comes_with_its_weights(write, find):
     )  # fmt: skip
     found = find(top / "m")
     assert found.contents == {
-        "a.onnx": ["a.onnx", "a.onnx.data"],
-        "b.onnx": ["b.onnx", "b.onnx_data", "b.onnx_data_1"],
-        "c.onnx": ["c.onnx"],
+        "m/a.onnx": ["a.onnx", "a.onnx.data"],
+        "m/b.onnx": ["b.onnx", "b.onnx_data", "b.onnx_data_1"],
+        "m/c.onnx": ["c.onnx"],
         "m/d.onnx_data": ["d.onnx_data"],
         "m/a.onnx.database": ["a.onnx.database"],
     }
-    assert found.candidate("b.onnx").kind is CandidateKind.MODEL
+    assert found.candidate("m/b.onnx").kind is CandidateKind.MODEL
     assert find(top / "m/b.onnx").contents == {"b.onnx": ["b.onnx", "b.onnx_data", "b.onnx_data_1"]}
     assert find(top / "m/b.onnx_data").contents == {"b.onnx_data": ["b.onnx_data"]}
     assert find(top / "m/c.onnx").contents == {"c.onnx": ["c.onnx"]}
     without = find(top / "m", exclude=["*_data*"])
-    assert without.contents["b.onnx"] == ["b.onnx"]
+    assert without.contents["m/b.onnx"] == ["b.onnx"]
 
 
 def test_weights_of_onnx_that_lie_elsewhere_are_left_out_with_a_note(write, find):

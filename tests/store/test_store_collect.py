@@ -326,7 +326,7 @@ def test_a_damaged_pack_is_not_compacted_away(filled, monkeypatch):
 
 def test_an_aborted_collection_is_carried_on(filled, monkeypatch, tmp_path):
     filled.rm("a.bin")
-    for step in ("_drop_unpublished", "_drop_manifests", "_drop_atoms", "_drop_packs"):
+    for step in ("_forget_dead_writers", "_drop_manifests", "_drop_atoms", "_drop_packs"):
         with monkeypatch.context() as patch:
 
             def die(*_: object) -> None:
@@ -372,3 +372,34 @@ def test_what_is_no_time_is_refused(store, days, grace):
 def test_no_change_has_a_number_that_no_column_holds(store, number):
     with pytest.raises(NotFoundError, match=f"has number {number}"):
         store.undo(number)
+
+
+def test_only_small_packs_of_about_the_same_size_are_merged(store, source):
+    for number in range(collect.SMALL_PACKS):
+        store.add(source(f"large{number}", noise(300_000, 10 + number)))
+    large = set(pack_paths(store.path))
+    store.gc(grace_s=0)
+    (merged,) = pack_paths(store.path)
+    assert merged not in large
+    for number in range(collect.SMALL_PACKS - 1):
+        store.add(source(f"small{number}", noise(3000, 20 + number)))
+    before = set(pack_paths(store.path))
+    assert store.gc(grace_s=0).compacted_count == 0
+    assert set(pack_paths(store.path)) == before
+    store.add(source("small", noise(3000, 40)))
+    assert store.gc(grace_s=0).compacted_count == collect.SMALL_PACKS
+    assert merged in pack_paths(store.path)
+    assert len(pack_paths(store.path)) == 2
+    assert store.verify().sound
+
+
+def test_a_little_that_is_dead_is_not_worth_a_copy(store, source):
+    tree = source("tree/a.bin", A).parent
+    source("tree/note.txt", noise(200, 9) * 2)
+    store.add(tree)
+    (pack,) = pack_paths(store.path)
+    store.rm("tree/note.txt")
+    done = store.gc(trash_days=0, grace_s=0)
+    assert done.manifest_count == 1
+    assert done.compacted_count == 0
+    assert pack in pack_paths(store.path)

@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from hartonomous.core.array import numpy_dtype
 from hartonomous.errors import ConflictError, IntegrityError, UsageError
+from hartonomous.packs.converted_file import LeftOut, told_together
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 TORCH = json.loads((FIXTURES / "torch" / "expected.json").read_text())
@@ -206,3 +207,14 @@ def test_damage_is_told_and_no_file_gets_its_name(store, source, tmp_path):
     with pytest.raises(IntegrityError):
         store.convert("model", tmp_path / "out.safetensors")
     assert [path for path in tmp_path.iterdir() if "safetensors" in path.name] == []
+
+
+def test_reasons_that_are_the_same_are_told_once():
+    left = [
+        LeftOut(file="a.gguf", kind="tensor", name=name, reason="no type Q4_K") for name in "vwxyz"
+    ]
+    left.insert(2, LeftOut(file="a.gguf", kind="tensor", name="h", reason="no type Q6_K"))
+    assert told_together(left) == [
+        "a.gguf: v, w, x and 2 more: no type Q4_K",
+        "a.gguf: h: no type Q6_K",
+    ]

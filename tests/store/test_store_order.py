@@ -21,6 +21,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.reencoding import reencode
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.variants import Chosen
+from hartonomous.ports.progress import NoProgress
 
 
 @pytest.fixture
@@ -273,3 +274,17 @@ def test_a_collection_killed_while_it_rebases(store, source, tmp_path):
         again.gc(trash_days=0, grace_s=0)
         assert again.stats().kept_as_bases.count == 0
         check(again, tmp_path / "out", ["half", "brain"])
+
+
+def test_that_something_is_built_on_a_tensor_is_no_fault_to_tell(store, source):
+    """It is met where a repack looks for what the tensor could be built on."""
+    notes = []
+
+    class Told(NoProgress):
+        def note(self, text):
+            notes.append(text)
+
+    fill(store, source, ["base", "tuned"])
+    assert edges(store)
+    store.repack(again=True, progress=Told())
+    assert notes == []

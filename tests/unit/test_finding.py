@@ -27,6 +27,8 @@ def named(*names: tuple[str, str]) -> dict[str, Any]:
          [("danger", "pickle")]),
         (".metadata", "torch-distributed-index", named(("os.system", "dangerous")),
          [("danger", "pickle")]),
+        ("m.npy", "npy", named(("os.system", "dangerous")), [("danger", "pickle")]),
+        ("m.npz", "npz", {**named(), "unread": "'a': it ends"}, [("unknown", "pickle")]),
         ("m.pkl", "pickle", {**named(), "unread": "at 3: it ends"}, [("unknown", "pickle")]),
         ("config.json", "hf-config", {"auto_map": {"AutoModel": "modeling_x.X"}},
          [("code", "remote-code")]),

@@ -1,7 +1,7 @@
 """From what people type to the version that is meant."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 
 from sqlalchemy import Connection
 
@@ -46,6 +46,7 @@ def split(tx: Connection, spec: str) -> tuple[ArtifactRow, str | None]:
     near = artifacts.names_like(tx, wanted.rsplit("/", 1)[-1]) or get_close_matches(
         wanted, artifacts.all_names(tx, limit=_SUGGESTED_FROM), 3
     )
+    near = sorted(near, key=lambda one: -SequenceMatcher(None, wanted, one).ratio())
     raise NotFoundError(f"no artifact is named {wanted!r}", hint=_instead(tx, wanted, near))
 
 
@@ -55,7 +56,16 @@ def _instead(tx: Connection, wanted: str, near: Sequence[str]) -> str:
             "it is in the trash: 'hart undo' takes a removal back, 'hart log --undoable' lists them"
         )
     if any(letter in wanted for letter in "*?["):
-        return f"a name stands for itself here; hart ls -q {wanted!r} lists the names that fit"
+        return (
+            f"a name stands for itself here; hart ls -q {wanted!r} lists the names that fit, hart"
+            f" export {wanted!r} DIR writes their files"
+        )
+    if artifacts.names_beginning(tx, f"{wanted}/", limit=1):
+        several = f"{wanted}/*"
+        return (
+            f"several begin with it: hart ls {several!r} lists them, hart export {several!r} DIR"
+            " writes their files"
+        )
     if not near and is_short_prefix(wanted.rpartition("@")[2]):
         return _SHORT
     return f"did you mean {', '.join(near)}?" if near else "hart ls shows what is there"

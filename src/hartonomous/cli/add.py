@@ -55,9 +55,9 @@ def command(
 ) -> None:
     """Add files, model folders, trees, hub caches or Ollama's folder.
 
-    A model folder is one artifact. In any other folder each model is found and named relative to
-    it; other files get the folder's name in front. Hidden and half-written files in folders are
-    left out, with a note, unless --hidden.
+    A model folder is one artifact. In any other folder each model and each other file is one, named
+    by its path with the folder's name in front; caches name their models themselves. Hidden and
+    half-written files in folders are left out, with a note, unless --hidden.
 
     Every option with several values may be given several times. PATH - is standard input, which
     needs --name. The same bytes again change nothing. Other bytes of a known source get a longer
@@ -86,6 +86,8 @@ def command(
     ):
         report = _add(store, paths, {**given, "dry_run": dry_run}, progress)
         for added in report.artifacts:
+            if added.outcome == "unchanged":
+                continue  # they were told when it came
             for notice in added.notices:
                 member = notice.partition(": ")[0]
                 alone = added.file_count == 1 and added.name.endswith(member)

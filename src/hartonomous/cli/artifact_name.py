@@ -1,5 +1,6 @@
 """The types of arguments that name what a store holds: any text, completed from the catalog."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 _MOST = 200
 
 
-class _StoredName(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases of click only
+class _StoredName(click.ParamType, ABC):  # type: ignore[type-arg]  # generic in newer releases of click only
     """A text; the catalog, not the parser, decides whether there is anything of that name."""
 
     name = "name"
@@ -32,9 +33,9 @@ class _StoredName(click.ParamType):  # type: ignore[type-arg]  # generic in newe
             return []  # a shell that waits for a completion has no use for an error
         return [CompletionItem(word) for word in list(dict.fromkeys(found))[:_MOST]]
 
+    @abstractmethod
     def words(self, store: "Store", ctx: click.Context, incomplete: str) -> Iterable[str]:
         """Return the words to choose from."""
-        raise NotImplementedError
 
 
 class ArtifactName(_StoredName):

@@ -61,7 +61,12 @@ COMMANDS: dict[str, Entry] = {
     "impact": Entry(
         "hartonomous.cli.impact:command", "Say what depends on a version, and what it frees.", FIND
     ),
-    "search": Entry("hartonomous.cli.search:command", "Find tensors in all models.", FIND),
+    "search": Entry("hartonomous.cli.search:command", "Find passages, models and tensors.", FIND),
+    "views": Entry(
+        "hartonomous.cli.views:command",
+        "Show, rebuild or drop what was read of documents for search.",
+        FIND,
+    ),
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),

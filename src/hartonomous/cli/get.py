@@ -60,6 +60,11 @@ def command(
     that were not read) is listed and nothing is written; with --partial the rest is, and the
     command ends with 3.
     """
+    if output == "-":
+        raise UsageError(
+            "get writes files, not to standard output",
+            hint="'hart cat NAME --file MEMBER' does that; -o ./- is a file of that name",
+        )
     if as_format is not None:
         if members:
             raise UsageError("--as takes all files of a version", hint="leave out --file")
@@ -119,12 +124,14 @@ def convert(
     dry_run: bool,
 ) -> None:
     """Write a version in another format; raises PartlyDoneError where something was left out."""
+    from hartonomous.packs.converted_file import told_together
+
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         report = store.convert(
             spec, output, partial=partial, force=force, dry_run=dry_run, progress=progress
         )
-        for one in report.left_out:
-            progress.note(f"left out of {one.file}: {one.name}: {one.reason}")
+        for text in told_together(report.left_out):
+            progress.note(f"left out of {text}")
     invocation.output.emit(
         report, human=_converted_page, ids=lambda one: (file.path for file in one.files)
     )

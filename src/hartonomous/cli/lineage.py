@@ -9,6 +9,7 @@ from hartonomous.cli.artifact_name import ARTIFACT
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell
+from hartonomous.cli.sizes import several
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -60,10 +61,14 @@ def _page(found: "Lineage") -> Iterable[Block]:
         yield "gave rise to"
         yield from _branch(found, found.root, {found.root}, 1, up=False)
     near = [edge for edge in found.edges if not edge.directed]
-    if near:
+    ours = [edge for edge in near if found.root in (edge.source, edge.target)]
+    if ours:
         yield "without a direction"
-        for edge in near:
+        for edge in ours:
             yield f"  {edge.source} ~ {edge.target}: {_words(edge)}"
+    if len(near) > len(ours):
+        others = several(len(near) - len(ours), "relation")
+        yield Cell(f"{others} without a direction between the others: --json lists all", "dim")
     if not found.edges:
         yield "no relation was measured, declared or stated"
     if found.truncated:

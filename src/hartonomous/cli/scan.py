@@ -22,8 +22,9 @@ _STYLES: dict[str, Style] = {"danger": "bad", "code": "warn", "unknown": "dim"}
 
 @make_command("scan")
 @click.argument("target", type=ARTIFACT_OR_PATH, metavar="NAME[@X]|PATH")
+@click.option("--hidden", is_flag=True, help="Look at hidden and temporary files in folders too.")
 @click.pass_obj
-def command(invocation: Invocation, *, target: str) -> None:
+def command(invocation: Invocation, *, target: str, hidden: bool) -> None:
     """Tell what would run when somebody loads a model; nothing is loaded.
 
     Names that pickles import or call, code that a configuration maps to (auto_map, a pipeline's
@@ -36,7 +37,7 @@ def command(invocation: Invocation, *, target: str) -> None:
     the reader allows it and may be wanted; unknown is what cannot be judged. Judgements go by
     names: nothing found is no promise. Ends with 4 when there is danger.
     """
-    found = _scanned(invocation, target)
+    found = _scanned(invocation, target, hidden=hidden)
     for one in found.skipped:
         click.echo(f"hart: note: not looked at: {one}", err=True)
     invocation.output.emit(found, human=_page, ids=lambda one: (f.file for f in one.findings))
@@ -44,23 +45,24 @@ def command(invocation: Invocation, *, target: str) -> None:
         sys.stdout.flush()
         raise DangerError(
             f"{several(found.danger_count, 'danger', 'dangers')} found",
-            hint="do not load this with pickle, torch.load(weights_only=False), an unsandboxed"
-            " template or safe_mode=False; the table says which file is meant",
+            hint="do not load this with pickle, torch.load(weights_only=False),"
+            " numpy.load(allow_pickle=True), an unsandboxed template or safe_mode=False;"
+            " the table says which file is meant",
         )
 
 
-def _scanned(invocation: Invocation, target: str) -> "ScanReport":
+def _scanned(invocation: Invocation, target: str, *, hidden: bool) -> "ScanReport":
     """Scan with the store that is found, or without one where a path is meant."""
     if invocation.place().exists:
         with invocation.store() as store, invocation.progress(store.settings) as progress:
-            return store.scan(target, progress=progress)
+            return store.scan(target, hidden=hidden, progress=progress)
     if not os.path.lexists(target):
         with invocation.store() as store:  # which says that there is no store
             return store.scan(target)
     from hartonomous.opening import scan_place
 
     with invocation.progress(invocation.settings()) as progress:
-        return scan_place(target, progress=progress)
+        return scan_place(target, hidden=hidden, progress=progress)
 
 
 def _page(found: "ScanReport") -> Iterable[Block]:

@@ -1,19 +1,28 @@
-"""``hart search``: find tensors in all models, by name, digest, role, shape, type or likeness."""
+"""``hart search``: passages, models and tensors by words; tensors by what they are."""
 
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from hartonomous.cli.found import hits_page
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.sizes import size
-from hartonomous.errors import UsageError
+from hartonomous.cli.text import clean
+from hartonomous.errors import HartonomousError, UsageError
 
 if TYPE_CHECKING:
+    from hartonomous.operations.search import SearchResult
     from hartonomous.operations.tensor_search import FoundTensors, NearTensor
 
+_SHAPE = re.compile(
+    r"\[\]|\(\)|(\[|(\())?\s*[0-9]{1,19}(\s*[,x]\s*[0-9]{1,19})*\s*,?\s*(?(2)\)|(?(1)\]))"
+)
 _COLUMNS = (
     Column("artifact"), Column("tensor"), Column("type and shape"), Column("size", right=True),
     Column("role", extra=True), Column("file", extra=True), Column("digest", extra=True),
@@ -24,7 +33,35 @@ _NEAR_COLUMNS = (
 )  # fmt: skip
 
 
+_NOTES_SHOWN = 5
+
+
 @make_command("search")
+@click.argument("words", nargs=-1, metavar="[WORDS…]")
+@click.option(
+    "--top-k", "-k", type=click.IntRange(1, 1_000), default=10, show_default=True,
+    help="Most hits of a search by words.",
+)  # fmt: skip
+@click.option("--skip", type=click.IntRange(0), default=0, help="Leave out the first hits.")
+@click.option(
+    "--kind", "kinds", multiple=True, type=click.Choice(["passage", "model", "tensor"]),
+    help="Only hits of this kind.",
+)  # fmt: skip
+@click.option("--name", metavar="PATTERN", help="Only artifacts of such names.")
+@click.option("--tag", metavar="TAG", help="Only versions with this tag.")
+@click.option("--after", metavar="DATE", help="Only what was added then or later: 2026-01-31.")
+@click.option("--before", metavar="DATE", help="Only what was added before.")
+@click.option(
+    "--where", "metadata", multiple=True, metavar="KEY=PATTERN",
+    help="Only versions whose metadata is such; may be repeated.",
+)  # fmt: skip
+@click.option("--per-file", type=click.IntRange(1), default=None, help="Most passages of one file.")
+@click.option("--explain", is_flag=True, help="Show each hit's ranks and score.")
+@click.option("--no-update", is_flag=True, help="Do not read new documents first.")
+@click.option(
+    "--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+    help="Write the hits as a page that needs no network.",
+)  # fmt: skip
 @click.option(
     "--tensor", "pattern", metavar="PATTERN", help="A shell pattern over names, or a digest."
 )
@@ -35,39 +72,58 @@ _NEAR_COLUMNS = (
     "--near", nargs=2, metavar="NAME TENSOR", help="Stored tensors that resemble this one."
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True, help="Most hits."
-)
+    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True,
+    help="Most tensors.",
+)  # fmt: skip
 @click.pass_obj
 def command(
     invocation: Invocation,
+    /,
     *,
-    pattern: str | None,
-    role: str | None,
-    dtype: str | None,
-    shape: str | None,
+    words: tuple[str, ...],
+    explain: bool,
+    page: Path | None,
     near: tuple[str, str] | None,
     limit: int,
+    **conditions: Any,
 ) -> None:
-    """Find tensors in all models.
+    """Find passages, models and tensors.
 
-    Which models hold this tensor: give its digest, or the beginning of it, as --tensor. Conditions
-    add up. --near finds stored tensors whose values lie close, whatever their type or name.
+    Words find passages of documents and model cards, models by what is said of them, and tensors by
+    parts of their names. Any of the words may occur, and misspelled ones are found too; "words in
+    quotes" have to stand together, -words must not be there. Documents that were not read yet are
+    read first.
+
+    --tensor and what follows it find tensors alone. Which models hold this tensor: give its digest,
+    or the beginning of it. Conditions add up. --near finds stored tensors whose values lie close,
+    whatever their type or name.
     """
+    by_tensor = {key: conditions.pop(key) for key in ("pattern", "role", "dtype", "shape")}
+    asked = [one for one in by_tensor.values() if one is not None]
+    if words:
+        if asked or near:
+            raise UsageError(
+                "words and conditions on tensors are two searches", hint="leave one of them out"
+            )
+        _by_words(invocation, " ".join(words), explain=explain, page=page, **conditions)
+        return
     if near:
-        if any(one is not None for one in (pattern, role, dtype, shape)):
+        if asked:
             raise UsageError("--near takes no other condition")
         with invocation.store() as store:
             found = store.nearest_tensors(*near)
         invocation.output.emit_each(found, human=_near, ids=lambda one: one.digest)
         return
-    if all(one is None for one in (pattern, role, dtype, shape)):
+    if not asked:
         raise UsageError(
-            "there is nothing to search for", hint="hart search --tensor 'model.layers.0.*'"
+            "there is nothing to search for",
+            hint="hart search leaking valve, or hart search --tensor 'model.layers.0.*'",
         )
     with invocation.store() as store:
         hits = store.search_tensors(
-            pattern or "*", role=role, dtype=dtype, shape=_shape(shape), limit=limit
-        )
+            by_tensor["pattern"] or "*", role=by_tensor["role"], dtype=by_tensor["dtype"],
+            shape=_shape(by_tensor["shape"]), limit=limit,
+        )  # fmt: skip
     invocation.output.emit(
         hits,
         human=_page,
@@ -75,13 +131,89 @@ def command(
     )
 
 
-def _shape(text: str | None) -> tuple[int, ...] | None:
+def _by_words(
+    invocation: Invocation,
+    text: str,
+    *,
+    explain: bool,
+    page: Path | None,
+    kinds: tuple[str, ...],
+    name: str | None,
+    tag: str | None,
+    after: str | None,
+    before: str | None,
+    metadata: tuple[str, ...],
+    top_k: int,
+    skip: int,
+    per_file: int | None,
+    no_update: bool,
+) -> None:
+    from hartonomous.operations.search import KINDS, SearchFilter
+
+    where = SearchFilter(
+        kinds=kinds or KINDS, name=name, tag=tag, after_us=_time("--after", after),
+        before_us=_time("--before", before), metadata=tuple(map(_condition, metadata)),
+    )  # fmt: skip
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
+        found = store.search(
+            text, where=where, top_k=top_k, skip=skip, per_file=per_file, update=not no_update,
+            progress=progress,
+        )  # fmt: skip
+    for note in found.notes[:_NOTES_SHOWN]:
+        click.echo(f"hart: note: {clean(note)}", err=True)
+    if page is not None:
+        _write_page(page, found)
+    invocation.output.emit(
+        found,
+        human=lambda one: hits_page(one, explain=explain, skip=skip),
+        ids=lambda one: dict.fromkeys(f"{each.name}@{each.number}" for each in one.hits),
+    )
+
+
+def _time(option: str, text: str | None) -> int | None:
+    """Return microseconds UTC of a date or time in ISO 8601; without a zone it is UTC."""
     if text is None:
         return None
     try:
-        return tuple(int(one) for one in text.strip("[]()").replace("x", ",").split(",") if one)
+        found = datetime.fromisoformat(text)
     except ValueError as error:
-        raise UsageError(f"--shape: {text!r} is no shape", hint="such as 384,1536") from error
+        raise UsageError(f"{option}: {text!r} is no date", hint="such as 2026-01-31") from error
+    return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000_000)
+
+
+def _condition(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise UsageError(f"--where: {text!r} is no condition", hint="such as author=Ada")
+    return key.strip().removeprefix("meta."), value.strip()
+
+
+def _write_page(path: Path, found: "SearchResult") -> None:
+    from hartonomous.core.search_page import Hit, search_page
+    from hartonomous.operations.search import place_of
+
+    hits = [
+        Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks) for one in found.hits
+    ]
+    try:
+        path.write_text(search_page(found.query, hits), encoding="utf-8")
+    except OSError as error:
+        raise HartonomousError(
+            f"{path} cannot be written: {error.strerror}", hint="give another path to --html"
+        ) from error
+    click.echo(f"hart: note: wrote {path}", err=True)
+
+
+def _shape(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    found = _SHAPE.fullmatch(text)
+    if found is None:
+        raise UsageError(
+            f"--shape: {text[:80]!r} is no shape",
+            hint="such as 384,1536, or [] for a single number",
+        )
+    return tuple(int(one) for one in re.findall("[0-9]+", text))
 
 
 def _page(found: "FoundTensors") -> Iterable[Block]:

@@ -55,7 +55,8 @@ _PICKLE_ENDINGS = (
     ".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".distcp", ".dill", ".sav",
 )  # fmt: skip
 _UNREAD = ("not taken as torch-", "not taken as pickle", "structure not read")
-_PICKLED_FORMATS = frozenset({"torch-zip", "torch-legacy", SHARD_FORMAT, INDEX_FORMAT, "pickle"})
+_READ_FOR_NAMES = frozenset({"pickle", "npy", "npz"})
+_PICKLED_FORMATS = _READ_FOR_NAMES | {"torch-zip", "torch-legacy", SHARD_FORMAT, INDEX_FORMAT}
 _KERAS_FORMATS = frozenset({"keras", "hdf5"})
 _TEMPLATE_FORMATS = frozenset({"gguf", "hf-tokenizer-config", "hf-chat-template", "jinja"})
 _CONFIG_FORMATS = frozenset(
@@ -162,7 +163,7 @@ def _names(
 def _unread(path: str, description: Description, metadata: Mapping[str, Any]) -> Iterator[Finding]:
     """A file that should hold a pickle and could not be read, in whole or in part."""
     broken = metadata.get("unread")
-    if description.format == "pickle" and isinstance(broken, str):
+    if description.format in _READ_FOR_NAMES and isinstance(broken, str):
         text = f"the pickle was read in part only, the rest may call anything: {broken}"
         yield _finding(Severity.UNKNOWN, "pickle", path, text)
     if description.format != "file" or not path.lower().endswith(_PICKLE_ENDINGS):

@@ -1,8 +1,8 @@
-"""The program of the parser process: limits itself, then describes one file after the other.
+"""The program of a limited process: limits itself, then looks at one file after the other.
 
 ``sandbox.ParserProcess`` starts it; it sees nothing of the machine but the descriptors that come
 over its socket. It ends when the socket closes, when a limit is met, or when a parser fails in a
-way that parsers must not: the parent then says so in the description of that file.
+way that parsers must not: the parent then says so of that file.
 
 No parent-death signal: Linux sends it when the starting *thread* ends. The closed socket and the
 alarm of each request do the same work.
@@ -10,18 +10,20 @@ alarm of each request do the same work.
 
 import ctypes
 import gc
+import importlib
 import math
 import os
 import resource
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from hartonomous.core.description import Description, Notice
-from hartonomous.formats import detect, messages
+from hartonomous.formats import messages
 from hartonomous.formats.reader import FileReader
 
 _COLLECT_AFTER = 100_000
@@ -37,22 +39,31 @@ def main(socket_fd: int) -> None:
         try:
             content = messages.receive(connection, limit_bytes=messages.REQUEST_LIMIT_BYTES)
             setup = msgspec.msgpack.decode(content, type=messages.Setup)
-            for entry in setup.formats:
-                detect.load(entry)
+            program = _loaded(setup)
             _limit(setup.memory_bytes)
             # What stays is not looked through again and again while a file makes many objects.
             gc.freeze()
             gc.set_threshold(_COLLECT_AFTER)
             messages.send(connection, b"")
             while True:
-                _serve(connection, setup)
+                _serve(connection, setup, program)
         except (EOFError, BrokenPipeError, ConnectionResetError):
             return  # the parent is gone or wants no more
         except MemoryError:
             sys.exit(messages.OUT_OF_MEMORY_EXIT)
 
 
-def _serve(connection: socket.socket, setup: messages.Setup) -> None:
+def _loaded(setup: messages.Setup) -> Callable[..., Any]:
+    """Import the program and its entries, before limits would be in the way."""
+    name, _, attribute = setup.program.partition(":")
+    module = importlib.import_module(name)
+    for entry in setup.formats:
+        module.load(entry)
+    found: Callable[..., Any] = getattr(module, attribute)
+    return found
+
+
+def _serve(connection: socket.socket, setup: messages.Setup, program: Callable[..., Any]) -> None:
     """Answer one request."""
     content, fd = messages.receive_with_fd(connection, limit_bytes=messages.REQUEST_LIMIT_BYTES)
     request = msgspec.msgpack.decode(content, type=messages.Request)
@@ -61,25 +72,23 @@ def _serve(connection: socket.socket, setup: messages.Setup) -> None:
     _arm(setup)
     try:
         reader = FileReader(fd, limit_bytes=request.read_limit_bytes)
-        description = detect.describe(reader, request.path, formats=setup.formats)
-        answer = _encode(description, reader)
+        found = program(reader, request.path, formats=setup.formats)
+        answer = _encode(msgspec.msgpack.encode(found), reader)
         if len(answer) > messages.ANSWER_LIMIT_BYTES:
-            answer = _encode(_too_long(description.format), reader)
+            limit = messages.ANSWER_LIMIT_BYTES
+            answer = _encode(b"", reader, refused=f"its description is over {limit} bytes")
+        del found
     finally:
         os.close(fd)
     signal.alarm(0)
     messages.send(connection, answer)
 
 
-def _encode(description: Description, reader: FileReader) -> bytes:
-    answer = messages.Answer(description=description, read_bytes=reader.read_bytes)
+def _encode(found: bytes, reader: FileReader, *, refused: str = "") -> bytes:
+    answer = messages.Answer(
+        found=msgspec.Raw(found or b"\xc0"), read_bytes=reader.read_bytes, refused=refused
+    )
     return msgspec.msgpack.encode(answer)
-
-
-def _too_long(format_name: str) -> Description:
-    limit = messages.ANSWER_LIMIT_BYTES
-    text = f"not taken as {format_name}: its description is over {limit} bytes"
-    return Description(format="file", notices=(Notice(kind="limit", text=text),))
 
 
 def _arm(setup: messages.Setup) -> None:

@@ -2,7 +2,8 @@
 
 A message is its length in four little-endian bytes, then msgpack. The first message sets the
 child up and is answered by an empty one; then each request (a path, with the file's descriptor
-beside it) is answered by an ``Answer``.
+beside it) is answered by an ``Answer``. What is found out about a file is the program's business:
+a struct as msgpack, which the parent decodes as the type that it expects.
 """
 
 import socket
@@ -10,7 +11,6 @@ import time
 
 import msgspec
 
-from hartonomous.core.description import Description
 from hartonomous.errors import LimitError
 
 ANSWER_LIMIT_BYTES = 64 << 20
@@ -23,8 +23,13 @@ _PIECE_BYTES = 1 << 20
 
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
-    """Which formats a child loads and the limits that it sets itself."""
+    """What a child runs, which of its entries it loads, and the limits that it sets itself.
 
+    ``program`` is ``module:function`` of ``function(reader, path, *, formats)``; its module has
+    ``load(entry)``.
+    """
+
+    program: str
     formats: tuple[str, ...]
     memory_bytes: int  # beyond what the child has mapped once it is ready
     cpu_s: int  # for each file
@@ -32,17 +37,21 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One file to describe; reads beyond ``read_limit_bytes`` in all are refused."""
+    """One file to look at; reads beyond ``read_limit_bytes`` in all are refused."""
 
     path: str
     read_limit_bytes: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What a file holds, and how many bytes of it were read to tell that."""
+    """What was found out, and how many bytes of the file were read for that.
 
-    description: Description
+    ``refused`` says why there is nothing, where there is not.
+    """
+
+    found: msgspec.Raw
     read_bytes: int
+    refused: str = ""
 
 
 def send(connection: socket.socket, content: bytes, *, fd: int | None = None) -> None:

@@ -2,7 +2,7 @@
 
 The header is read by a small parser of its own, not evaluated. The file must hold exactly the
 bytes that dtype and shape need (numpy itself ignores what follows). Arrays of Python objects are
-pickles and refused.
+pickles: no tensor, what loading them would name is listed.
 
 The array is one tensor named ``array``. Its shape is the one that numpy reports; where metadata
 says ``fortran_order``, its bytes run column-major, so a reader reshapes with ``order="F"``.
@@ -18,6 +18,7 @@ import msgspec
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.errors import LimitError, StructureError
+from hartonomous.formats.npy_objects import ObjectNames
 from hartonomous.ports.format import Format, RangeReader
 
 HEADER_LIMIT_BYTES = 64 << 10
@@ -85,6 +86,8 @@ class _Npy:
     def parse(self, reader: RangeReader) -> Description:
         """Return the one tensor; raises StructureError or LimitError."""
         header = read_header(reader)
+        if holds_objects(header.descr):
+            return self._objects(reader, header)
         length = header.element_count * item_bytes(header.descr)
         check_length(header, length, reader.size)
         dtype, notices = name_dtype(header.descr)
@@ -93,6 +96,16 @@ class _Npy:
         )
         metadata = {"version": header.version, "fortran_order": header.fortran_order}
         return Description(format=self.name, tensors=(tensor,), metadata=metadata, notices=notices)
+
+    def _objects(self, reader: RangeReader, header: NpyHeader) -> Description:
+        found = ObjectNames()
+        found.add("array", reader, header.length)
+        text = "the array holds Python objects: a pickle, which is never loaded"
+        return Description(
+            format=self.name,
+            metadata={"version": header.version, "objects": ["array"], **found.metadata()},
+            notices=(Notice(kind="pickle", text=text), *found.notices()),
+        )
 
 
 NPY: Final[Format] = _Npy()

@@ -4,8 +4,8 @@
 deflates them: such an array stays as it lies, has a coding, and is shared with nothing. Of a
 deflated member only the first bytes are inflated here, for its header. Arrays are named as
 ``numpy.load`` names them, without ``.npy``. One in Fortran order has the strides that numpy would
-give it. Arrays of Python objects are pickles: named in a notice, never loaded. Members' CRCs are
-not checked.
+give it. Arrays of Python objects are pickles: named in a notice, never loaded, and what loading
+would name is listed. Members' CRCs are not checked.
 """
 
 from typing import Any, Final
@@ -22,7 +22,8 @@ from hartonomous.formats.npy import (
     name_dtype,
     read_header,
 )
-from hartonomous.formats.reader import BeginningReader, PartReader
+from hartonomous.formats.npy_objects import ObjectNames
+from hartonomous.formats.reader import BeginningReader, BytesReader, PartReader
 from hartonomous.formats.zip_directory import (
     MAGIC,
     STORED,
@@ -35,6 +36,8 @@ from hartonomous.ports.format import Format, RangeReader
 _ARRAY = ".npy"
 _FIRST_INFLATED_BYTES = 1 << 10
 _HEADER_BYTES = 12  # magic, version and length, before the header's text
+_PICKLE_INFLATED_BYTES = 8 << 20
+"""Of pickles that lie deflated so much is inflated in one file, to see what they name."""
 _NAMED = 8
 _LISTED = 256
 
@@ -80,6 +83,8 @@ class _Arrays:
         self.others: list[str] = []
         self.unknown: list[str] = []
         self.fortran_order: list[str] = []
+        self._names = ObjectNames()
+        self._inflated = 0
 
     def add(self, reader: RangeReader, entry: ZipEntry) -> None:
         """Take one ``.npy``."""
@@ -87,6 +92,7 @@ class _Arrays:
         header = read_header(_header_reader(reader, entry))
         if holds_objects(header.descr):
             self.objects.append(name)
+            self._add_objects(reader, entry, name, header.length)
             return
         length = header.element_count * item_bytes(header.descr)
         try:
@@ -118,6 +124,18 @@ class _Arrays:
             )
         )
 
+    def _add_objects(self, reader: RangeReader, entry: ZipEntry, name: str, start: int) -> None:
+        if entry.method == STORED:
+            self._names.add(name, PartReader(reader, entry.offset, entry.length), start)
+            return
+        granted = _PICKLE_INFLATED_BYTES - self._inflated
+        if granted <= start:
+            self._names.leave(name, "more pickles lie compressed than are looked at")
+            return
+        content = read_beginning(reader, entry, granted)
+        self._inflated += len(content)
+        self._names.add(name, BytesReader(content), start, cut=len(content) < entry.size)
+
     def metadata(self) -> dict[str, Any]:
         """Return the names that need a word, where there are any."""
         told = {
@@ -125,7 +143,10 @@ class _Arrays:
             "objects": self.objects,
             "other_members": self.others,
         }
-        return {key: names[:_LISTED] for key, names in told.items() if names}
+        return {
+            **{key: names[:_LISTED] for key, names in told.items() if names},
+            **self._names.metadata(),
+        }
 
     def notices(self) -> tuple[Notice, ...]:
         """Return what is unusual about the arrays."""
@@ -139,11 +160,12 @@ class _Arrays:
              "arrays have an element type of numpy's own and are taken as bytes"),
             ("structure", self.others, "members are no arrays"),
         )  # fmt: skip
-        return tuple(
+        counted = [
             Notice(kind=kind, text=f"{len(names)} {text}: {_named(names)}")
             for kind, names, text in told
             if names
-        )
+        ]
+        return (*counted, *self._names.notices())
 
 
 def _header_reader(reader: RangeReader, entry: ZipEntry) -> RangeReader:

@@ -1,9 +1,10 @@
 """Runs parsers in a limited child process, so that no file can harm the program that reads it.
 
-``ParserProcess`` starts ``formats.child`` on the first file and keeps it for many. The child has
+``LimitedProcess`` starts ``formats.child`` on the first file and keeps it for many. The child has
 no inherited descriptors, no environment, no working directory of its own, and limits on memory,
 processor time, open and written files. Whatever a file does to it (crash, hang, memory, rubbish
-for an answer) becomes a notice in that file's description; the next file gets a new child.
+for an answer) becomes a notice on that file; the next file gets a new child. ``ParserProcess``
+describes files so.
 """
 
 import math
@@ -15,10 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Generic, Self, TypeVar
 
 import msgspec
 
@@ -36,36 +38,58 @@ _PROGRAM = (
     "import sys; sys.path.extend(sys.argv[2:]); "
     "from hartonomous.formats.child import main; main(int(sys.argv[1]))"
 )
-_decoder = msgspec.msgpack.Decoder(messages.Answer)
+_answers = msgspec.msgpack.Decoder(messages.Answer)
 
 
 class _KilledError(Exception):
     """Somebody killed the child; its own limits end it with other signals."""
 
 
-class ParserProcess:
-    """A reused child process that describes files. Threads may share it; they take turns.
+Found = TypeVar("Found")
 
-    ``formats`` and ``search_path`` (directories to import them from) replace the table of formats,
-    which is how tests bring parsers that misbehave. Limits are for each file: ``cpu_s`` seconds of
-    processor time, ``wall_s`` seconds on the clock (longer: on a machine under load a parser waits
-    for its turn, and only one that hangs may not), ``memory_bytes`` beyond what an idle child has
-    mapped. A child that somebody else killed is replaced once, and the file tried again. After
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[Found]):
+    """What a limited process does with a file.
+
+    ``program`` is ``module:function`` of a pure function(reader, path, *, formats) that returns a
+    ``result``, a struct; its module has ``load(entry)`` for the ``formats``. ``refused(kind,
+    reason)`` makes the result of a file that the process failed on; ``check(result, size)`` raises
+    ValueError for one that cannot be.
+    """
+
+    program: str
+    formats: tuple[str, ...]
+    result: type[Found]
+    refused: Callable[[str, str], Found]
+    check: Callable[[Found, int], None]
+
+
+class LimitedProcess(Generic[Found]):
+    """A reused child process that looks at files. Threads may share it; they take turns.
+
+    ``search_path`` are more directories to import from. Limits are for each file: ``cpu_s`` seconds
+    of processor time, ``wall_s`` seconds on the clock (longer: on a machine under load a parser
+    waits for its turn, and only one that hangs may not), ``memory_bytes`` beyond what an idle child
+    has mapped. A child that somebody else killed is replaced once, and the file tried again. After
     ``files_per_child`` files a new child is started. Close it, or use it as a context manager.
     """
 
     def __init__(
         self,
+        task: Task[Found],
         *,
-        formats: Sequence[str] = FORMATS,
         search_path: Sequence[str] = (),
         wall_s: float = 60.0,
         cpu_s: int = 10,
         memory_bytes: int = 256 << 20,
         files_per_child: int = 2000,
     ) -> None:
+        self._task = task
+        self._decoder = msgspec.msgpack.Decoder(task.result)
         self._setup = messages.Setup(
-            formats=tuple(formats),
+            program=task.program,
+            formats=task.formats,
             memory_bytes=memory_bytes,
             cpu_s=cpu_s,
             wall_s=math.ceil(wall_s) + 1,
@@ -88,26 +112,18 @@ class ParserProcess:
         self.close()
 
     def close(self) -> None:
-        """End the child; a later ``describe`` starts a new one."""
+        """End the child; the next file starts a new one."""
         with self._lock:
             self._drop()
 
-    def describe(self, fd: int, path: str) -> Description:
-        """Return what the formats say of the open regular file ``fd``.
+    def look(self, fd: int, path: str, *, read_limit_bytes: int | None = None) -> tuple[Found, int]:
+        """Return what the task finds out of the open regular file ``fd``, and how much it read.
 
         ``path`` is its path inside the artifact, which some formats are told by. The descriptor's
-        position stays where it is. Raises UsageError if ``fd`` is no regular file, and
-        HartonomousError if no child can be started; never for what the file holds.
-        """
-        return self.describe_within(fd, path, read_limit_bytes=None)[0]
-
-    def describe_within(
-        self, fd: int, path: str, *, read_limit_bytes: int | None
-    ) -> tuple[Description, int]:
-        """Describe like ``describe``, reading at most so many bytes; return how many were read.
-
-        The limit must grant the first ``detect.HEAD_BYTES``. A parser that wants more is refused
-        with a notice; one that fails is taken to have read all that it was granted.
+        position stays where it is. A parser that wants more than ``read_limit_bytes`` is refused;
+        one that fails is taken to have read all that it was granted. Raises UsageError if ``fd`` is
+        no regular file, and HartonomousError if no child can be started; never for what the file
+        holds.
         """
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
@@ -124,26 +140,31 @@ class ParserProcess:
             try:
                 return self._ask(request, fd, status.st_size, granted)
             except _KilledError as error:
-                return _refused("limit", str(error)), granted
+                return self._task.refused("limit", str(error)), granted
 
-    def _ask(self, request: bytes, fd: int, size: int, granted: int) -> tuple[Description, int]:
-        """Have a child describe the file once; raises _KilledError when it was killed."""
+    def _ask(self, request: bytes, fd: int, size: int, granted: int) -> tuple[Found, int]:
+        """Have a child look at the file once; raises _KilledError when it was killed."""
+        refused = self._task.refused
         child = self._hand_over(request, fd)
         try:
             content = child.receive(deadline=time.monotonic() + self._wall_s)
-            answer = _decoder.decode(content)
-            _check(answer.description, size)
+            answer = _answers.decode(content)
+            if answer.refused:
+                child.busy = False
+                return refused("limit", answer.refused), answer.read_bytes
+            found = self._decoder.decode(answer.found)
+            self._task.check(found, size)
         except TimeoutError:
-            return _refused("limit", f"took longer than {self._wall_s:g} s"), granted
+            return refused("limit", f"took longer than {self._wall_s:g} s"), granted
         except (EOFError, ConnectionResetError):
-            return _refused(*child.explain_end()), granted
+            return refused(*child.explain_end()), granted
         except LimitError as error:
-            return _refused("limit", f"gave too long an answer: {error.message}"), granted
+            return refused("limit", f"gave too long an answer: {error.message}"), granted
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            return _refused("structure", f"gave an answer that cannot be used: {error}"), granted
+            return refused("structure", f"gave an answer that cannot be used: {error}"), granted
         else:
             child.busy = False
-            return answer.description, answer.read_bytes
+            return found, answer.read_bytes
         finally:
             if child.busy:
                 self._drop()
@@ -172,6 +193,36 @@ class ParserProcess:
         if self._child is not None:
             self._child.close()
             self._child = None
+
+
+class ParserProcess(LimitedProcess[Description]):
+    """A limited process that describes files by the table of formats.
+
+    ``formats`` replace the table, which is how tests bring parsers that misbehave.
+    """
+
+    def __init__(self, *, formats: Sequence[str] = FORMATS, **limits: Any) -> None:
+        task = Task(
+            program="hartonomous.formats.detect:describe",
+            formats=tuple(formats),
+            result=Description,
+            refused=_refused,
+            check=_check,
+        )
+        super().__init__(task, **limits)
+
+    def describe(self, fd: int, path: str) -> Description:
+        """Return what the formats say of the open regular file ``fd``; see ``look``."""
+        return self.look(fd, path)[0]
+
+    def describe_within(
+        self, fd: int, path: str, *, read_limit_bytes: int | None
+    ) -> tuple[Description, int]:
+        """Describe like ``describe``, reading at most so many bytes; return how many were read.
+
+        The limit must grant the first ``detect.HEAD_BYTES``.
+        """
+        return self.look(fd, path, read_limit_bytes=read_limit_bytes)
 
 
 class _Child:

@@ -470,7 +470,11 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
             total = sums.setdefault(reason, [0, 0, 0])
             for index, value in enumerate(row):
                 total[index] += value
-        notices.extend(f"{file.source.path}: {one.text}" for one in file.description.notices)
+        notices.extend(
+            f"{file.source.path}: {one.text}"
+            for one in file.description.notices
+            if one.kind != "dangerous-pickle"  # the warning tells it
+        )
     return Added(
         outcome=done.outcome,
         name=done.name,

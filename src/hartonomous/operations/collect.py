@@ -33,16 +33,24 @@ from hartonomous.packs.orphans import orphans
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
 from hartonomous.packs.publication import publication
-from hartonomous.packs.session import WriteSession, forget_writer
-from hartonomous.packs.staging import clear_manifest
+from hartonomous.packs.session import WriteSession
+from hartonomous.packs.steps import (
+    Steps,
+    in_turn,
+    remove_manifest,
+    remove_version,
+    remove_writer,
+    within,
+)
 from hartonomous.ports.progress import NoProgress, Progress
 
 DAY_US = 86_400_000_000
 DEAD_SHARE = 0.2
 """A pack is compacted when more than this share of it is dead."""
-SMALL_PACK_BYTES = 16 * 1024 * 1024
+SMALL_PACK_BYTES = 4 * 1024 * 1024
 SMALL_PACKS = 8
-"""This many small packs are merged."""
+"""So many small packs of about the same size (within a factor of 8) are merged. What comes of that
+is larger, so that no byte is copied more than a few times, however many collections there are."""
 _PURGE_PACK_BYTES = 800
 """About what the record of a purge takes, which lies in a pack of its own."""
 
@@ -76,10 +84,14 @@ def collect(
         else:
             # What frees room comes before compaction, which needs some.
             _drop_leftovers(parts, tally, grace_s)
-            _forget_dead_writers(parts)
+            step = in_turn(parts.database)
+            for key in _forget_dead_writers(parts, step):
+                lock = locks.try_lock(parts.writer_lock(key))
+                if lock is not None:
+                    lock.release(remove=True)
             progress.stage("rows")
-            _drop_manifests(parts, tally, trash_days)
-            _drop_atoms(parts, tally)
+            _drop_manifests(parts, step, tally, trash_days)
+            tally.atoms += _drop_atoms(parts, step)
             progress.stage("bases")
             _rebase(parts, tally, progress)
             _fold_counts(parts)
@@ -118,8 +130,11 @@ def _alone(parts: StoreParts) -> Iterator[None]:
 
 def _live_writers(parts: StoreParts) -> list[bytes]:
     with parts.database.read() as tx:
-        known = writers.keys(tx)
-    return [key for _, key in known if parts.writer_alive(key)]
+        return _living(parts, tx)
+
+
+def _living(parts: StoreParts, tx: Any) -> list[bytes]:
+    return [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
 
 
 # -- versions
@@ -171,74 +186,64 @@ def _highest_numbers(rows: list[versions.VersionRow]) -> list[dict[str, Any]]:
     return [{"artifact": uid, "number": number} for uid, number in sorted(highest.items())]
 
 
-def _drop_unpublished(parts: StoreParts) -> None:
-    with parts.database.read() as tx:
-        ids = versions.purged(tx)
-    for version_id in ids:
-        gone = False
-        while not gone:
-            with parts.database.write(durable=False) as tx:
-                gone = versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION)
-    with parts.database.write(durable=False) as tx:
+# -- rows: in a transaction each, or all in the one of a dry run
+
+
+def _forget_dead_writers(parts: StoreParts, step: Steps) -> list[bytes]:
+    """Remove what dead sessions left in the catalog; return their keys."""
+    with step() as tx:
+        dead = [(id_, key) for id_, key in writers.keys(tx) if not parts.writer_alive(key)]
+    for writer_id, _ in dead:
+        remove_writer(step, writer_id)
+    with step() as tx:
+        hidden = versions.purged(tx)
+    for version_id in hidden:
+        remove_version(step, version_id)
+    with step() as tx:
         artifacts.remove_empty(tx)
         changes.remove_pointless(tx)
+    return [key for _, key in dead]
 
 
-def _forget_dead_writers(parts: StoreParts) -> None:
-    with parts.database.read() as tx:
-        known = writers.keys(tx)
-    for writer_id, key in known:
-        if not parts.writer_alive(key):
-            forget_writer(parts, writer_id)
-            lock = locks.try_lock(parts.writer_lock(key))
-            if lock is not None:
-                lock.release(remove=True)
-    _drop_unpublished(parts)
-
-
-# -- manifests and atoms
-
-
-def _drop_manifests(parts: StoreParts, tally: Tally, trash_days: float) -> None:
-    after = 0
+def _drop_manifests(parts: StoreParts, step: Steps, tally: Tally, trash_days: float) -> None:
+    after, since_us = 0, _days_ago(parts, trash_days)
     while True:
-        with parts.database.write(durable=False) as tx:
-            alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
+        with step() as tx:
             found = manifests.unreferenced(
-                tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
+                tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=_living(parts, tx)
             )
             if not found:
                 return
             after = found[-1][0]
             # In the same transaction: what is dropped from a version just now is held from then on.
-            held = dropped.held_files(tx, since_us=_days_ago(parts, trash_days))
+            held = dropped.held_files(tx, since_us=since_us)
             ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
             atoms.uncount_references(tx, ids)
             manifests.set_incomplete(tx, ids)
         for manifest_id in ids:
-            clear_manifest(parts, manifest_id)
+            remove_manifest(step, manifest_id)
         tally.manifests += len(ids)
 
 
-def _drop_atoms(parts: StoreParts, tally: Tally) -> None:
-    while _drop_atoms_once(parts, tally):
-        pass  # what was needed as a base may not be any more
-
-
-def _drop_atoms_once(parts: StoreParts, tally: Tally) -> bool:
-    """Remove the atoms that nothing needs now; say whether that set bases free."""
-    after, freed = 0, 0
-    while True:
-        with parts.database.write(durable=False) as tx:
-            alive = [key for _, key in writers.keys(tx) if parts.writer_alive(key)]
-            ids = atoms.unreferenced(
-                tx, after_id=after, limit=_ATOMS_A_TRANSACTION, spared_writers=alive
-            )
-            if not ids:
-                return freed > 0
-            freed += atoms.remove(tx, ids)
-        tally.atoms += len(ids)
-        after = ids[-1]
+def _drop_atoms(parts: StoreParts, step: Steps, gone: set[int] | None = None) -> int:
+    """Remove the atoms that nothing needs; return how many, and add their ids to ``gone``."""
+    count, freed = 0, True
+    while freed:  # what was needed as a base may not be any more
+        after, freed = 0, False
+        while True:
+            with step() as tx:
+                ids = atoms.unreferenced(
+                    tx, after_id=after, limit=_ATOMS_A_TRANSACTION,
+                    spared_writers=_living(parts, tx),
+                )  # fmt: skip
+                if not ids:
+                    break
+                freed = atoms.remove(tx, ids) > 0 or freed
+            count += len(ids)
+            after = ids[-1]
+            if gone is not None:
+                gone.update(ids)
+    return count
 
 
 def _rebase(parts: StoreParts, tally: Tally, progress: Progress) -> None:
@@ -247,7 +252,7 @@ def _rebase(parts: StoreParts, tally: Tally, progress: Progress) -> None:
     tally.notes.extend(tally.rebased.notes)
     tally.freed_bytes -= tally.rebased.written_bytes
     if tally.rebased.atom_count:
-        _drop_atoms(parts, tally)
+        tally.atoms += _drop_atoms(parts, in_turn(parts.database))
 
 
 def _fold_counts(parts: StoreParts) -> None:
@@ -279,21 +284,20 @@ def _compact_packs(parts: StoreParts, tally: Tally, progress: Progress) -> bool:
 def _worth_copying(
     rows: list[packs.PackRow], live: dict[int, tuple[int, int]], alive: set[bytes]
 ) -> list[packs.PackRow]:
-    """Return the packs to compact: those with much dead in them, and many small ones."""
+    """Return the packs to compact: those with much dead in them, and many small ones alike."""
     loose: list[packs.PackRow] = []
-    small: list[packs.PackRow] = []
+    alike: dict[int, list[packs.PackRow]] = {}
     for row in rows:
         records, stored = live.get(row.id, (0, 0))
         if row.writer_key in alive or not records:
             continue
-        dead_records = row.record_count - records
-        wasted = dead_records > 0 and row.size_bytes - stored > DEAD_SHARE * row.size_bytes
-        if wasted and row.size_bytes > SMALL_PACK_BYTES:
+        if row.record_count > records and row.size_bytes - stored > DEAD_SHARE * row.size_bytes:
             loose.append(row)
         elif row.size_bytes <= SMALL_PACK_BYTES:
-            small.append(row)
-    if len(small) >= SMALL_PACKS or any(row.record_count > live[row.id][0] for row in small):
-        loose.extend(small)
+            alike.setdefault(row.size_bytes.bit_length() // 3, []).append(row)
+    for some in alike.values():
+        if len(some) >= SMALL_PACKS:
+            loose.extend(some)
     return loose
 
 
@@ -365,7 +369,7 @@ def _foresee(
         tally.litter += 1
         tally.freed_bytes += orphan.size_bytes
     with contextlib.suppress(_TakenBackError), parts.database.write(durable=False) as tx:
-        _rehearse(parts, tx, tally, _days_ago(parts, trash_days))
+        _rehearse(parts, tx, tally, trash_days)
         tally.kept = families.kept_for_others(tx)
         raise _TakenBackError
     tally.rebased = rebasing.foresee(parts, tally.kept, tally.gone, progress.note)
@@ -382,46 +386,17 @@ def _count_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     tally.litter += len(leftovers.dead_writer_locks(parts.directory, known))
 
 
-def _rehearse(parts: StoreParts, tx: Any, tally: Tally, before_us: int) -> None:
-    rows = versions.in_trash(tx, removed_before_us=before_us)
+def _rehearse(parts: StoreParts, tx: Any, tally: Tally, trash_days: float) -> None:
+    rows = versions.in_trash(tx, removed_before_us=_days_ago(parts, trash_days))
     record = None
     if rows:
         versions.set_unpublished(tx, [row.id for row in rows])
         record = _rehearse_purge_record(parts, tx, rows)
-    alive = _rehearse_writers(parts, tx)
-    for version_id in versions.purged(tx):
-        while not versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION):
-            pass
-    artifacts.remove_empty(tx)
-    changes.remove_pointless(tx)
-    after, held = 0, dropped.held_files(tx, since_us=before_us)
-    while found := manifests.unreferenced(
-        tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
-    ):
-        after = found[-1][0]
-        ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
-        atoms.uncount_references(tx, ids)
-        manifests.set_incomplete(tx, ids)
-        for manifest_id in ids:
-            while not manifests.remove_some(tx, manifest_id, limit=ROWS_PER_TRANSACTION):
-                pass
-        tally.manifests += len(ids)
-    while _rehearse_atoms(tx, tally, alive):
-        pass
-    _rehearse_packs(parts, tx, tally, set(alive), record)
-
-
-def _rehearse_atoms(tx: Any, tally: Tally, alive: list[bytes]) -> bool:
-    """Do what ``_drop_atoms_once`` does, in one transaction."""
-    after, freed = 0, 0
-    while ids := atoms.unreferenced(
-        tx, after_id=after, limit=ROWS_PER_TRANSACTION, spared_writers=alive
-    ):
-        freed += atoms.remove(tx, ids)
-        tally.atoms += len(ids)
-        tally.gone.update(ids)
-        after = ids[-1]
-    return freed > 0
+    step = within(tx)
+    _forget_dead_writers(parts, step)
+    _drop_manifests(parts, step, tally, trash_days)
+    tally.atoms += _drop_atoms(parts, step, tally.gone)
+    _rehearse_packs(parts, tx, tally, set(_living(parts, tx)), record)
 
 
 def _rehearse_purge_record(parts: StoreParts, tx: Any, rows: list[versions.VersionRow]) -> int:
@@ -443,22 +418,6 @@ def _rehearse_purge_record(parts: StoreParts, tx: Any, rows: list[versions.Versi
     }
     changes.add(tx, content=content, pack_id=pack_id, header_offset=0)
     return pack_id
-
-
-def _rehearse_writers(parts: StoreParts, tx: Any) -> list[bytes]:
-    """Forget the writers that are dead; return the keys of the others."""
-    alive = []
-    for writer_id, key in writers.keys(tx):
-        if parts.writer_alive(key):
-            alive.append(key)
-            continue
-        for version_id in writers.staged_versions(tx, writer_id):
-            while not versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION):
-                pass
-        while not writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION):
-            pass
-        writers.end(tx, writer_id)
-    return alive
 
 
 def _rehearse_packs(

@@ -17,7 +17,12 @@ from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
-from hartonomous.packs.converted_file import ConvertedFile, LeftOut, convert_file
+from hartonomous.packs.converted_file import (
+    ConvertedFile,
+    LeftOut,
+    convert_file,
+    told_together,
+)
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
 from hartonomous.packs.output_file import open_part, refuse_linked_folder
@@ -29,7 +34,7 @@ from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.sources.files import WEIGHT_ENDINGS
 
 SUFFIX = ".safetensors"
-_NAMED = 8
+_TOLD = 8
 
 
 class ConvertedMember(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,10 +188,10 @@ def _refuse(
                 hint="get them one at a time, under names of their own",
             )
     if left_out and not partial:
-        first = "; ".join(f"{one.name}: {one.reason}" for one in left_out[:_NAMED])
-        more = f"; and {len(left_out) - _NAMED} more" if len(left_out) > _NAMED else ""
+        lines = told_together(left_out)
+        more = f"; and {len(lines) - _TOLD} more reasons" if len(lines) > _TOLD else ""
         raise UsageError(
-            f"safetensors cannot carry all of {spec}: {first}{more}",
+            f"safetensors cannot carry all of {spec}: {'; '.join(lines[:_TOLD])}{more}",
             hint="--partial writes the rest and names what it leaves out (partial=True in Python)",
         )
 

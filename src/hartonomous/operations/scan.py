@@ -65,21 +65,23 @@ def scan(
     files: OpenFiles,
     given: str | os.PathLike[str],
     *,
+    hidden: bool = False,
     progress: Progress | None = None,
 ) -> ScanReport:
     """Tell what loading a stored version, or what lies at a place, would run.
 
     A text is a spec if the store has it, else a path; a path object, ``/…`` and ``./…`` are always
-    paths. Raises NotFoundError when it is neither.
+    paths. ``hidden`` looks at hidden and temporary files in folders too. Raises NotFoundError when
+    it is neither.
     """
     if names_a_place(given):
-        return scan_place(given, progress=progress)
+        return scan_place(given, hidden=hidden, progress=progress)
     spec = os.fspath(given)
     try:
         found = find_version(parts, spec)
     except NotFoundError as error:
         if is_there(spec):
-            return scan_place(spec, progress=progress)
+            return scan_place(spec, hidden=hidden, progress=progress)
         raise NotFoundError(
             f"{error.message}, and no file or folder of that path is there", hint=error.hint
         ) from error
@@ -88,7 +90,9 @@ def scan(
     return report.told(name=found.version.name, number=found.version.number)
 
 
-def scan_place(place: str | os.PathLike[str], *, progress: Progress | None = None) -> ScanReport:
+def scan_place(
+    place: str | os.PathLike[str], *, hidden: bool = False, progress: Progress | None = None
+) -> ScanReport:
     """Tell what loading what lies at ``place`` would run, storing nothing and needing no store.
 
     A file that cannot be read is told in ``skipped``. Raises NotFoundError for a place that is not
@@ -97,7 +101,7 @@ def scan_place(place: str | os.PathLike[str], *, progress: Progress | None = Non
     progress = progress or NoProgress()
     report = _Findings()
     with ParserProcess() as parser:
-        for one in discover([place]):
+        for one in discover([place], hidden=hidden):
             if isinstance(one, Skipped):
                 report.skipped.append(f"{one.location}: {one.reason}")
                 continue

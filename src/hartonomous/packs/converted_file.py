@@ -8,7 +8,7 @@ tensor at a time.
 import bisect
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from math import prod
 from typing import Any
@@ -35,6 +35,7 @@ TURNED_LIMIT_BYTES = 192 << 20
 _AXIS_LIMIT = 64  # of arrays in numpy
 _TEXT_LIMIT = 64 << 10
 _TEXTS_LIMIT = 4 << 20
+_NAMED = 3
 
 # What a parser says of a file's making, not of the model: it means nothing in another format.
 _OF_THE_FILE = {
@@ -52,6 +53,18 @@ class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     name: str
     reason: str
+
+
+def told_together(left_out: Iterable[LeftOut]) -> list[str]:
+    """Return a line for each file and reason: ``a.gguf: token_embd.weight and 24 more: …``."""
+    together: dict[tuple[str, str], list[str]] = {}
+    for one in left_out:
+        together.setdefault((one.file, one.reason), []).append(one.name)
+    lines = []
+    for (file, reason), names in together.items():
+        more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+        lines.append(f"{file}: {', '.join(names[:_NAMED])}{more}: {reason}")
+    return lines
 
 
 def convert_file(path: str, stored: FileReader, left_out: list[LeftOut]) -> "ConvertedFile":

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from hartonomous import locks
-from hartonomous.catalog import atoms, manifests, packs, versions, writers
+from hartonomous.catalog import atoms, manifests, packs, writers
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core import plan as plans
@@ -39,6 +38,7 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.pending_atoms import Extent, PendingAtom, batches_by_rows, new_atom
 from hartonomous.packs.predictions import Variant
 from hartonomous.packs.staging import stage_manifest
+from hartonomous.packs.steps import in_turn, remove_writer
 from hartonomous.packs.store_card import VARIANTS, require_feature
 
 _BYTES_IN_FLIGHT = 32 * 1024 * 1024  # decoded; encoded there may be as much again
@@ -450,7 +450,7 @@ class WriteSession:
             try:
                 self._sealer.shutdown(wait=True)
                 self.bases.close()
-                forget_writer(self.parts, self.id)
+                remove_writer(in_turn(self.parts.database), self.id)
             finally:
                 # Whatever went wrong: with the lock gone, a collection does the rest.
                 self._lock.release(remove=True)
@@ -481,20 +481,3 @@ def _new_writer(parts: StoreParts) -> tuple[bytes, locks.FileLock]:
         if lock is not None:
             return key, lock
     raise LockedError("the locks of new writers are all held by somebody else")
-
-
-def forget_writer(parts: StoreParts, writer_id: int) -> None:
-    """Drop a finished or dead session's pins and staged versions, in small transactions."""
-    with parts.database.read() as tx:
-        staged = writers.staged_versions(tx, writer_id)
-    for version_id in staged:
-        gone = False
-        while not gone:
-            with parts.database.write(durable=False) as tx:
-                gone = versions.remove_some(tx, version_id, limit=ROWS_PER_TRANSACTION)
-    done = False
-    while not done:
-        with parts.database.write(durable=False) as tx:
-            done = writers.drop_pins(tx, writer_id, limit=ROWS_PER_TRANSACTION)
-            if done:
-                writers.end(tx, writer_id)

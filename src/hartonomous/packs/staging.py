@@ -13,6 +13,7 @@ from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.core.record import decode_pack_header
 from hartonomous.errors import LockedError
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.steps import in_turn, remove_manifest
 
 _WAIT_S = 600.0
 _POLL_S = 0.05
@@ -76,12 +77,4 @@ def _wait_or_clear(
         waiting.tell_in_time()
         time.sleep(_POLL_S)
         return
-    clear_manifest(parts, there.id)
-
-
-def clear_manifest(parts: StoreParts, manifest_id: int) -> None:
-    """Remove a manifest that is out of use, in small transactions."""
-    gone = False
-    while not gone:
-        with parts.database.write(durable=False) as tx:
-            gone = manifests.remove_some(tx, manifest_id, limit=ROWS_PER_TRANSACTION)
+    remove_manifest(in_turn(parts.database), there.id)

@@ -25,7 +25,7 @@ from hartonomous.packs.exact_plans import ExactPlans
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
-from hartonomous.packs.predictions import Variant
+from hartonomous.packs.predictions import BaseCircleError, Variant
 from hartonomous.packs.reading_cost import ReadingCost
 from hartonomous.packs.sign_table import SignTable
 
@@ -254,6 +254,8 @@ class VariantChoice:
             try:
                 ((_, payload),) = encode_predicted([work], self._session.bases, check=False)
             except BaseReadError as error:
+                if isinstance(error.__cause__, BaseCircleError):
+                    return None  # it is built on the tensor itself: no fault
                 self._note(f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error}")
                 return None
             taken += frame.nbytes if payload is None else len(payload)

@@ -131,6 +131,12 @@ def read_member(location: str, path: str, *, boundary: str | None) -> MemberSour
         return skipped(location, "a socket, device or pipe")
     if not os.access(location, os.R_OK):
         return skipped(location, "cannot be read: permission denied")
+    if not facts.st_size and _has_content(location):
+        return skipped(
+            location,
+            "its size is not told beforehand, as of files of the kernel: write it to a file first,"
+            " or pipe it into 'hart add - --name NAME'",
+        )
     raw, text = os.fsencode(path), text_of(path)
     return MemberSource(
         path=text,
@@ -140,6 +146,20 @@ def read_member(location: str, path: str, *, boundary: str | None) -> MemberSour
         modified_us=facts.st_mtime_ns // 1000,
         raw_path=None if text.encode() == raw else raw,
     )
+
+
+def _has_content(location: str) -> bool:
+    """Say whether a file that is said to be empty gives bytes all the same."""
+    try:
+        descriptor = os.open(location, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False  # told where it is opened to be stored
+    try:
+        return bool(os.read(descriptor, 1)) and not os.fstat(descriptor).st_size
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
 
 
 def skipped(location: str, reason: str) -> Skipped:

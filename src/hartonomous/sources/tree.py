@@ -4,17 +4,20 @@ Also the one place that decides what a folder is: a store (left out), a reposito
 Ollama's folder, a model folder, or a plain folder. Folders are listed one at a time, lazily and in
 the order of their names' bytes; memory grows with the widest folder and the largest model, not with
 the tree.
+
+The name of everything that is found begins with that of the folder: what was added together can be
+listed, removed and written out together (``NAME/*``), as the tree that it was, and no name depends
+on what other trees hold. Caches name their models themselves.
 """
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from hartonomous.ports.source import Candidate, CandidateKind, Skipped
+from hartonomous.ports.source import Candidate, Skipped
 from hartonomous.sources import hub_cache, ollama
 from hartonomous.sources.files import (
     file_candidate,
-    kind_of_file,
     onnx_candidate,
     onnx_data,
     split_candidate,
@@ -53,26 +56,24 @@ class _Tree:
         return location[len(self.top) :].lstrip("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder still to be visited; names below have ``above`` parts more than their path."""
+    """A folder still to be visited."""
 
     location: str
-    above: int
 
 
 def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
-    """Yield what is in the folder ``top`` (an absolute path): models named relative to it, other
-    files with its own name in front.
+    """Yield what is in the folder ``top`` (an absolute path), which may be a model itself.
 
-    If ``top`` itself is a model, its name is its own, and that of a model inside it begins with it.
+    Names are paths inside ``top`` with its own name in front.
     """
     tree = _Tree(top=top, boundary=os.path.realpath(top), wanted=wanted)
-    levels = [_visit(tree, _Folder(location=top, above=0))]
+    levels = [_visit(tree, top)]
     while levels:
         for item in levels[-1]:
             if isinstance(item, _Folder):
-                levels.append(_visit(tree, item))
+                levels.append(_visit(tree, item.location))
                 break
             yield item
         else:
@@ -82,8 +83,7 @@ def walk(top: str, *, wanted: Filter) -> Iterator[Candidate | Skipped]:
         yield skipped(top, f"only what is hidden or temporary: {names} (--hidden takes them)")
 
 
-def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Folder]:
-    location = folder.location
+def _visit(tree: _Tree, location: str) -> Iterator[Candidate | Skipped | _Folder]:
     try:
         passed_over: list[str] = []
         entries = list_folder(location, passed_over=passed_over, hidden=tree.wanted.hidden)
@@ -97,14 +97,14 @@ def _visit(tree: _Tree, folder: _Folder) -> Iterator[Candidate | Skipped | _Fold
     elif ollama.is_models_folder(entries):
         yield from ollama.models(location, wanted=tree.wanted)
     elif is_model_folder(location, entries):
-        yield from _model(tree, folder, entries)
+        yield from _model(tree, location, entries)
     else:
         tree.passed_over.extend(join(tree.relative(location), name) for name in passed_over)
-        yield from _loose(tree, folder, entries)
+        yield from _loose(tree, location, entries)
 
 
 def _model(
-    tree: _Tree, folder: _Folder, entries: list[Entry]
+    tree: _Tree, folder: str, entries: list[Entry]
 ) -> Iterator[Candidate | Skipped | _Folder]:
     in_composite = is_composite(entries)
 
@@ -113,9 +113,9 @@ def _model(
             location, below, in_composite=in_composite
         )
 
-    relative = tree.relative(folder.location)
+    relative = tree.relative(folder)
     gathered = gather(
-        folder.location,
+        folder,
         boundary=tree.boundary,
         wanted=tree.wanted,
         prefix=text_of(relative),
@@ -123,17 +123,15 @@ def _model(
     )
     if gathered is None:
         reason = f"has more than {MAX_MEMBERS} files: taken as a tree, not as one model"
-        yield skipped(folder.location, reason)
+        yield skipped(folder, reason)
         yield from _loose(tree, folder, entries)
         return
-    above = folder.above if relative else 1
     if gathered.members:
-        at_least = _part_count(relative) + above
-        yield model_candidate(folder.location, gathered, at_least=at_least)
+        yield model_candidate(folder, gathered, at_least=_part_count(relative) + 1)
     else:
         yield from gathered.skipped
     for location in gathered.nested:
-        yield _Folder(location=location, above=above)
+        yield _Folder(location)
 
 
 def _is_foreign(location: str, entries: list[Entry]) -> bool:
@@ -145,24 +143,24 @@ def _is_foreign(location: str, entries: list[Entry]) -> bool:
 
 
 def _loose(
-    tree: _Tree, folder: _Folder, entries: list[Entry]
+    tree: _Tree, folder: str, entries: list[Entry]
 ) -> Iterator[Candidate | Skipped | _Folder]:
     """Yield the files and folders of a folder that is no model."""
-    private = hub_cache.private_entries(folder.location, entries)
-    private |= ollama.private_entries(folder.location, entries)
-    relative = tree.relative(folder.location)
-    at_least = _part_count(relative) + 1 + folder.above
+    private = hub_cache.private_entries(folder, entries)
+    private |= ollama.private_entries(folder, entries)
+    relative = tree.relative(folder)
+    at_least = _part_count(relative) + 2
     sets = _split_sets(tree, relative, entries)
     weights = _onnx_data(tree, relative, entries)
     beside = {name for names in weights.values() for name in names}
     for entry in entries:
-        location = join(folder.location, entry.name)
+        location = join(folder, entry.name)
         shown = text_of(join(relative, entry.name))
         if entry.name in private:
             yield skipped(location, "kept there by another program for itself")
         elif entry.kind is EntryKind.FOLDER:
             if tree.wanted.enters(shown):
-                yield _Folder(location=location, above=folder.above)
+                yield _Folder(location)
         elif not tree.wanted.keeps(shown):
             continue
         elif entry.kind is EntryKind.OTHER:
@@ -171,15 +169,12 @@ def _loose(
             continue  # it comes with its model
         elif (data := weights.get(entry.name)) is not None:
             yield onnx_candidate(
-                folder.location, entry.name, data, boundary=tree.boundary, at_least=at_least
+                folder, entry.name, data, boundary=tree.boundary, at_least=at_least
             )
         elif (described := split_set_of(entry.name)) is None:
-            # Plain files are many and called alike: the folder's own name tells them apart.
-            is_plain = folder.above == 0 and kind_of_file(entry.name) is CandidateKind.FILE
-            parts = at_least + 1 if is_plain else at_least
-            yield file_candidate(location, boundary=tree.boundary, at_least=parts)
+            yield file_candidate(location, boundary=tree.boundary, at_least=at_least)
         elif names := sets.pop(described, None):  # at its first part, the others follow silently
-            yield split_candidate(folder.location, names, boundary=tree.boundary, at_least=at_least)
+            yield split_candidate(folder, names, boundary=tree.boundary, at_least=at_least)
 
 
 def _split_sets(

@@ -1,0 +1,40 @@
+"""How hits of a search by words are shown."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from hartonomous.cli.page import Block, Cell
+
+if TYPE_CHECKING:
+    from hartonomous.operations.search import SearchHit, SearchResult
+
+
+def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Block]:
+    """Return the hits, each with its number, its place, its headings and the text that matches."""
+    if found.misspelled:
+        words = ", ".join(found.misspelled)
+        yield Cell(f"no passage has: {words}; similar words are searched", "dim")
+    if not found.hits:
+        yield "nothing was found"
+        return
+    for number, hit in enumerate(found.hits, skip + 1):
+        yield Cell(f"{number}. {_place(hit)}", "strong")
+        if hit.heading:
+            yield Cell(f"   {hit.heading}", "dim")
+        yield f"   {hit.snippet}"
+        if hit.also_in_count:
+            more = hit.also_in_count - len(hit.also_in)
+            others = ", ".join(hit.also_in) + (f" and {more} more" if more > 0 else "")
+            yield Cell(f"   also in {others}", "dim")
+        if explain:
+            ranks = ", ".join(f"{name} {rank}" for name, rank in hit.ranks.items())
+            yield Cell(f"   score {hit.score:.4f}: rank by {ranks}", "dim")
+    if found.more:
+        yield Cell(f"there are more: --skip {skip + len(found.hits)} shows the next", "dim")
+
+
+def _place(hit: "SearchHit") -> str:
+    from hartonomous.operations.search import place_of
+
+    kind = "" if hit.kind == "passage" else f" ({hit.kind})"
+    return f"{place_of(hit)}{kind}"

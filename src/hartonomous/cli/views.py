@@ -1,0 +1,121 @@
+"""``hart views``: what was read of documents, for search."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.artifact_name import ARTIFACT
+from hartonomous.cli.commands import Entry
+from hartonomous.cli.frame import HartGroup
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell, Column, Fields, Table
+from hartonomous.cli.sizes import several, size
+
+if TYPE_CHECKING:
+    from hartonomous.operations.views import FileViews, Views
+    from hartonomous.packs.text_views import ViewsMade
+
+
+command = HartGroup(
+    "views",
+    table={
+        "ls": Entry(
+            "hartonomous.cli.views:ls",
+            "List what was read by kind, or the passages of one version's files.",
+            "Views",
+        ),
+        "rebuild": Entry("hartonomous.cli.views:rebuild", "Read all documents anew.", "Views"),
+        "drop": Entry(
+            "hartonomous.cli.views:drop",
+            "Delete what was read; the next search reads it again.",
+            "Views",
+        ),
+    },
+    sections=("Views",),
+    help="""Show, rebuild or drop what was read of documents for search.
+
+    A document stays what it is; its passages are derived, and may be dropped and made again.
+    """,
+)
+
+
+@make_command("ls")
+@click.argument("spec", type=ARTIFACT, metavar="[NAME[@X]]", required=False)
+@click.option("--file", "member", metavar="PATH", help="One file of the version.")
+@click.pass_obj
+def ls(invocation: Invocation, *, spec: str | None, member: str | None) -> None:
+    """List what was read by kind, or the passages of one version's files."""
+    with invocation.store() as store:
+        if spec is None:
+            found = store.views()
+            invocation.output.emit(found, human=_page, ids=lambda one: (k.kind for k in one.kinds))
+            return
+        files = store.passages(spec, member=member)
+    invocation.output.emit_each(files, human=_files, ids=lambda one: one.member)
+
+
+@make_command("rebuild")
+@click.pass_obj
+def rebuild(invocation: Invocation) -> None:
+    """Read all documents anew."""
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
+        made = store.make_views(rebuild=True, progress=progress)
+    invocation.output.emit(made, human=_made, ids=lambda _: ())
+
+
+@make_command("drop")
+@click.pass_obj
+def drop(invocation: Invocation) -> None:
+    """Delete what was read; the next search reads it again."""
+    with invocation.store() as store:
+        there = store.drop_views()
+    text = "dropped" if there else "there was nothing to drop"
+    invocation.output.emit({"dropped": there}, human=lambda _: [text], ids=lambda _: ())
+
+
+def _page(found: "Views") -> Iterable[Block]:
+    if found.kinds:
+        yield Table(
+            columns=(Column("kind"), Column("files", right=True), Column("passages", right=True)),
+            rows=[
+                (one.kind if one.kind != "file" else "not read", f"{one.file_count:,}",
+                 f"{one.passage_count:,}")
+                for one in found.kinds
+            ],
+        )  # fmt: skip
+    yield f"the index takes {size(found.stored_bytes)}"
+    if found.waiting_count:
+        waiting = several(found.waiting_count, "file")
+        yield Cell(f"{waiting} not read yet: the next search reads them", "dim")
+
+
+def _files(found: Iterable["FileViews"]) -> Iterable[Block]:
+    for one in found:
+        rows: list[tuple[str, str | Cell]] = [
+            ("file", Cell(f"{one.name}@{one.number}:{one.member}", "strong")),
+            ("kind", one.kind),
+        ]
+        rows += [("title", one.title)] if one.title else []
+        rows += [(key, value) for key, value in one.metadata.items() if key != "title"]
+        rows += [("note", Cell(text, "warn")) for text in one.notices]
+        yield Fields(rows=rows)
+        columns = [Column("at", whole=True), Column("under"), Column("text")]
+        yield Table(
+            columns=columns,
+            rows=[
+                (f"{one.pages} {each.page}, {each.start}" if each.page else str(each.start),
+                 each.heading, each.text)
+                for each in one.passages
+            ],
+        )  # fmt: skip
+
+
+def _made(made: "ViewsMade") -> Iterable[Block]:
+    read, found = several(made.read_count, "file"), several(made.passage_count, "passage")
+    yield Cell(f"read {read}: {found}", "good")
+    for text in made.notes[:20]:
+        yield Cell(text, "warn")
+    if len(made.notes) > 20:
+        yield f"and {len(made.notes) - 20} more notes: hart views ls NAME shows them"

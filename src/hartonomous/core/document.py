@@ -1,0 +1,86 @@
+"""What a reader of documents says about a file: its text in blocks, with the place of each.
+
+A document is serialisable (it crosses a pipe from a limited child process) and says nothing about
+storage. It is the input of ``core/passage.py``, which cuts it into what is searched.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from hartonomous.core.description import Notice
+
+BlockKind = Literal["heading", "text", "code", "row"]
+
+BLOCK_LIMIT = 200_000
+"""Blocks that are taken of one file."""
+TEXT_LIMIT_CHARS = 32 << 20
+"""Characters that are taken of one file."""
+
+
+class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A run of text. ``page`` counts pages, slides, sheets, chapters or cells from 1; 0 for none.
+
+    Its characters are ``[start, start + len(text))`` of its page's text, or of the whole text where
+    there are no pages. For files that are text themselves that is the decoded file.
+    """
+
+    text: str
+    start: int
+    kind: BlockKind = "text"
+    level: int = 0
+    page: int = 0
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The text of one file. ``kind`` is "file" where no reader took it: then there are no blocks.
+
+    ``pages`` says what a page is called: page, slide, sheet, chapter, cell; empty for none.
+    """
+
+    kind: str
+    blocks: tuple[Block, ...] = ()
+    title: str = ""
+    pages: str = ""
+    metadata: dict[str, str] = {}
+    notices: tuple[Notice, ...] = ()
+
+
+class BlockList:
+    """Collects blocks within the limits; ``full`` once one of them is met."""
+
+    def __init__(self) -> None:
+        self.blocks: list[Block] = []
+        self.full = False
+        self._page = 0
+        self._at = 0
+        self._chars = 0
+
+    def page(self, number: int) -> None:
+        """Begin a page: positions count from its beginning."""
+        self._page = number
+        self._at = 0
+
+    def add(self, text: str, kind: BlockKind = "text", *, level: int = 0) -> None:
+        """Add a block behind the last one of its page, which a line break separates."""
+        text = text.strip()
+        if text:
+            self.put(text, self._at, kind, level=level)
+            self._at += len(text) + 1
+
+    def put(self, text: str, start: int, kind: BlockKind = "text", *, level: int = 0) -> None:
+        """Add a block at a known place; text of blanks alone is left out."""
+        if self.full or not text.strip():
+            return
+        self._chars += len(text)
+        if len(self.blocks) >= BLOCK_LIMIT or self._chars > TEXT_LIMIT_CHARS:
+            self.full = True
+            return
+        self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
+
+    def notices(self) -> tuple[Notice, ...]:
+        """Return what has to be said of the limits."""
+        if not self.full:
+            return ()
+        text = f"only the first {len(self.blocks):,} parts of its text are searched"
+        return (Notice(kind="limit", text=text),)

@@ -1,0 +1,69 @@
+"""What people type into a search: words, phrases in quotes, and what must not be there."""
+
+import re
+
+import msgspec
+
+from hartonomous.errors import UsageError
+
+MOST_CHARS = 4_096
+MOST_TERMS = 64
+
+_TOKEN = re.compile(r'(-?)"([^"]*)"|(\S+)')
+_WORD = re.compile(r"\w+(?:['’]\w+)*")
+_GRAM = 3
+_MOST_GRAMS = 192
+
+
+class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
+    """A search: words of which any may occur, phrases that have to, terms that must not."""
+
+    text: str
+    words: tuple[str, ...]
+    phrases: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """Every word that is looked for, those of phrases too, in lower case, each once."""
+        inside = [word.lower() for one in self.phrases for word in _WORD.findall(one)]
+        return tuple(dict.fromkeys([*(one.lower() for one in self.words), *inside]))
+
+    @property
+    def grams(self) -> tuple[str, ...]:
+        """The runs of three letters in its words, with a blank before each word."""
+        found = [
+            f" {term}"[at : at + _GRAM]
+            for term in self.terms
+            for at in range(len(term) + 2 - _GRAM)
+        ]
+        return tuple(dict.fromkeys(found))[:_MOST_GRAMS]
+
+
+def parse_query(text: str) -> WordQuery:
+    """Return what a text asks for: ``leaking valve "main pump" -sea``.
+
+    Raises UsageError where there is nothing to look for, or too much.
+    """
+    if len(text) > MOST_CHARS:
+        raise UsageError(f"a search of {len(text):,} characters, {MOST_CHARS:,} are taken")
+    words: list[str] = []
+    phrases: list[str] = []
+    without: list[str] = []
+    for minus, phrase, plain in _TOKEN.findall(text):
+        if phrase:
+            (without if minus else phrases).append(phrase)
+        elif plain.startswith("-") and _WORD.search(plain):
+            without.append(plain[1:])
+        else:
+            words.extend(_WORD.findall(plain))
+    if not words and not any(_WORD.search(one) for one in phrases):
+        raise UsageError("there is no word to search for", hint='hart search "leaking valve"')
+    if len(words) + len(phrases) + len(without) > MOST_TERMS:
+        raise UsageError(f"a search of more than {MOST_TERMS} words", hint="use fewer")
+    return WordQuery(
+        text=text,
+        words=tuple(dict.fromkeys(words)),
+        phrases=tuple(one for one in phrases if _WORD.search(one)),
+        without=tuple(one for one in without if _WORD.search(one)),
+    )

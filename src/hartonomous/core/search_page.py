@@ -1,0 +1,57 @@
+"""A page of search results: HTML in one file, without scripts, that needs no network.
+
+Every text in it was chosen by somebody else, so all of it is escaped.
+"""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple
+
+_STYLE = (
+    "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
+    "h1{font-size:1.3em}li{margin:1em 0}.place{font-weight:bold}.under,.rank{color:#666;"
+    "font-size:.9em}mark{background:#fe9}"
+)
+
+
+class Hit(NamedTuple):
+    """What a page shows of a hit."""
+
+    place: str
+    heading: str
+    snippet: str
+    marks: tuple[tuple[int, int], ...]
+    ranks: dict[str, int]
+
+
+def search_page(query: str, hits: Iterable[Hit]) -> str:
+    """Return the page."""
+    items = "".join(_item(one) for one in hits)
+    title = escape(query)
+    return (
+        '<!DOCTYPE html><html><head><meta charset="utf-8">'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+        "style-src 'unsafe-inline'\">"
+        f"<title>{title}</title><style>{_STYLE}</style></head>"
+        f"<body><h1>{title}</h1><ol>{items or '<p>nothing was found</p>'}</ol></body></html>\n"
+    )
+
+
+def _item(hit: Hit) -> str:
+    under = f'<div class="under">{escape(hit.heading)}</div>' if hit.heading else ""
+    ranks = escape(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
+    text = marked(hit.snippet, hit.marks)
+    return (
+        f'<li><div class="place">{escape(hit.place)}</div>{under}<div>{text}</div>'
+        f'<div class="rank">{ranks}</div></li>'
+    )
+
+
+def marked(text: str, marks: Sequence[tuple[int, int]]) -> str:
+    """Return a text as HTML with ranges of it marked; ranges are in order and do not overlap."""
+    parts = []
+    at = 0
+    for start, stop in marks:
+        parts += [escape(text[at:start]), f"<mark>{escape(text[start:stop])}</mark>"]
+        at = stop
+    return "".join([*parts, escape(text[at:])])

@@ -1,0 +1,55 @@
+"""Endings of files whose text is read, by the reader that takes them."""
+
+# fmt: off
+PLAIN = frozenset(("txt", "text", "log", "rst", "adoc", "org", "tex", "bib", "srt", "vtt"))
+PLAIN_NAMES = frozenset((
+    "readme", "license", "licence", "copying", "notice", "authors", "changelog", "news", "todo",
+    "install",
+))
+MARKDOWN = frozenset(("md", "markdown", "mdown", "mkd"))
+HTML = frozenset(("html", "htm", "xhtml", "xht"))
+TABLES = frozenset(("csv", "tsv"))
+JSON_LINES = frozenset(("jsonl", "ndjson"))
+JSON = frozenset(("json", *JSON_LINES))
+NOTEBOOKS = frozenset(("ipynb",))
+OFFICE = frozenset(("docx", "docm", "pptx", "pptm", "xlsx", "xlsm"))
+OPEN_DOCUMENT = frozenset(("odt", "ods", "odp"))
+BOOKS = frozenset(("epub",))
+PDF = frozenset(("pdf",))
+CODE = frozenset((
+    "py", "pyi", "c", "h", "cc", "cpp", "cxx", "hpp", "cu", "cuh", "rs", "go", "java", "kt",
+    "scala", "js", "mjs", "ts", "tsx", "jsx", "rb", "php", "pl", "lua", "r", "jl", "sh", "bash",
+    "zsh", "sql", "swift", "m", "cs", "hs", "ml", "ex", "exs", "erl", "clj", "el", "vim", "cmake",
+    "toml", "yaml", "yml", "ini", "cfg", "conf", "proto", "css", "scss", "xml",
+))
+CODE_NAMES = frozenset((
+    "makefile", "dockerfile", "modelfile", "jenkinsfile", "rakefile", "gemfile",
+))
+# fmt: on
+
+ALL = (
+    PLAIN
+    | MARKDOWN
+    | HTML
+    | TABLES
+    | JSON
+    | NOTEBOOKS
+    | OFFICE
+    | OPEN_DOCUMENT
+    | BOOKS
+    | PDF
+    | CODE
+)
+NAMES = PLAIN_NAMES | CODE_NAMES
+"""Names of files without an ending that have text."""
+
+
+def ending(path: str) -> str:
+    """Return the lower-case ending of a path's last part, without the dot."""
+    stem, dot, found = path.rpartition("/")[2].rpartition(".")
+    return found.lower() if dot and stem else ""
+
+
+def worth_a_look(path: str) -> bool:
+    """Say whether a file of this name may have text that a reader takes."""
+    return ending(path) in ALL or path.rpartition("/")[2].lower() in NAMES

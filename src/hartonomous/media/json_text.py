@@ -1,0 +1,102 @@
+"""JSON and JSON Lines: the texts in it, each behind the path of its keys.
+
+Positions are of the text that is taken out; an element of a list of the top, or a line, is a block.
+Vocabularies and indexes of shards, which say nothing, are left out.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, Final
+
+from hartonomous.core.document import BlockList, Document
+from hartonomous.errors import StructureError
+from hartonomous.media.decoding import looks_like_text, read_text
+from hartonomous.media.endings import JSON, ending
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+_DEPTH = 32
+_VALUES = 20_000
+_VALUE_CHARS = 20_000
+_LIMIT_CHARS = 8 << 20
+# Files of models that hold no sentences.
+_VOCABULARIES = frozenset(("tokenizer.json", "vocab.json", "added_tokens.json"))
+
+
+class _JsonText:
+    """The reader; see the module's text."""
+
+    name = "json"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so, but vocabularies and indexes of shards."""
+        name = path.rpartition("/")[2].lower()
+        if name in _VOCABULARIES or name.endswith(".index.json"):
+            return False
+        return ending(path) in JSON and looks_like_text(head)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return its texts; raises StructureError where it is no JSON."""
+        text, notices = read_text(reader)
+        if len(text) > _LIMIT_CHARS and not _is_lines(text):
+            raise StructureError(f"it has {len(text):,} characters in one value")
+        found = BlockList()
+        for value in _values(text):
+            said = [f"{path}: {one}" if path else one for path, one in _texts(value)]
+            found.add("\n".join(said), "row")
+        return Document(
+            kind=self.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
+        )
+
+
+JSON_TEXT: Final[DocumentReader] = _JsonText()
+"""The entry for the table of readers."""
+
+
+def _is_lines(text: str) -> bool:
+    first = text.split("\n", 1)[0]
+    try:
+        return isinstance(json.loads(first), dict | list) and "\n" in text.strip()
+    except (ValueError, RecursionError):
+        return False
+
+
+def _values(text: str) -> Iterator[Any]:
+    """Yield what is a block each: lines, elements of a list, or the whole."""
+    if _is_lines(text):
+        for line in text.split("\n"):
+            if line.strip():
+                yield _parsed(line)
+        return
+    value = _parsed(text)
+    if isinstance(value, list):
+        yield from value
+    else:
+        yield value
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StructureError(f"no JSON: {error}") from error
+
+
+def _texts(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield (path of keys, text) of the texts in a value, without recursion."""
+    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
+    seen = 0
+    while waiting and seen < _VALUES:
+        path, one, depth = waiting.pop()
+        seen += 1
+        if isinstance(one, str):
+            if one.strip():
+                yield path, one[:_VALUE_CHARS]
+        elif depth < _DEPTH and isinstance(one, dict):
+            inner = [(f"{path}.{key}" if path else str(key), item, depth + 1)
+                     for key, item in list(one.items())[:_VALUES]]  # fmt: skip
+            waiting.extend(reversed(inner))
+        elif depth < _DEPTH and isinstance(one, list):
+            waiting.extend((path, item, depth + 1) for item in reversed(one[:_VALUES]))

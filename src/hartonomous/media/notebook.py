@@ -1,0 +1,82 @@
+"""Jupyter notebooks (nbformat 4): Markdown and code cells, and what a cell printed as text.
+
+A cell is a page; positions are characters of its source.
+"""
+
+import json
+from typing import Any, Final
+
+from hartonomous.core.document import BlockList, Document
+from hartonomous.errors import StructureError
+from hartonomous.media.decoding import looks_like_text, read_text
+from hartonomous.media.endings import NOTEBOOKS, ending
+from hartonomous.media.markdown import add_markdown
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+_OUTPUT_CHARS = 4_000
+
+
+class _Notebook:
+    """The reader; see the module's text."""
+
+    name = "notebook"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so."""
+        return ending(path) in NOTEBOOKS and looks_like_text(head)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return the cells; raises StructureError where it is no notebook."""
+        text, notices = read_text(reader)
+        try:
+            held = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise StructureError(f"no JSON: {error}") from error
+        cells = held.get("cells") if isinstance(held, dict) else None
+        if not isinstance(cells, list):
+            raise StructureError("no notebook of format 4: it has no list of cells")
+        found = BlockList()
+        for number, cell in enumerate(cells, 1):
+            if isinstance(cell, dict):
+                found.page(number)
+                _add(found, cell)
+        titles = [one.text for one in found.blocks if one.kind == "heading"]
+        return Document(
+            kind=self.name,
+            blocks=tuple(found.blocks),
+            title=titles[0] if titles else "",
+            pages="cell",
+            notices=(*notices, *found.notices()),
+        )
+
+
+NOTEBOOK: Final[DocumentReader] = _Notebook()
+"""The entry for the table of readers."""
+
+
+def _add(found: BlockList, cell: dict[str, Any]) -> None:
+    source = _joined(cell.get("source"))
+    if cell.get("cell_type") == "markdown":
+        add_markdown(found, source)
+        return
+    found.put(source, 0, "code")
+    outputs = cell.get("outputs")
+    at = len(source) + 1
+    for output in outputs if isinstance(outputs, list) else []:
+        if not isinstance(output, dict):
+            continue
+        data = output.get("data")
+        shown = data.get("text/plain") if isinstance(data, dict) else output.get("text")
+        text = _joined(shown)[:_OUTPUT_CHARS]
+        found.put(text, at, "code")
+        at += len(text) + 1
+
+
+def _joined(value: Any) -> str:
+    """Return a text that the format allows to be a list of lines."""
+    if isinstance(value, list):
+        return "".join(one for one in value if isinstance(one, str))
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,279 @@
+"""Office Open XML: DOCX, PPTX and XLSX (ECMA-376), by their parts' XML.
+
+DOCX counts pages by the breaks that the last program to lay it out left in it, and by its own; PPTX
+by slides, whose notes come behind them; XLSX by sheets, a block a row. Positions are of a page's
+text. Formulas are taken by their stored results.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from hartonomous.core.document import BlockList, Document
+from hartonomous.errors import StructureError
+from hartonomous.media.archive import MAGIC, Archive, walk
+from hartonomous.media.endings import ending
+from hartonomous.media.tabular import add_rows
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_DC = "{http://purl.org/dc/elements/1.1/}"
+
+_VALUE_CHARS = 500
+_STYLES_READ = 4_096
+_ROWS_READ = 100_000
+_CELLS_READ = 512
+
+
+class _Word:
+    """Word processing documents."""
+
+    name = "docx"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so and are zip files."""
+        return ending(path) in ("docx", "docm") and head.startswith(MAGIC)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return headings, paragraphs and rows of tables, then the footnotes."""
+        archive = Archive(reader)
+        found = BlockList()
+        _Body(found, _heading_styles(archive)).take(archive.xml("word/document.xml"))
+        for name in ("word/footnotes.xml", "word/endnotes.xml"):
+            if name in archive.names:
+                for note in walk(archive.xml(name), frozenset((f"{_W}p",))):
+                    found.add(_word_text(note))
+        return _made(archive, found, self.name, "page")
+
+
+class _Body:
+    """Walks a document's body."""
+
+    def __init__(self, found: BlockList, styles: dict[str, int]) -> None:
+        self._found = found
+        self._styles = styles
+        self._page = 1
+        found.page(1)
+
+    def take(self, root: Element) -> None:
+        """Add the body's blocks."""
+        for one in walk(root, frozenset((f"{_W}p", f"{_W}tbl"))):
+            if one.tag == f"{_W}tbl":
+                for row in walk(one, frozenset((f"{_W}tr",))):
+                    cells = walk(row, frozenset((f"{_W}tc",)))
+                    texts = (" ".join(_words_of(cell)) for cell in cells)
+                    self._found.add(" | ".join(text for text in texts if text), "row")
+                continue
+            level = self._level(one)
+            self._found.add(_word_text(one), "heading" if level else "text", level=level)
+            # A break lies somewhere inside its paragraph, which is counted to the page before it.
+            breaks = sum(1 for _ in one.iter(f"{_W}lastRenderedPageBreak"))
+            breaks += sum(1 for each in one.iter(f"{_W}br") if each.get(f"{_W}type") == "page")
+            if breaks:
+                self._page += breaks
+                self._found.page(self._page)
+
+    def _level(self, paragraph: Element) -> int:
+        outline = paragraph.find(f"{_W}pPr/{_W}outlineLvl")
+        if outline is not None:
+            value = outline.get(f"{_W}val", "9")
+            return int(value) + 1 if value.isdecimal() and int(value) < 9 else 0
+        style = paragraph.find(f"{_W}pPr/{_W}pStyle")
+        return self._styles.get(style.get(f"{_W}val", ""), 0) if style is not None else 0
+
+
+def _heading_styles(archive: Archive) -> dict[str, int]:
+    """Return {style id: level}; ids are translated in some languages' Office, names are not."""
+    found: dict[str, int] = {}
+    if "word/styles.xml" not in archive.names:
+        return found
+    for style in list(archive.xml("word/styles.xml").iter(f"{_W}style"))[:_STYLES_READ]:
+        named = style.find(f"{_W}name")
+        name = (named.get(f"{_W}val") or "").lower() if named is not None else ""
+        if name == "title":
+            found[style.get(f"{_W}styleId", "")] = 1
+        elif name.startswith("heading ") and name[8:].isdecimal():
+            found[style.get(f"{_W}styleId", "")] = min(int(name[8:9]) or 1, 9)
+    return found
+
+
+def _word_text(paragraph: Element) -> str:
+    parts = []
+    for one in paragraph.iter():
+        if one.tag == f"{_W}t":
+            parts.append(one.text or "")
+        elif one.tag in (f"{_W}tab", f"{_W}cr"):
+            parts.append(" ")
+        elif one.tag == f"{_W}br":
+            parts.append("\n")
+    return "".join(parts)
+
+
+def _words_of(cell: Element) -> Iterator[str]:
+    for paragraph in walk(cell, frozenset((f"{_W}p",))):
+        text = _word_text(paragraph).strip()
+        if text:
+            yield text
+
+
+class _Slides:
+    """Presentations."""
+
+    name = "pptx"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so and are zip files."""
+        return ending(path) in ("pptx", "pptm") and head.startswith(MAGIC)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return each slide's texts, its title as a heading, its notes behind."""
+        archive = Archive(reader)
+        found = BlockList()
+        place = "ppt/presentation.xml"
+        relations = archive.relations(place)
+        ids = [one.get(f"{_R}id", "") for one in archive.xml(place).iter(f"{_P}sldId")]
+        for number, id_ in enumerate(ids, 1):
+            slide = relations.get(id_, ("", ""))[1]
+            if slide not in archive.names:
+                continue
+            found.page(number)
+            _add_slide(found, archive.xml(slide))
+            for kind, notes in archive.relations(slide).values():
+                if kind == "notesSlide" and notes in archive.names:
+                    for paragraph in walk(archive.xml(notes), frozenset((f"{_A}p",))):
+                        found.add(_drawn_text(paragraph))
+        return _made(archive, found, self.name, "slide")
+
+
+def _add_slide(found: BlockList, slide: Element) -> None:
+    shapes = walk(slide, frozenset((f"{_P}sp", f"{_A}tbl")))
+    titles = [one for one in shapes if _is_title(one)]
+    for shape in [*titles, *(one for one in shapes if one not in titles)]:
+        if shape.tag == f"{_A}tbl":
+            for row in walk(shape, frozenset((f"{_A}tr",))):
+                cells = (_drawn_text(one).strip() for one in walk(row, frozenset((f"{_A}tc",))))
+                found.add(" | ".join(text for text in cells if text), "row")
+        elif shape in titles:
+            found.add(" ".join(_drawn_text(shape).split()), "heading", level=1)
+        else:
+            for paragraph in walk(shape, frozenset((f"{_A}p",))):
+                found.add(_drawn_text(paragraph))
+
+
+def _is_title(shape: Element) -> bool:
+    place = shape.find(f"{_P}nvSpPr/{_P}nvPr/{_P}ph")
+    return place is not None and place.get("type") in ("title", "ctrTitle")
+
+
+def _drawn_text(element: Element) -> str:
+    parts = []
+    for one in element.iter():
+        if one.tag == f"{_A}t":
+            parts.append(one.text or "")
+        elif one.tag in (f"{_A}br", f"{_A}p"):
+            parts.append("\n" if parts else "")
+    return "".join(parts)
+
+
+class _Sheets:
+    """Spreadsheets."""
+
+    name = "xlsx"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so and are zip files."""
+        return ending(path) in ("xlsx", "xlsm") and head.startswith(MAGIC)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return each sheet's name as a heading, and its rows."""
+        archive = Archive(reader)
+        found = BlockList()
+        shared: list[str] = []
+        if "xl/sharedStrings.xml" in archive.names:
+            for item in archive.xml("xl/sharedStrings.xml").iter(f"{_S}si"):
+                shared.append("".join(one.text or "" for one in item.iter(f"{_S}t")))
+        place = "xl/workbook.xml"
+        relations = archive.relations(place)
+        for number, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
+            part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
+            if part in archive.names:
+                found.page(number)
+                found.add(sheet.get("name", ""), "heading", level=1)
+                add_rows(found, _rows(archive.xml(part), shared))
+        return _made(archive, found, self.name, "sheet")
+
+
+def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
+    for count, row in enumerate(sheet.iter(f"{_S}row")):
+        if count >= _ROWS_READ:
+            return
+        values: list[str] = []
+        for cell in row.iter(f"{_S}c"):
+            at = _column(cell.get("r", ""), len(values))
+            if at >= _CELLS_READ:
+                break
+            values.extend([""] * (at - len(values)))
+            values.append(_value(cell, shared))
+        yield values
+
+
+def _column(reference: str, fallback: int) -> int:
+    """Return the column of a reference such as ``AB12``, from 0; never before what is there."""
+    at = 0
+    for letter in reference[:4]:
+        if not "A" <= letter <= "Z":
+            break
+        at = 26 * at + ord(letter) - 64
+    return max(at - 1, fallback)
+
+
+def _value(cell: Element, shared: list[str]) -> str:
+    kind = cell.get("t", "n")
+    if kind == "inlineStr":
+        return "".join(one.text or "" for one in cell.iter(f"{_S}t"))
+    held = cell.find(f"{_S}v")
+    text = (held.text or "") if held is not None else ""
+    if kind == "s":
+        return shared[int(text)] if text.isdecimal() and int(text) < len(shared) else ""
+    return text
+
+
+def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
+    told = {}
+    if "docProps/core.xml" in archive.names:
+        try:
+            root = archive.xml("docProps/core.xml")
+        except StructureError:
+            root = None  # the text is there all the same
+        for key in ("title", "creator", "subject", "description"):
+            one = None if root is None else root.find(f"{_DC}{key}")
+            if one is not None and (one.text or "").strip():
+                told["author" if key == "creator" else key] = (one.text or "").strip()[
+                    :_VALUE_CHARS
+                ]
+    headings = (one.text for one in found.blocks if one.kind == "heading")
+    return Document(
+        kind=kind,
+        blocks=tuple(found.blocks),
+        title=told.get("title") or next(headings, ""),
+        pages=pages,
+        metadata=told,
+        notices=found.notices(),
+    )
+
+
+WORD: Final[DocumentReader] = _Word()
+SLIDES: Final[DocumentReader] = _Slides()
+SHEETS: Final[DocumentReader] = _Sheets()
+"""The entries for the table of readers."""

@@ -1,0 +1,125 @@
+"""OpenDocument (ISO/IEC 26300): text, spreadsheets and presentations, by ``content.xml``.
+
+Sheets and slides are pages; a text has none. Positions are of a page's text.
+"""
+
+from typing import Final
+from xml.etree.ElementTree import Element
+
+from hartonomous.core.document import BlockList, Document
+from hartonomous.media.archive import MAGIC, Archive, walk
+from hartonomous.media.endings import ending
+from hartonomous.media.tabular import add_rows
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+_TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
+_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+_DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
+_DC = "{http://purl.org/dc/elements/1.1/}"
+_META = {"title": "title", "creator": "author", "subject": "subject", "description": "description"}
+_PAGES = {"odt": "", "ods": "sheet", "odp": "slide"}
+_REPEATS = 64
+_CELLS = 512
+_VALUE_CHARS = 500
+_PARAGRAPHS = frozenset((f"{_TEXT}h", f"{_TEXT}p"))
+
+
+class _OpenDocument:
+    """The reader; see the module's text."""
+
+    name = "odf"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take files that are named so and are zip files."""
+        return ending(path) in _PAGES and head.startswith(MAGIC)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return its blocks; what it is, is told by what is in it."""
+        archive = Archive(reader)
+        root = archive.xml("content.xml")
+        found = BlockList()
+        pages = ""
+        number = 0
+        for one in walk(root, frozenset((f"{_DRAW}page", f"{_TABLE}table", *_PARAGRAPHS))):
+            if one.tag in _PARAGRAPHS:
+                _add(found, one)
+                continue
+            number += 1
+            slide = one.tag == f"{_DRAW}page"
+            if slide or _is_sheet(root):
+                pages = "slide" if slide else "sheet"
+                found.page(number)
+                found.add(one.get(f"{_DRAW if slide else _TABLE}name", ""), "heading", level=1)
+            if slide:
+                for paragraph in walk(one, _PARAGRAPHS):
+                    _add(found, paragraph)
+            else:
+                add_rows(found, map(_cells, walk(one, frozenset((f"{_TABLE}table-row",)))))
+        told = _told(archive)
+        headings = (one.text for one in found.blocks if one.kind == "heading")
+        return Document(
+            kind=self.name,
+            blocks=tuple(found.blocks),
+            title=told.get("title") or next(headings, ""),
+            pages=pages,
+            metadata=told,
+            notices=found.notices(),
+        )
+
+
+OPEN_DOCUMENT: Final[DocumentReader] = _OpenDocument()
+"""The entry for the table of readers."""
+
+
+def _is_sheet(root: Element) -> bool:
+    body = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}spreadsheet"
+    return next(root.iter(body), None) is not None
+
+
+def _add(found: BlockList, paragraph: Element) -> None:
+    text = _text(paragraph)
+    if paragraph.tag == f"{_TEXT}h":
+        level = paragraph.get(f"{_TEXT}outline-level", "1")
+        found.add(text, "heading", level=int(level) if level.isdecimal() else 1)
+    else:
+        found.add(text)
+
+
+def _text(element: Element) -> str:
+    parts = []
+    for one in element.iter():
+        if one.tag in (f"{_TEXT}tab", f"{_TEXT}s"):
+            parts.append(" ")
+        elif one.tag == f"{_TEXT}line-break":
+            parts.append("\n")
+        else:
+            parts.append(one.text or "")
+        if one is not element:
+            parts.append(one.tail or "")
+    return "".join(parts)
+
+
+def _cells(row: Element) -> list[str]:
+    values: list[str] = []
+    for cell in walk(row, frozenset((f"{_TABLE}table-cell",))):
+        text = " ".join(_text(one) for one in walk(cell, _PARAGRAPHS)).strip()
+        times = cell.get(f"{_TABLE}number-columns-repeated", "1")
+        count = min(int(times), _REPEATS) if times.isdecimal() else 1
+        values.extend([text] * count)
+        if len(values) >= _CELLS:
+            break
+    return values
+
+
+def _told(archive: Archive) -> dict[str, str]:
+    found = {}
+    if "meta.xml" in archive.names:
+        root = archive.xml("meta.xml")
+        for key, name in _META.items():
+            one = next(root.iter(f"{_DC}{key}"), None)
+            if one is not None and (one.text or "").strip():
+                found[name] = (one.text or "").strip()[:_VALUE_CHARS]
+    return found

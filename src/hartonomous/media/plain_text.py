@@ -1,0 +1,40 @@
+"""Plain text: paragraphs between empty lines. Positions are characters of the decoded file."""
+
+import re
+from typing import Final
+
+from hartonomous.core.document import BlockList, Document
+from hartonomous.media.decoding import looks_like_text, read_text
+from hartonomous.media.endings import PLAIN, PLAIN_NAMES, ending
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+_PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
+
+
+class _PlainText:
+    """The reader; see the module's text."""
+
+    name = "text"
+    recipe = "1"
+    extra = ""
+
+    def matches(self, path: str, head: bytes) -> bool:
+        """Take what is named as a text, or has no ending and a name that texts have."""
+        name = path.rpartition("/")[2].lower()
+        named = ending(path) in PLAIN or name in PLAIN_NAMES
+        return named and looks_like_text(head)
+
+    def read(self, reader: RangeReader) -> Document:
+        """Return its paragraphs."""
+        text, notices = read_text(reader)
+        found = BlockList()
+        for paragraph in _PARAGRAPH.finditer(text):
+            found.put(paragraph[0], paragraph.start())
+        return Document(
+            kind=self.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
+        )
+
+
+PLAIN_TEXT: Final[DocumentReader] = _PlainText()
+"""The entry for the table of readers."""

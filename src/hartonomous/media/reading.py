@@ -1,0 +1,64 @@
+"""Which reader takes a file: the table of readers, and ``read`` which asks each of them.
+
+The table holds strings, so that nothing is imported before the first file is read, which happens in
+the limited process.
+"""
+
+import functools
+import importlib
+from collections.abc import Sequence
+
+from hartonomous.core.description import Notice
+from hartonomous.core.document import Document
+from hartonomous.errors import StructureError
+from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.format import RangeReader
+
+READERS: tuple[str, ...] = (
+    "hartonomous.media.pdf:PDF",
+    "hartonomous.media.office:WORD",
+    "hartonomous.media.office:SLIDES",
+    "hartonomous.media.office:SHEETS",
+    "hartonomous.media.open_document:OPEN_DOCUMENT",
+    "hartonomous.media.epub:EPUB",
+    "hartonomous.media.notebook:NOTEBOOK",
+    "hartonomous.media.json_text:JSON_TEXT",
+    "hartonomous.media.tabular:TABULAR",
+    "hartonomous.media.html:HTML_PAGE",
+    "hartonomous.media.markdown:MARKDOWN_TEXT",
+    "hartonomous.media.source_code:SOURCE_CODE",
+    "hartonomous.media.plain_text:PLAIN_TEXT",
+)
+"""Every reader as ``module:attribute``, in the order in which they are asked."""
+
+HEAD_BYTES = 4096
+
+
+@functools.cache
+def load(entry: str) -> DocumentReader:
+    """Import one entry of the table, ``module:attribute``; raises what the import raises."""
+    module, _, attribute = entry.partition(":")
+    found: DocumentReader = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def read(reader: RangeReader, path: str, *, formats: Sequence[str] = READERS) -> Document:
+    """Return the text that the first reader takes which matches the file.
+
+    ``path`` is the file's path inside its artifact. A reader that matches and then refuses the file
+    leaves a notice, and no other is asked: its bytes would only look like text.
+    """
+    head = reader.read(0, min(reader.size, HEAD_BYTES))
+    for candidate in map(load, formats):
+        if not candidate.matches(path, head):
+            continue
+        try:
+            return candidate.read(reader)
+        except ModuleNotFoundError:
+            extra = candidate.extra
+            text = f"its text is not read: pip install 'hartonomous[{extra}]'"
+            return Document(kind="file", notices=(Notice(kind="extra", text=text),))
+        except StructureError as error:
+            text = f"not read as {candidate.name}: {error.message}"
+            return Document(kind="file", notices=(Notice(kind=error.kind, text=text),))
+    return Document(kind="file")

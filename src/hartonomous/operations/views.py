@@ -1,0 +1,111 @@
+"""Views: what was derived from stored files for search; brought up to date, listed, dropped."""
+
+import msgspec
+
+from hartonomous.catalog.word_index import WordIndex
+from hartonomous.packs.open_files import OpenFiles, find_version
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.text_views import (
+    ViewsMade,
+    drop_views,
+    index_path,
+    update_views,
+    waiting_count,
+)
+from hartonomous.ports.progress import NoProgress, Progress
+
+
+class ViewsOfKind(msgspec.Struct, frozen=True, kw_only=True):
+    """How many files of a kind were read, and into how many passages."""
+
+    kind: str
+    file_count: int
+    passage_count: int
+
+
+class Views(msgspec.Struct, frozen=True, kw_only=True):
+    """What the index of words holds; ``waiting_count`` files were not read yet."""
+
+    kinds: tuple[ViewsOfKind, ...]
+    waiting_count: int
+    stored_bytes: int
+
+
+class ShownPassage(msgspec.Struct, frozen=True, kw_only=True):
+    """One passage of a file; ``start`` and ``stop`` are characters of its page's text."""
+
+    page: int
+    start: int
+    stop: int
+    heading: str
+    text: str
+
+
+class FileViews(msgspec.Struct, frozen=True, kw_only=True):
+    """The passages of one file of a version; ``recipe`` is empty where it was not read."""
+
+    name: str
+    number: int
+    member: str
+    kind: str
+    recipe: str
+    title: str
+    pages: str
+    metadata: dict[str, str]
+    notices: tuple[str, ...]
+    passages: tuple[ShownPassage, ...]
+
+
+def list_views(parts: StoreParts) -> Views:
+    """Return what the index holds, by kind of file."""
+    path = index_path(parts)
+    with WordIndex(path) as index:
+        kinds = tuple(
+            ViewsOfKind(kind=kind, file_count=files, passage_count=passages)
+            for kind, (files, passages) in index.totals().items()
+        )
+    waiting = waiting_count(parts)
+    stored = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
+    return Views(kinds=kinds, waiting_count=waiting, stored_bytes=stored)
+
+
+def file_views(parts: StoreParts, spec: str, *, member: str | None = None) -> tuple[FileViews, ...]:
+    """Return the passages of a version's files; raises NotFoundError, AmbiguousNameError."""
+    found = find_version(parts, spec)
+    told = []
+    with WordIndex(index_path(parts)) as index:
+        for one in found.chosen(member):
+            source = index.source(one.row.file_digest)
+            if source is None:
+                continue
+            told.append(
+                FileViews(
+                    name=found.version.name, number=found.version.number, member=one.path,
+                    kind=source.kind, recipe=source.recipe, title=source.title, pages=source.pages,
+                    metadata=source.metadata, notices=tuple(text for _, text in source.notices),
+                    passages=tuple(
+                        ShownPassage(
+                            page=each.page, start=each.start, stop=each.stop,
+                            heading=each.heading, text=each.text,
+                        )
+                        for each in index.passages_of(one.row.file_digest)
+                    ),
+                )
+            )  # fmt: skip
+    return tuple(told)
+
+
+def make_views(
+    parts: StoreParts,
+    files: OpenFiles,
+    *,
+    rebuild: bool = False,
+    progress: Progress | None = None,
+) -> ViewsMade:
+    """Read the files whose text was not read yet; with ``rebuild`` all of them anew."""
+    return update_views(parts, files, progress or NoProgress(), rebuild=rebuild)
+
+
+def forget_views(parts: StoreParts) -> bool:
+    """Delete the index of words; return whether there was one. Searching makes it anew."""
+    return drop_views(parts)

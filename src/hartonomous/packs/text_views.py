@@ -1,0 +1,218 @@
+"""Text views: the passages of stored documents, read in a limited process, kept in the index.
+
+A view is derived. What was read is known by the file's digest and the recipe: the readers, the cut
+into passages, and which extras were there. A newer recipe replaces the old one when views are next
+brought up to date.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from hartonomous import locks
+from hartonomous.catalog import manifests, texts
+from hartonomous.catalog.texts import TextFile
+from hartonomous.catalog.word_index import IndexedPassage, IndexedSource, WordIndex, delete_index
+from hartonomous.core import passage
+from hartonomous.core.description import Notice
+from hartonomous.core.document import Document
+from hartonomous.core.quantity import size
+from hartonomous.errors import HartonomousError
+from hartonomous.formats.sandbox import LimitedProcess, Task
+from hartonomous.media.endings import PDF, ending, worth_a_look
+from hartonomous.media.reading import READERS
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.parts import StoreParts
+from hartonomous.ports.progress import Progress
+
+DOCUMENT_LIMIT_BYTES = 256 << 20
+"""Larger files are not read for their text."""
+
+_READING = "documents-1"
+_INDEX = "words.sqlite"
+_FILES_A_PAGE = 2_000
+_PASSAGES_LIMIT = 100_000
+_TITLE_CHARS = 500
+
+
+class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What bringing the views up to date did. ``notes`` say of which files the text is missing."""
+
+    read_count: int
+    passage_count: int
+    forgotten_count: int
+    notes: tuple[str, ...] = ()
+
+
+def index_path(parts: StoreParts) -> Path:
+    """Return where the index of words lies."""
+    return parts.directory / "index" / _INDEX
+
+
+def drop_views(parts: StoreParts) -> bool:
+    """Delete the index; return whether there was one."""
+    with _held(parts):
+        path = index_path(parts)
+        there = path.exists()
+        delete_index(path)
+        return there
+
+
+def update_views(
+    parts: StoreParts, files: OpenFiles, progress: Progress, *, rebuild: bool = False
+) -> ViewsMade:
+    """Read the files that were not read yet, or by an older recipe; forget those that are gone."""
+    with _held(parts):
+        if rebuild:
+            delete_index(index_path(parts))
+        with WordIndex(index_path(parts)) as index:
+            known = index.recipes()
+            waiting = list(_waiting(parts, known))
+            made = _Making(parts, files, index)
+            progress.stage("read texts", total_bytes=sum(one.size_bytes for one in waiting))
+            with document_process() as process:
+                for one in waiting:
+                    made.take(process, one)
+                    progress.advance(one.size_bytes)
+            return ViewsMade(
+                read_count=len(waiting),
+                passage_count=made.passages,
+                forgotten_count=index.forget(_gone(parts, known)),
+                notes=tuple(made.notes),
+            )
+
+
+def waiting_count(parts: StoreParts) -> int:
+    """Return how many files' texts were not read yet."""
+    with WordIndex(index_path(parts)) as index:
+        return sum(1 for _ in _waiting(parts, index.recipes()))
+
+
+def _held(parts: StoreParts) -> AbstractContextManager[None]:
+    return locks.held(parts.lock_path("views"), what="the lock of the index of words")
+
+
+def _recipe(path: str) -> str:
+    """Return what a file of this name would be read by now."""
+    lacks = "-lacks-documents" if ending(path) in PDF and find_spec("pypdfium2") is None else ""
+    return f"{_READING}/{passage.RECIPE}{lacks}"
+
+
+def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:
+    last: int | None = 0
+    while last is not None:
+        with parts.database.read() as tx:
+            page, last = texts.files(tx, after_id=last, limit=_FILES_A_PAGE)
+        seen: set[int] = set()
+        for one in page:
+            if one.manifest_id in seen or not worth_a_look(one.path):
+                continue
+            seen.add(one.manifest_id)
+            if known.get(one.digest) != _recipe(one.path):
+                yield one
+
+
+def _gone(parts: StoreParts, known: dict[bytes, str]) -> list[bytes]:
+    with parts.database.read() as tx:
+        kept = texts.kept(tx, known)
+    return [one for one in known if one not in kept]
+
+
+def _refused(kind: str, reason: str) -> Document:
+    notice = Notice(kind=kind, text=f"its text is not read: the reader {reason}")
+    return Document(kind="file", notices=(notice,))
+
+
+def _check(document: Document, size_bytes: int) -> None:  # noqa: ARG001 - the task's signature
+    for block in document.blocks:
+        if block.start < 0 or block.page < 0 or block.level < 0:
+            raise ValueError("a block lies before the beginning")
+
+
+def document_process() -> LimitedProcess[Document]:
+    """Return a limited process that reads documents; close it, or use it as a context manager."""
+    task = Task(
+        program="hartonomous.media.reading:read",
+        formats=READERS,
+        result=Document,
+        refused=_refused,
+        check=_check,
+    )
+    return LimitedProcess(task, search_path=_extras_path(), memory_bytes=512 << 20, cpu_s=60)
+
+
+def _extras_path() -> tuple[str, ...]:
+    """Return where pdfium's package lies, if it is installed."""
+    found = find_spec("pypdfium2")
+    if found is None or found.origin is None:
+        return ()
+    return (str(Path(found.origin).parents[1]),)
+
+
+class _Making:
+    """Reads files one after the other into the index."""
+
+    def __init__(self, parts: StoreParts, files: OpenFiles, index: WordIndex) -> None:
+        self._parts = parts
+        self._files = files
+        self._index = index
+        self.passages = 0
+        self.notes: list[str] = []
+
+    def take(self, process: LimitedProcess[Document], one: TextFile) -> None:
+        """Read one file; what cannot be read is noted and not asked for again."""
+        document = self._document(process, one)
+        found = [
+            IndexedPassage(
+                kind=each.kind, heading=_headed(document.title, each.heading), page=each.page,
+                start=each.start, stop=each.stop, text=each.text,
+            )
+            for each in islice(passage.passages(document.blocks), _PASSAGES_LIMIT)
+        ]  # fmt: skip
+        self.passages += len(found)
+        self.notes.extend(f"{one.path}: {notice.text}" for notice in document.notices)
+        source = IndexedSource(
+            digest=one.digest,
+            recipe=_recipe(one.path),
+            kind=document.kind,
+            title=document.title[:_TITLE_CHARS],
+            pages=document.pages,
+            metadata=document.metadata,
+            notices=tuple((notice.kind, notice.text) for notice in document.notices),
+        )
+        self._index.put(source, found)
+
+    def _document(self, process: LimitedProcess[Document], one: TextFile) -> Document:
+        if one.size_bytes > DOCUMENT_LIMIT_BYTES:
+            limit = size(DOCUMENT_LIMIT_BYTES)
+            return _refused("limit", f"takes files of up to {limit}")
+        try:
+            with tempfile.TemporaryFile(dir=self._parts.directory / "tmp") as plain:
+                self._write_plain(one, plain)
+                return process.look(plain.fileno(), one.path)[0]
+        except HartonomousError as error:
+            if error.kind not in ("integrity", "not-found"):
+                raise
+            return _refused("structure", f"found it damaged: {error.message}")
+
+    def _write_plain(self, one: TextFile, plain: IO[bytes]) -> None:
+        with self._parts.database.read() as tx:
+            row = manifests.by_ids(tx, [one.manifest_id])[one.manifest_id]
+        for chunk in self._files.open(row).chunks():
+            plain.write(chunk)
+        plain.flush()
+        os.lseek(plain.fileno(), 0, os.SEEK_SET)
+
+
+def _headed(title: str, heading: str) -> str:
+    """Return a passage's headings below its document's title, which is said once."""
+    if not title or heading == title or heading.startswith(f"{title} > "):
+        return heading
+    return f"{title} > {heading}" if heading else title

@@ -1,0 +1,78 @@
+"""``search`` by words and ``views``."""
+
+import pytest
+from cli_schema import validate
+
+
+@pytest.fixture
+def texts(hart, store):
+    from pathlib import Path
+
+    Path("pump.md").write_text("# Pumps\n\nThe valve leaks.\n", encoding="utf-8")
+    assert hart("add", "pump.md", "--name", "pump", "--meta", "author=Ada")[0] == 0
+
+
+def test_search_by_words(hart, texts):
+    code, out, _ = hart("search", "leaking", "valve", "--explain")
+    assert code == 0
+    assert "1. pump@1:pump.md" in out
+    assert "The valve leaks." in out
+    assert "rank by" in out
+    (found,) = validate("search", hart("search", "valve", "--json")[1])
+    assert found["hits"][0]["name"] == "pump"
+    assert hart("search", "valve", "-q")[1] == "pump@1\n"
+    assert "nothing was found" in hart("search", "zzzz")[1]
+
+
+def test_conditions(hart, texts):
+    for given in (
+        ["--where", "author=A*"],
+        ["--where", "meta.author=Ada"],
+        ["--name", "pu*"],
+        ["--after", "2020-01-01"],
+        ["--before", "2200-01-01T00:00:00+01:00"],
+        ["--kind", "passage"],
+        ["--no-update"],
+    ):
+        hart("search", "valve")
+        assert "pump@1" in hart("search", "valve", "-q", *given)[1], given
+    for given in (["--where", "author=B"], ["--before", "2020-01-01"], ["--tag", "x"]):
+        assert hart("search", "valve", "-q", *given)[1] == "", given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["valve", "--tensor", "x"],
+        ["valve", "--after", "yesterday"],
+        ["valve", "--where", "author"],
+        ["--", "-valve"],
+        ["valve", "--top-k", "0"],
+    ],
+)
+def test_wrong_usage(hart, texts, given):
+    assert hart("search", *given)[0] == 2
+
+
+def test_a_page_of_hits(hart, texts, tmp_path):
+    assert hart("search", "valve", "--html", str(tmp_path / "hits.html"))[0] == 0
+    page = (tmp_path / "hits.html").read_text(encoding="utf-8")
+    assert "<mark>valve</mark>" in page
+    code, _, err = hart("search", "valve", "--html", str(tmp_path / "no" / "hits.html"))
+    assert code == 1
+    assert "cannot be written" in err
+
+
+def test_views(hart, texts):
+    (found,) = validate("views", hart("views", "ls", "--json")[1])
+    assert found["waiting_count"] == 1
+    (made,) = validate("views", hart("views", "rebuild", "--json")[1])
+    assert made["read_count"] == 1
+    out = hart("views", "ls", "pump")[1]
+    assert "Pumps" in out
+    assert "The valve leaks." in out
+    (shown,) = validate("views", hart("views", "ls", "pump", "--json")[1])
+    assert shown["passages"][0]["heading"] == "Pumps"
+    (dropped,) = validate("views", hart("views", "drop", "--json")[1])
+    assert dropped == {"dropped": True}
+    assert "nothing to drop" in hart("views", "drop")[1]

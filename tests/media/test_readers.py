@@ -1,0 +1,190 @@
+"""What the readers take out of documents that real programs wrote, checked by eye."""
+
+from pathlib import Path
+
+import pytest
+
+from hartonomous.core.document import Document
+from hartonomous.formats.reader import BytesReader
+from hartonomous.media.endings import worth_a_look
+from hartonomous.media.reading import read
+
+DOCUMENTS = Path(__file__).parents[1] / "fixtures" / "documents"
+
+# (kind, level, page, start, text) of every block.
+EXPECTED = {
+    "report.docx": [
+        ("heading", 1, 1, 0, "Leaks"),
+        ("text", 0, 1, 6, "The main valve leaks at low pressure."),
+        ("row", 0, 1, 44, "part | count"),
+        ("row", 0, 1, 57, "gasket | 7"),
+        ("heading", 1, 2, 0, "Repairs"),
+        ("heading", 2, 2, 8, "In spring"),
+        ("text", 0, 2, 18, "A new gasket was fitted."),
+    ],
+    "plan.pptx": [
+        ("heading", 1, 1, 0, "Plan"),
+        ("text", 0, 1, 5, "Train the model"),
+        ("text", 0, 1, 21, "Ship it"),
+        ("text", 0, 1, 29, "mention the deadline"),
+        ("heading", 1, 2, 0, "Figures"),
+        ("row", 0, 2, 8, "loss | 0.31"),
+    ],
+    "stock.xlsx": [
+        ("heading", 1, 1, 0, "Stock"),
+        ("row", 0, 1, 6, "part | count"),
+        ("row", 0, 1, 19, "part: gasket; count: 7; far"),
+        ("heading", 1, 2, 0, "Empty"),
+    ],
+    "text.odt": [("heading", 1, 0, 0, "Chapter"), ("text", 0, 0, 8, "Some words in it.")],
+    "sheet.ods": [
+        ("heading", 1, 1, 0, "Sheet A"),
+        ("row", 0, 1, 8, "name | size"),
+        ("row", 0, 1, 20, "name: bolt; size: M8"),
+    ],
+    "slides.odp": [("heading", 1, 1, 0, "First"), ("text", 0, 1, 6, "On a slide.")],
+    "paper.pdf": [
+        ("heading", 1, 1, 0, "Introduction"),
+        ("text", 0, 1, 0, "Valves are discussed on this page."),
+        ("text", 0, 2, 0, "The second page speaks of gaskets."),
+    ],
+    "book.epub": [
+        ("heading", 1, 1, 0, "One"),
+        ("text", 0, 1, 4, "It was a dark night."),
+        ("heading", 1, 2, 0, "Two"),
+        ("text", 0, 2, 4, "The sun rose."),
+    ],
+    "study.ipynb": [
+        ("heading", 1, 1, 0, "Study"),
+        ("text", 0, 1, 9, "Some *notes*."),
+        ("code", 0, 2, 0, "loss = 0.31\nloss"),
+        ("code", 0, 2, 17, "0.31"),
+    ],
+}
+TOLD = {
+    "report.docx": ("docx", "Report on valves", "page", {"author": "Ada"}),
+    "plan.pptx": ("pptx", "Plan", "slide", {}),
+    "stock.xlsx": ("xlsx", "Stock", "sheet", {}),
+    "text.odt": ("odf", "Chapter", "", {}),
+    "sheet.ods": ("odf", "Sheet A", "sheet", {}),
+    "slides.odp": ("odf", "First", "slide", {}),
+    "paper.pdf": ("pdf", "A paper", "page", {"author": "Grace"}),
+    "book.epub": ("epub", "A book", "chapter", {"author": "Mary"}),
+    "study.ipynb": ("notebook", "Study", "cell", {}),
+}
+
+
+def read_bytes(content: bytes, path: str) -> Document:
+    return read(BytesReader(content), path)
+
+
+def blocks(document: Document) -> list[tuple]:
+    return [(one.kind, one.level, one.page, one.start, one.text) for one in document.blocks]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_documents_by_real_writers(name):
+    found = read_bytes((DOCUMENTS / name).read_bytes(), name)
+    assert blocks(found) == EXPECTED[name]
+    kind, title, pages, metadata = TOLD[name]
+    assert (found.kind, found.title, found.pages) == (kind, title, pages)
+    assert metadata.items() <= found.metadata.items()
+    assert worth_a_look(name)
+
+
+def test_a_page_without_text_is_told():
+    (notice,) = read_bytes((DOCUMENTS / "paper.pdf").read_bytes(), "paper.pdf").notices
+    assert notice.kind == "pages"
+    assert "1 of 3 pages" in notice.text
+
+
+def test_markdown():
+    text = (
+        "---\ntitle: A card\nlicense: mit\ntags: [a]\n---\n"
+        "# Model\n\nIt was *trained*.\nFor long.\n\nSetext\n------\n\n"
+        "```py\n# no heading\n\nx\n```\n- item\n"
+    )
+    found = read_bytes(text.encode(), "README.md")
+    assert (found.kind, found.title) == ("markdown", "A card")
+    assert found.metadata == {"title": "A card", "license": "mit", "tags": "[a]"}
+    assert [(one.kind, one.level, one.text) for one in found.blocks] == [
+        ("heading", 1, "Model"),
+        ("text", 0, "It was *trained*.\nFor long."),
+        ("heading", 2, "Setext"),
+        ("code", 0, "# no heading\n\nx"),
+        ("text", 0, "- item"),
+    ]
+    for one in found.blocks:
+        if one.kind != "heading":
+            assert text[one.start : one.start + len(one.text)] == one.text
+
+
+def test_html():
+    text = """<!doctype html><html><head><title> A page </title><style>p{}</style>
+      <meta name="author" content="Ada"></head><body><nav>menu</nav><h2>Head<em>ing</em></h2>
+      <p>One   two.<script>evil()</script></p><table><tr><td>a</td><td>b</td></tr></table>
+      <pre>x  =  1
+y</pre><p>unclosed <b>bold</p>end &amp; more</body>"""
+    found = read_bytes(text.encode(), "page.html")
+    assert (found.title, found.metadata) == ("A page", {"author": "Ada"})
+    assert [(one.kind, one.level, one.text) for one in found.blocks] == [
+        ("heading", 2, "Heading"),
+        ("text", 0, "One two."),
+        ("text", 0, "a | b"),
+        ("code", 0, "x  =  1\ny"),
+        ("text", 0, "unclosed bold"),
+        ("text", 0, "end & more"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "guessed"),
+    [
+        ("Käse".encode(), "Käse", False),
+        ("Käse".encode("utf-16"), "Käse", False),
+        (b"\xef\xbb\xbf" + "Käse".encode(), "Käse", False),
+        (b"K\xe4se", "Käse", True),
+    ],
+)
+def test_encodings_are_known_or_guessed_and_told(content, text, guessed):
+    found = read_bytes(content, "a.txt")
+    assert [one.text for one in found.blocks] == [text]
+    assert [one.kind for one in found.notices] == (["encoding"] if guessed else [])
+
+
+def test_html_in_the_encoding_that_it_declares():
+    page = '<html><meta charset="iso-8859-2"><body><p>żółw</p></body></html>'
+    found = read_bytes(page.encode("iso-8859-2"), "a.html")
+    assert [one.text for one in found.blocks] == ["żółw"]
+    assert found.notices == ()
+
+
+def test_tables_and_json():
+    found = read_bytes(b"name;size\nbolt;M8\n;;\nnut;M6;extra\n", "a.csv")
+    assert [one.text for one in found.blocks] == [
+        "name | size",
+        "name: bolt; size: M8",
+        "name: nut; size: M6; extra",
+    ]
+    found = read_bytes(b'[{"a": "x y", "b": {"c": ["p", 3, null, "q"]}}, "lone"]', "a.json")
+    assert [one.text for one in found.blocks] == ["a: x y\nb.c: p\nb.c: q", "lone"]
+    found = read_bytes(b'{"t": "one"}\n{"t": "two"}\n', "a.jsonl")
+    assert [one.text for one in found.blocks] == ["t: one", "t: two"]
+
+
+def test_code_and_text_keep_their_places():
+    text = "def f():\n    return 1\n\n\nclass A:\n    pass\n"
+    for name in ("a.py", "notes.txt"):
+        found = read_bytes(text.encode(), name)
+        assert [text[one.start : one.start + len(one.text)] for one in found.blocks] == [
+            "def f():\n    return 1",
+            "class A:\n    pass",
+        ]
+
+
+@pytest.mark.parametrize(
+    "name", ["model.safetensors", "a.bin", "tokenizer.json", "model.safetensors.index.json"]
+)
+def test_other_files_have_no_text(name):
+    found = read_bytes(b"\0\1\2\3 not a text", name)
+    assert (found.kind, found.blocks, found.notices) == ("file", (), ())

@@ -1,0 +1,209 @@
+"""Search by words over a whole store: what is found, where, and when it no longer is."""
+
+import threading
+
+import pytest
+
+from hartonomous.errors import UsageError
+from hartonomous.operations.search import SearchFilter
+from hartonomous.packs import text_views
+from hartonomous.packs.text_views import index_path
+
+REPORT = b"""# Pumps
+
+## Leaks
+
+The main valve of the pump leaks at low pressure, and the gasket is worn.
+
+## Repairs
+
+A new seal was fitted in spring.
+"""
+
+
+def names(found):
+    return [f"{one.name}@{one.number}:{one.member}" for one in found.hits]
+
+
+@pytest.fixture
+def filled(store, source):
+    store.add(
+        source("report.md", REPORT), name="report", metadata={"author": "Ada"}, tags=["field"]
+    )
+    store.add(
+        source("notes.txt", b"Nothing is said here of pressure.\n\nThe gasket came late."),
+        name="notes",
+    )
+    store.add(source("data.bin", b"\0\1gasket\2\3"))
+    return store
+
+
+def test_passages_are_found_with_their_places(filled):
+    (hit, *_) = filled.search("leaking valve gasket").hits
+    assert (hit.kind, hit.name, hit.number, hit.member) == ("passage", "report", 1, "report.md")
+    assert hit.heading == "Pumps > Leaks"
+    text = REPORT.decode()
+    assert text[hit.start : hit.stop].startswith("The main valve")
+    marked = {hit.snippet[start:stop] for start, stop in hit.marks}
+    assert {"valve", "gasket"} <= marked
+    assert hit.ranks["words"] == 1
+
+
+def test_misspelled_words_are_found_by_their_letters(filled):
+    found = filled.search("gaskett", where=SearchFilter(kinds=("passage",)))
+    assert found.misspelled == ("gaskett",)
+    assert set(names(found)) == {"report@1:report.md", "notes@1:notes.txt"}
+    assert all("words" not in one.ranks for one in found.hits)
+
+
+def test_phrases_and_exclusions(filled):
+    assert names(filled.search('"low pressure"'))[0] == "report@1:report.md"
+    passages = SearchFilter(kinds=("passage",))
+    found = filled.search("pressure -valve", where=passages)
+    assert [one.name for one in found.hits] == ["notes"]
+
+
+def test_hits_follow_the_names_that_files_have_now(filled, source):
+    filled.mv("report", "pumps/report")
+    assert names(filled.search("valve"))[0] == "pumps/report@1:report.md"
+    filled.rm("pumps/report")
+    assert "pumps/report" not in [one.name for one in filled.search("valve").hits]
+    filled.undo()
+    assert names(filled.search("valve"))[0] == "pumps/report@1:report.md"
+    filled.add(source("copy.md", REPORT), name="copy")
+    hit = filled.search("valve", where=SearchFilter(kinds=("passage",))).hits[0]
+    assert (hit.name, hit.also_in, hit.also_in_count) == ("copy", ("pumps/report@1",), 1)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"),
+    [
+        ({"name": "no*"}, {"notes"}),
+        ({"tag": "field"}, {"report"}),
+        ({"metadata": (("author", "A*"),)}, {"report"}),
+        ({"metadata": (("author", "B*"),)}, set()),
+        ({"after_us": 1}, {"report", "notes"}),
+        ({"before_us": 1}, set()),
+    ],
+)
+def test_filters(filled, wanted, expected):
+    found = filled.search("gasket", where=SearchFilter(kinds=("passage",), **wanted))
+    assert {one.name for one in found.hits} == expected
+
+
+def test_pages_of_hits_and_passages_a_file(store, source):
+    for number in range(30):
+        text = "".join(f"# Part {part}\n\nA valve in part {part}.\n\n" for part in range(4))
+        store.add(source(f"{number:02}.md", f"{text}\n{number}".encode()))
+    wanted = SearchFilter(kinds=("passage",))
+    first = store.search("valve", where=wanted, top_k=70)
+    second = store.search("valve", where=wanted, top_k=70, skip=70)
+    assert (len(first.hits), first.more) == (70, True)
+    assert (len(second.hits), second.more) == (50, False)
+    ids = {(one.name, one.start) for one in (*first.hits, *second.hits)}
+    assert len(ids) == 120
+    single = store.search("valve", where=wanted, top_k=100, per_file=1)
+    assert len(single.hits) == 30
+    assert len({one.name for one in single.hits}) == 30
+
+
+def test_models_and_tensors_are_found_too(store, source):
+    import numpy as np
+
+    import hartonomous as hn
+
+    weights = {"encoder.layer.0.attention.weight": np.zeros((4, 4), np.float32)}
+    hn.save_file(weights, "sentence-encoder", store=store)
+    kinds = [one.kind for one in store.search("sentence encoder").hits]
+    assert kinds == ["model"]
+    (hit,) = store.search("layer.0.attention", where=SearchFilter(kinds=("tensor",))).hits
+    assert hit.snippet.startswith("encoder.layer.0.attention.weight F32 [4, 4]")
+
+
+def test_views_are_listed_dropped_and_made_again(filled):
+    assert filled.views().waiting_count == 2
+    made = filled.make_views()
+    assert (made.read_count, made.passage_count) == (2, 3)
+    assert filled.make_views().read_count == 0
+    assert {one.kind: one.file_count for one in filled.views().kinds} == {"markdown": 1, "text": 1}
+    (views,) = filled.passages("report")
+    assert [one.heading for one in views.passages] == ["Pumps > Leaks", "Pumps > Repairs"]
+    assert filled.drop_views()
+    assert not filled.drop_views()
+    assert names(filled.search("valve"))[0] == "report@1:report.md"
+    assert filled.make_views(rebuild=True).read_count == 2
+
+
+def test_what_was_removed_for_good_is_forgotten(filled):
+    filled.make_views()
+    filled.rm("report")
+    filled.gc(trash_days=0, grace_s=0)
+    assert filled.make_views().forgotten_count == 1
+    assert {one.kind for one in filled.views().kinds} == {"text"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"no database at all" * 300, None])
+def test_a_damaged_index_is_made_anew(filled, damage):
+    filled.make_views()
+    path = index_path(filled.parts)
+    for other in path.parent.glob(f"{path.name}-*"):
+        other.unlink()
+    content = damage if damage is not None else path.read_bytes()[:5_000]
+    path.write_bytes(content)
+    assert names(filled.search("valve"))[0] == "report@1:report.md"
+
+
+def test_a_newer_recipe_replaces_the_old(filled, monkeypatch):
+    filled.make_views()
+    monkeypatch.setattr(text_views, "_READING", "documents-2")
+    assert filled.views().waiting_count == 2
+    assert filled.make_views().read_count == 2
+
+
+def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
+    from pathlib import Path
+
+    paper = Path(__file__).parents[1] / "fixtures" / "documents" / "paper.pdf"
+    store.add(source("paper.pdf", paper.read_bytes()))
+    with monkeypatch.context() as patch:
+        patch.setattr(text_views, "_extras_path", lambda: ())
+        patch.setattr(text_views, "find_spec", lambda _: None)
+        patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
+        assert store.search("gaskets").hits == ()
+        assert store.make_views().read_count == 0
+    (hit,) = store.search("gaskets", where=SearchFilter(kinds=("passage",))).hits
+    assert (hit.pages, hit.page, hit.title) == ("page", 2, "A paper")
+
+
+def test_searches_at_once_read_each_file_once(filled):
+    errors = []
+
+    def look():
+        try:
+            assert filled.search("valve").hits
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert errors == []
+    assert sum(one.file_count for one in filled.views().kinds) == 2
+
+
+@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": 1001}, {"skip": -1}, {"per_file": 0}])
+def test_wrong_limits_are_refused(filled, options):
+    with pytest.raises(UsageError):
+        filled.search("valve", **options)
+
+
+def test_wrong_kinds_are_refused(filled):
+    with pytest.raises(UsageError, match="no kind"):
+        filled.search("valve", where=SearchFilter(kinds=("song",)))
+
+
+@pytest.mark.parametrize("text", ['a"b', "AND OR NOT", "x* (y", "NEAR(a b)", "é\0x", "heading:x"])
+def test_nothing_in_a_search_is_the_databases_language(filled, text):
+    filled.search(text)

@@ -1,0 +1,81 @@
+"""Passages: whole text, in order, inside one section and page, about as long as wanted."""
+
+import hypothesis.strategies as st
+from hypothesis import given
+
+from hartonomous.core.document import Block, BlockList
+from hartonomous.core.passage import LEAST_WORDS, MOST_WORDS, count_words, passages
+
+WORDS = st.sampled_from(["valve", "leak.", "und", "the", "日本語", "x-y", "end!", "a\n\nb", "…"])
+TEXTS = st.lists(WORDS, min_size=1, max_size=700).map(" ".join)
+
+
+@st.composite
+def documents(draw):
+    found = BlockList()
+    for page in range(draw(st.integers(1, 3))):
+        found.page(page)
+        for _ in range(draw(st.integers(0, 6))):
+            kind = draw(st.sampled_from(["heading", "text", "text", "code", "row"]))
+            text = draw(TEXTS) if kind != "heading" else draw(st.sampled_from(["A", "B c"]))
+            found.add(text, kind, level=draw(st.integers(1, 3)) if kind == "heading" else 0)
+    return found.blocks
+
+
+def words(text):
+    return text.split()
+
+
+@given(documents())
+def test_passages_hold_all_text_once_in_order(blocks):
+    found = list(passages(blocks))
+    assert words(" ".join(one.text for one in found)) == words(
+        " ".join(one.text for one in blocks if one.kind != "heading")
+    )
+
+
+@given(documents())
+def test_passages_lie_on_one_page_and_are_not_long(blocks):
+    for one in passages(blocks):
+        pages = {block.page for block in blocks if block.start <= one.start and block.text}
+        assert one.page in pages
+        assert 0 <= one.start < one.stop
+        assert count_words(one.text) <= MOST_WORDS + LEAST_WORDS
+
+
+def test_positions_are_those_of_the_text():
+    text = " ".join(f"Sentence number {n} is here." for n in range(100))
+    found = list(passages([Block(text=text, start=7)]))
+    assert len(found) > 3
+    for one in found:
+        assert text[one.start - 7 : one.stop - 7] == one.text
+        assert one.text.endswith(".")
+
+
+def test_headings_stand_above_and_are_not_crossed():
+    blocks = BlockList()
+    for level, heading in ((1, "Top"), (2, "In"), (2, "Next"), (1, "Other")):
+        blocks.add(heading, "heading", level=level)
+        blocks.add("few words")
+    assert [one.heading for one in passages(blocks.blocks)] == [
+        "Top",
+        "Top > In",
+        "Top > Next",
+        "Other",
+    ]
+
+
+def test_a_short_rest_goes_with_the_passage_before_it():
+    long = " ".join(["word"] * LEAST_WORDS) + "."
+    blocks = BlockList()
+    blocks.add(long)
+    blocks.add("a rest")
+    (one,) = passages(blocks.blocks)
+    assert one.text == f"{long}\na rest"
+
+
+def test_texts_without_blanks_or_words_are_cut():
+    for text in ("-" * 100_000, "x" * 100_000, "日" * 50_000):
+        found = list(passages([Block(text=text, start=0)]))
+        assert "".join(one.text for one in found) == text
+        assert max(len(one.text) for one in found) <= 3_000
