@@ -182,7 +182,8 @@ class QuantisedCodec:
         # What there is of the frame: its lead where the first block is wanted, blocks, its tail.
         begin = 0 if not first else where.lead + first * shape.byte_count
         ends = stop * shape.elements == where.elements
-        whole = b"".join((b"" if first else kept.lead, blocks, kept.tail if ends else b""))
+        head, tail = b"" if first else bytes(kept.lead), bytes(kept.tail) if ends else b""
+        whole = head + blocks.tobytes() + tail
         out[:] = memoryview(whole)[low - begin : low - begin + out.nbytes]
 
     def part_blocks(

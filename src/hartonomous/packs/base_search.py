@@ -426,10 +426,10 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
     copies: dict[_Place, Candidate] = {}
-    for wanted in (lambda one: one.dtype == dtype, lambda one: one.atom_id == one.copy_of):
-        for _, one in ranked:
-            if wanted(one):
-                copies.setdefault(_place(one), one)
+    alike = [one for _, one in ranked if one.dtype == dtype]
+    roots = [one for _, one in ranked if one.atom_id == one.copy_of]
+    for one in (*alike, *roots):
+        copies.setdefault(_place(one), one)
     for _, one in ranked:
         if copies.setdefault(_place(one), one) is one:
             found.setdefault((one.digest, one.first), one)

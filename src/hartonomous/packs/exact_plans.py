@@ -24,7 +24,7 @@ class ExactPlans:
         """
         for _ in range(MAX_CHAIN):
             below = [self.plan_of(name) for name in variant.bases]
-            found = compose(variant.plan, [one and one.plan for one in below])
+            found = compose(variant.plan, [None if one is None else one.plan for one in below])
             if found is None:
                 break
             names = []
