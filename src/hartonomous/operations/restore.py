@@ -2,7 +2,7 @@
 
 Every pack is compared with its digest, the catalog and the rest with theirs; `store.json` comes
 last, so that a folder is a store only when everything is there. A run that was cut short goes on.
-The restored store has an identity of its own: see docs/decisions/0013.
+The restored store has an identity of its own: see docs/decisions/0016.
 """
 
 import time
