@@ -33,8 +33,6 @@ from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
-from hartonomous.packs.arrays import Rows
-from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
@@ -43,6 +41,9 @@ from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hartonomous.packs.arrays import Rows
+    from hartonomous.packs.collected import Collected
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -54,8 +55,7 @@ class Store:
     """
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
-        self._held = held
-        self.parts = held.parts
+        self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings

@@ -152,6 +152,11 @@ def test_many_make_one_store(tmp_path: Path) -> None:
     assert len(set(ids)) == 1
 
 
+SQLITE = pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
+"""For what is about the path of the catalog's file."""
+
+
+@SQLITE
 @pytest.mark.parametrize(
     "name", [b"two words", b"what?mode=memory&x=1#y", b"100%41", b"caf\xe9", b"a:b'\"\\", b"-s"]
 )
@@ -168,6 +173,7 @@ def test_a_store_may_have_any_name(tmp_path: Path, name: bytes) -> None:
         store.gc(grace_s=0)
 
 
+@SQLITE
 def test_a_closed_store_may_move_and_be_named_by_a_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

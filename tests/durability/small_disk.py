@@ -75,6 +75,7 @@ def adding_runs_full(disk: Path, folder: Path) -> None:
         large = make(folder, "large", 30 * MIB)
         error = expect_full(lambda: store.add(large))
         assert "bytes were wanted" in error.message and "bytes are free" in error.message, error
+        assert "are missing" in error.message, error
         assert error.hint
         check_no_litter(store)
         check_whole(store, folder, ["first"])

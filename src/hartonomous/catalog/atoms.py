@@ -122,7 +122,8 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         for one in ordered
     ]  # fmt: skip
     ids = _insert_new(tx, rows)
-    new, there = [], []
+    new: list[NewAtom] = []
+    there: list[NewAtom] = []
     for one in ordered:
         (new if one.digest in ids else there).append(one)
     insert_rows(

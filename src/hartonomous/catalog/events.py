@@ -19,7 +19,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     FromClause,
-    Row,
     Text,
     cast,
     delete,
@@ -200,9 +199,10 @@ def _beyond(position: Position) -> Iterator[tuple[ColumnElement[bool], ...]]:
     yield (event.c.era > position.era,)
 
 
-def _row(row: Row[Any]) -> EventRow:
+def _row(row: Any) -> EventRow:
+    era, transaction, number = row[:3]
     return EventRow(
-        position=Position(*row[:3]),
+        position=Position(era, transaction, number),
         type=row.type,
         subject=row.subject,
         time_us=row.time_us,

@@ -52,7 +52,7 @@ def command(
     Every atom is read, decoded and compared with its digest, and every manifest is checked; each
     fault is told with the files that need what is damaged. Ends with 4 when there is one. What many
     tensors are built on lies in the store twice: --repair has the second copy used where the first
-    is damaged.
+    is damaged, and removes what is damaged in the cache of plain files.
     """
     if quick and (files or repair or subset is not None):
         raise UsageError(
@@ -102,7 +102,7 @@ def _page(report: "VerifyReport") -> Iterable[Block]:
     )
     yield looked
     if report.mended:
-        yield Cell(f"{several(len(report.mended), 'atom')} mended from second copies", "warn")
+        yield Cell(f"mended: {_some(report.mended)}", "warn")
     if not report.complete:
         yield Cell("the time was up before everything was looked at", "warn")
     if report.faults:

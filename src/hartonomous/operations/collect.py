@@ -30,6 +30,7 @@ from hartonomous.core.event import NewEvent
 from hartonomous.errors import LockedError, UsageError
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import event_retention, job_retention, leftovers, rebasing
+from hartonomous.packs.catalog_file import drafts
 from hartonomous.packs.collected import Collected, Tally
 from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
@@ -346,7 +347,9 @@ def _drop_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     """Remove what dead processes left in the directory: unfinished files, locks, cache entries."""
     tally.litter += parts.objects.sweep()
     tally.litter += plain_cache(parts).sweep()
-    for path in leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)):
+    old = leftovers.old_files(parts.directory, before_us=_before(parts, grace_s))
+    # Whoever has the store open keeps repairs away: a new catalog that is not in its place is dead.
+    for path in (*old, *drafts(parts.directory)):
         path.unlink(missing_ok=True)
         tally.litter += 1
     with parts.database.read() as tx:
@@ -393,6 +396,7 @@ def _count_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     tally.litter += LocalObjects(parts.directory).litter()[0]
     tally.litter += plain_cache(parts).litter_count()
     tally.litter += len(leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)))
+    tally.litter += len(drafts(parts.directory))
     with parts.database.read() as tx:
         known = {key.hex() for _, key in writers.keys(tx)}
     tally.litter += len(leftovers.dead_writer_locks(parts.directory, known))

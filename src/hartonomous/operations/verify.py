@@ -21,9 +21,12 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.fault import Fault, damage_told
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.journal_check import check_database, check_names
+from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.plain_files import check_plain
 from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
 from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
@@ -36,7 +39,8 @@ _CACHE_BYTES = 16 * 1024 * 1024
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
 
-    ``mended`` are atoms whose second copy took the place of a damaged first one.
+    ``mended`` are atoms whose second copy took the place of a damaged first one, and plain files
+    that were removed from the cache.
     """
 
     level: str
@@ -111,14 +115,17 @@ def verify(
     reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES), operands=operands)
     work = _Work(parts, reader, progress or NoProgress(), limit, repair=repair)
     try:
+        check_database(parts, work.fault, quick=quick)
         _check_packs(work)
         _check_catalog(work)
         if not quick:
             _check_journal(work)
+            check_names(parts, work.fault)
             _check_manifests(work)
             chosen = _chooser(subset, turn, parts)
             _check_second_copies(work, chosen)
             _check_atoms(work, chosen)
+            check_plain(parts, work.fault, work.mended.append if repair else None)
             if files:
                 _check_files(work)
     finally:
@@ -197,6 +204,7 @@ def _check_packs(work: _Work) -> None:
             _check_one_pack(work, pack, row, wanted)
             _check_bases(pack, wanted, ties)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
         finally:
             pack.close()
@@ -298,6 +306,7 @@ def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
         if not same:
             raise IntegrityError("the catalog says something else of it")
     except HartonomousError as error:
+        work.parts.database.refuse_lost(error)
         what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
         work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
 
@@ -356,6 +365,7 @@ def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
         try:
             check_second(work.parts, work.reader, atom_id, digest)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             with work.parts.database.read() as tx:
                 if not copies.extents(tx, atom_id, 1):
                     continue  # dropped, or moved, meanwhile
@@ -374,6 +384,7 @@ def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: byt
         check_atom(work.reader, digest, size, buffer, work.progress.advance)
         work.read_bytes += size
     except HartonomousError as error:
+        work.parts.database.refuse_lost(error)
         if not _still_stored(work, digest):
             return True
         mended = mend(work.parts, work.reader, atom_id) if work.repair else []
@@ -411,6 +422,7 @@ def _check_manifests(work: _Work) -> None:
         try:
             manifest = load_manifest(work.reader, row)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 work.fault(name, error.message, _names(work, row.id))
             continue
@@ -422,10 +434,10 @@ def _check_manifests(work: _Work) -> None:
             if references != manifests.references_of(tx, row.id) and _complete(tx, row):
                 what = "refers to other atoms than the catalog says"
                 work.fault(name, what, _names(work, row.id))
-            if len(manifest.description.tensors) != row.tensor_count:
-                work.fault(name, "has other tensors than the catalog says", _names(work, row.id))
-            if manifest.sha256 != row.sha256:
-                work.fault(name, "has another SHA-256 than the catalog says", _names(work, row.id))
+            other = manifests.differences(tx, row, manifest_facts(manifest))
+            if other and _complete(tx, row):
+                what = f"has {', '.join(other)} than the catalog says"
+                work.fault(name, what, _names(work, row.id))
         work.manifests += 1
 
 
@@ -466,6 +478,7 @@ def _check_files(work: _Work) -> None:
             if hasher.digest() != row.file_digest:
                 raise IntegrityError("comes out with another digest")
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 where = f"file blake3:{row.file_digest.hex()}"
                 work.fault(where, error.message, _names(work, row.id))
