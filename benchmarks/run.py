@@ -21,6 +21,7 @@ _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
 import base_search  # noqa: E402
+import catalog_rates  # noqa: E402
 import checkpoint_stall  # noqa: E402
 import child_cost  # noqa: E402
 import codec  # noqa: E402
@@ -29,6 +30,7 @@ import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
 import install_size  # noqa: E402
+import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
 import random_reads  # noqa: E402
@@ -51,6 +53,8 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "large-file": large_file.run,
     "base-search": base_search.run,
     "copies": copies.run,
+    "catalog": catalog_rates.run,
+    "jobs": job_rates.run,
 }
 
 

@@ -1,9 +1,12 @@
-"""What all tests share: hypothesis profiles, and the folders that helper modules are found in."""
+"""What all tests share: hypothesis profiles, helper modules' folders, and the catalog's engines."""
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Deadlines measure the machine, not the code. `default` looks at other examples each time, `ci` at
@@ -21,3 +24,34 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 for folder in sorted(Path(__file__).parent.iterdir()):
     if folder.is_dir() and str(folder) not in sys.path:
         sys.path.append(str(folder))
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Any]:
+    """Yield a ``postgres_server.Server``, which is started by the first test that wants one."""
+    from postgres_server import running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Any) -> Iterator[str]:
+    """Yield the address of a database that no other test has."""
+    with postgres_server.database() as url:
+        yield url
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def catalog_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Let stores that are made in a test, here or in its children, have their catalog there.
+
+    A test that is about one engine alone says so with
+    ``@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)``.
+    """
+    if request.param == "sqlite":
+        monkeypatch.delenv("HARTONOMOUS_CATALOG_URL", raising=False)
+    else:
+        url = request.getfixturevalue("postgres_url")
+        monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", url)
+    return str(request.param)

@@ -10,6 +10,7 @@ from typing import Any
 
 from hartonomous.errors import ConflictError
 from hartonomous.operations import backup as backing_up
+from hartonomous.operations import catalog_copy as moving
 from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import migrate as migrating
@@ -19,6 +20,7 @@ from hartonomous.operations import scan as scanning
 from hartonomous.operations import transfer as transferring
 from hartonomous.packs import directory
 from hartonomous.packs.checks import Check
+from hartonomous.packs.repaired import Repaired
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
 from hartonomous.store import Places, Store
@@ -29,11 +31,11 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
-def init(path: str | os.PathLike[str], *, force: bool = False) -> Store:
-    """Make an empty store and open it."""
+def init(path: str | os.PathLike[str], *, force: bool = False, catalog: str | None = None) -> Store:
+    """Make an empty store and open it; ``catalog`` is the address of a PostgreSQL server."""
     place = Path(path)
-    directory.create(place, force=force)
-    return open_store(place, force=force)
+    directory.create(place, force=force, catalog_url=catalog)
+    return open_store(place, force=force, catalog=catalog)
 
 
 def open_store(
@@ -42,17 +44,24 @@ def open_store(
     create: bool = False,
     force: bool = False,
     settings: dict[str, Any] | None = None,
+    catalog: str | None = None,
 ) -> Store:
-    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none."""
+    """Open the store at ``path`` (or where it is found); ``create`` makes one if there is none.
+
+    ``catalog`` is the address (``postgresql://…``) of a catalog that is on a server: where that of
+    a new store goes, and how to reach it.
+    """
     place = find_store(None)[0] if path is None else Path(path)
     if create and not (place / "store.json").exists():
         try:
-            directory.create(place, force=force)
+            directory.create(place, force=force, catalog_url=catalog)
         except ConflictError:
             if not (place / "store.json").exists():  # else somebody else made it just now
                 raise
     values = load_settings(given=settings or {}, store=place)
-    held = directory.open_directory(place, settings=values, clock=now_us, force=force)
+    held = directory.open_directory(
+        place, settings=values, clock=now_us, force=force, catalog_url=catalog
+    )
     return Store(held, values)
 
 
@@ -71,7 +80,7 @@ def repair_store(
     force: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
-) -> repairing.Repaired:
+) -> Repaired:
     """Rebuild a store's catalog from its packs; nobody else may have it open."""
     place = Path(path)
     values = load_settings(given=settings or {}, store=place)
@@ -82,6 +91,19 @@ def repair_store(
         return repairing.repair(held.parts, progress=progress)
     finally:
         held.close()
+
+
+def move_catalog(
+    path: str | os.PathLike[str],
+    to: str,
+    *,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
+) -> moving.MovedCatalog:
+    """Move a store's catalog to ``sqlite`` or a server's address. See `hart catalog copy`."""
+    place = Path(path)
+    values = load_settings(given=settings or {}, store=place)
+    return moving.move_catalog(place, to, settings=values, clock=now_us, force=force)
 
 
 def estimate_paths(

@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
@@ -17,6 +16,7 @@ from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import estimate as estimating
+from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
 from hartonomous.operations import impact as weighing
@@ -35,15 +35,17 @@ from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
-from hartonomous.packs.arrays import Rows
-from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
+from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hartonomous.packs.arrays import Rows
+    from hartonomous.packs.collected import Collected
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -55,12 +57,12 @@ class Store:
     """
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
-        self._held = held
-        self.parts = held.parts
+        self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
+        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
-        self.path = held.parts.directory
-        self.id = held.card.id
+        self.path, self.id = held.parts.directory, held.card.id
+        self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -73,12 +75,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -- in
@@ -237,8 +234,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, output, members=members, force=force,
-            dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def convert(
@@ -254,8 +251,7 @@ class Store:
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
-            progress=progress,
-        )  # fmt: skip
+            progress=progress)  # fmt: skip
 
     def export_all(
         self,
@@ -473,8 +469,7 @@ class Store:
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
-            max_duration_s=max_duration_s, progress=progress,
-        )  # fmt: skip
+            max_duration_s=max_duration_s, progress=progress)  # fmt: skip
 
     def gc(
         self,
@@ -487,8 +482,9 @@ class Store:
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
-        )
+            self.parts, trash_days=days, event_days=self.settings.event_days,
+            job_days=self.settings.job_days, grace_s=grace_s, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
 
     def repack(
         self,

@@ -12,6 +12,7 @@ import hartonomous as hn
 from hartonomous.catalog import database as catalog
 from hartonomous.catalog import properties, writers
 from hartonomous.catalog.database import Database
+from hartonomous.catalog.engines import sqlite
 from hartonomous.errors import HartonomousError, IntegrityError, LockedError, StorageFullError
 
 FULL, NORMAL = 2, 1
@@ -92,7 +93,7 @@ def test_a_full_database_is_told_as_such(database: Database) -> None:
 
 
 def test_a_busy_database_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog, "BUSY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.05)
     database = Database(catalog.create_sqlite(tmp_path / "catalog.sqlite3"))
     other = sqlite3.connect(tmp_path / "catalog.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")

@@ -30,6 +30,11 @@ def _one_parser() -> Iterator[None]:
     parser.end()
 
 
+@pytest.fixture(autouse=True)
+def _each_engine(catalog_engine: str) -> None:
+    """Run every test of this folder with its catalogs in SQLite, and in PostgreSQL."""
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[hn.Store]:
     with hn.open(tmp_path / "store", create=True, settings={"workers": 2}) as opened:

@@ -21,12 +21,12 @@ from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.testing.strategies import GeneratedFile, any_file, file_names
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("files")
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def one_store(place: Path):
     with hn.open(place / "store", create=True, settings={"workers": 2}) as opened:
         yield opened

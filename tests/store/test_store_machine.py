@@ -18,6 +18,7 @@ from hypothesis.stateful import (
     initialize,
     invariant,
     rule,
+    run_state_machine_as_test,
 )
 from safetensors.numpy import save
 
@@ -352,8 +353,15 @@ def _files_below(out: Path, version: Version) -> Files:
 
 
 _LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.pytestmark = [pytest.mark.timeout(0 if _LONG else 1200)]
-TestStoreMachine.settings = settings(
-    settings.default, max_examples=400 if _LONG else 15, stateful_step_count=60
-)
+
+
+# By name: a test of hypothesis' own class would not be run once for each engine.
+@pytest.mark.timeout(0 if _LONG else 1200)
+def test_the_store_and_the_dictionaries_agree(catalog_engine: str) -> None:
+    examples = 8 if catalog_engine == "postgresql" else 15
+    run_state_machine_as_test(
+        StoreMachine,
+        settings=settings(
+            settings.default, max_examples=400 if _LONG else examples, stateful_step_count=60
+        ),
+    )

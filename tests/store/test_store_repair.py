@@ -75,6 +75,8 @@ def check_whole(before: list, store: hn.Store, out: Path) -> None:
     assert store.verify(files=True).sound
 
 
+# What becomes of a catalog on a server is in tests/engines.
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("damage", ["deleted", "garbage", "truncated", "journal left"])
 def test_the_catalog_is_not_needed(filled, tmp_path, damage):
     before = listing(filled)

@@ -1,9 +1,12 @@
 """Artifacts: names and what they mean now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
+from hartonomous.catalog.batches import batches
+from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, label, version
 
 
@@ -39,7 +42,7 @@ def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
     pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     query = (
         select(artifact.c.name)
-        .where(artifact.c.removed_us.is_(None), artifact.c.name.like(pattern, escape="\\"))
+        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, pattern))
         .order_by(artifact.c.name)
         .limit(limit)
     )
@@ -108,6 +111,19 @@ def labels(tx: Connection, artifact_id: int) -> dict[str, int]:
     """Return {label: version id}."""
     query = select(label.c.name, label.c.version_id).where(label.c.artifact_id == artifact_id)
     return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def labelled_numbers(tx: Connection, artifact_id: int, names: Iterable[str]) -> dict[str, int]:
+    """Return {label: version number} of those of an artifact's labels that have these names."""
+    found: dict[str, int] = {}
+    for some in batches(list(names)):
+        query = (
+            select(label.c.name, version.c.number)
+            .join(version, version.c.id == label.c.version_id)
+            .where(label.c.artifact_id == artifact_id, label.c.name.in_(some))
+        )
+        found.update({row[0]: row[1] for row in tx.execute(query)})
+    return found
 
 
 def all_labels(tx: Connection) -> dict[int, list[str]]:

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from hartonomous.catalog import bases
-from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
+from hartonomous.catalog.batches import among, batches, insert_rows, new_ids
 from hartonomous.catalog.columns import Words
 from hartonomous.catalog.schema import (
     atom,
@@ -70,6 +70,10 @@ class NewAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return sum(part.stored_bytes for part in self.extents)
 
 
+_ATOM_COLUMNS = (
+    atom.c.id, atom.c.digest, atom.c.size_bytes, atom.c.stored_bytes, atom.c.encoding,
+    atom.c.created_us, atom.c.depth,
+)  # fmt: skip
 _EXTENT_COLUMNS = (
     extent.c.atom_id, extent.c.pack_id, extent.c.position, extent.c.length,
     extent.c.header_offset, extent.c.stored_bytes,
@@ -83,7 +87,7 @@ def find(
     found: dict[bytes, tuple[int, int]] = {}
     for piece in batches(sorted(set(digests))):
         query = select(atom.c.digest, atom.c.id, atom.c.stored_bytes).where(
-            atom.c.digest.in_(piece)
+            among(tx, atom.c.digest, piece)
         )
         if sound:
             query = query.where(atom.c.damaged == 0)
@@ -111,20 +115,17 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         return []
     known = bases.find(tx, {name for one in ordered for name in one.bases})
     rows = [
-        {
-            "digest": one.digest,
-            "size_bytes": one.size_bytes,
-            "stored_bytes": one.stored_bytes,
-            "encoding": one.encoding,
-            "created_us": now_us,
-            "depth": bases.depth_over([known[name] for name in one.bases]),
-        }
+        (
+            one.digest, one.size_bytes, one.stored_bytes, one.encoding, now_us,
+            bases.depth_over([known[name] for name in one.bases]) if one.bases else 0,
+        )
         for one in ordered
-    ]
-    made = tx.execute(insert_or_skip(atom, tx).returning(atom.c.digest, atom.c.id), rows)
-    ids = {row[0]: row[1] for row in made}
-    new = [one for one in ordered if one.digest in ids]
-    there = [one for one in ordered if one.digest not in ids]
+    ]  # fmt: skip
+    ids = _insert_new(tx, rows)
+    new: list[NewAtom] = []
+    there: list[NewAtom] = []
+    for one in ordered:
+        (new if one.digest in ids else there).append(one)
     insert_rows(
         tx,
         _EXTENT_COLUMNS,
@@ -132,9 +133,23 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
     )
     add_sketches(tx, [(ids[one.digest], part) for one in new for part in one.sketches])
     for one in new:
-        bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
+        if one.bases:
+            bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
     _mend(tx, there)
     return [one.digest for one in there]
+
+
+def _insert_new(tx: Connection, rows: Sequence[tuple[Any, ...]]) -> dict[bytes, int]:
+    """Insert those whose digest, the first value, is not there yet; return {digest: id} of them.
+
+    Nobody else writes meanwhile, so that what is looked for first need not be looked for again, and
+    the driver takes the rows as they are. The unique index would refuse what came between.
+    """
+    there = find(tx, [row[0] for row in rows])
+    fresh = [row for row in rows if row[0] not in there]
+    ids = dict(zip((row[0] for row in fresh), new_ids(tx, atom, len(fresh)), strict=True))
+    insert_rows(tx, _ATOM_COLUMNS, [(ids[row[0]], *row) for row in fresh])
+    return ids
 
 
 def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ written, not what is read, and know no BIGINT.)
 """
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
@@ -53,11 +54,41 @@ class _Checked(TypeDecorator[Any]):
         raise damaged(f"{found} stands where {self.python_type_wanted.__name__} belongs")
 
 
+_ESCAPE = "\ue000"
+"""A letter for private use, which stands before what PostgreSQL cannot keep in a text."""
+
+
+def escaped(text: str) -> str:
+    """Return a text as PostgreSQL can keep it: without NUL, which hostile names may have."""
+    if "\0" not in text and _ESCAPE not in text:
+        return text
+    return text.replace(_ESCAPE, f"{_ESCAPE}1").replace("\0", f"{_ESCAPE}0")
+
+
+def unescaped(text: str) -> str:
+    """Return the text that ``escaped`` was given."""
+    if _ESCAPE not in text:
+        return text
+    return text.replace(f"{_ESCAPE}0", "\0").replace(f"{_ESCAPE}1", _ESCAPE)
+
+
 class Words(_Checked):
     """Text."""
 
     impl = Text
     cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value as the database can keep it."""
+        if dialect.name == "sqlite" or type(value) is not str:
+            return value
+        return escaped(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value; raises IntegrityError where it is no text."""
+        if type(value) is str:
+            return value if dialect.name == "sqlite" else unescaped(value)
+        return super().process_result_value(value, dialect)
 
 
 class Whole(_Checked):
@@ -66,6 +97,12 @@ class Whole(_Checked):
     impl: type[TypeEngine[Any]] = BigInteger
     cache_ok = True
     python_type_wanted = int
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> Any:
+        """Return the value; raises IntegrityError where it is no whole number."""
+        if type(value) is Decimal and value == value.to_integral_value():
+            return int(value)  # a sum of BIGINT, which PostgreSQL gives as NUMERIC
+        return super().process_result_value(value, dialect)
 
 
 class Count(Whole):

@@ -1,45 +1,34 @@
-"""The catalog's database: engine, transactions, migrations.
+"""The catalog's database: transactions and migrations, on SQLite or PostgreSQL.
 
-Writes take the write lock at once (BEGIN IMMEDIATE), so that a transaction never fails half-way
-because another one came first. Staged rows need no sync of their own: all connections of all
-processes append to one write-ahead log, a sync covers the whole file, and recovery takes the log up
-to the first frame that is not whole; so the sync of a publishing transaction makes everything that
-was committed before it durable too, by whichever connection. A checkpoint in between syncs the log
-itself before it copies from it.
+What the two do each in its own way is in ``catalog.engines``.
 """
 
 import contextlib
+import copy
 import os
-import shutil
-import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, Pool, QueuePool, create_engine, event, inspect
-from sqlalchemy.exc import DatabaseError
+from sqlalchemy import Connection, Engine, ExceptionContext, Pool, event, inspect
+from sqlalchemy.exc import DBAPIError
 
-from hartonomous.errors import (
-    HartonomousError,
-    IntegrityError,
-    LockedError,
-    NoStoreError,
-    StorageFullError,
-    UsageError,
-)
+from hartonomous.catalog.engines import postgres, sqlite
+from hartonomous.catalog.engines.postgres import ServerPlace
+from hartonomous.catalog.engines.rules import EngineRules
+from hartonomous.errors import HartonomousError, NoStoreError, UsageError
 
-BUSY_TIMEOUT_S = 120
+T = TypeVar("T")
+
 ROWS_PER_TRANSACTION = 500
 """Most rows that one staging transaction writes; keeps other writers waiting milliseconds only."""
 
-_CHECKPOINT_PAGES = 4096
-"""The log is folded into the file every 16 MiB: an index's page that many transactions change is
-then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
-
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+
+_ATTEMPTS = 5
 
 
 def open_sqlite(path: Path) -> Engine:
@@ -49,12 +38,33 @@ def open_sqlite(path: Path) -> Engine:
             f"the store has no catalog at {path}",
             hint="hart repair rebuilds it from the packs",
         )
-    return _sqlite_engine(path)
+    return sqlite.file_engine(path)
 
 
 def create_sqlite(path: Path) -> Engine:
     """Create the database file with the newest schema."""
-    engine = _sqlite_engine(path)
+    return _migrated(sqlite.file_engine(path))
+
+
+def open_postgres(place: ServerPlace) -> Engine:
+    """Return an engine on the schema of ``place``, which ``current_revision`` looks for."""
+    return postgres.server_engine(place)
+
+
+def create_postgres(place: ServerPlace) -> Engine:
+    """Make the schema of ``place``, which must not be there, with the newest tables."""
+    engine = postgres.server_engine(place)
+    try:
+        with Database(engine).write() as tx:
+            quoted = engine.dialect.identifier_preparer.quote(place.schema)
+            tx.exec_driver_sql(f"CREATE SCHEMA {quoted}")
+    except BaseException:
+        engine.dispose()
+        raise
+    return _migrated(engine)
+
+
+def _migrated(engine: Engine) -> Engine:
     try:
         migrate(engine)
     except BaseException:
@@ -65,41 +75,26 @@ def create_sqlite(path: Path) -> Engine:
 
 def memory_engine() -> Engine:
     """Return an engine without a file or a schema, for work that must not read the catalog."""
-    return create_engine("sqlite://")
+    return sqlite.memory_engine()
 
 
-def _sqlite_engine(path: Path) -> Engine:
-    def connect() -> sqlite3.Connection:
-        # Not by URL: in one, a path with '?', '%' or bytes that are no text would mean another.
-        return sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-
-    # As many connections as threads ask for: waiting for one another is the database's business.
-    engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1)
-
-    @event.listens_for(engine, "connect")
-    def _configure(connection: sqlite3.Connection, _record: object) -> None:
-        connection.isolation_level = None  # we say BEGIN ourselves, DDL included
-        for pragma in (
-            "journal_mode=WAL",
-            "synchronous=FULL",
-            "foreign_keys=ON",
-            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
-            "cache_size=-16384",
-            "mmap_size=0",
-            "trusted_schema=OFF",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
-
-    @event.listens_for(engine, "begin")
-    def _begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get("begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
-
-    return engine
+def rules_of(engine: Engine) -> EngineRules:
+    """Return the ways of an engine's database."""
+    return sqlite.SqliteRules() if engine.dialect.name == "sqlite" else postgres.PostgresRules()
 
 
 _inherited: list[Pool] = []
-"""Pools of a parent process. SQLite forbids even closing their connections in a forked child."""
+"""Pools of a parent process. SQLite forbids even closing their connections in a forked child, and
+the parent's server would hear a goodbye in the parent's name."""
+
+
+class _State:
+    """What a database and those that ``steady`` made of it share."""
+
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.closed = False
+        self.losses = 0  # connections that were found to have ended
 
 
 class Database:
@@ -110,102 +105,110 @@ class Database:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._process = os.getpid()
-        self._closed = False
+        self._rules = rules_of(engine)
+        self._state = _State()
+        self._losses: int | None = None  # when this was made, if by ``steady``
+
+        @event.listens_for(engine, "handle_error")
+        def _count(context: ExceptionContext) -> None:
+            # Before the other connections are given up: who gets a new one finds this counted.
+            self._state.losses += context.is_disconnect
+
+    @property
+    def dialect(self) -> str:
+        """``sqlite`` or ``postgresql``."""
+        return self.engine.dialect.name
+
+    def steady(self) -> "Database":
+        """Return the same database for work that goes over several transactions.
+
+        Rows that were written with ``durable=False`` may be gone when a server starts anew: once a
+        connection was lost, ``write`` raises HartonomousError there, and the work is begun again.
+        """
+        made = copy.copy(self)
+        made._losses = self._state.losses
+        return made
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:
         """A consistent view for reading."""
         engine = self._usable()
-        with _translated(), engine.connect() as connection, connection.begin():
-            yield connection
-
-    @contextlib.contextmanager
-    def write(self, *, durable: bool = True) -> Iterator[Connection]:
-        """One write transaction; ``durable=False`` leaves the sync to the next durable one."""
-        engine = self._usable()
-        with _translated(), engine.connect() as plain:
-            connection = plain.execution_options(begin="IMMEDIATE")
-            # Before every transaction, so that it does not matter how the last one here ended.
-            _set_synchronous(connection, "FULL" if durable else "NORMAL")
+        with _translated(self._rules), engine.connect() as plain:
+            connection = self._rules.for_reading(plain)
             with connection.begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def write(self, *, durable: bool = True, alone: bool = True) -> Iterator[Connection]:
+        """One write transaction; ``durable=False`` leaves the sync to the next durable one.
+
+        No other such transaction of the store runs meanwhile. With ``alone=False`` others may, on
+        PostgreSQL: for statements that are right whatever is written beside them.
+        """
+        engine = self._usable()
+        with _translated(self._rules), engine.connect() as plain:
+            connection = self._rules.for_writing(plain, durable=durable, alone=alone)
+            with connection.begin():
+                if self._losses not in (None, self._state.losses):
+                    raise HartonomousError(
+                        "the catalog's server went away in the middle of the work",
+                        hint="what was published is safe; do the same again",
+                    )
+                yield connection
+
+    def run(
+        self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
+    ) -> T:
+        """Do ``work`` in a write transaction, again where another one collided with it.
+
+        ``work`` must leave nothing behind but its rows.
+        """
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                with self.write(durable=durable, alone=alone) as tx:
+                    return work(tx)
+            except HartonomousError as error:
+                cause = _driver_error(error.__cause__)
+                if not left or cause is None or not self._rules.is_passing(cause):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
 
     def close(self) -> None:
         """Close every connection; SQLite folds its log into the file with the last one."""
         self._leave_inherited()
-        self._closed = True
+        self._state.closed = True
         self.engine.dispose()
 
     def _usable(self) -> Engine:
-        if self._closed:
+        if self._state.closed:
             raise UsageError("this store was closed", hint="open it again")
         self._leave_inherited()
         return self.engine
 
     def _leave_inherited(self) -> None:
-        if self._process != os.getpid():
+        if self._state.process != os.getpid():
             _inherited.append(self.engine.pool)
             self.engine.dispose(close=False)
-            self._process = os.getpid()
-
-
-def _set_synchronous(connection: Connection, level: str) -> None:
-    raw: Any = connection.connection.dbapi_connection
-    if isinstance(raw, sqlite3.Connection):
-        raw.execute(f"PRAGMA synchronous={level}")
+            self._state.process = os.getpid()
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(rules: EngineRules) -> Iterator[None]:
     """Turn what the database says of locks, room and damage into errors of ours."""
+    kinds: tuple[type[Exception], ...] = (DBAPIError, *rules.errors)
     try:
         yield
-    except DatabaseError as error:
-        raise _meaning(error.orig, error) from error
-    except sqlite3.DatabaseError as error:  # while a connection is being made
-        raise _meaning(error, error) from error
+    except kinds as error:
+        raise rules.meaning(_driver_error(error) or error) from error
 
 
-def _meaning(cause: object, error: Exception) -> HartonomousError:
-    text = str(cause)
-    name = getattr(cause, "sqlite_errorname", None) or ""
-    if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-        return LockedError(
-            f"the catalog stayed locked for {BUSY_TIMEOUT_S} s",
-            hint="end the other command that writes to this store, and try again",
-        )
-    if name == "SQLITE_FULL":
-        return StorageFullError(
-            f"no room for the catalog: {text}", hint="free some space on the store's disk"
-        )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return IntegrityError(
-            f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
-        )
-    if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-        return HartonomousError(
-            f"the catalog cannot be written: {text}",
-            hint="every use of a store writes to it: check the permissions of its directory",
-        )
-    if "decode to UTF-8" in text:
-        return IntegrityError(
-            f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
-        )
-    if name.startswith("SQLITE_IOERR"):
-        return HartonomousError(
-            f"the disk refused the catalog: {text} ({name})",
-            hint="the disk may be full or failing; see 'df' and the system log",
-        )
-    shown = text or type(error).__name__
-    return HartonomousError(
-        f"the catalog failed: {shown}", hint="hart verify --quick looks for damage"
-    )
+def _driver_error(error: BaseException | None) -> BaseException | None:
+    return error.orig if isinstance(error, DBAPIError) else error
 
 
 def current_revision(engine: Engine) -> str | None:
     """Return the schema's revision, None for an empty database."""
-    with _translated(), engine.connect() as connection:
+    with _translated(rules_of(engine)), engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -218,21 +221,9 @@ def migrate(engine: Engine) -> None:
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
-    with _translated(), engine.connect() as plain:
-        connection = plain.execution_options(begin="IMMEDIATE")
+    rules = rules_of(engine)
+    with _translated(rules), engine.connect() as plain:
+        connection = rules.for_writing(plain, durable=True, alone=True)
         with connection.begin():
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-
-
-def copy_before_migration(path: Path, revision: str) -> Path:
-    """Copy the catalog file beside itself (through SQLite's backup) and return the copy."""
-    target = path.with_name(f"{path.name}.before-{revision}")
-    part = target.with_name(target.name + ".part")
-    with (
-        contextlib.closing(sqlite3.connect(path)) as source,
-        contextlib.closing(sqlite3.connect(part)) as copy,
-    ):
-        source.backup(copy)
-    shutil.move(part, target)
-    return target

@@ -61,6 +61,16 @@ def remove(tx: Connection, source_id: int, target_id: int, kind: str) -> bool:
     return bool(done.rowcount)
 
 
+def is_stated(tx: Connection, source_id: int, target_id: int, kind: str) -> bool:
+    """Say whether somebody stated this of two versions, in use or not."""
+    query = select(relation.c.kind).where(
+        relation.c.source_version_id == source_id,
+        relation.c.target_version_id == target_id,
+        relation.c.kind == kind,
+    )
+    return tx.execute(query).one_or_none() is not None
+
+
 def forget(tx: Connection, version_id: int) -> None:
     """Drop every statement about a version that goes for good."""
     tx.execute(

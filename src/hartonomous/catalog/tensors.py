@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Select, func, select
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.manifests import TensorRow
+from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, member, tensor, version
 from hartonomous.core.role import Role
 
@@ -209,7 +210,7 @@ def search(tx: Connection, wanted: TensorFilter, *, limit: int) -> list[FoundRow
     if wanted.digest is not None:
         query = query.where(tensor.c.digest.between(*wanted.digest))
     if wanted.name is not None:
-        query = query.where(tensor.c.name.like(wanted.name, escape="\\"))
+        query = query.where(fits(tx, tensor.c.name, wanted.name))
     for column, value in (
         (tensor.c.role, wanted.role), (tensor.c.dtype, wanted.dtype), (tensor.c.shape, wanted.shape)
     ):  # fmt: skip

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, delete, exists, func, insert, select, update
 from hartonomous.catalog import relations
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
+from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import (
     artifact,
     atom,
@@ -230,6 +231,16 @@ def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> lis
     return _rows(tx, query)
 
 
+def count_in_use(tx: Connection, artifact_id: int) -> int:
+    """Return how many versions of an artifact are in use."""
+    query = select(func.count()).where(
+        version.c.artifact_id == artifact_id,
+        version.c.published == 1,
+        version.c.removed_us.is_(None),
+    )
+    return int(tx.scalar(query) or 0)
+
+
 def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
     """Return published versions by uid, the trash included."""
     found = []
@@ -242,7 +253,7 @@ def live(tx: Connection, *, name_like: str | None = None) -> list[VersionRow]:
     """Return every version in use, by name and number; ``name_like`` is a SQL LIKE pattern."""
     query = _PUBLISHED.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))
     if name_like is not None:
-        query = query.where(artifact.c.name.like(name_like, escape="\\"))
+        query = query.where(fits(tx, artifact.c.name, name_like))
     return _rows(tx, query.order_by(artifact.c.name, version.c.number))
 
 

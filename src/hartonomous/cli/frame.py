@@ -89,7 +89,9 @@ class HartGroup(HartCommand, click.Group):
         sections: Sequence[str],
         **attributes: Any,
     ) -> None:
-        super().__init__(name, no_args_is_help=True, **attributes)
+        # Not where the group does something by itself, without one of its commands.
+        attributes.setdefault("no_args_is_help", True)
+        super().__init__(name, **attributes)
         self.table = table
         self.sections = sections
 

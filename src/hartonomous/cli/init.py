@@ -21,21 +21,31 @@ class MadeStore:
 
 @make_command("init")
 @click.argument("directory", required=False, metavar="[DIR]", type=click.Path(file_okay=False))
+@click.option(
+    "--catalog",
+    metavar="URL|sqlite",
+    help="Keep the catalog on a PostgreSQL server: postgresql://HOST/DATABASE.",
+)
 @click.pass_obj
-def command(invocation: Invocation, *, directory: str | None) -> None:
+def command(invocation: Invocation, *, directory: str | None, catalog: str | None) -> None:
     """Make an empty store and print where it is.
 
     DIR must not exist or be an empty folder. Without DIR the store is made at the place that
     --store or HARTONOMOUS_STORE names, else in the user's data folder; commands that are run
     outside of any store use that one.
+
+    The catalog is a file in DIR unless --catalog, or HARTONOMOUS_CATALOG_URL, names a server. The
+    packs are in DIR all the same. No user and no password of the address is written down.
     """
-    made = make_store(invocation, directory)
+    made = make_store(invocation, directory, catalog=catalog)
     invocation.output.emit(
         made, human=lambda one: [f"made an empty store at {one.path}"], ids=lambda one: [_id(one)]
     )
 
 
-def make_store(invocation: Invocation, directory: str | None = None) -> MadeStore:
+def make_store(
+    invocation: Invocation, directory: str | None = None, *, catalog: str | None = None
+) -> MadeStore:
     """Make a store at ``directory``, or where one would be looked for.
 
     Raises UsageError when two places are named, ConflictError when something is there already.
@@ -52,7 +62,7 @@ def make_store(invocation: Invocation, directory: str | None = None) -> MadeStor
         path, how = Path(directory).absolute(), "argument"
     from hartonomous.opening import init
 
-    with init(path, force=invocation.options.force_network) as store:
+    with init(path, force=invocation.options.force_network, catalog=catalog) as store:
         return MadeStore(path=store.path, id=store.id, how=how)
 
 

@@ -28,6 +28,8 @@ class Invocation:
     def __init__(self) -> None:
         self.options = Options()
         self._progress: Progress | None = None
+        self.learning = False
+        """Whether commands only tell which job they would put, for a schedule."""
 
     def change(self, **changes: Any) -> None:
         """Take options that were given; later ones win."""

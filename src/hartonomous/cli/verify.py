@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hartonomous.cli.background import background
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
@@ -33,6 +35,7 @@ _MOST_FILES = 3
     "--max-duration", "max_duration_s", type=Duration(), metavar="10m",
     help="End after this time, with what was found until then.",
 )  # fmt: skip
+@background
 @click.pass_obj
 def command(
     invocation: Invocation,
@@ -42,6 +45,7 @@ def command(
     subset: Fraction | None,
     repair: bool,
     max_duration_s: float | None,
+    later: bool,
 ) -> None:
     """Check that every stored byte is what it was.
 
@@ -55,6 +59,13 @@ def command(
             "--quick reads no data, so --files, --repair and --read-data-subset do not go with it",
             hint="leave --quick out",
         )
+    if later:
+        submit_job(
+            invocation, "verify",
+            {"quick": quick, "files": files, "subset": str(subset or 1), "repair": repair,
+             "max_duration_s": max_duration_s},
+        )  # fmt: skip
+        return
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         report = store.verify(
             quick=quick,

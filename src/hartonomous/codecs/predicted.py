@@ -11,7 +11,8 @@ import numpy as np
 
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.codecs.quantised import QuantisedCodec
-from hartonomous.codecs.quantised_rounding import TYPES, grids
+from hartonomous.codecs.quantised_rounding import grids
+from hartonomous.codecs.rounding_reference import TYPES
 from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import Encoding
 from hartonomous.errors import UnsupportedStoreError

@@ -24,7 +24,8 @@ from hartonomous.codecs.quantised_payload import (
     decode_tables,
     encode_table,
 )
-from hartonomous.codecs.quantised_rounding import ROUNDED, Grid
+from hartonomous.codecs.quantised_rounding import ROUNDED
+from hartonomous.codecs.rounding_reference import TYPES, Grid
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.record import Encoding
 from hartonomous.errors import DecodeError
@@ -41,7 +42,7 @@ def supported(dtype: str | None, *, smallest: bool = False) -> bool:
     """Say whether tensors of this type can be derived; ``smallest``: by the quantiser's search."""
     if smallest:
         return dtype in SHAPES and SEARCHED in SHAPES[dtype].recipes
-    return dtype in SHAPES or dtype in quantised_rounding.TYPES
+    return dtype in SHAPES or dtype in TYPES
 
 
 def dequantise_into(blocks: memoryview | bytes, dtype: str, out: Floats) -> None:
@@ -217,7 +218,7 @@ def _open(dtype: str, content: memoryview, where: _Cut) -> Payload:
         where.lead, where.tail, where.elements,
     ):  # fmt: skip
         raise ValueError("it is of another frame")
-    number = SHAPES[dtype].number if dtype in SHAPES else quantised_rounding.TYPES[dtype]
+    number = SHAPES[dtype].number if dtype in SHAPES else TYPES[dtype]
     if payload.number != number:
         raise ValueError("it is of another type")
     if payload.kind not in (SHAPES[dtype].recipes if dtype in SHAPES else (ROUNDED,)):

@@ -13,16 +13,15 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import health
-from hartonomous.catalog.database import SCHEMA_REVISION
 from hartonomous.errors import (
     HartonomousError,
-    IntegrityError,
     NotFoundError,
     UnsupportedStoreError,
 )
 from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache
 from hartonomous.packs import directory, leftovers
+from hartonomous.packs.catalog_checks import look_at_catalog
 from hartonomous.packs.checks import PROBLEM, Check, machine_checks, note, ok, problem
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
@@ -80,7 +79,7 @@ def _store(place: StorePlace, settings: Settings, clock: Callable[[], int]) -> l
         ("store.json", lambda: _card(path)),
     ]
     checks = [ok("store", f"{path} ({place.how})"), *(_look(*one) for one in looks)]
-    catalog, said = _catalog(path)
+    catalog, said = look_at_catalog(path)
     looks = [("packs", lambda: _packs(path, catalog)), ("use", lambda: _in_use(path))]
     if catalog is not None:
         looks.append(("writers", lambda: _writers(path, catalog)))
@@ -152,39 +151,6 @@ def _card(path: Path) -> Check:
     )
 
 
-def _catalog(path: Path) -> tuple[health.CatalogHealth | None, list[Check]]:
-    place = path / directory.CATALOG
-    if not place.exists():
-        return None, [problem("catalog", "is missing", "hart repair rebuilds it from the packs")]
-    if not place.is_file():
-        text = "is no regular file"
-        return None, [problem("catalog", text, "hart repair puts a new one in its place")]
-    try:
-        found = health.examine(place)
-    except IntegrityError as error:
-        return None, [problem("catalog", error.message, "hart repair rebuilds it from the packs")]
-    except HartonomousError as error:
-        return None, [problem("catalog", error.message, "see whether another program holds it")]
-    text = f"schema {found.revision}"
-    if found.revision is None:
-        said = problem("catalog", "holds no schema", "hart repair rebuilds it from the packs")
-    elif found.revision < SCHEMA_REVISION:
-        said = problem("catalog", f"{text}, this program's is {SCHEMA_REVISION}", "hart migrate")
-    elif found.revision > SCHEMA_REVISION:
-        said = problem(
-            "catalog", f"{text}, this program knows {SCHEMA_REVISION}",
-            "use a newer version of hartonomous",
-        )  # fmt: skip
-    else:
-        said = ok("catalog", text)
-    journal = ok("journal", "write-ahead log")
-    if found.journal_mode != "wal":
-        journal = note(
-            "journal", f"mode {found.journal_mode}", "the next command sets write-ahead logging"
-        )
-    return found, [said, journal]
-
-
 def _packs(path: Path, catalog: health.CatalogHealth | None) -> Check:
     """Read the header and the footer of each pack, and compare with what the catalog has."""
     objects = LocalObjects(path)
@@ -220,7 +186,8 @@ def _other_sizes(path: Path, catalog: health.CatalogHealth, sizes: dict[str, int
     differ = {key for key, size in catalog.packs.items() if sizes.get(pack_object_key(key)) != size}
     if differ:
         # gc may have removed some since the catalog was read: rows go first, then files.
-        differ &= health.examine(path / directory.CATALOG).packs.keys()
+        again, _ = look_at_catalog(path)
+        differ &= set() if again is None else again.packs.keys()
     found = []
     for key in sorted(differ):
         there = sizes.get(pack_object_key(key))

@@ -13,13 +13,14 @@ from typing import Any
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, changes, copies, dropped, manifests, packs
+from hartonomous.catalog import bases, changes, copies, dropped, events, manifests, packs
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordHeader, RecordKind
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.fault import Fault, damage_told
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
@@ -31,14 +32,6 @@ from hartonomous.ports.progress import NoProgress, Progress
 _PAGE = 1000
 _MAX_FAULTS = 10_000
 _CACHE_BYTES = 16 * 1024 * 1024
-
-
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong: in what, what, and which files need it."""
-
-    where: str
-    what: str
-    files: tuple[str, ...] = ()
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,7 +125,7 @@ def verify(
     finally:
         work.reader.close()
     level = "quick" if quick else "files" if files else "full"
-    return VerifyReport(
+    report = VerifyReport(
         level=level,
         pack_count=work.packs,
         record_count=work.records,
@@ -144,6 +137,20 @@ def verify(
         complete=work.complete,
         duration_s=round(time.monotonic() - begun, 3),
     )
+    _tell(work, report)
+    return report
+
+
+def _tell(work: _Work, report: VerifyReport) -> None:
+    """Write the event of a verification that found damage."""
+    if report.sound and not report.mended:
+        return
+    try:
+        with work.parts.database.write() as tx:
+            data = damage_told(report.level, report.faults, report.mended)
+            events.append(tx, "store.verified", None, data, now_us=work.parts.clock())
+    except HartonomousError as error:  # a store that may only be read
+        work.progress.note(f"the damage could not be told of: {error.message}")
 
 
 def _chooser(subset: Fraction, turn: int | None, parts: StoreParts) -> Callable[[bytes], bool]:

@@ -1,42 +1,98 @@
-"""The catalog's file in a store's directory while a new one is made beside it."""
+"""The catalog's file in a store's directory, and a new one that is made beside it."""
 
 import contextlib
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hartonomous.catalog.database import Database, create_sqlite
-from hartonomous.objects.durable import sync_directory
+from hartonomous.catalog.database import Database, create_sqlite, open_sqlite
+from hartonomous.catalog.engines.sqlite import copy_before_migration
+from hartonomous.errors import IntegrityError
+from hartonomous.objects.durable import not_plain, sync_directory
 
 CATALOG = "catalog.sqlite3"
 _PARTS = ("-wal", "-shm", "-journal", "")
 
 
-@contextlib.contextmanager
-def rebuilding(directory: Path) -> Iterator[Database]:
-    """Yield an empty catalog beside the one in use; what fails leaves nothing behind."""
-    target = _draft(directory)
-    _remove(target)
-    try:
-        database = Database(create_sqlite(target))
-        try:
-            yield database
-        finally:
-            database.close()
-    except BaseException:
+class CatalogFile:
+    """One store's file."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.path = directory / CATALOG
+
+    def shown(self) -> str:
+        """Return the place as people may see it."""
+        return str(self.path)
+
+    def refuse_strange(self) -> None:
+        """Raise IntegrityError where a pipe, device or folder lies in place of the files.
+
+        SQLite would wait for a pipe's other end.
+        """
+        for ending in _PARTS:
+            place = self.path.with_name(CATALOG + ending)
+            mode = mode_of(place)
+            if mode is not None and not stat.S_ISREG(mode):
+                error = not_plain(place)
+                raise IntegrityError(
+                    error.message, hint="hart repair puts a new catalog in its place"
+                )
+
+    def create(self) -> None:
+        """Make an empty catalog, over what a making that was cut short left."""
+        for ending in ("", "-wal", "-shm"):
+            self.path.with_name(CATALOG + ending).unlink(missing_ok=True)
+        Database(create_sqlite(self.path)).close()
+
+    def open(self) -> Database:
+        """Open what is there, of whatever revision; raises NoStoreError where there is nothing."""
+        return Database(open_sqlite(self.path))
+
+    def copy_aside(self, revision: str) -> str:
+        """Copy the file beside itself."""
+        return str(copy_before_migration(self.path, revision))
+
+    @contextlib.contextmanager
+    def rebuilding(self) -> Iterator[Database]:
+        """Yield an empty catalog beside the one in use; what fails leaves nothing behind."""
+        target = _draft(self._directory)
         _remove(target)
-        raise
+        try:
+            database = Database(create_sqlite(target))
+            try:
+                yield database
+            finally:
+                database.close()
+        except BaseException:
+            _remove(target)
+            raise
+
+    def put_in_place(self, now_us: int) -> str | None:
+        """Move the new catalog to its place; return where a former one is kept."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
+        former = self._directory / f"{CATALOG}.before-repair-{stamp}-{now_us % 1_000_000:06d}"
+        kept = str(former) if _keep_beside(self.path, former) else _move_parts(self.path, former)
+        _draft(self._directory).replace(self.path)
+        sync_directory(self._directory)
+        return kept
+
+    def set_aside(self, now_us: int) -> str | None:
+        """Move the file out of use; return where it is kept."""
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
+        former = self._directory / f"{CATALOG}.before-move-{stamp}-{now_us % 1_000_000:06d}"
+        kept = _move_parts(self.path, former)
+        sync_directory(self._directory)
+        return kept
 
 
-def put_in_place(directory: Path, now_us: int) -> str | None:
-    """Move the new catalog to its place; return where the former one is kept, if there was one."""
-    current = directory / CATALOG
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
-    former = directory / f"{CATALOG}.before-repair-{stamp}-{now_us % 1_000_000:06d}"
-    kept = str(former) if _keep_beside(current, former) else _move_parts(current, former)
-    _draft(directory).replace(current)
-    sync_directory(directory)
-    return kept
+def mode_of(path: Path) -> int | None:
+    """Return what lies at ``path`` in one look, None for nothing: SQLite's files come and go."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _keep_beside(current: Path, former: Path) -> bool:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from hartonomous import locks
 from hartonomous.catalog import database as catalog
 from hartonomous.catalog.database import Database
@@ -16,17 +18,21 @@ from hartonomous.errors import (
     HartonomousError,
     IntegrityError,
     LockedError,
+    NoStoreError,
     UnsupportedStoreError,
     UsageError,
 )
 from hartonomous.formats.sandbox import ParserProcess
-from hartonomous.objects.durable import not_plain, storage_error, sync_directory
+from hartonomous.objects.durable import storage_error, sync_directory
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.catalog_file import CATALOG, CatalogFile, mode_of
+from hartonomous.packs.catalog_home import CatalogHome, catalog_home, given_url, new_card
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.store_card import (
     CARRIED,
+    POSTGRESQL,
     StoreCard,
     read_card,
     write_card,
@@ -34,8 +40,6 @@ from hartonomous.packs.store_card import (
 )
 from hartonomous.settings import STORE_FILE, Settings
 
-CATALOG = "catalog.sqlite3"
-_CATALOG_FILES = (CATALOG, f"{CATALOG}-wal", f"{CATALOG}-shm", f"{CATALOG}-journal")
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _NETWORK = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "ncpfs", "afs", "9p", "fuse.sshfs", "fuse.s3fs",
@@ -58,11 +62,12 @@ class OpenDirectory:
         self.lock.release()
 
 
-def create(path: Path, *, force: bool = False) -> StoreCard:
+def create(path: Path, *, force: bool = False, catalog_url: str | None = None) -> StoreCard:
     """Make an empty store at ``path``, which must not exist or be an empty folder.
 
-    Raises ConflictError when something is there, UsageError on a network file system unless
-    ``force``: locks and syncs are not to be trusted there.
+    Its catalog is a file there, or a schema on the PostgreSQL server that ``catalog_url`` or the
+    environment names. Raises ConflictError when something is there, UsageError on a network file
+    system unless ``force``: locks and syncs are not to be trusted there.
     """
     path = path.absolute()
     if (path / STORE_FILE).exists():
@@ -78,7 +83,7 @@ def create(path: Path, *, force: bool = False) -> StoreCard:
         for folder in _FOLDERS:
             (path / folder).mkdir(exist_ok=True)
         with locks.held(path / "locks" / "create.lock", what=f"the making of a store at {path}"):
-            card = _fill(path)
+            card = _fill(path, catalog_url or given_url())
         for made in missing or [path]:
             sync_directory(made.parent)
     except OSError as error:
@@ -86,16 +91,19 @@ def create(path: Path, *, force: bool = False) -> StoreCard:
     return card
 
 
-def _fill(path: Path) -> StoreCard:
+def _fill(path: Path, catalog_url: str | None) -> StoreCard:
     if (path / STORE_FILE).exists():
         raise ConflictError(f"a store was just made at {path}", hint="use it as it is")
-    for ending in ("", "-wal", "-shm"):  # of a making that was cut short
-        (path / f"{CATALOG}{ending}").unlink(missing_ok=True)
-    Database(catalog.create_sqlite(path / CATALOG)).close()
-    write_carried(path)
+    store_id = uuid.uuid4().hex
+    there = new_card(store_id, catalog_url)
     card = StoreCard(
-        id=uuid.uuid4().hex, created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        id=store_id,
+        created=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        required_features=() if there is None else (POSTGRESQL,),
+        catalog=msgspec.UNSET if there is None else there,
     )
+    catalog_home(path, card, catalog_url).create()
+    write_carried(path)
     sync_directory(path)
     # Last: a directory without store.json is no store yet.
     write_card(path, card)
@@ -113,7 +121,7 @@ def _is_free(path: Path) -> bool:
                 return False
         elif not entry.name.startswith(ours):
             return False
-        elif not stat.S_ISREG(_mode(entry) or stat.S_IFREG):
+        elif not stat.S_ISREG(mode_of(entry) or stat.S_IFREG):
             return False  # what has just gone was a draft of somebody else at work here
     return not entries or (path / "packs").is_dir()
 
@@ -126,11 +134,13 @@ def open_directory(
     force: bool = False,
     exclusive: bool = False,
     with_catalog: bool = True,
+    catalog_url: str | None = None,
 ) -> OpenDirectory:
     """Open the store at ``path``.
 
     ``exclusive`` refuses when anybody else has it open (repair, migration); ``with_catalog=False``
-    does not look at the catalog at all.
+    does not look at the catalog at all. ``catalog_url`` (else the environment) says how to reach a
+    catalog that is on a server.
     """
     path = path.absolute()
     _refuse_strange_parts(path)
@@ -143,7 +153,8 @@ def open_directory(
     except OSError as error:
         raise storage_error(error, "open the store", path) from error
     try:
-        database = _open_catalog(path) if with_catalog else Database(catalog.memory_engine())
+        home = catalog_home(path, card, catalog_url or given_url())
+        database = _open_catalog(home) if with_catalog else Database(catalog.memory_engine())
     except BaseException:
         lock.release()
         raise
@@ -151,6 +162,7 @@ def open_directory(
         directory=path,
         objects=LocalObjects(path),
         database=database,
+        home=home,
         clock=clock,
         parser=ParserProcess(),
         host=settings.host,
@@ -181,7 +193,7 @@ def _refuse_strange_parts(path: Path) -> None:
                 hint="put the folder or file itself there, or mount the other disk at its place",
             )
     for name in _FOLDERS:
-        mode = _mode(path / name)
+        mode = mode_of(path / name)
         if mode is not None and not stat.S_ISDIR(mode):
             raise IntegrityError(
                 f"{path / name} is no folder", hint="move away what lies there, and try again"
@@ -201,49 +213,33 @@ def _lock(path: Path, *, exclusive: bool) -> locks.FileLock:
     )
 
 
-def _open_catalog(path: Path) -> Database:
-    _refuse_special(path)
-    engine = catalog.open_sqlite(path / CATALOG)
+def _open_catalog(home: CatalogHome) -> Database:
+    home.refuse_strange()
+    database = home.open()
     try:
-        revision = catalog.current_revision(engine)
+        revision = catalog.current_revision(database.engine)
+        if revision == catalog.SCHEMA_REVISION:
+            return database
+        if revision is None or revision > catalog.SCHEMA_REVISION:
+            raise _unknown_schema(home, revision)
+        raise UnsupportedStoreError(
+            f"the catalog has the older schema {revision}",
+            hint="hart migrate brings it to the new one; the old one is copied first",
+        )
     except HartonomousError:
-        engine.dispose()
+        database.close()
         raise
-    if revision == catalog.SCHEMA_REVISION:
-        return Database(engine)
-    engine.dispose()
-    if revision is None or revision > catalog.SCHEMA_REVISION:
-        raise _unknown_schema(revision or "none")
-    raise UnsupportedStoreError(
-        f"the catalog has the older schema {revision}",
-        hint="hart migrate brings it to the new one; the old file is copied first",
-    )
 
 
-def _mode(path: Path) -> int | None:
-    """Return what lies at ``path`` in one look, None for nothing: SQLite's files come and go."""
-    try:
-        return path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-
-
-def _refuse_special(path: Path) -> None:
-    """Raise IntegrityError where a pipe, device or folder lies in place of the catalog's files.
-
-    SQLite would wait for a pipe's other end.
-    """
-    for name in _CATALOG_FILES:
-        place = path / name
-        mode = _mode(place)
-        if mode is not None and not stat.S_ISREG(mode):
-            error = not_plain(place)
-            raise IntegrityError(error.message, hint="hart repair puts a new catalog in its place")
-
-
-def _unknown_schema(revision: str) -> UnsupportedStoreError:
+def _unknown_schema(home: CatalogHome, revision: str | None) -> HartonomousError:
+    if revision is None and not isinstance(home, CatalogFile):
+        return NoStoreError(
+            f"there is no catalog of this store at {home.shown()}",
+            hint="see that it is the right server and database; hart repair makes a new one there",
+        )
+    said = revision or "none"
     return UnsupportedStoreError(
-        f"the catalog has schema {revision}, this program knows {catalog.SCHEMA_REVISION}",
+        f"the catalog has schema {said}, this program knows {catalog.SCHEMA_REVISION}",
         hint="use a newer version of hartonomous, or hart repair if the file was damaged",
     )
 
@@ -256,19 +252,20 @@ def migrate(
         path, settings=settings, clock=clock, force=force, exclusive=True, with_catalog=False
     )
     try:
-        _refuse_special(path)
-        engine = catalog.open_sqlite(path / CATALOG)
-        before = catalog.current_revision(engine) or "none"
-        if before == catalog.SCHEMA_REVISION:
-            engine.dispose()
-            return before, before, ""
-        if before > catalog.SCHEMA_REVISION:  # "none" sorts behind every number
-            engine.dispose()
-            raise _unknown_schema(before)
-        copy = catalog.copy_before_migration(path / CATALOG, before)
-        catalog.migrate(engine)
-        engine.dispose()
-        return before, catalog.SCHEMA_REVISION, str(copy)
+        home = held.parts.home
+        home.refuse_strange()
+        database = home.open()
+        try:
+            before = catalog.current_revision(database.engine)
+            if before == catalog.SCHEMA_REVISION:
+                return before, before, ""
+            if before is None or before > catalog.SCHEMA_REVISION:
+                raise _unknown_schema(home, before)
+            copy = home.copy_aside(before)
+            catalog.migrate(database.engine)
+        finally:
+            database.close()
+        return before, catalog.SCHEMA_REVISION, copy
     finally:
         held.close()
 

@@ -211,7 +211,7 @@ def _refuse_other(back: bytearray, frame: bytes | memoryview, encoding: Encoding
         )
 
 
-def split_frames(content: bytes) -> Iterator[memoryview]:
+def split_frames(content: bytes | memoryview) -> Iterator[memoryview]:
     """Yield the frames of a small object held in memory."""
     view = memoryview(content)
     for start in range(0, len(view), FRAME_BYTES):

@@ -34,6 +34,8 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
+from hartonomous.packs.frames import split_frames
+from hartonomous.packs.freed_memory import keep_freed_memory
 from hartonomous.packs.hints import heads_of
 from hartonomous.packs.pieces import (
     PieceHasher,
@@ -56,6 +58,8 @@ LOCKED_BYTES = 8 * 1024 * 1024
 MAX_SEGMENTS = MAX_VALUES // 4
 """Of a manifest: a segment is a list of three values."""
 
+_HELD_BYTES = 4 * 1024 * 1024
+"""Tensors up to this size are read once, to be looked at and encoded; of larger ones parts are."""
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
 _MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
@@ -115,6 +119,7 @@ class FileIngest:
         atoms: AtomReader,
         progress: Progress,
     ) -> None:
+        keep_freed_memory()
         self._session = session
         self._variants = VariantChoice(session, progress.note)
         self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
@@ -340,31 +345,38 @@ class FileIngest:
         tally: Tally,
     ) -> None:
         stored = _Counter("tensor", tally, piece.length)
-        small = piece.length <= FRAME_BYTES
-        content = source.read_ahead(piece.offset, piece.length) if small else memoryview(b"")
-        frames = [content] if small else WholeFrames(source, piece)
-        ranges = ranges_of(content) if small else ranges_of_piece(source, piece)
+        small, held = piece.length <= FRAME_BYTES, piece.length <= _HELD_BYTES
+        content = self._content(source, piece, name) if held else memoryview(b"")
+        # What is looked at are whole frames, unless there is none.
+        whole = piece.length if small else piece.length - piece.length % FRAME_BYTES
+        looked = list(split_frames(content[:whole])) if held else WholeFrames(source, piece)
+        ranges = ranges_of(content) if held else ranges_of_piece(source, piece)
         query = self._query(piece, name, tensor, ranges)
-        chosen = query and self._variants.choose(query, name, piece.length, frames)
+        chosen = query and self._variants.choose(query, name, piece.length, looked)
         sketches = sketches_of(query) if query else ()
+        frames = split_frames(content) if held else checked_frames(source, piece, name)
         if chosen:
             self._session.put_atom(
-                name, piece.length, frames if small else checked_frames(source, piece, name),
-                encoding=None, dtype=piece.dtype, verify=small, sketches=sketches,
-                plan=chosen.plan, bases=chosen.bases,
+                name, piece.length, frames, encoding=None, dtype=piece.dtype, verify=small,
+                sketches=sketches, plan=chosen.plan, bases=chosen.bases,
                 on_stored=_Counter("tensor", tally, piece.length, chosen.plan),
             )  # fmt: skip
-        elif small:
-            # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
-            self._session.put_atom(
-                name, piece.length, frames, encoding=None, dtype=piece.dtype, on_stored=stored,
-                verify=True, sketches=sketches,
-            )  # fmt: skip
         else:
+            # One frame is hashed where it is encoded: two threads' hand-overs would cost more.
             self._session.put_atom(
-                name, piece.length, checked_frames(source, piece, name), dtype=piece.dtype,
-                encoding=choose(frames, piece.dtype), on_stored=stored, sketches=sketches,
+                name, piece.length, frames, dtype=piece.dtype, verify=small,
+                encoding=None if small else choose(looked, piece.dtype),
+                on_stored=stored, sketches=sketches,
             )  # fmt: skip
+
+    @staticmethod
+    def _content(source: ReadSource, piece: Piece, name: bytes) -> memoryview:
+        """Return the bytes of a piece that is held whole; of one frame, unchecked."""
+        if piece.length <= FRAME_BYTES:
+            return source.read_ahead(piece.offset, piece.length)
+        content = memoryview(source.read(piece.offset, piece.length))
+        check_same(source, digest(content), name)
+        return content
 
     def _tell_faults(self) -> None:
         """Note, once each, why tensors take more than they were chosen to: bases are damaged."""

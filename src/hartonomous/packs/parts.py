@@ -11,6 +11,7 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.record import PACK_BYTES
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.catalog_home import CatalogHome
 from hartonomous.packs.operands import Operands
 from hartonomous.ports.objects import ObjectStore
 
@@ -22,6 +23,7 @@ FRAME_CACHE_BYTES = 64 << 20
 class StoreParts:
     """The open parts of one store. ``clock`` gives microseconds UTC.
 
+    ``home`` is where the catalog is kept that ``database`` has open.
     ``parser`` starts at the first file that is added and serves until the store is closed: starting
     it takes longer than adding a small file. ``frames`` is the cache that all readers share,
     ``operands`` what they keep of bases. With ``variants``, tensors are kept as what differs from
@@ -32,6 +34,7 @@ class StoreParts:
     directory: Path
     objects: ObjectStore
     database: Database
+    home: CatalogHome
     clock: Callable[[], int]
     parser: ParserProcess
     host: str = socket.gethostname()

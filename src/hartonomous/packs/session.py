@@ -10,7 +10,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 from hartonomous import locks
@@ -66,7 +66,7 @@ class WriteSession:
     """
 
     def __init__(self, parts: StoreParts) -> None:
-        self.parts = parts
+        self.parts = replace(parts, database=parts.database.steady())
         self.key, self._lock = _new_writer(parts)
         try:
             with parts.database.write(durable=False) as tx:

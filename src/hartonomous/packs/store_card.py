@@ -17,7 +17,9 @@ from hartonomous.settings import STORE_FILE
 STORE_VERSION = 1
 VARIANTS = "variants"
 """Records that are predicted from other atoms; packs that hold some have the bit of that name."""
-KNOWN_FEATURES: frozenset[str] = frozenset({VARIANTS})
+POSTGRESQL = "postgresql-catalog"
+"""The catalog is on a server, and not in the store's directory."""
+KNOWN_FEATURES: frozenset[str] = frozenset({VARIANTS, POSTGRESQL})
 CARRIED = (
     "FORMAT.md",
     "FORMAT-FIELDS.md",
@@ -31,6 +33,14 @@ _CARD_LIMIT_BYTES = 1 << 20
 _SPECIAL = {errno.EISDIR, errno.ENXIO, errno.ENODEV}  # a folder, a socket, a device without driver
 
 
+class CatalogCard(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a catalog is that is no file of the store: libpq's parameters, no credentials."""
+
+    engine: str
+    schema: str
+    parameters: dict[str, str] = {}
+
+
 class StoreCard(msgspec.Struct, frozen=True, kw_only=True):
     """The content of ``store.json``."""
 
@@ -40,6 +50,7 @@ class StoreCard(msgspec.Struct, frozen=True, kw_only=True):
     created: str
     required_features: tuple[str, ...] = ()
     optional_features: tuple[str, ...] = ()
+    catalog: CatalogCard | msgspec.UnsetType = msgspec.UNSET
 
 
 def read_card(path: Path) -> StoreCard:
@@ -102,3 +113,19 @@ def require_feature(path: Path, name: str) -> None:
         write_carried(path)
         needed = tuple(sorted({*card.required_features, name}))
         write_card(path, msgspec.structs.replace(card, required_features=needed))
+
+
+def set_catalog(path: Path, catalog: CatalogCard | None) -> StoreCard:
+    """Write down that a store's catalog is on a server, or with None that it is a file."""
+    with locks.held(path / "locks" / "card.lock", what=f"the features of the store at {path}"):
+        card = read_card(path)
+        needed = {*card.required_features} - {POSTGRESQL} | ({POSTGRESQL} if catalog else set())
+        if catalog is not None:
+            write_carried(path)  # an older rescue.py refuses the feature
+        changed = msgspec.structs.replace(
+            card,
+            required_features=tuple(sorted(needed)),
+            catalog=msgspec.UNSET if catalog is None else catalog,
+        )
+        write_card(path, changed)
+        return changed

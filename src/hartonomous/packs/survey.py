@@ -4,7 +4,7 @@ Every pack is read by its table of contents or, where that is lost, by looking f
 Commits and changes come out in the order in which they count.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -169,3 +169,16 @@ def _take_record(reader: PackReader, place: Place, found: Survey, key: str) -> N
         except HartonomousError as error:
             what = RecordKind(header.kind).name.lower()
             found.damaged.append(f"{key}: the {what} at {place.at} {error.message}")
+
+
+def dropped_members(journal: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Return (version uid, path) of members that were dropped in the end."""
+    drops = {
+        entry.content["seq"]: entry.content
+        for entry in journal
+        if not entry.is_commit and entry.content["action"] == "drop-members"
+    }
+    for entry in journal:
+        if not entry.is_commit and entry.content["action"] == "undo":
+            drops.pop(entry.content["of"], None)
+    return {(one["version_uid"], held["path"]) for one in drops.values() for held in one["members"]}

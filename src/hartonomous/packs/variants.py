@@ -32,6 +32,7 @@ MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
+_WORSE_BITS = 0.25
 _NEVER = 1 << 16
 """A depth that no search allows."""
 
@@ -83,6 +84,8 @@ class VariantChoice:
         self._signs = SignTable()
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
+        self._held: set[bytes] = set()
+        self._lately: dict[str, tuple[object, ...]] = {}  # by type of target
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -145,7 +148,7 @@ class VariantChoice:
         proposals = [*proposals, *(one for one in also if one not in proposals)]
         if not proposals:
             return None
-        held = self._session.hold({base for one in proposals for base in one.bases})
+        held = self._hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
@@ -154,6 +157,12 @@ class VariantChoice:
             return None
         taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def _hold(self, wanted: set[bytes]) -> set[bytes]:
+        """Hold on to bases that are there; what the session holds, it holds to its end."""
+        if new := wanted - self._held:
+            self._held |= self._session.hold(new)
+        return wanted & self._held
 
     def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         if not found:
@@ -167,17 +176,37 @@ class VariantChoice:
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
-        """Return what takes least of the sample, the first of equals."""
+        """Return what takes least of the sample, the first of equals.
+
+        What takes no less of the first frame than the best so far is given up there; so is, without
+        a look, a proposal for floats that is clearly worse at the places of the sketch.
+        """
         whole = sum(frame.nbytes for _, frame in sample)
-        found: tuple[int, Proposal] | None = None
-        for one in proposals:
-            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
-            if taken is None or (found is not None and taken >= found[0]):
+        found: tuple[list[int], Proposal] | None = None
+        for one in self._in_turn(proposals):
+            if not held.issuperset(one.bases):
+                continue
+            floats = one.plan.dtype in plans.FLOAT_TARGETS
+            if found is not None and floats and one.bits > found[1].bits + _WORSE_BITS:
+                continue
+            taken = self._measure(one, name, sample, [] if found is None else found[0])
+            if taken is None:
                 continue
             found = taken, one
-            if taken <= NOTHING_SHARE * whole:
+            if taken[-1] <= NOTHING_SHARE * whole:
                 break
-        return found
+        if found is None or not found[0]:
+            return None
+        self._lately[found[1].plan.dtype] = _way(found[1])
+        return found[0][-1], found[1]
+
+    def _in_turn(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """Return the proposals, for a quantised tensor first the way that served the last one."""
+        dtype = proposals[0].plan.dtype
+        lately = self._lately.get(dtype)
+        if dtype in plans.FLOAT_TARGETS or lately is None:
+            return proposals
+        return sorted(proposals, key=lambda one: _way(one) != lately)
 
     def _may(self, query: TensorQuery) -> bool:
         known = DTYPES.get(query.dtype)
@@ -190,12 +219,20 @@ class VariantChoice:
             return name in atoms.find(tx, [name])
 
     def _measure(
-        self, proposal: Proposal, name: bytes, sample: Sequence[tuple[int, memoryview]]
-    ) -> int | None:
-        """Return what the sample takes; None if a base cannot be read or takes too much memory."""
+        self,
+        proposal: Proposal,
+        name: bytes,
+        sample: Sequence[tuple[int, memoryview]],
+        least: Sequence[int],
+    ) -> list[int] | None:
+        """Return what the sample takes up to each of its frames.
+
+        None if a base cannot be read or takes too much memory, or if that is no less than ``least``
+        anywhere.
+        """
         variant = Variant(proposal.plan, proposal.bases)
-        taken = 0
-        for position, frame in sample:
+        taken: list[int] = []
+        for at, (position, frame) in enumerate(sample):
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
@@ -207,8 +244,16 @@ class VariantChoice:
                     return None  # it is built on the tensor itself: no fault
                 self._note(f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error}")
                 return None
-            taken += frame.nbytes if payload is None else len(payload)
+            size = frame.nbytes if payload is None else len(payload)
+            taken.append(size + (taken[-1] if taken else 0))
+            if least and taken[at] >= least[at]:
+                return None
         return taken
+
+
+def _way(one: Proposal) -> tuple[object, ...]:
+    """Return what proposals for tensors of one file have in common, whatever their bases."""
+    return tuple(operand.dtype for operand in one.plan.operands), one.plan.steps
 
 
 def alone(frames: Sequence[memoryview], dtype: str | None, size: int) -> int:

@@ -1,0 +1,269 @@
+"""PostgreSQL: a schema of its own for each store, in a database that may hold many.
+
+Writers take one advisory lock a store at the beginning of their transaction and keep it to its end,
+as SQLite's writers take the file's: what was looked at before a row is written is still so when it
+is. A transaction writes 500 rows at most, so nobody waits longer than for one of those; nobody can
+wait in a circle. Every statement sees what was committed before it began (READ COMMITTED), and the
+lock is the first one. Readers have a snapshot, and wait for nobody.
+
+Staged rows are committed without waiting for the disk. The log is one and is synced up to a place,
+so that the sync of a publishing transaction covers everything that was committed before it.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+
+from hartonomous.errors import (
+    HartonomousError,
+    IntegrityError,
+    LockedError,
+    NoStoreError,
+    StorageFullError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    import psycopg
+
+LOCK_TIMEOUT_S = 120
+"""How long a writer waits for the others, and how long one that has stopped keeps them waiting."""
+
+_CONNECT_TIMEOUT_S = 10
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_OURS = frozenset({"options", "application_name", "client_encoding", "replication"})
+"""What a connection needs to be as this program sets it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerPlace:
+    """Where on a server a catalog is: libpq's parameters, credentials among them, and a schema."""
+
+    parameters: Mapping[str, str]
+    schema: str
+
+    def __repr__(self) -> str:
+        return f"ServerPlace({self.shown()!r})"
+
+    def shown(self) -> str:
+        """Return the place as people may see it: no user, no password."""
+        found = self.parameters
+        host = found.get("host") or found.get("hostaddr") or "localhost"
+        port = f":{found['port']}" if "port" in found else ""
+        return f"postgresql://{host}{port}/{found.get('dbname', '')} (schema {self.schema})"
+
+
+def driver() -> Any:
+    """Return the module ``psycopg``; raises UsageError that names the extra where it is missing."""
+    try:
+        import psycopg
+    except ImportError as error:
+        raise UsageError(
+            "a catalog in PostgreSQL needs psycopg, which is not installed here",
+            hint="pip install 'hartonomous[postgres]'",
+        ) from error
+    return psycopg
+
+
+def parse_url(url: str) -> dict[str, str]:
+    """Return libpq's parameters of ``postgresql://…``; raises UsageError that does not show it."""
+    psycopg = driver()
+    if not url.startswith(("postgresql://", "postgres://")):
+        raise UsageError(
+            "a catalog's address begins with postgresql://",
+            hint="such as postgresql://host:5432/database; see docs/postgresql.md",
+        )
+    try:
+        found = psycopg.conninfo.conninfo_to_dict(url)
+    except psycopg.ProgrammingError:
+        # libpq's own words repeat the address, and the password in it.
+        raise UsageError(
+            "the catalog's address cannot be understood",
+            hint="letters such as @ : / % in a password are written as %40 %3A %2F %25",
+        ) from None
+    return {name: str(value) for name, value in found.items() if name not in _OURS}
+
+
+def password_is_kept() -> dict[str, str]:
+    """Return the parameter by which libpq refuses to send a password as it is."""
+    known = driver().pq.version() >= 160000
+    return {"require_auth": "!password"} if known else {}
+
+
+def server_engine(place: ServerPlace) -> Engine:
+    """Return an engine whose connections see the schema of ``place`` alone; connects to nothing."""
+    module = driver()
+    options = (
+        f"-c search_path={place.schema} -c lock_timeout={LOCK_TIMEOUT_S * 1000} "
+        "-c client_min_messages=warning -c timezone=UTC -c bytea_output=hex"
+    )
+
+    def connect() -> "psycopg.Connection[Any]":
+        return cast(
+            "psycopg.Connection[Any]",
+            module.connect(
+                **{"connect_timeout": str(_CONNECT_TIMEOUT_S), **place.parameters},
+                autocommit=True,  # we say BEGIN ourselves
+                application_name="hartonomous",
+                client_encoding="UTF8",
+                options=options,
+            ),
+        )
+
+    engine = create_engine(
+        "postgresql+psycopg://",
+        creator=connect,
+        poolclass=QueuePool,
+        max_overflow=-1,
+        use_native_hstore=False,
+        json_serializer=json.dumps,
+    ).execution_options(lock=lock_number(place.schema), schema=place.schema)
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        said = connection.get_execution_options().get("begin", _READ)
+        # Several statements go in one message only where there are no parameters at all.
+        connection.exec_driver_sql(said, execution_options={"no_parameters": True})
+
+    return engine
+
+
+def lock_number(schema: str) -> int:
+    """Return the number of the advisory lock of a schema's writers, the same on every machine."""
+    content = hashlib.blake2b(f"hartonomous catalog {schema}".encode(), digest_size=8).digest()
+    return int.from_bytes(content, "big", signed=True)
+
+
+class PostgresRules:
+    """PostgreSQL's ways."""
+
+    def __init__(self) -> None:
+        self.errors: tuple[type[Exception], ...] = (driver().Error,)
+
+    def for_reading(self, connection: Connection) -> Connection:
+        """Return the connection so that BEGIN takes a snapshot that only reads."""
+        return connection.execution_options(begin=_READ)
+
+    def for_writing(self, connection: Connection, *, durable: bool, alone: bool) -> Connection:
+        """Return the connection so that BEGIN waits for the other writers, in one message.
+
+        ``alone=False`` is for rows that nobody looks at first: it takes no lock.
+        """
+        said = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
+        # A process that stops in the middle, or a machine that is gone, frees the others in time.
+        said += f"; SET LOCAL idle_in_transaction_session_timeout = '{LOCK_TIMEOUT_S}s'"
+        if not durable:
+            said += "; SET LOCAL synchronous_commit = off"
+        if alone:
+            number = connection.get_execution_options()["lock"]
+            said += f"; SELECT pg_advisory_xact_lock({number})"
+        return connection.execution_options(begin=said)
+
+    def is_lost(self, error: BaseException) -> bool:
+        """Say whether the server is gone, went away, or ended the connection."""
+        state = _state(error)
+        return state[:2] == "08" or state in _ENDED or (not state and _is_operational(error))
+
+    def is_passing(self, error: BaseException) -> bool:
+        """Say whether two transactions collided."""
+        return _state(error) in {"40001", "40P01"}
+
+    def meaning(self, error: BaseException) -> HartonomousError:
+        """Turn what the server says into an error of ours."""
+        state, text = _state(error), _text(error)
+        for states, make in _MEANINGS:
+            if any(state.startswith(one) for one in states):
+                return make(text)
+        if self.is_lost(error):
+            return HartonomousError(
+                f"the catalog's server cannot be reached, or went away: {text}",
+                hint=_WAY_IN,
+            )
+        return HartonomousError(
+            f"the catalog failed: {text}", hint="hart verify --quick looks for damage"
+        )
+
+
+_ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
+
+
+_WAY_IN = (
+    "see that it runs; credentials come from PGUSER and PGPASSWORD, a password file, or "
+    "HARTONOMOUS_CATALOG_URL (docs/postgresql.md)"
+)
+
+
+def _locked(text: str) -> HartonomousError:
+    del text
+    return LockedError(
+        f"the catalog stayed locked for {LOCK_TIMEOUT_S} s",
+        hint="end the other command that writes to this store, and try again",
+    )
+
+
+def _collided(text: str) -> HartonomousError:
+    return LockedError(
+        f"another transaction came between: {text}", hint="try the same command again"
+    )
+
+
+def _full(text: str) -> HartonomousError:
+    return StorageFullError(
+        f"no room for the catalog: {text}", hint="free some space on the disk of its server"
+    )
+
+
+def _corrupt(text: str) -> HartonomousError:
+    return IntegrityError(
+        f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
+    )
+
+
+def _missing(text: str) -> HartonomousError:
+    return NoStoreError(
+        f"the store has no catalog on its server: {text}",
+        hint="see that it is the right database; hart repair rebuilds the catalog from the packs",
+    )
+
+
+def _refused(text: str) -> HartonomousError:
+    return HartonomousError(
+        f"the catalog's server does not let you in: {text}",
+        hint=_WAY_IN,
+    )
+
+
+def _forbidden(text: str) -> HartonomousError:
+    return HartonomousError(
+        f"the catalog cannot be used like this by this role: {text}",
+        hint="hart catalog roles --sql prints what each role may do",
+    )
+
+
+_MEANINGS = (
+    (("55P03",), _locked),
+    (("40001", "40P01"), _collided),
+    (("53100", "54"), _full),
+    (("XX001", "XX002"), _corrupt),
+    (("3D000", "3F000", "42P01"), _missing),
+    (("28",), _refused),
+    (("42501", "25006"), _forbidden),
+)
+
+
+def _state(error: BaseException) -> str:
+    return getattr(error, "sqlstate", None) or ""
+
+
+def _is_operational(error: BaseException) -> bool:
+    return isinstance(error, driver().OperationalError)
+
+
+def _text(error: BaseException) -> str:
+    """Return the first line of what was said; libpq and the server never repeat a password."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -1,0 +1,32 @@
+"""Schemas of a PostgreSQL database as wholes: whether one is there, renaming, copying, dropping."""
+
+from sqlalchemy import Connection, text
+
+
+def exists(tx: Connection, schema: str) -> bool:
+    """Say whether a schema is there."""
+    query = text("SELECT 1 FROM pg_namespace WHERE nspname = :schema")
+    return tx.scalar(query, {"schema": schema}) is not None
+
+
+def rename(tx: Connection, schema: str, name: str) -> None:
+    """Give a schema another name."""
+    quote = tx.dialect.identifier_preparer.quote
+    tx.exec_driver_sql(f"ALTER SCHEMA {quote(schema)} RENAME TO {quote(name)}")
+
+
+def drop(tx: Connection, schema: str) -> None:
+    """Drop a schema with everything in it; nothing where there is none."""
+    quote = tx.dialect.identifier_preparer.quote
+    tx.exec_driver_sql(f"DROP SCHEMA IF EXISTS {quote(schema)} CASCADE")
+
+
+def copy(tx: Connection, schema: str, name: str) -> None:
+    """Copy every table with its rows into a new schema; foreign keys are not copied."""
+    quote = tx.dialect.identifier_preparer.quote
+    tables = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema ORDER BY tablename")
+    tx.exec_driver_sql(f"CREATE SCHEMA {quote(name)}")
+    for table in tx.scalars(tables, {"schema": schema}).all():
+        there, here = (f"{quote(one)}.{quote(table)}" for one in (schema, name))
+        tx.exec_driver_sql(f"CREATE TABLE {here} (LIKE {there} INCLUDING ALL)")
+        tx.exec_driver_sql(f"INSERT INTO {here} SELECT * FROM {there}")  # noqa: S608

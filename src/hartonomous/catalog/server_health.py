@@ -1,0 +1,66 @@
+"""What can be told of a PostgreSQL server and of a catalog there without changing anything."""
+
+import time
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, text
+
+from hartonomous.catalog.database import Database, current_revision
+from hartonomous.catalog.health import CatalogHealth
+from hartonomous.catalog.schema import change, pack, version, writer
+
+LEAST_SERVER = 150000
+"""``server_version_num`` of the oldest release that is tested."""
+_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerHealth:
+    """A server as it answers. ``latency_s`` is the shortest of some empty questions."""
+
+    version: str
+    version_number: int
+    latency_s: float
+    syncs: bool
+    catalog: CatalogHealth
+
+
+def examine_server(database: Database) -> ServerHealth:
+    """Ask the server; raises what ``Database`` raises where it does not answer."""
+    with database.read() as tx:
+        shown, number, fsync = tx.execute(
+            text(
+                "SELECT current_setting('server_version'), "
+                "current_setting('server_version_num')::int, current_setting('fsync')"
+            )
+        ).one()
+        waits = []
+        for _ in range(_ROUNDS):
+            begun = time.perf_counter()
+            tx.execute(text("SELECT 1")).one()
+            waits.append(time.perf_counter() - begun)
+    return ServerHealth(
+        version=shown,
+        version_number=number,
+        latency_s=min(waits),
+        syncs=fsync == "on",
+        catalog=_examine(database),
+    )
+
+
+def _examine(database: Database) -> CatalogHealth:
+    revision = current_revision(database.engine)
+    if revision is None:
+        return CatalogHealth(revision=None, journal_mode="", writers=(), packs={}, last_us=0)
+    times = (pack.c.created_us, version.c.created_us, change.c.time_us)
+    with database.read() as tx:
+        writers = tx.execute(select(writer.c.key, writer.c.host, writer.c.process)).all()
+        packs = tx.execute(select(pack.c.key, pack.c.size_bytes)).all()
+        last_us = max(int(tx.scalar(select(func.coalesce(func.max(t), 0))) or 0) for t in times)
+    return CatalogHealth(
+        revision=revision,
+        journal_mode="",
+        writers=tuple((row[0], row[1], row[2]) for row in writers),
+        packs={row[0]: row[1] for row in packs},
+        last_us=last_us,
+    )

@@ -1,0 +1,122 @@
+"""Roles of a store's catalog: what each may do on the server, and what not."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+import pytest
+from sqlalchemy import text
+
+import hartonomous as hn
+from hartonomous.catalog.roles import DUTIES, OWNER, READER, WRITER, StoreRoles, roles_sql
+from hartonomous.catalog.schema import metadata
+from hartonomous.errors import HartonomousError
+from hartonomous.operations.catalog_copy import roles_of_store
+
+Login = Callable[[str], str]
+
+
+@pytest.fixture
+def login(served: hn.Store, source, postgres_url: str) -> Iterator[Login]:
+    """Return the address under which somebody with a duty logs in."""
+    served.add(source("a.bin", os.urandom(3000)))
+    found = roles_of_store(served.path)
+    people = {duty: f"{found.schema[:20]}_{duty}" for duty in DUTIES}
+
+    def say(*statements: str) -> None:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            for one in statements:
+                connection.execute(one)
+
+    for _ in range(2):  # the second time changes nothing
+        say(roles_sql(found))
+    for duty, name in people.items():
+        say(f'CREATE ROLE "{name}" LOGIN', f'GRANT "{found.name(duty)}" TO "{name}"')
+    say(f'ALTER ROLE "{people[OWNER]}" SET role = "{found.name(OWNER)}"')
+
+    def address(duty: str) -> str:
+        parts = urlsplit(postgres_url)
+        host = parts.netloc.rpartition("@")[2]
+        return urlunsplit(parts._replace(netloc=f"{people[duty]}@{host}"))
+
+    served.close()
+    yield address
+    for name in (*people.values(), *(found.name(duty) for duty in DUTIES)):
+        say(f'DROP OWNED BY "{name}" CASCADE', f'DROP ROLE "{name}"')
+
+
+def test_a_reader_reads(served: hn.Store, login: Login, tmp_path: Path, source) -> None:
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.names() == ["a.bin"]
+        store.get("a.bin", tmp_path / "out")
+        assert len((tmp_path / "out").read_bytes()) == 3000
+        for change in (
+            lambda: store.rm("a.bin"),
+            lambda: store.label("a.bin", "prod"),
+            lambda: store.add(source("b.bin", os.urandom(100))),
+            lambda: store.gc(grace_s=0),
+        ):
+            with pytest.raises(HartonomousError, match="by this role") as error:
+                change()
+            assert "roles" in str(error.value.hint)
+        assert store.names() == ["a.bin"]
+
+
+FORBIDDEN = (
+    *(f'DELETE FROM "{name}"' for name in metadata.tables),
+    *(f'INSERT INTO "{name}" DEFAULT VALUES' for name in metadata.tables),
+    "UPDATE atom SET damaged = 1",
+    "UPDATE version SET removed_us = 1",
+    "SELECT nextval('atom_id_seq')",
+    "DROP TABLE atom",
+    "TRUNCATE atom CASCADE",
+    "CREATE TABLE more (x int)",
+    "CREATE SCHEMA hart_of_a_reader",
+    "ALTER TABLE atom ADD x int",
+    "UPDATE alembic_version SET version_num = '0'",
+)
+
+
+def test_what_a_reader_may_not(served: hn.Store, login: Login) -> None:
+    options = f"-c search_path={roles_of_store(served.path).schema}"
+    with psycopg.connect(login(READER), options=options, autocommit=True) as connection:
+        for table in metadata.tables:
+            connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()
+        for statement in FORBIDDEN:
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                connection.execute(statement)
+
+
+def test_a_writer_writes_and_makes_no_schema(served: hn.Store, login: Login, source) -> None:
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.add([source(f"b/{n}.bin", os.urandom(100)) for n in range(40)])
+        store.label("a.bin", "prod")
+        store.rm("a.bin")
+        store.gc(trash_days=0, grace_s=0)
+        assert store.verify(files=True).sound
+        for statement in ("DROP TABLE atom", "UPDATE alembic_version SET version_num = '0'"):
+            with pytest.raises(HartonomousError), store.parts.database.write() as tx:
+                tx.execute(text(statement))
+
+
+def test_an_owner_repairs_and_the_others_go_on(
+    served: hn.Store, login: Login, source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(WRITER))
+    with pytest.raises(HartonomousError, match="by this role"):
+        hn.repair(served.path)
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
+    hn.repair(served.path)
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.add(source("c.bin", os.urandom(100)))
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.names() == ["a.bin", "c.bin"]
+        with pytest.raises(HartonomousError, match="by this role"):
+            store.rm("a.bin")
+
+
+def test_names_are_quoted() -> None:
+    made = roles_sql(StoreRoles(schema="hart_x", database='odd "name'))
+    assert 'GRANT CONNECT ON DATABASE "odd ""name"' in made
