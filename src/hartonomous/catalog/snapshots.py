@@ -10,10 +10,11 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+from hartonomous.catalog import copying
 from hartonomous.catalog import database as catalog
 from hartonomous.catalog.database import Database
 from hartonomous.catalog.schema import store_property
-from hartonomous.errors import IntegrityError, UnsupportedStoreError, UsageError
+from hartonomous.errors import IntegrityError, UnsupportedStoreError
 
 _PAGES = 256
 """Pages that one step copies, 1 MiB: in between, progress is told and an interrupt is heard."""
@@ -29,10 +30,8 @@ def copy_catalog(
     with database.read() as tx:
         raw = tx.connection.dbapi_connection
         if not isinstance(raw, sqlite3.Connection):
-            raise UsageError(
-                "the catalog is in another database than SQLite",
-                hint="copy it with that database's own tools",
-            )
+            _copy_rows(database, target)
+            return
         tx.execute(store_property.select().limit(1)).all()  # the moment: from here on one view
         page = int(raw.execute("PRAGMA page_size").fetchone()[0])
         left: list[int] = []
@@ -45,6 +44,15 @@ def copy_catalog(
             raw.backup(copy, pages=_PAGES, progress=tell)
             # The copy says of itself that it has a write-ahead log; it is to be one plain file.
             copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def _copy_rows(database: Database, target: Path) -> None:
+    """Copy a catalog on a server row by row, from one view of it, and compare."""
+    copy = Database(catalog.create_sqlite(target))
+    try:
+        copying.copy_catalog(database, copy)
+    finally:
+        copy.close()
 
 
 def open_snapshot(path: Path) -> Database:

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import packs, properties, snapshots, versions
+from hartonomous.catalog import events, packs, properties, snapshots, versions
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error, sync_directory, write_atomically
 from hartonomous.objects.local import LocalObjects
@@ -21,7 +21,7 @@ from hartonomous.packs import backup_folder, directory
 from hartonomous.packs.backup_folder import CATALOG_FILE, BackupFolder, Snapshot
 from hartonomous.packs.parts import pack_object_key
 from hartonomous.packs.room import PlannedFile, check_room
-from hartonomous.packs.store_card import read_card, write_card, write_carried
+from hartonomous.packs.store_card import POSTGRESQL, read_card, write_card, write_carried
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.settings import FILE_NAME, STORE_FILE
 
@@ -250,6 +250,8 @@ def _check_catalog(task: _Task) -> None:
             named = {pack_object_key(row.key) for row in packs.everything(tx)}
             sequence, _ = properties.last_publication(tx)
             count = len(versions.live(tx))
+        with database.write() as tx:
+            events.begin_era(tx, time.time_ns() // 1000)  # the feed goes on behind what was read
     finally:
         database.close()
     lost = named - wanted.keys()
@@ -267,7 +269,12 @@ def _write_card(task: _Task) -> str:
     made = uuid.uuid4().hex
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     write_carried(target)
-    write_card(target, msgspec.structs.replace(former, id=made, created=created))
+    # A catalog on a server went into a file of the snapshot.
+    needed = tuple(name for name in former.required_features if name != POSTGRESQL)
+    card = msgspec.structs.replace(
+        former, id=made, created=created, required_features=needed, catalog=msgspec.UNSET
+    )
+    write_card(target, card)
     (target / _MARK).unlink()
     sync_directory(target)
     return made

@@ -17,6 +17,7 @@ from hartonomous.packs.publication import Publication, publication, stage_versio
 from hartonomous.packs.received_versions import commit_of, new_version
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.stored_peer import StoredPeer
+from hartonomous.packs.version_events import received_events
 
 
 @dataclass(slots=True, kw_only=True)
@@ -75,14 +76,18 @@ class MergePublication:
             if len(self.done) == before:
                 return
             self._session.flush()
+            rows = [new_version(commit, self._session) for commit, _, _ in self._inserts]
             staged = [
                 stage_version(
-                    self._parts.database, new_version(commit, self._session),
-                    writer_id=self._session.id, now_us=commit["created_us"],
+                    self._parts.database,
+                    new,
+                    writer_id=self._session.id,
+                    now_us=commit["created_us"],
                 )
-                for commit, _, _ in self._inserts
-            ]  # fmt: skip
-            work.finish(lambda tx: self._make_visible(tx, staged))
+                for new, (commit, _, _) in zip(rows, self._inserts, strict=True)
+            ]
+            found = list(zip(rows, staged, strict=True))
+            work.finish(lambda tx: self._make_visible(tx, work, found))
         self._here.fresh()
 
     # -- records
@@ -225,14 +230,18 @@ class MergePublication:
 
     # -- rows
 
-    def _make_visible(self, tx: Any, staged: list[int]) -> None:
+    def _make_visible(
+        self, tx: Any, work: Publication, staged: list[tuple[versions.NewVersion, int]]
+    ) -> None:
         for content in self._early:  # numbers are free before others take them
             replay.apply_change(tx, content)
         for uid in self._revived:
             artifact = artifacts.by_uid(tx, uid)
             if artifact is not None:
                 artifacts.set_removed(tx, artifact.id, None)
-        for (commit, (key, offset), renamed), version_id in zip(self._inserts, staged, strict=True):
+        for (commit, (key, offset), renamed), (new, version_id) in zip(
+            self._inserts, staged, strict=True
+        ):
             uid = bytes.fromhex(commit["artifact"])
             artifact = artifacts.by_uid(tx, uid)
             if artifact is None:
@@ -241,11 +250,13 @@ class MergePublication:
                 artifact_id = artifacts.add(tx, uid=uid, name=commit["name"], now_us=now_us)
             else:
                 artifact_id = artifact.id
+            number = artifacts.claim_number(tx, artifact_id, commit["number"])
             versions.publish(
                 tx, version_id, artifact_id=artifact_id,
-                number=artifacts.claim_number(tx, artifact_id, commit["number"]),
+                number=number,
                 sequence=commit["seq"], pack_id=self._session.pack_id(key), header_offset=offset,
             )  # fmt: skip
+            work.events += received_events(commit, new, name=commit["name"], number=number)
 
 
 def publish_renames(
