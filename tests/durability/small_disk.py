@@ -208,6 +208,31 @@ def repairing_runs_full(disk: Path, folder: Path) -> None:
         assert {row.name for row in store.ls()} == names
 
 
+def searching_runs_full(disk: Path, folder: Path) -> None:
+    """No room to read documents: it says so, and what was read stays."""
+    words = b"leaking valve " * 40_000
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        (folder / "first.md").write_bytes(b"# One\n\nleaking valve of the first pump\n")
+        store.add(folder / "first.md")
+        assert store.search("valve").hits
+        (folder / "second.md").write_bytes(words)
+        store.add(folder / "second.md")
+        filler = fill(disk, 200_000)
+        error = expect_full(lambda: store.search("valve"))
+        assert error.hint
+        assert {one.name for one in store.search("pump", update=False).hits} == {"first.md"}
+        filler.unlink()
+        assert {one.name for one in store.search("leaking", per_file=1).hits} == {
+            "first.md", "second.md"
+        }  # fmt: skip
+        store.drop_views()
+        filler = fill(disk, 0)
+        expect_full(lambda: store.search("valve"))
+        filler.unlink()
+        assert store.search("valve").hits
+        check_whole(store, folder, ["first.md", "second.md"])
+
+
 def making_runs_full(disk: Path, folder: Path) -> None:
     """No room for a store: no store."""
     filler = fill(disk, 0)
@@ -273,7 +298,7 @@ SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
                 getting_would_run_full, copying_runs_full,
-                repairing_runs_full, making_runs_full, read_only)
+                repairing_runs_full, searching_runs_full, making_runs_full, read_only)
 }  # fmt: skip
 
 

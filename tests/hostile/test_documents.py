@@ -78,6 +78,8 @@ KEPT = {
     "fences.md": b"```\n" * 100_000,
     "wide.csv": b"," * 1_000_000 + b"\n",
     "quotes.csv": b'"' * 99_999,
+    "long cell.csv": b'a,b\n"' + b"x" * 500_000 + b'",y\n',
+    "half.json": b'{"a": "\\ud800 valve"}',
     "keys.json": json.dumps({"k" * 1000 + str(n): "v" for n in range(3000)}).encode(),
 }
 

@@ -1,10 +1,13 @@
 """Search by words over a whole store: what is found, where, and when it no longer is."""
 
+import contextlib
+import os
+import sqlite3
 import threading
 
 import pytest
 
-from hartonomous.errors import UsageError
+from hartonomous.errors import IntegrityError, UsageError
 from hartonomous.operations.search import SearchFilter
 from hartonomous.packs import text_views
 from hartonomous.packs.text_views import index_path
@@ -156,6 +159,53 @@ def test_a_damaged_index_is_made_anew(filled, damage):
     assert names(filled.search("valve"))[0] == "report@1:report.md"
 
 
+@pytest.mark.parametrize("ending", ["", "-wal"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "loop", "pipe"])
+def test_the_index_is_never_written_through_a_link(filled, tmp_path, kind, ending):
+    filled.drop_views()
+    other = tmp_path / "other.sqlite3"
+    if kind == "link":
+        with contextlib.closing(sqlite3.connect(other)) as mine:
+            mine.execute("CREATE TABLE mine (a)")
+        before = other.read_bytes()
+    path = index_path(filled.parts)
+    path.parent.mkdir(exist_ok=True)
+    place = path.with_name(path.name + ending)
+    if kind == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to(place if kind == "loop" else other)
+    assert names(filled.search("valve"))[0] == "report@1:report.md"
+    assert not path.is_symlink()
+    if kind == "link":
+        assert other.read_bytes() == before
+    else:
+        assert not other.exists()
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
+def test_a_folder_in_place_of_the_index_is_told(filled, ending):
+    filled.drop_views()
+    path = index_path(filled.parts)
+    path.parent.mkdir(exist_ok=True)
+    path.with_name(path.name + ending).mkdir()
+    for use in (lambda: filled.search("valve"), filled.views, filled.drop_views):
+        with pytest.raises(IntegrityError, match="is a folder") as error:
+            use()
+        assert error.value.hint
+    path.with_name(path.name + ending).rmdir()
+    assert filled.search("valve").hits
+
+
+def test_a_database_of_other_tables_is_made_anew(filled):
+    filled.drop_views()
+    path = index_path(filled.parts)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE source (a)")
+        other.execute("PRAGMA user_version = 1")
+    assert names(filled.search("valve"))[0] == "report@1:report.md"
+
+
 def test_a_newer_recipe_replaces_the_old(filled, monkeypatch):
     filled.views.make()
     monkeypatch.setattr(text_views, "_READING", "documents-2")
@@ -196,7 +246,9 @@ def test_searches_at_once_read_each_file_once(filled):
     assert sum(one.file_count for one in filled.views.list().kinds) == 2
 
 
-@pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": 1001}, {"skip": -1}, {"per_file": 0}])
+@pytest.mark.parametrize(
+    "options", [{"top_k": 0}, {"top_k": 1001}, {"skip": -1}, {"skip": 1 << 70}, {"per_file": 0}]
+)
 def test_wrong_limits_are_refused(filled, options):
     with pytest.raises(UsageError):
         filled.search("valve", **options)
@@ -207,6 +259,8 @@ def test_wrong_kinds_are_refused(filled):
         filled.search("valve", where=SearchFilter(kinds=("song",)))
 
 
-@pytest.mark.parametrize("text", ['a"b', "AND OR NOT", "x* (y", "NEAR(a b)", "é\0x", "heading:x"])
+@pytest.mark.parametrize(
+    "text", ['a"b', "AND OR NOT", "x* (y", "NEAR(a b)", "é\0x", "heading:x", '"a\0 b"']
+)
 def test_nothing_in_a_search_is_the_databases_language(filled, text):
     filled.search(text)

@@ -26,6 +26,35 @@ def words(text):
     return text.split()
 
 
+def test_a_long_heading_is_not_repeated_whole():
+    blocks = [
+        Block(text="h" * 100_000, start=0, kind="heading", level=1),
+        Block(text="valve " * 100, start=100_001),
+    ]
+    found = list(passages(blocks))
+    assert found and all(len(one.heading) <= 500 and one.heading[-1] == "…" for one in found)
+
+
+def test_blocks_without_words_are_counted_once():
+    seen = 0
+
+    class Counted(str):
+        def __len__(self):
+            nonlocal seen
+            seen += 1
+            return super().__len__()
+
+    blocks = [Block(text=Counted("-"), start=2 * at) for at in range(3_000)]
+    assert [one.start for one in passages(blocks)] == [0]
+    assert seen < 100_000  # not three thousand times each
+
+
+def test_halves_of_characters_are_replaced_one_for_one():
+    found = BlockList()
+    found.add("a \ud800 b")
+    assert [one.text for one in found.blocks] == ["a \ufffd b"]
+
+
 @given(documents())
 def test_passages_hold_all_text_once_in_order(blocks):
     found = list(passages(blocks))

@@ -8,6 +8,7 @@ nothing. Readers and writers of several processes may use it at once; one writes
 import contextlib
 import json
 import sqlite3
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -45,6 +46,10 @@ CREATE VIRTUAL TABLE grams USING fts5(
 );
 PRAGMA user_version = {SCHEMA};
 """
+
+
+_MACHINE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
+_TABLE_NAMES = frozenset(("source", "passage", "words", "known", "grams"))
 
 
 class IndexedSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +247,7 @@ class WordIndex:
 
 def _quoted(text: str) -> str:
     """Return a text as a string of FTS5's language, in which nothing has a meaning."""
-    doubled = text.replace('"', '""')
+    doubled = text.replace('"', '""').replace("\0", " ")  # a zero would end it
     return f'"{doubled}"'
 
 
@@ -259,12 +264,16 @@ def _match_words(query: WordQuery) -> str:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Open the file, made anew where it is missing, damaged or of another schema."""
+    """Open the file, made anew where it is missing, damaged or of another schema.
+
+    Raises IntegrityError where a folder lies in its place.
+    """
+    _remove_strange(path)
     for attempt in range(2):
         try:
             connection = _connected(path)
         except sqlite3.DatabaseError as error:
-            if attempt or _is_busy(error) or not path.exists():
+            if attempt or _is_passing(error) or not path.exists():
                 raise _meaning(error) from error
             delete_index(path)
             continue
@@ -302,13 +311,39 @@ def _connected(path: Path) -> sqlite3.Connection:
 
 
 def _is_current(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA)
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master"
+                                                    " WHERE type = 'table'")}  # fmt: skip
+    return bool(version == SCHEMA and names.issuperset(_TABLE_NAMES))
 
 
 def delete_index(path: Path) -> None:
     """Delete an index; who has it open goes on with what it was."""
-    for ending in ("", "-wal", "-shm"):
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+    for one in _files(path):
+        _refuse_folder(one)
+    for one in _files(path):
+        one.unlink(missing_ok=True)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ending) for ending in ("", "-wal", "-shm")]
+
+
+def _refuse_folder(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        raise IntegrityError(
+            f"{path} is a folder, and the index of words is a file",
+            hint="move it away: the next search makes the index anew",
+        )
+
+
+def _remove_strange(path: Path) -> None:
+    """Remove what is no plain file: through a link another database would be written."""
+    for one in _files(path):
+        _refuse_folder(one)
+        with contextlib.suppress(FileNotFoundError):
+            if not stat.S_ISREG(one.lstat().st_mode):
+                one.unlink()
 
 
 @contextlib.contextmanager
@@ -319,13 +354,21 @@ def _translated() -> Iterator[None]:
         raise _meaning(error) from error
 
 
+def _is_passing(error: sqlite3.Error) -> bool:
+    """Say whether an error is the machine's: an index that took hours is not deleted for it."""
+    return _is_busy(error) or _name(error).startswith(_MACHINE)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
 def _is_busy(error: sqlite3.Error) -> bool:
-    name = getattr(error, "sqlite_errorname", None) or ""
-    return name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
 
 
 def _meaning(error: sqlite3.Error) -> HartonomousError:
-    name = getattr(error, "sqlite_errorname", None) or ""
+    name = _name(error)
     if _is_busy(error):
         return LockedError(
             f"the index of words stayed locked for {_BUSY_S} s", hint="try again in a while"
@@ -333,6 +376,12 @@ def _meaning(error: sqlite3.Error) -> HartonomousError:
     if name == "SQLITE_FULL":
         return StorageFullError(
             f"no room for the index of words: {error}", hint="free some space on the store's disk"
+        )
+    if name.startswith(_MACHINE):
+        return HartonomousError(
+            f"the index of words cannot be opened or written: {error}",
+            hint="look at the room on the store's disk, open files and rights; hart views drop"
+            " deletes the index",
         )
     if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
         return IntegrityError(

@@ -4,6 +4,7 @@ A document is serialisable (it crosses a pipe from a limited child process) and 
 storage. It is the input of ``core/passage.py``, which cuts it into what is searched.
 """
 
+import re
 from typing import Literal
 
 import msgspec
@@ -16,6 +17,9 @@ BLOCK_LIMIT = 200_000
 """Blocks that are taken of one file."""
 TEXT_LIMIT_CHARS = 32 << 20
 """Characters that are taken of one file."""
+
+# Halves of characters, which JSON can spell and UTF-8 cannot; one for one, so that places hold.
+_HALVES = re.compile("[\ud800-\udfff]")
 
 
 class Block(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
@@ -72,6 +76,8 @@ class BlockList:
         """Add a block at a known place; text of blanks alone is left out."""
         if self.full or not text.strip():
             return
+        if not text.isascii():
+            text = _HALVES.sub("\ufffd", text)
         self._chars += len(text)
         if len(self.blocks) >= BLOCK_LIMIT or self._chars > TEXT_LIMIT_CHARS:
             self.full = True

@@ -12,7 +12,7 @@ import msgspec
 
 from hartonomous.core.document import Block, BlockKind
 
-RECIPE = "passages-1"
+RECIPE = "passages-2"
 """Changes whenever other passages would come out of the same documents."""
 
 LEAST_WORDS = 80
@@ -20,6 +20,7 @@ MOST_WORDS = 200
 _SHORT_REST_WORDS = 25
 _MOST_CHARS = 3_000
 _HEADING_DEPTH = 6
+_HEADING_CHARS = 500
 
 # A letter of a script without blanks counts as a word.
 _WORD = re.compile(r"[぀-ヿ㐀-鿿가-힯]|[^\W_]+(?:['’][^\W_]+)*")
@@ -53,6 +54,42 @@ class _Part(msgspec.Struct, frozen=True, gc=False):
     page: int
 
 
+class _Held:
+    """Parts that become one passage, with their words and characters counted."""
+
+    __slots__ = ("chars", "parts", "words")
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []
+        self.words = 0
+        self.chars = 0
+
+    def add(self, part: _Part) -> None:
+        self.parts.append(part)
+        self.words += part.words
+        self.chars += len(part.text)
+
+    def has_room(self, part: _Part) -> bool:
+        """Say whether a part may be added: nothing is there, or both are short enough together."""
+        if not self.parts:
+            return True
+        return self.words + part.words <= MOST_WORDS and self.chars + len(part.text) <= _MOST_CHARS
+
+    def passage(self, headings: list[tuple[int, str]]) -> Iterator[Passage]:
+        """Yield the passage, if there is any part."""
+        if not self.parts:
+            return
+        first, end = self.parts[0], self.parts[-1]
+        yield Passage(
+            text=first.text + "".join(one.before + one.text for one in self.parts[1:]),
+            heading=" > ".join(text for _, text in headings[-_HEADING_DEPTH:]),
+            page=end.page,
+            start=first.start,
+            stop=end.start + len(end.text),
+            kind=first.kind,
+        )
+
+
 def count_words(text: str) -> int:
     """Return the number of words."""
     return sum(1 for _ in _WORD.finditer(text))
@@ -61,62 +98,47 @@ def count_words(text: str) -> int:
 def passages(blocks: Iterable[Block]) -> Iterator[Passage]:
     """Yield the passages of a document in order."""
     headings: list[tuple[int, str]] = []
-    held: list[_Part] = []
-    last: list[_Part] = []  # what the passage before it was made of, in the same section
+    held = _Held()
+    last = _Held()  # what the passage before it was made of, in the same section
     for block in blocks:
         if block.kind == "heading":
             yield from _flush(last, held, headings)
-            last, held = [], []
+            last, held = _Held(), _Held()
             while headings and headings[-1][0] >= block.level:
                 headings.pop()
-            headings.append((block.level, _BLANK.sub(" ", block.text)))
+            headings.append((block.level, _heading(block.text)))
             continue
         for part in _parts(block):
-            crosses = bool(held) and part.page != held[-1].page
-            if crosses or (held and _words(held) + part.words > MOST_WORDS) or _long(held, part):
-                yield from _closed(last, headings)
-                last, held = held, []
+            crosses = bool(held.parts) and part.page != held.parts[-1].page
+            if crosses or not held.has_room(part):
+                yield from last.passage(headings)
+                last, held = held, _Held()
                 if crosses:
-                    yield from _closed(last, headings)
-                    last = []
-            held.append(part)
-            if _words(held) >= LEAST_WORDS and part.kind != "row":
-                yield from _closed(last, headings)
-                last, held = held, []
+                    yield from last.passage(headings)
+                    last = _Held()
+            held.add(part)
+            if held.words >= LEAST_WORDS and part.kind != "row":
+                yield from last.passage(headings)
+                last, held = held, _Held()
     yield from _flush(last, held, headings)
 
 
-def _flush(
-    last: list[_Part], held: list[_Part], headings: list[tuple[int, str]]
-) -> Iterator[Passage]:
+def _heading(text: str) -> str:
+    """Return a heading in one line; every passage below it repeats it, so a long one is cut."""
+    line = _BLANK.sub(" ", text)
+    return line if len(line) <= _HEADING_CHARS else line[: _HEADING_CHARS - 1] + "…"
+
+
+def _flush(last: _Held, held: _Held, headings: list[tuple[int, str]]) -> Iterator[Passage]:
     """Yield what is left of a section; a short rest goes with the passage before it."""
-    fits = last and held and last[-1].page == held[0].page and not _long(last, held[0])
-    if fits and _words(held) < _SHORT_REST_WORDS:
-        last, held = [*last, *held], []
-    yield from _closed(last, headings)
-    yield from _closed(held, headings)
-
-
-def _closed(parts: list[_Part], headings: list[tuple[int, str]]) -> Iterator[Passage]:
-    if not parts:
-        return
-    end = parts[-1]
-    yield Passage(
-        text=parts[0].text + "".join(one.before + one.text for one in parts[1:]),
-        heading=" > ".join(text for _, text in headings[-_HEADING_DEPTH:]),
-        page=end.page,
-        start=parts[0].start,
-        stop=end.start + len(end.text),
-        kind=parts[0].kind,
-    )
-
-
-def _words(parts: list[_Part]) -> int:
-    return sum(one.words for one in parts)
-
-
-def _long(held: list[_Part], part: _Part) -> bool:
-    return bool(held) and sum(len(one.text) for one in held) + len(part.text) > _MOST_CHARS
+    if last.parts and held.parts and held.words < _SHORT_REST_WORDS:
+        first = held.parts[0]
+        if last.parts[-1].page == first.page and last.chars + len(first.text) <= _MOST_CHARS:
+            for part in held.parts:
+                last.add(part)
+            held = _Held()
+    yield from last.passage(headings)
+    yield from held.passage(headings)
 
 
 def _parts(block: Block) -> Iterator[_Part]:

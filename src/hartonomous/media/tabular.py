@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from hartonomous.core.document import BlockList, Document
+from hartonomous.core.document import TEXT_LIMIT_CHARS, BlockList, Document
 from hartonomous.errors import StructureError
 from hartonomous.media.decoding import looks_like_text, read_text
 from hartonomous.media.endings import TABLES, ending
@@ -36,6 +36,7 @@ class _Tabular:
         """Return its rows."""
         text, notices = read_text(reader)
         found = BlockList()
+        csv.field_size_limit(TEXT_LIMIT_CHARS)  # of this process, which only reads documents
         try:
             add_rows(found, csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
         except csv.Error as error:

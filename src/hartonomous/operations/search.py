@@ -142,8 +142,10 @@ def search(
 def _check(wanted: SearchFilter, top_k: int, skip: int, per_file: int | None) -> None:
     if not 1 <= top_k <= MOST_HITS:
         raise UsageError(f"top-k {top_k} is not between 1 and {MOST_HITS}")
-    if skip < 0 or (per_file is not None and per_file < 1):
-        raise UsageError("what is skipped, and passages a file, cannot be negative")
+    if not 0 <= skip <= _MOST_ROWS:
+        raise UsageError(f"{skip} hits to skip are not between 0 and {_MOST_ROWS}")
+    if per_file is not None and per_file < 1:
+        raise UsageError(f"{per_file} passages of a file: there is at least 1")
     for one in wanted.kinds:
         if one not in KINDS:
             raise UsageError(f"{one!r} is no kind of hit", hint=f"there are {', '.join(KINDS)}")

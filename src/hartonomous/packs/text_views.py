@@ -5,6 +5,7 @@ into passages, and which extras were there. A newer recipe replaces the old one 
 brought up to date.
 """
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from hartonomous.errors import HartonomousError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.reading import READERS
+from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import Progress
@@ -194,21 +196,31 @@ class _Making:
             limit = size(DOCUMENT_LIMIT_BYTES)
             return _refused("limit", f"takes files of up to {limit}")
         try:
-            with tempfile.TemporaryFile(dir=self._parts.directory / "tmp") as plain:
-                self._write_plain(one, plain)
+            with self._plain(one) as plain:
                 return process.look(plain.fileno(), one.path)[0]
         except HartonomousError as error:
             if error.kind not in ("integrity", "not-found"):
                 raise
             return _refused("structure", f"found it damaged: {error.message}")
 
-    def _write_plain(self, one: TextFile, plain: IO[bytes]) -> None:
+    def _plain(self, one: TextFile) -> IO[bytes]:
+        """Return a temporary file of its bytes; raises StorageFullError where there is no room."""
         with self._parts.database.read() as tx:
             row = manifests.by_ids(tx, [one.manifest_id])[one.manifest_id]
-        for chunk in self._files.open(row).chunks():
-            plain.write(chunk)
-        plain.flush()
-        os.lseek(plain.fileno(), 0, os.SEEK_SET)
+        place = self._parts.directory / "tmp"
+        try:
+            with contextlib.ExitStack() as undo:
+                plain = undo.enter_context(tempfile.TemporaryFile(dir=place))
+                for chunk in self._files.open(row).chunks():
+                    plain.write(chunk)
+                plain.flush()
+                os.lseek(plain.fileno(), 0, os.SEEK_SET)
+                undo.pop_all()
+                return plain
+        except OSError as error:
+            raise storage_error(
+                error, "write a document for its reader", place, wanted_bytes=one.size_bytes
+            ) from error
 
 
 def _headed(title: str, heading: str) -> str:
