@@ -25,6 +25,7 @@ import catalog_rates  # noqa: E402
 import checkpoint_stall  # noqa: E402
 import child_cost  # noqa: E402
 import codec  # noqa: E402
+import copies  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
@@ -53,6 +54,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "copies": copies.run,
 }
 
 

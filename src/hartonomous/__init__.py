@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from hartonomous.opening import init
     from hartonomous.opening import open_store as open
     from hartonomous.opening import repair_store as repair
+    from hartonomous.opening import restore_store as restore
+    from hartonomous.opening import sync_stores as sync
     from hartonomous.store import Store
     from hartonomous.tensors import load_file, safe_open, save_file
 
@@ -28,6 +30,8 @@ _NAMES = {
     "init": "hartonomous.opening:init",
     "open": "hartonomous.opening:open_store",
     "repair": "hartonomous.opening:repair_store",
+    "restore": "hartonomous.opening:restore_store",
+    "sync": "hartonomous.opening:sync_stores",
     "Checkpoints": "hartonomous.checkpoints:Checkpoints",
     "load_file": "hartonomous.tensors:load_file",
     "save_file": "hartonomous.tensors:save_file",
@@ -46,8 +50,10 @@ __all__ = [
     "load_file",
     "open",
     "repair",
+    "restore",
     "safe_open",
     "save_file",
+    "sync",
 ]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
+from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
@@ -30,11 +31,11 @@ from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
+from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
 from hartonomous.packs.open_files import OpenFiles
-from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
 from hartonomous.worker.queue import Jobs
@@ -60,6 +61,7 @@ class Store:
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
+        self.views = deriving.TextViews(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -113,13 +115,10 @@ class Store:
         self,
         stream: BinaryIO,
         *,
-        name: str,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        delta: bool = True,
+        name: str, labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, delta: bool = True,
         progress: Progress | None = None,
-    ) -> adding.AddReport:
+    ) -> adding.AddReport:  # fmt: skip
         """Add what a binary stream gives, under ``name``."""
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}, delta=delta
@@ -131,13 +130,10 @@ class Store:
         tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
         name: str,
         *,
-        optimizer: object = None,
-        step: int | None = None,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        progress: Progress | None = None,
-    ) -> adding.Added:
+        optimizer: object = None, step: int | None = None,
+        labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, progress: Progress | None = None,
+    ) -> adding.Added:  # fmt: skip
         """Add tensors as a safetensors file that never lies on a disk.
 
         ``tensors`` are arrays of numpy or tensors of PyTorch, by name: (nested) dictionaries, or an
@@ -155,10 +151,8 @@ class Store:
         self,
         paths: Places,
         *,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-        progress: Progress | None = None,
-    ) -> estimating.Estimate:
+        include: Iterable[str] = (), exclude: Iterable[str] = (), progress: Progress | None = None,
+    ) -> estimating.Estimate:  # fmt: skip
         """Tell what this store would need for what is at ``paths``. See `hart estimate`."""
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         return estimating.estimate(
@@ -171,10 +165,8 @@ class Store:
         self,
         pattern: str | None = None,
         *,
-        versions: bool = False,
-        trash: bool = False,
-        tag: str | None = None,
-    ) -> listing.Listing:
+        versions: bool = False, trash: bool = False, tag: str | None = None,
+    ) -> listing.Listing:  # fmt: skip
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
             self.parts, pattern, all_versions=versions, trash=trash, tag=tag
@@ -399,44 +391,22 @@ class Store:
         self,
         text: str,
         *,
-        where: finding.SearchFilter | None = None,
-        top_k: int = 10,
-        skip: int = 0,
-        per_file: int | None = None,
-        update: bool = True,
-        progress: Progress | None = None,
-    ) -> finding.SearchResult:
+        where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
+        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+    ) -> finding.SearchResult:  # fmt: skip
         """Find passages of documents and cards, models and tensors by words. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
             update=update, progress=progress,
         )  # fmt: skip
 
-    def views(self) -> deriving.Views:
-        """Return what was read of documents for search, by kind of file."""
-        return deriving.list_views(self.parts)
-
-    def passages(self, spec: str, *, member: str | None = None) -> tuple[deriving.FileViews, ...]:
-        """Return the passages of a version's documents, with their places."""
-        return deriving.file_views(self.parts, spec, member=member)
-
-    def make_views(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
-        """Read the documents that were not read yet, with ``rebuild`` all of them anew."""
-        return deriving.make_views(self.parts, self.files, rebuild=rebuild, progress=progress)
-
-    def drop_views(self) -> bool:
-        """Delete what was read of documents; searching reads them anew."""
-        return deriving.forget_views(self.parts)
-
     def search_tensors(
         self,
         pattern: str = "*",
         *,
-        role: str | None = None,
-        dtype: str | None = None,
-        shape: tuple[int, ...] | None = None,
+        role: str | None = None, dtype: str | None = None, shape: tuple[int, ...] | None = None,
         limit: int = 100,
-    ) -> searching.FoundTensors:
+    ) -> searching.FoundTensors:  # fmt: skip
         """Find tensors in use by name pattern or digest, role, type and shape."""
         return searching.search_tensors(
             self.parts, pattern, role=role, dtype=dtype, shape=shape, limit=limit
@@ -472,11 +442,9 @@ class Store:
     def gc(
         self,
         *,
-        trash_days: float | None = None,
-        grace_s: float = 3600,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> Collected:
+        trash_days: float | None = None, grace_s: float = 3600,
+        dry_run: bool = False, progress: Progress | None = None,
+    ) -> Collected:  # fmt: skip
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
@@ -487,14 +455,45 @@ class Store:
     def repack(
         self,
         *,
-        max_duration_s: float | None = None,
-        again: bool = False,
-        smallest: bool = False,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> repacking.Repacked:
+        max_duration_s: float | None = None, again: bool = False, smallest: bool = False,
+        dry_run: bool = False, progress: Progress | None = None,
+    ) -> repacking.Repacked:  # fmt: skip
         """Encode anew what would take less now. See `hart repack`."""
         return repacking.repack(
             self.parts, max_duration_s=max_duration_s, again=again, smallest=smallest,
             dry_run=dry_run, progress=progress,
         )  # fmt: skip
+
+    # -- copies
+
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> backing_up.BackedUp:
+        """Copy the store into a folder of snapshots. See `hart backup`."""
+        return backing_up.backup(
+            self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress
+        )
+
+    def push(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring another open store what it lacks of this one. See `hart push`."""
+        options = transferring.TransferOptions(names=tuple(names), as_name=as_name, rename=rename)
+        return transferring.receive(
+            self.parts, other.parts, options=options, dry_run=dry_run, progress=progress
+        )
+
+    def pull(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring this store what it lacks of another open one. See `hart pull`."""
+        return other.push(
+            self, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
+        )

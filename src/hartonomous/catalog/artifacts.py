@@ -82,6 +82,21 @@ def take_number(tx: Connection, artifact_id: int, at_least: int = 1) -> int:
     return number
 
 
+def claim_number(tx: Connection, artifact_id: int, wanted: int) -> int:
+    """Return the wanted version number, or the next free one where a version has it already."""
+    taken = select(version.c.id).where(
+        version.c.artifact_id == artifact_id, version.c.number == wanted
+    )
+    if tx.scalar(taken) is not None:
+        return take_number(tx, artifact_id)
+    tx.execute(
+        update(artifact)
+        .where(artifact.c.id == artifact_id, artifact.c.next_number <= wanted)
+        .values(next_number=wanted + 1)
+    )
+    return wanted
+
+
 def rename(tx: Connection, artifact_id: int, name: str) -> None:
     """Give an artifact another name."""
     tx.execute(update(artifact).where(artifact.c.id == artifact_id).values(name=name))

@@ -105,14 +105,15 @@ def stated(tx: Connection, version_id: int | None = None) -> list[RelationRow]:
     return [
         RelationRow(
             source_id=row[0], source=f"{row[1]}@{row[2]}", target_id=row[3],
-            target=f"{row[4]}@{row[5]}", kind=row[6], weight=_weight(row[7]), note=row[8],
+            target=f"{row[4]}@{row[5]}", kind=row[6], weight=weight_of(row[7]), note=row[8],
             created_us=row[9],
         )
         for row in tx.execute(query)
     ]  # fmt: skip
 
 
-def _weight(text: str | None) -> float | None:
+def weight_of(text: str | None) -> float | None:
+    """Return the weight that a row holds as text; raises IntegrityError where it is no number."""
     if text is None:
         return None
     try:

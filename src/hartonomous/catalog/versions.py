@@ -351,6 +351,21 @@ def set_removed(tx: Connection, version_ids: Sequence[int], removed_us: int | No
         tx.execute(update(version).where(version.c.id.in_(some)).values(removed_us=removed_us))
 
 
+def set_number(tx: Connection, row: VersionRow, number: int) -> None:
+    """Give a version a free number; nothing is done where another version has it."""
+    taken = select(version.c.id).where(
+        version.c.artifact_id == row.artifact_id, version.c.number == number
+    )
+    if tx.scalar(taken) is not None:
+        return
+    tx.execute(update(version).where(version.c.id == row.id).values(number=number))
+    tx.execute(
+        update(artifact)
+        .where(artifact.c.id == row.artifact_id, artifact.c.next_number <= number)
+        .values(next_number=number + 1)
+    )
+
+
 def remove_some(tx: Connection, version_id: int, *, limit: int) -> bool:
     """Remove up to ``limit`` rows below a version, then the version; True when it is gone."""
     for table in (member, layer):

@@ -107,6 +107,19 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry(
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
+    "backup": Entry(
+        "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", CARE
+    ),
+    "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", CARE),
+    "push": Entry(
+        "hartonomous.cli.push:command", "Bring another store what it lacks of this one.", CARE
+    ),
+    "pull": Entry(
+        "hartonomous.cli.pull:command", "Bring this store what it lacks of another one.", CARE
+    ),
+    "sync": Entry(
+        "hartonomous.cli.sync:command", "Bring two stores to the same names and versions.", CARE
+    ),
     "catalog": Entry(
         "hartonomous.cli.catalog:command",
         "Move the catalog between a file and a server, and say who may use it.",

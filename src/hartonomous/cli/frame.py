@@ -23,7 +23,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # What other tools call it.
 _ELSEWHERE = {
     "list": "ls", "remove": "rm", "delete": "rm", "rename": "mv", "info": "show", "compare": "diff",
-    "checkout": "get", "restore": "get", "tag": "label", "check": "verify", "fsck": "verify",
+    "checkout": "get", "tag": "label", "check": "verify", "fsck": "verify",
     "status": "stats", "du": "stats", "history": "log", "prune": "gc",
 }  # fmt: skip
 

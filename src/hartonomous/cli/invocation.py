@@ -61,7 +61,7 @@ class Invocation:
         from hartonomous.opening import open_store
 
         with (
-            locks.telling(self._tell),
+            locks.telling(self.tell),
             open_store(
                 self.store_path(),
                 settings=dict(self.options.settings),
@@ -70,7 +70,7 @@ class Invocation:
         ):
             yield store
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Say something on standard error, above the progress that is shown, if any is."""
         if self._progress is not None:
             self._progress.note(text)

@@ -23,6 +23,7 @@ from hartonomous.objects.local import new_temporary
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.checkpoint_files import STEP_KEY, checkpoint_files, step_label
+from hartonomous.packs.declared_bases import missing_bases
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
@@ -456,6 +457,9 @@ def _publish(
     published = publish(session, [one.proposal for one in batch])
     results = []
     for taken, done in zip(batch, published, strict=True):
+        if taken.proposal.model is not None and done.outcome != "unchanged":
+            for note in missing_bases(session.parts, taken.proposal.model, done.name, done.number):
+                progress.note(note)
         kept = remove_sources(session.parts, reader, taken.files) if options.move else None
         moved = options.move and kept is None
         results.append(_added(taken, done, moved=moved, source_kept=kept))

@@ -337,12 +337,11 @@ class _Rebuild:
         doubtful: bool = False,
     ) -> None:
         new = self._new_version(content, whole, doubtful=doubtful)
-        version_id = stage_version(
-            self._database, new, writer_id=self._writer_id, now_us=content["time_us"]
-        )
+        made_us = content.get("created_us") or content["time_us"]  # there, if it was received
+        version_id = stage_version(self._database, new, writer_id=self._writer_id, now_us=made_us)
         with self._database.write(durable=False) as tx:
             artifact_id = self._artifact(tx, content, name)
-            number = artifacts.take_number(tx, artifact_id, content["number"])
+            number = artifacts.claim_number(tx, artifact_id, content["number"])
             versions.publish(
                 tx, version_id, artifact_id=artifact_id, number=number, sequence=content["seq"],
                 pack_id=None if place is None else self._pack_ids[place.pack],

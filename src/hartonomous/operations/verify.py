@@ -12,23 +12,21 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, copies, dropped, events, manifests, packs
+from hartonomous.catalog import bases, copies, events, manifests, packs
 from hartonomous.core.digest import AtomHasher
-from hartonomous.core.journal_entry import decode_entry
-from hartonomous.core.record import RecordHeader, RecordKind
+from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.fault import Fault, damage_told
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
-from hartonomous.packs.journal_check import check_database, check_names
+from hartonomous.packs.journal_check import check_database, check_entry, check_names
 from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import check_plain
 from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
-from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
 
 _PAGE = 1000
@@ -279,7 +277,7 @@ def _check_journal(work: _Work) -> None:
             continue  # told of already, or compacted meanwhile
         try:
             for row in wanted:
-                _check_entry(work, pack, row)
+                check_entry(work.parts, work.fault, pack, row)
         finally:
             pack.close()
 
@@ -287,35 +285,6 @@ def _check_journal(work: _Work) -> None:
 def _pack_keys(work: _Work) -> list[tuple[int, bytes]]:
     with work.parts.database.read() as tx:
         return [(row.id, row.key) for row in packs.everything(tx)]
-
-
-def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
-    try:
-        header = pack.record(row.header_offset)
-        if header.kind is not (RecordKind.CHANGE if row.uid is None else RecordKind.COMMIT):
-            raise IntegrityError("another kind of record lies there")
-        content = decode_entry(read_object(pack, header))
-        if row.uid is None:
-            same = content["seq"] == row.sequence
-        else:
-            same = content["uid"] == row.uid.hex() and (
-                row.name.startswith("recovered/")
-                or (content["number"], content["seq"], bytes.fromhex(content["digest"]))
-                == (row.number, row.sequence, _committed_digest(work, row))
-            )
-        if not same:
-            raise IntegrityError("the catalog says something else of it")
-    except HartonomousError as error:
-        work.parts.database.refuse_lost(error)
-        what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
-        work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
-
-
-def _committed_digest(work: _Work, row: packs.JournalRow) -> bytes:
-    """Return the digest that a version has with the members that were dropped from it."""
-    assert row.uid is not None
-    with work.parts.database.read() as tx:
-        return dropped.digest_with_all(tx, row.uid, row.digest)
 
 
 def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:

@@ -7,7 +7,7 @@ checks that it still has the digest it had, and hands its frames to the writing 
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
@@ -32,11 +32,12 @@ from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
+from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
 from hartonomous.packs.frames import split_frames
 from hartonomous.packs.freed_memory import keep_freed_memory
-from hartonomous.packs.hints import heads_of
+from hartonomous.packs.hints import MOST_BASES, bases_of, heads_of
 from hartonomous.packs.pieces import (
     PieceHasher,
     WholeFrames,
@@ -60,6 +61,8 @@ MAX_SEGMENTS = MAX_VALUES // 4
 
 _HELD_BYTES = 4 * 1024 * 1024
 """Tensors up to this size are read once, to be looked at and encoded; of larger ones parts are."""
+_RELATIVES_BYTES = 1 << 20
+"""Of new tensors of a file, and of what waits for its rows: then the file may be built on that."""
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
 _MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
@@ -122,7 +125,9 @@ class FileIngest:
         keep_freed_memory()
         self._session = session
         self._variants = VariantChoice(session, progress.note)
-        self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
+        # Of a folder, what its files say: numbers of heads, and names of bases.
+        self._said: tuple[str, tuple[int, ...], tuple[str, ...]] = ("", (), ())
+        self._declared = DeclaredBases(session.parts.database)
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
@@ -273,10 +278,12 @@ class FileIngest:
             yield
 
     def _hear(self, member: MemberSource, description: Description) -> None:
-        """Remember the heads that a folder's configuration names, for the weights beside it."""
-        folder, known = str(Path(member.location).parent), self._heads
-        before = known[1] if known[0] == folder else ()
-        self._heads = folder, tuple(dict.fromkeys((*heads_of(description), *before)))[:_MOST_HEADS]
+        """Remember the heads and bases that a folder's files name, for the weights beside them."""
+        folder, known = str(Path(member.location).parent), self._said
+        heads, bases = known[1:] if known[0] == folder else ((), ())
+        heads = tuple(dict.fromkeys((*heads_of(description), *heads)))[:_MOST_HEADS]
+        bases = tuple(dict.fromkeys((*bases_of(description), *bases)))[:MOST_BASES]
+        self._said = folder, heads, bases
 
     # -- second pass
 
@@ -287,6 +294,7 @@ class FileIngest:
         segments: list[Segment] = []
         tensors = _in_c_order(description)
         known = self._session.known_atoms(hashed.digests.values())
+        self._show_relatives(hashed, known)
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:
@@ -335,6 +343,14 @@ class FileIngest:
             manifest_digest=digest(content),
             tally=tally,
         )
+
+    def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
+        """Stage what was taken in just before, where new tensors are enough to be built on it."""
+        if not self._session.parts.variants or self._session.unsealed_bytes < _RELATIVES_BYTES:
+            return
+        new = (one for one in hashed.pieces if hashed.digests.get(one.offset, b"") not in known)
+        if sum(one.length for one in new if one.offset in hashed.digests) >= _RELATIVES_BYTES:
+            self._session.flush()
 
     def _store_tensor(
         self,
@@ -396,7 +412,8 @@ class FileIngest:
             return None
         return TensorQuery(
             dtype=known.name, shape=tensor.shape, read=values_of(read, known.name),
-            heads=self._heads[1], digest=name, name=tensor.name,
+            heads=self._said[1], declared=self._declared.atoms(self._said[2], tensor.name),
+            digest=name, name=tensor.name,
         )  # fmt: skip
 
     def _store_opaque(

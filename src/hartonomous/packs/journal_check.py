@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, changes, dropped, health, replay, told, versions
+from hartonomous.catalog import artifacts, changes, dropped, health, packs, replay, told, versions
 from hartonomous.catalog.database import Database
 from hartonomous.core.digest import digest
 from hartonomous.core.journal_entry import decode_entry
-from hartonomous.errors import HartonomousError, NotFoundError
+from hartonomous.core.record import RecordKind
+from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.survey import read_object
@@ -50,6 +51,48 @@ def check_names(parts: StoreParts, tell: Tell) -> None:
         return
 
 
+def check_entry(parts: StoreParts, tell: Tell, pack: PackReader, row: packs.JournalRow) -> None:
+    """Compare what the catalog says of one commit or change with its record."""
+    try:
+        header = pack.record(row.header_offset)
+        if header.kind is not (RecordKind.CHANGE if row.uid is None else RecordKind.COMMIT):
+            raise IntegrityError("another kind of record lies there")
+        content = decode_entry(read_object(pack, header))
+        if row.uid is None:
+            same = content["seq"] == row.sequence
+        else:
+            same = content["uid"] == row.uid.hex() and (
+                row.name.startswith("recovered/")
+                or (
+                    (content["seq"], bytes.fromhex(content["digest"]))
+                    == (row.sequence, _committed_digest(parts, row))
+                    and content["number"] in (row.number, _committed_number(parts, row, content))
+                )
+            )
+        if not same:
+            raise IntegrityError("the catalog says something else of it")
+    except HartonomousError as error:
+        parts.database.refuse_lost(error)
+        what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
+        tell(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
+
+
+def _committed_number(parts: StoreParts, row: packs.JournalRow, content: dict[str, Any]) -> int:
+    """Return the number that a version was committed with; merging stores may give it another."""
+    if content["number"] == row.number:
+        return row.number
+    with parts.database.read() as tx:
+        found = changes.of_action(tx, "renumber", containing=content["uid"])
+    return int(found[0].content["previous_number"]) if found else row.number
+
+
+def _committed_digest(parts: StoreParts, row: packs.JournalRow) -> bytes:
+    """Return the digest that a version has with the members that were dropped from it."""
+    assert row.uid is not None
+    with parts.database.read() as tx:
+        return dropped.digest_with_all(tx, row.uid, row.digest)
+
+
 @dataclass(slots=True)
 class _Snapshot:
     """What the catalog says, all of one moment."""
@@ -64,6 +107,7 @@ class _Check:
         self._parts = parts
         self.faults: list[tuple[str, str, tuple[str, ...]]] = []
         self._open: dict[bytes, PackReader] = {}
+        self._renumbered: set[str] = set()  # ids in hex of versions that a merge gave a new number
         self._doubtful: set[object] = set()  # artifacts and versions that a repair brought back
 
     def tell(self, where: str, what: str, files: tuple[str, ...]) -> None:
@@ -74,6 +118,9 @@ class _Check:
             now = _Snapshot(
                 list(told.versions_told(tx)), list(told.changes_told(tx)), told.names_told(tx)
             )
+            self._renumbered = {
+                row.content["version_uid"] for row in changes.of_action(tx, "renumber")
+            }
             dropping = {row.content["version_uid"] for row in changes.of_action(tx, dropped.ACTION)}
             gone = _purged(tx)
             try:
@@ -117,7 +164,6 @@ class _Check:
         said = {
             "uid": (row.uid.hex(), content["uid"]),
             "artifact": (row.artifact_uid.hex(), content["artifact"]),
-            "number": (row.number, content["number"]),
             "sequence": (row.sequence, content["seq"]),
             "time": (row.created_us, content["time_us"]),
             "kind": (row.kind, content["kind_of"]),
@@ -125,6 +171,8 @@ class _Check:
             "model": (model, content["model"]),
             "publication": (row.published, True),
         }
+        if row.uid.hex() not in self._renumbered:  # replaying tells whether that number is right
+            said["number"] = (row.number, content["number"])
         if not has_dropped:
             members = content["members"]
             said["size"] = (row.size_bytes, sum(one["size"] for one in members))

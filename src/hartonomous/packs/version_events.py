@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hartonomous.catalog.effects import first_of
+from hartonomous.catalog.versions import NewVersion
 from hartonomous.core.digest import format_digest
 from hartonomous.core.event import NewEvent, short
 from hartonomous.packs.proposal import Proposal
@@ -39,6 +40,36 @@ def version_events(
     yield NewEvent("artifact.added" if number == 1 else "artifact.updated", name, data)
     if proposal.model is not None:
         yield NewEvent("model.ingested", name, {**about, **sizes, **_told(proposal.model)})
+
+
+def received_events(
+    commit: dict[str, Any], new: NewVersion, *, name: str, number: int
+) -> Iterator[NewEvent]:
+    """Yield the events of a version that another store made; ``commit`` is its record here."""
+    about = {
+        "artifact": commit["artifact"],
+        "name": name,
+        "version": number,
+        "digest": format_digest(new.digest),
+        "sequence": commit["seq"],
+    }
+    sizes = {
+        "logical_bytes": new.size_bytes,
+        "file_count": len(new.members),
+        "tensor_count": new.tensor_count,
+        "parameter_count": new.parameter_count,
+    }
+    data = {
+        **about,
+        **sizes,
+        "kind": new.kind,
+        "source": {"host": short(new.source_host), "place": short(new.source_place)},
+        "labels": [],
+        "tags": first_of(new.tags),
+    }
+    yield NewEvent("artifact.added" if number == 1 else "artifact.updated", name, data)
+    if new.model is not None:
+        yield NewEvent("model.ingested", name, {**about, **sizes, **_told(new.model)})
 
 
 def _told(model: dict[str, Any]) -> dict[str, Any]:

@@ -338,8 +338,9 @@ class Worker:
         if self._alone is not None:
             self._write(given_back(self._alone, now_us=self._clock()))
             self._alone = None
-        for slot in self._slots:
-            slot.release()
+        if self._stops < 2:
+            for slot in self._slots:
+                slot.release()
         limit = time.monotonic() + _RELEASE_S
         while self._slots and self._stops < 2 and time.monotonic() < limit:
             self._listen(POLL_S)
@@ -349,8 +350,8 @@ class Worker:
         self._stops = max(self._stops, 1)
         for slot in self._slots:
             slot.kill()
-        for slot in list(self._slots):
-            self._bury(slot)
+        while self._slots:
+            self._hear(self._slots[0])  # what it said before, then its end
         self._selector.close()
         self._held.close()
 
