@@ -225,7 +225,7 @@ def searching_runs_full(disk: Path, folder: Path) -> None:
         assert {one.name for one in store.search("leaking", per_file=1).hits} == {
             "first.md", "second.md"
         }  # fmt: skip
-        store.drop_views()
+        store.views.drop()
         filler = fill(disk, 0)
         expect_full(lambda: store.search("valve"))
         filler.unlink()

@@ -169,7 +169,7 @@ def test_a_damaged_index_is_made_anew(filled, damage):
 @pytest.mark.parametrize("ending", ["", "-wal"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "pipe"])
 def test_the_index_is_never_written_through_a_link(filled, tmp_path, kind, ending):
-    filled.drop_views()
+    filled.views.drop()
     other = tmp_path / "other.sqlite3"
     if kind == "link":
         with contextlib.closing(sqlite3.connect(other)) as mine:
@@ -192,11 +192,11 @@ def test_the_index_is_never_written_through_a_link(filled, tmp_path, kind, endin
 
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
 def test_a_folder_in_place_of_the_index_is_told(filled, ending):
-    filled.drop_views()
+    filled.views.drop()
     path = index_path(filled.parts)
     path.parent.mkdir(exist_ok=True)
     path.with_name(path.name + ending).mkdir()
-    for use in (lambda: filled.search("valve"), filled.views, filled.drop_views):
+    for use in (lambda: filled.search("valve"), filled.views.list, filled.views.drop):
         with pytest.raises(IntegrityError, match="is a folder") as error:
             use()
         assert error.value.hint
@@ -205,7 +205,7 @@ def test_a_folder_in_place_of_the_index_is_told(filled, ending):
 
 
 def test_a_database_of_other_tables_is_made_anew(filled):
-    filled.drop_views()
+    filled.views.drop()
     path = index_path(filled.parts)
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE source (a)")
@@ -236,28 +236,26 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
 
 
 def test_searches_go_on_while_others_drop_and_rebuild(filled):
-    filled.make_views()
     errors = []
-    ended = threading.Event()
 
     def repeat(use):
         try:
-            while not ended.is_set():
+            for _ in range(5):
                 use()
         except BaseException as error:
             errors.append(error)
 
-    uses = (filled.drop_views, lambda: filled.make_views(rebuild=True), filled.views)
+    uses = (
+        filled.views.drop,
+        lambda: filled.views.make(rebuild=True),
+        filled.views.list,
+        lambda: filled.search("valve", update=False),
+    )
     threads = [threading.Thread(target=repeat, args=(use,)) for use in uses]
     for one in threads:
         one.start()
-    try:
-        for _ in range(20):
-            filled.search("valve", update=False)
-    finally:
-        ended.set()
-        for one in threads:
-            one.join()
+    for one in threads:
+        one.join()
     assert errors == []
     assert filled.search("valve").hits
 
