@@ -109,7 +109,7 @@ def among(tx: Connection, column: Column[Any], values: Sequence[bytes]) -> Colum
         "SELECT substring(CAST(:joined AS bytea) FROM place FOR :width) "
         "FROM generate_series(1, :total, :width) AS place"
     ).bindparams(joined=b"".join(values), total=width * len(values), width=width)
-    return column.in_(parts.columns(LargeBinary()))
+    return column.in_(parts.columns(substring=LargeBinary()))
 
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:
