@@ -4,6 +4,7 @@
 # make bench  the figures of docs/limits.md and the README, beside other tools
 # make family builds the files of benchmarks/family.toml in .cache/family (3 GB, about 20 minutes)
 # make fuzz   lets atheris look for bytes that a parser, the reader of packs or a codec takes badly
+# make torture fails every call of every operation, cuts the power, the connection, flips bits (hours)
 # make docs   writes docs/commands.md and docs/errors.md anew
 # make wheels builds a wheel that can be installed elsewhere, and the source distribution, into dist
 # make lock   writes requirements/*.txt anew
@@ -15,7 +16,7 @@ KERNEL := setup.py $(shell find native -name '*.[ch]' -o -name '*.py')
 SOURCES := pyproject.toml README.md $(KERNEL) $(shell find src -name '*.py')
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
-.PHONY: demo test check bench fuzz family docs wheels lock programs clean
+.PHONY: demo test check bench fuzz torture family docs wheels lock programs clean
 .DELETE_ON_ERROR:
 
 # DEMO takes options of `hart demo`: make demo DEMO="--from PATH --keep DIR"
@@ -49,6 +50,13 @@ FUZZ_RUNS :=
 
 fuzz: $(VENV)/fuzz
 	$(PY) fuzz/run.py $(FUZZ) $(if $(FUZZ_RUNS),--runs $(FUZZ_RUNS),--seconds $(FUZZ_SECONDS))
+
+# TORTURE says what and how much: make torture TORTURE="faults --steps add --every 10"; see docs/faults.md
+TORTURE :=
+
+torture: programs
+	$(MAKE) --no-print-directory $(VENV)/dev
+	$(PY) -m tests.torture $(TORTURE)
 
 # FAMILY is the folder, FAMILY_ONLY names members (all of them otherwise), FAMILY_VENV the
 # environment, FAMILY_PIP takes options of pip: where there is a torch without a GPU, for example.

@@ -25,10 +25,12 @@ import catalog_rates  # noqa: E402
 import checkpoint_stall  # noqa: E402
 import child_cost  # noqa: E402
 import codec  # noqa: E402
+import copies  # noqa: E402
 import demo_family  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
 import install_size  # noqa: E402
+import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
 import random_reads  # noqa: E402
@@ -51,6 +53,8 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "large-file": large_file.run,
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
+    "jobs": job_rates.run,
+    "copies": copies.run,
 }
 
 

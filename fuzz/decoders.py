@@ -12,7 +12,7 @@ from typing import Final
 
 import numpy as np
 
-from hartonomous.codecs import kernel, quantised, quantised_rounding
+from hartonomous.codecs import kernel, quantised, rounding_reference
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.codecs.fields import FieldsCodec
 from hartonomous.codecs.prediction import predict
@@ -24,7 +24,7 @@ from hartonomous.packs import rescue
 FRAME_BYTES = 4096
 """Decoded bytes of a frame at most: an input says how many, in two bytes."""
 DELTA_TYPES: Final = ("BF16", "F16", "F32")
-QUANTISED_TYPES: Final = (*sorted(SHAPES), *sorted(quantised_rounding.TYPES))
+QUANTISED_TYPES: Final = (*sorted(SHAPES), *sorted(rounding_reference.TYPES))
 PLAN_BYTES = 1 << 18
 """Bytes of bases and of the target that a plan is carried out on, at most."""
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 NATIVE = Path(__file__).resolve().parent
 SOURCES = (
-    "delta.c", "delta_decode.c", "fields.c", "quantised.c", "quantised_search.c",
-    "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c",
+    "casts.c", "delta.c", "delta_decode.c", "fields.c", "quantised.c", "quantised_search.c",
+    "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c", "rounded.c",
 )  # fmt: skip
 HEADERS = (
-    "blocks.h", "delta.h", "delta_frames.h", "differences.h", "fields.h", "module.h", "planes.h",
-    "quantised.h", "quantised_binding.h", "quantised_search.h", "rans.h",
+    "blocks.h", "casts.h", "delta.h", "delta_frames.h", "differences.h", "fields.h", "module.h",
+    "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h", "rans.h", "rounded.h",
 )  # fmt: skip
 BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"

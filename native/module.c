@@ -252,6 +252,13 @@ static PyMethodDef methods[] = {
      "join_blocks(type, recipe, wide, header, source, residual or None, blocks)"},
     {"values_of_blocks", values_of_blocks, METH_VARARGS,
      "values_of_blocks(type, wide, blocks, values)"},
+    {"fit_rounded", fit_rounded, METH_VARARGS,
+     "fit_rounded(type, wide, position, columns, block_rows, block_columns, content, values, sizes, "
+     "lower, upper, table)"},
+    {"round_values", round_values, METH_VARARGS,
+     "round_values(type, wide, position, columns, block_rows, block_columns, table, values, "
+     "residual or None, out)"},
+    {"cast_floats", cast_floats, METH_VARARGS, "cast_floats(cast, rule, wide, source, target)"},
     {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},
     {NULL, NULL, 0, NULL},
 };

@@ -6,11 +6,15 @@
 #endif
 #include "quantised_binding.h"
 
+#include "casts.h"
 #include "quantised.h"
+#include "rounded.h"
+
+#include <stdlib.h>
 
 /* The arrays of a call, sized for `count` blocks. */
 typedef struct {
-    Py_buffer views[4];
+    Py_buffer views[6];
     int held;
 } arrays;
 
@@ -114,6 +118,122 @@ PyObject *values_of_blocks(PyObject *self, PyObject *arguments) {
         take(&in, values, 1, 4 * count * shape->elements, "values")) {
         Py_BEGIN_ALLOW_THREADS
         quantised_values(wide, shape, in.views[0].buf, count, in.views[1].buf);
+        Py_END_ALLOW_THREADS
+        Py_INCREF(result = Py_None);
+    }
+    release(&in);
+    return result;
+}
+
+/* --- rounded bytes --- */
+
+/* The groups of `count` elements; 0 with an exception set where grid or type are none. */
+static size_t find_groups(unsigned number, const rounded_grid *grid, uint64_t position,
+                          size_t count) {
+    size_t groups = rounded_magnitudes(number) ? rounded_groups(grid, position, count) : 0;
+    if (!groups) PyErr_SetString(PyExc_ValueError, "unknown type, or more scales than elements");
+    return groups;
+}
+
+/* How many bytes an object holds; returns 0 with an exception set where it is no buffer. */
+static int count_bytes(PyObject *from, size_t *count) {
+    Py_buffer view;
+    if (PyObject_GetBuffer(from, &view, PyBUF_SIMPLE)) return 0;
+    *count = (size_t)view.len;
+    PyBuffer_Release(&view);
+    return 1;
+}
+
+PyObject *fit_rounded(PyObject *self, PyObject *arguments) {
+    unsigned number;
+    int wide;
+    unsigned long long position, columns;
+    size_t count, groups, magnitudes;
+    rounded_grid grid;
+    PyObject *content, *values, *sizes, *lower, *upper, *table, *result = NULL;
+    rounded_group *work = NULL;
+    arrays in = {.held = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "IpKKIIOOOOOO", &number, &wide, &position, &columns,
+                          &grid.block_rows, &grid.block_columns, &content, &values, &sizes, &lower,
+                          &upper, &table))
+        return NULL;
+    grid.columns = columns;
+    if (!count_bytes(content, &count)) return NULL;
+    groups = find_groups(number, &grid, position, count);
+    if (!groups) return NULL;
+    magnitudes = rounded_magnitudes(number) * sizeof(double);
+    if (take(&in, content, 0, count, "content") && take(&in, values, 0, 4 * count, "values") &&
+        take(&in, sizes, 0, magnitudes, "sizes") && take(&in, lower, 0, magnitudes, "lower") &&
+        take(&in, upper, 0, magnitudes, "upper") &&
+        take(&in, table, 1, groups * ROUNDED_TABLE_BYTES, "table")) {
+        const rounded_steps steps = {in.views[2].buf, in.views[3].buf, in.views[4].buf};
+        work = malloc(groups * sizeof *work);
+        if (work) {
+            Py_BEGIN_ALLOW_THREADS
+            rounded_fit(wide, number, &grid, position, in.views[0].buf, in.views[1].buf, count,
+                        &steps, work, in.views[5].buf);
+            Py_END_ALLOW_THREADS
+            Py_INCREF(result = Py_None);
+        } else {
+            PyErr_NoMemory();
+        }
+        free(work);
+    }
+    release(&in);
+    return result;
+}
+
+PyObject *round_values(PyObject *self, PyObject *arguments) {
+    unsigned number;
+    int wide, predicted;
+    unsigned long long position, columns;
+    size_t count, groups;
+    rounded_grid grid;
+    PyObject *table, *values, *residual, *out, *result = NULL;
+    arrays in = {.held = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "IpKKIIOOOO", &number, &wide, &position, &columns,
+                          &grid.block_rows, &grid.block_columns, &table, &values, &residual, &out))
+        return NULL;
+    grid.columns = columns;
+    predicted = residual == Py_None;
+    if (!count_bytes(out, &count)) return NULL;
+    groups = find_groups(number, &grid, position, count);
+    if (!groups) return NULL;
+    if (take(&in, table, 0, groups * ROUNDED_TABLE_BYTES, "table") &&
+        take(&in, values, 0, 4 * count, "values") && take(&in, out, 1, count, "out") &&
+        (predicted || take(&in, residual, 0, count, "residual"))) {
+        Py_BEGIN_ALLOW_THREADS
+        rounded_codes(wide, number, &grid, position, in.views[0].buf, in.views[1].buf,
+                      predicted ? NULL : in.views[3].buf, count, in.views[2].buf);
+        Py_END_ALLOW_THREADS
+        Py_INCREF(result = Py_None);
+    }
+    release(&in);
+    return result;
+}
+
+/* --- casts --- */
+
+PyObject *cast_floats(PyObject *self, PyObject *arguments) {
+    unsigned cast, rule;
+    int wide;
+    size_t bytes, count;
+    PyObject *source, *target, *result = NULL;
+    arrays in = {.held = 0};
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "IIpOO", &cast, &rule, &wide, &source, &target)) return NULL;
+    if (cast >= CASTS || rule >= NAN_RULES) {
+        PyErr_SetString(PyExc_ValueError, "unknown cast or rule");
+        return NULL;
+    }
+    if (!count_bytes(source, &bytes)) return NULL;
+    count = bytes / cast_source_bytes(cast);
+    if (take(&in, source, 0, count * cast_source_bytes(cast), "source") &&
+        take(&in, target, 1, count * cast_target_bytes(cast), "target")) {
+        Py_BEGIN_ALLOW_THREADS
+        cast_values(wide, cast, rule, in.views[0].buf, count, in.views[1].buf);
         Py_END_ALLOW_THREADS
         Py_INCREF(result = Py_None);
     }

@@ -7,5 +7,8 @@
 PyObject *split_blocks(PyObject *self, PyObject *arguments);
 PyObject *join_blocks(PyObject *self, PyObject *arguments);
 PyObject *values_of_blocks(PyObject *self, PyObject *arguments);
+PyObject *fit_rounded(PyObject *self, PyObject *arguments);
+PyObject *round_values(PyObject *self, PyObject *arguments);
+PyObject *cast_floats(PyObject *self, PyObject *arguments);
 
 #endif

@@ -1,5 +1,7 @@
-"""Hartonomous itself, through its Python interface, in a process of its own."""
+"""Hartonomous itself, by its command line."""
 
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,24 +12,14 @@ from measure import Measured, run
 from peers.peer import Peer, UnavailableError
 
 _SOURCE = Path(__file__).resolve().parents[2] / "src"
-_ADD = """
+_NAMES = """
 import sys
 import hartonomous as hn
-with hn.open(sys.argv[1], create=True) as store:
-    report = store.add(sys.argv[2:], hidden=True)
-for one in report.artifacts:
-    print(one.outcome, one.name, one.error or "")
-sys.exit(report.failed_count > 0)
-"""
-_GET = """
-import sys
-import hartonomous as hn
-wanted = sys.argv[3:]
 with hn.open(sys.argv[1]) as store:
     # A folder that is no model holds artifacts of its own, named below it.
-    names = [one for one in store.names(limit=1_000_000)
-             if not wanted or one in wanted or one.split("/")[0] in wanted]
-    store.export_all(sys.argv[2], names=names)
+    for one in store.names(limit=1_000_000):
+        if one in sys.argv[2:] or one.split("/")[0] in sys.argv[2:]:
+            print(one)
 """
 _ESTIMATE = """
 import sys
@@ -48,7 +40,7 @@ def environment() -> dict[str, str]:
 
 
 class Hartonomous(Peer):
-    """This program; every add and get starts an interpreter, as the command line does."""
+    """This program; every add and get is a command of its own."""
 
     name = "hartonomous"
     syncs = True
@@ -64,13 +56,21 @@ class Hartonomous(Peer):
         return self.work / "store"
 
     def add(self, paths: Sequence[Path]) -> Measured:
-        """Add with ``store.add``."""
-        command = [sys.executable, "-c", _ADD, str(self.store), *map(str, paths)]
-        return run(command, env=environment())
+        """Add with ``hart add``."""
+        return self._hart("add", "--init", "--hidden", *map(str, paths))
 
     def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
-        """Write with ``store.export_all``."""
-        command = [sys.executable, "-c", _GET, str(self.store), str(out), *(names or ())]
+        """Write with ``hart export``; whoever asks for artifacts knows their names."""
+        if names is None:
+            return self._hart("export", "--all", str(out))
+        listing = [sys.executable, "-c", _NAMES, str(self.store), *names]
+        found = subprocess.run(
+            listing, env={**os.environ, **environment()}, capture_output=True, text=True, check=True
+        )
+        return self._hart("export", *found.stdout.splitlines(), str(out))
+
+    def _hart(self, *words: str) -> Measured:
+        command = [sys.executable, "-m", "hartonomous", "--store", str(self.store), *words]
         return run(command, env=environment())
 
     def stored_bytes(self) -> int:

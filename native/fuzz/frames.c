@@ -4,8 +4,9 @@
  *   frames encode PATH LAYOUT < IN      each frame of IN to its payload
  *   frames decode PATH < IN             each payload of IN to its frame, or to its fault
  *   frames fuzz PATH LAYOUT SEED ROUNDS < IN    damages payloads of IN's frames and decodes them
- *   frames quantised PATH SEED ROUNDS   blocks, floats and differences of noise through quantised.h;
- *                                       says a number that is the same on every path and machine
+ *   frames quantised PATH SEED ROUNDS   blocks, codes and floats of noise through quantised.h, rounded.h
+ *                                       and casts.h; says a number that is the same on every path
+ *                                       and machine
  *
  *   frames delta-encode PATH KIND < IN       the same of differences: after each item of IN comes
  *   frames delta-decode PATH < IN            another one with its prediction
@@ -14,9 +15,11 @@
  * LAYOUT is hexadecimal. IN is a sequence of (u32 number, u32 length, bytes): the number is a frame's
  * lead, or the size that a payload decodes to. What comes out is (u32 status, u32 length, bytes).
  */
+#include "casts.h"
 #include "delta.h"
 #include "fields.h"
 #include "quantised.h"
+#include "rounded.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -350,16 +353,79 @@ static uint64_t quantise(int wide, const quantised_shape *shape, unsigned recipe
     return sum;
 }
 
+/* Codes of noise beside floats of noise: scales are fitted, codes rounded and restored. */
+static uint64_t round_noise(int wide, unsigned number, uint64_t sum) {
+    const size_t count = 1 + draw(3000), magnitudes = rounded_magnitudes(number);
+    const uint64_t position = draw(5000);
+    rounded_grid grid = {draw(2) ? draw(200) : 0, draw(3) ? draw(5) : 0, draw(3) ? draw(5) : 0};
+    size_t groups = rounded_groups(&grid, position, count);
+    uint8_t *content = block(count), *codes = block(count), *residual = block(count), *table;
+    float *values = (float *)(void *)block(4 * count);
+    double *steps = (double *)(void *)block(3 * magnitudes * sizeof *steps);
+    rounded_group *work;
+    if (!groups) {
+        grid = (rounded_grid){0, 0, 0};
+        groups = 1;
+    }
+    table = block(groups * ROUNDED_TABLE_BYTES);
+    work = (rounded_group *)(void *)block(groups * sizeof *work);
+    for (size_t k = 0; k < magnitudes; k++) {
+        steps[k] = (double)k;
+        steps[magnitudes + k] = k ? (double)k - 0.5 : 0;
+        steps[2 * magnitudes + k] = (double)k + 0.5;
+    }
+    draw_floats(values, count);
+    for (size_t k = 0; k < count; k++) content[k] = (uint8_t)draw(256);
+    rounded_fit(wide, number, &grid, position, content, values, count,
+                &(rounded_steps){steps, steps + magnitudes, steps + 2 * magnitudes}, work, table);
+    rounded_codes(wide, number, &grid, position, table, values, NULL, count, codes);
+    sum = mixed(mixed(sum, table, groups * ROUNDED_TABLE_BYTES), codes, count);
+    for (size_t k = 0; k < count; k++) residual[k] = (uint8_t)(content[k] - codes[k]);
+    rounded_codes(wide, number, &grid, position, table, values, residual, count, codes);
+    if (memcmp(content, codes, count)) stop("codes are lost");
+    for (size_t k = 0; k < groups * ROUNDED_TABLE_BYTES; k++) table[k] = (uint8_t)draw(256);
+    rounded_codes(wide, number, &grid, position, table, values, NULL, count, codes);
+    sum = mixed(sum, codes, count);
+    free(content);
+    free(codes);
+    free(residual);
+    free(values);
+    free(steps);
+    free(table);
+    free(work);
+    return sum;
+}
+
+static uint64_t cast_noise(int wide, unsigned cast, unsigned rule, uint64_t sum) {
+    const size_t count = draw(100), bytes = count * cast_target_bytes(cast);
+    float *source = (float *)(void *)block(4 * count);
+    uint8_t *exact = block(count * cast_source_bytes(cast)), *target = block(bytes);
+    draw_floats(source, count);
+    memcpy(exact, source, count * cast_source_bytes(cast));
+    cast_values(wide, cast, rule, exact, count, target);
+    sum = mixed(sum, target, bytes);
+    free(source);
+    free(exact);
+    free(target);
+    return sum;
+}
+
 static void quantise_all(const fields_path *path, unsigned long rounds) {
     const int wide = strcmp(fields_path_name(path), "scalar") != 0;
     uint64_t sum = 0xcbf29ce484222325u;
-    for (; rounds; rounds--)
+    for (; rounds; rounds--) {
+        for (unsigned number = ROUNDED_I8; number <= ROUNDED_E5M2; number++)
+            sum = round_noise(wide, number, sum);
+        for (unsigned cast = 0; cast < CASTS; cast++)
+            for (unsigned rule = 0; rule < NAN_RULES; rule++)
+                sum = cast_noise(wide, cast, rule, sum);
         for (unsigned type = 0; type < 64; type++)
             for (unsigned recipe = 0; recipe < 8; recipe++) {
                 const quantised_shape *shape = quantised_shape_of(type);
                 if (shape && shape->recipes >> recipe & 1)
                     sum = quantise(wide, shape, recipe, sum);
             }
+    }
     printf("%016llx\n", (unsigned long long)sum);
 }
 

@@ -6,6 +6,7 @@ file, so threads of one process exclude each other too. Who holds one is asked o
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import socket
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from hartonomous.errors import LockedError
+from hartonomous.errors import HartonomousError, LockedError, StorageFullError
 
 _POLL_S = 0.02
 TOLD_AFTER_S = 2.0
@@ -30,21 +31,32 @@ class FileLock:
         self._descriptor: int | None = descriptor
 
     def release(self, *, remove: bool = False) -> None:
-        """Give the lock back; ``remove`` deletes the file first, while it is still held."""
+        """Give the lock back; ``remove`` deletes the file first, while it is still held.
+
+        Raises HartonomousError when the file cannot be deleted; the lock is given back anyway.
+        """
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
         try:
             if remove:
                 self._path.unlink(missing_ok=True)
+        except OSError as error:
+            raise _disk_error(error, "remove", self._path) from error
         finally:
             os.close(descriptor)
 
 
 def try_lock(path: Path, *, shared: bool = False) -> FileLock | None:
-    """Take the lock without waiting; None if somebody else holds it against us."""
+    """Take the lock without waiting; None if somebody else holds it against us.
+
+    Raises StorageFullError or HartonomousError where the disk lets no lock file be.
+    """
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise _disk_error(error, "make", path) from error
         try:
             mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
@@ -58,6 +70,16 @@ def try_lock(path: Path, *, shared: bool = False) -> FileLock | None:
         if _is_current(path, descriptor):
             return FileLock(path, descriptor)
         os.close(descriptor)
+
+
+def _disk_error(error: OSError, action: str, path: Path) -> HartonomousError:
+    said = f"cannot {action} the lock file {path}: {error.strerror or error}"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(said, hint="free some space, then run the same command again")
+    hint = "check the permissions of the store's directory"
+    if error.errno == errno.EIO:
+        hint = "the disk reports an input/output error: check its health and the system log"
+    return HartonomousError(said, hint=hint)
 
 
 def _is_current(path: Path, descriptor: int) -> bool:

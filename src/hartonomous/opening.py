@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from hartonomous.errors import ConflictError
+from hartonomous.operations import backup as backing_up
 from hartonomous.operations import catalog_copy as moving
 from hartonomous.operations import doctor as examining
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import migrate as migrating
 from hartonomous.operations import repair as repairing
+from hartonomous.operations import restore as restoring
 from hartonomous.operations import scan as scanning
+from hartonomous.operations import transfer as transferring
 from hartonomous.packs import directory
 from hartonomous.packs.checks import Check
+from hartonomous.packs.repaired import Repaired
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
 from hartonomous.store import Places, Store
@@ -76,7 +80,7 @@ def repair_store(
     force: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
-) -> repairing.Repaired:
+) -> Repaired:
     """Rebuild a store's catalog from its packs; nobody else may have it open."""
     place = Path(path)
     values = load_settings(given=settings or {}, store=place)
@@ -126,3 +130,51 @@ def diagnose(
 ) -> examining.Diagnosis:
     """Look at the program, the machine and the store at ``place``. See `hart doctor`."""
     return examining.diagnose(place, settings, clock=now_us, found=found)
+
+
+def restore_store(
+    folder: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    *,
+    snapshot: str | None = None,
+    force: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> restoring.Restored:
+    """Make a store at ``path`` from a snapshot (the newest) of a folder. See `hart restore`."""
+    return restoring.restore(
+        Path(folder), Path(path), snapshot=snapshot, force_network=force, dry_run=dry_run,
+        progress=progress,
+    )  # fmt: skip
+
+
+def list_backups(folder: str | os.PathLike[str]) -> list[backing_up.SnapshotListed]:
+    """Return the snapshots in a folder of backups, oldest first."""
+    return backing_up.listing(Path(folder))
+
+
+def check_backups(
+    folder: str | os.PathLike[str], *, progress: Progress | None = None
+) -> backing_up.BackupChecked:
+    """Read everything in a folder of backups and compare all digests."""
+    return backing_up.check(Path(folder), progress=progress)
+
+
+def remove_backup(folder: str | os.PathLike[str], snapshot: str) -> backing_up.SnapshotRemoved:
+    """Remove a snapshot from a folder of backups, with the packs that no other needs."""
+    return backing_up.remove(Path(folder), snapshot, now_us=now_us())
+
+
+def sync_stores(
+    first: Store,
+    second: Store,
+    *,
+    rename: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> transferring.Synced:
+    """Bring two open stores to the same names and versions. See `hart sync`."""
+    options = transferring.TransferOptions(rename=rename)
+    return transferring.sync(
+        first.parts, second.parts, options=options, dry_run=dry_run, progress=progress
+    )

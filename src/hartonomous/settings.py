@@ -18,6 +18,7 @@ from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
 
+from hartonomous.core.quantity import parse_size
 from hartonomous.errors import HartonomousError, NoStoreError, UsageError
 
 PREFIX = "HARTONOMOUS_"
@@ -30,16 +31,6 @@ STORE_FILE = "store.json"
 """The file that makes a directory a store."""
 
 _FILE_LIMIT_BYTES = 1 << 20
-_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
-_UNITS: dict[str, int] = {
-    unit: factor
-    for power, letter in enumerate(("", "k", "m", "g", "t", "p"))
-    for unit, factor in (
-        (letter, 1000**power),
-        (f"{letter}b", 1000**power),
-        (f"{letter}ib" if letter else "b", 1024**power),
-    )
-}
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off"})
 
@@ -50,20 +41,6 @@ class ProgressMode(StrEnum):
     AUTO = "auto"  # a bar on a terminal, nothing elsewhere
     PLAIN = "plain"  # a line every few seconds
     NONE = "none"
-
-
-def parse_size(text: str) -> int:
-    """Return the bytes that ``text`` says: ``512MiB``, ``20 GB``, ``1.5g``, ``4096``.
-
-    ``k M G T P`` are powers of 1000, with ``iB`` powers of 1024; case does not matter. Raises
-    ValueError on anything else.
-    """
-    match = _SIZE.fullmatch(text.strip())
-    factor = _UNITS.get(match[2].lower()) if match else None
-    if match is None or factor is None:
-        raise ValueError("is not a size; write it like 512MiB, 20GB or 4096")
-    whole, _, part = match[1].partition(".")
-    return int(whole) * factor + (int(part) * factor // 10 ** len(part) if part else 0)
 
 
 def usable_cores() -> int:
@@ -166,6 +143,18 @@ class Settings:
         default=30,
         metadata=_setting(
             _read_whole, "Days that a removed artifact can be had back.", low=0, high=36_500
+        ),
+    )
+    event_days: int = field(
+        default=90,
+        metadata=_setting(
+            _read_whole, "Days that events stay in the change feed.", low=0, high=36_500
+        ),
+    )
+    job_days: int = field(
+        default=30,
+        metadata=_setting(
+            _read_whole, "Days that jobs are remembered after their end.", low=0, high=36_500
         ),
     )
     cache_bytes: int = field(

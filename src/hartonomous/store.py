@@ -7,15 +7,16 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from hartonomous.operations import add as adding
+from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import estimate as estimating
+from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
 from hartonomous.operations import get as getting
 from hartonomous.operations import impact as weighing
@@ -30,18 +31,20 @@ from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
+from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
-from hartonomous.packs.arrays import Rows
-from hartonomous.packs.collected import Collected
 from hartonomous.packs.open_files import OpenFiles
-from hartonomous.packs.text_views import ViewsMade
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
+from hartonomous.worker.queue import Jobs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from hartonomous.packs.arrays import Rows
+    from hartonomous.packs.collected import Collected
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -53,12 +56,13 @@ class Store:
     """
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
-        self._held = held
-        self.parts = held.parts
+        self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
+        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
-        self.path = held.parts.directory
-        self.id = held.card.id
+        self.path, self.id = held.parts.directory, held.card.id
+        self.views = deriving.TextViews(held.parts, self.files)
+        self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -71,12 +75,7 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         self.close()
 
     # -- in
@@ -116,13 +115,10 @@ class Store:
         self,
         stream: BinaryIO,
         *,
-        name: str,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        delta: bool = True,
+        name: str, labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, delta: bool = True,
         progress: Progress | None = None,
-    ) -> adding.AddReport:
+    ) -> adding.AddReport:  # fmt: skip
         """Add what a binary stream gives, under ``name``."""
         options = adding.AddOptions(
             name=name, labels=tuple(labels), tags=tuple(tags), metadata=metadata or {}, delta=delta
@@ -134,13 +130,10 @@ class Store:
         tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
         name: str,
         *,
-        optimizer: object = None,
-        step: int | None = None,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        progress: Progress | None = None,
-    ) -> adding.Added:
+        optimizer: object = None, step: int | None = None,
+        labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, progress: Progress | None = None,
+    ) -> adding.Added:  # fmt: skip
         """Add tensors as a safetensors file that never lies on a disk.
 
         ``tensors`` are arrays of numpy or tensors of PyTorch, by name: (nested) dictionaries, or an
@@ -158,10 +151,8 @@ class Store:
         self,
         paths: Places,
         *,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-        progress: Progress | None = None,
-    ) -> estimating.Estimate:
+        include: Iterable[str] = (), exclude: Iterable[str] = (), progress: Progress | None = None,
+    ) -> estimating.Estimate:  # fmt: skip
         """Tell what this store would need for what is at ``paths``. See `hart estimate`."""
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
         return estimating.estimate(
@@ -174,10 +165,8 @@ class Store:
         self,
         pattern: str | None = None,
         *,
-        versions: bool = False,
-        trash: bool = False,
-        tag: str | None = None,
-    ) -> listing.Listing:
+        versions: bool = False, trash: bool = False, tag: str | None = None,
+    ) -> listing.Listing:  # fmt: skip
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
             self.parts, pattern, all_versions=versions, trash=trash, tag=tag
@@ -235,8 +224,8 @@ class Store:
     ) -> getting.GetReport:
         """Write the exact files of a version."""
         return getting.get(
-            self.parts, spec, output, members=members, force=force,
-            dry_run=dry_run, progress=progress,
+            self.parts, spec, output, members=members, force=force, dry_run=dry_run,
+            progress=progress,
         )  # fmt: skip
 
     def convert(
@@ -252,8 +241,7 @@ class Store:
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
-            progress=progress,
-        )  # fmt: skip
+            progress=progress)  # fmt: skip
 
     def export_all(
         self,
@@ -403,44 +391,22 @@ class Store:
         self,
         text: str,
         *,
-        where: finding.SearchFilter | None = None,
-        top_k: int = 10,
-        skip: int = 0,
-        per_file: int | None = None,
-        update: bool = True,
-        progress: Progress | None = None,
-    ) -> finding.SearchResult:
+        where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
+        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+    ) -> finding.SearchResult:  # fmt: skip
         """Find passages of documents and cards, models and tensors by words. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
             update=update, progress=progress,
         )  # fmt: skip
 
-    def views(self) -> deriving.Views:
-        """Return what was read of documents for search, by kind of file."""
-        return deriving.list_views(self.parts)
-
-    def passages(self, spec: str, *, member: str | None = None) -> tuple[deriving.FileViews, ...]:
-        """Return the passages of a version's documents, with their places."""
-        return deriving.file_views(self.parts, spec, member=member)
-
-    def make_views(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
-        """Read the documents that were not read yet, with ``rebuild`` all of them anew."""
-        return deriving.make_views(self.parts, self.files, rebuild=rebuild, progress=progress)
-
-    def drop_views(self) -> bool:
-        """Delete what was read of documents; searching reads them anew."""
-        return deriving.forget_views(self.parts)
-
     def search_tensors(
         self,
         pattern: str = "*",
         *,
-        role: str | None = None,
-        dtype: str | None = None,
-        shape: tuple[int, ...] | None = None,
+        role: str | None = None, dtype: str | None = None, shape: tuple[int, ...] | None = None,
         limit: int = 100,
-    ) -> searching.FoundTensors:
+    ) -> searching.FoundTensors:  # fmt: skip
         """Find tensors in use by name pattern or digest, role, type and shape."""
         return searching.search_tensors(
             self.parts, pattern, role=role, dtype=dtype, shape=shape, limit=limit
@@ -471,34 +437,63 @@ class Store:
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
-            max_duration_s=max_duration_s, progress=progress,
-        )  # fmt: skip
+            max_duration_s=max_duration_s, progress=progress)  # fmt: skip
 
     def gc(
         self,
         *,
-        trash_days: float | None = None,
-        grace_s: float = 3600,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> Collected:
+        trash_days: float | None = None, grace_s: float = 3600,
+        dry_run: bool = False, progress: Progress | None = None,
+    ) -> Collected:  # fmt: skip
         """Free what nothing needs."""
         days = self.settings.trash_days if trash_days is None else trash_days
         return collecting.collect(
-            self.parts, trash_days=days, grace_s=grace_s, dry_run=dry_run, progress=progress
-        )
+            self.parts, trash_days=days, event_days=self.settings.event_days,
+            job_days=self.settings.job_days, grace_s=grace_s, dry_run=dry_run, progress=progress,
+        )  # fmt: skip
 
     def repack(
         self,
         *,
-        max_duration_s: float | None = None,
-        again: bool = False,
-        smallest: bool = False,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> repacking.Repacked:
+        max_duration_s: float | None = None, again: bool = False, smallest: bool = False,
+        dry_run: bool = False, progress: Progress | None = None,
+    ) -> repacking.Repacked:  # fmt: skip
         """Encode anew what would take less now. See `hart repack`."""
         return repacking.repack(
             self.parts, max_duration_s=max_duration_s, again=again, smallest=smallest,
             dry_run=dry_run, progress=progress,
         )  # fmt: skip
+
+    # -- copies
+
+    def backup(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        keep: int | None = None,
+        dry_run: bool = False,
+        progress: Progress | None = None,
+    ) -> backing_up.BackedUp:
+        """Copy the store into a folder of snapshots. See `hart backup`."""
+        return backing_up.backup(
+            self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress
+        )
+
+    def push(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring another open store what it lacks of this one. See `hart push`."""
+        options = transferring.TransferOptions(names=tuple(names), as_name=as_name, rename=rename)
+        return transferring.receive(
+            self.parts, other.parts, options=options, dry_run=dry_run, progress=progress
+        )
+
+    def pull(
+        self, other: Store, names: Iterable[str] = (), *, as_name: str | None = None,
+        rename: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> transferring.Transferred:  # fmt: skip
+        """Bring this store what it lacks of another open one. See `hart pull`."""
+        return other.push(
+            self, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
+        )

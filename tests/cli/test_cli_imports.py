@@ -84,3 +84,55 @@ def test_hart_help(code):
 def test_config_needs_no_store_and_nothing_of_it():
     code = _HELP.replace("--help", "config")
     assert _foreign(_loaded(code)) <= {"click", "platformdirs", "blake3", "xxhash"}
+
+
+def test_opening_a_store_loads_what_is_used_then(tmp_path):
+    place = str(tmp_path / "store")
+    _loaded(f"import hartonomous; hartonomous.init({place!r}).close()")
+    names = _loaded(f"import hartonomous; hartonomous.open({place!r}).close()")
+    assert "sqlalchemy.dialects.sqlite" in names
+    assert not _foreign(names) & {"alembic", "jsonschema", "rich", "click"}
+    late = ("doctor", "estimate", "repair", "repack", "convert", "lineage")
+    assert not names & {f"hartonomous.operations.{name}" for name in late}
+
+
+def test_a_sound_summary_is_checked_without_jsonschema(tmp_path):
+    code = f"""
+import numpy as np, hartonomous
+from hartonomous.tensors import save_file
+with hartonomous.open({str(tmp_path / "store")!r}, create=True) as store:
+    save_file({{"a.weight": np.zeros((4, 4), np.float32)}}, "m", store=store)
+    assert store.show("m").model is not None
+"""
+    assert "jsonschema" not in _foreign(_loaded(code))
+
+
+def test_an_import_leaves_collector_and_environment_as_they_were():
+    code = """
+import gc, os
+before = dict(os.environ)
+import hartonomous
+hartonomous.Store
+assert gc.isenabled() and dict(os.environ) == before
+gc.disable()
+hartonomous.load_file
+assert not gc.isenabled()
+"""
+    assert "numpy" in _loaded(code)
+
+
+def test_operations_stand_in_for_their_modules():
+    from hartonomous import operations
+
+    later = operations.__getattr__("stats")
+    assert later.__name__ == "hartonomous.operations.stats"
+    import hartonomous.operations.stats as real
+
+    assert later.stats is real.stats
+    later.added_here = 1
+    assert real.added_here == 1
+    del later.added_here
+    assert not hasattr(real, "added_here")
+    for name in ("nothing", "_later"):
+        with pytest.raises(AttributeError, match="no attribute"):
+            operations.__getattr__(name)

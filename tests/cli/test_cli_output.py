@@ -25,8 +25,9 @@ from hartonomous.cli.output import Output
 from hartonomous.cli.page import Cell, Column, Fields, Table
 from hartonomous.cli.progress import BarProgress, NoteProgress, PlainProgress, open_progress
 from hartonomous.cli.text import clean, width
+from hartonomous.core.quantity import parse_size
 from hartonomous.errors import HartonomousError, UsageError
-from hartonomous.settings import ProgressMode, parse_size
+from hartonomous.settings import ProgressMode
 
 
 class Terminal(io.StringIO):

@@ -313,3 +313,27 @@ def test_the_formula_of_the_document_uses_every_range():
     source = formula(256)
     assert (np.abs(source.reshape(-1, 16)).max(1) > 0).all()
     assert (source < 0).any()
+
+
+@given(dtype=st.sampled_from(sorted(SHAPES)), data=st.data())
+def test_a_part_of_a_frame_is_that_part_of_the_whole(dtype, data):
+    whole, values = tensors(dtype)[0].tobytes(), tensors("F32")[0]
+    block, elements = DTYPES[dtype].block_bytes, DTYPES[dtype].block_elements
+    begin = data.draw(st.integers(0, 3 * block))
+    size = data.draw(st.integers(20 * block, min(5000 + 20 * block, len(whole) - begin)))
+    first, stop = CODEC.window(dtype, begin, size)
+    content = whole[begin : begin + size]
+    (payload,) = CODEC.encode_many(
+        [memoryview(content)], [values[first:stop]], dtype, positions=[begin]
+    )
+    assert payload is not None
+    low = data.draw(st.integers(0, size - 1))
+    out = memoryview(bytearray(data.draw(st.integers(1, size - low))))
+    one, other = CODEC.part_blocks(dtype, begin, size, low, low + len(out))
+    source = values[first + one * elements : first + other * elements]
+    CODEC.decode_part(memoryview(payload), source, out, dtype, begin, size, low)
+    assert bytes(out) == content[low : low + len(out)]
+    with pytest.raises(ValueError, match="elements for"):
+        CODEC.decode_part(memoryview(payload), values, out, dtype, begin, size, low)
+    with pytest.raises(DecodeError):
+        CODEC.decode_part(memoryview(payload[:-1]), source, out, dtype, begin, size, low)

@@ -9,7 +9,8 @@ from quantised_samples import strange
 
 from hartonomous.codecs.quantised import QuantisedCodec
 from hartonomous.codecs.quantised_payload import decode_payload
-from hartonomous.codecs.quantised_rounding import PARAM_BYTES, ROUNDED, Grid
+from hartonomous.codecs.quantised_rounding import PARAM_BYTES, ROUNDED
+from hartonomous.codecs.rounding_reference import Grid
 from hartonomous.errors import DecodeError
 
 CODEC = QuantisedCodec()

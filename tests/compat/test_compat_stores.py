@@ -13,20 +13,29 @@ import pytest
 from make_store import listing
 
 import hartonomous as hn
+from hartonomous.errors import UnsupportedStoreError
+from hartonomous.opening import migrate_store
 
 HERE = Path(__file__).parent
 NAMES = sorted(path.name.removesuffix(".tar.gz") for path in HERE.glob("*.tar.gz"))
 
 
 @pytest.fixture(params=NAMES)
-def kept(request, tmp_path) -> tuple[Path, dict[str, Any]]:
-    """Return a copy of a kept store, and what is in it."""
+def as_released(request, tmp_path) -> tuple[Path, dict[str, Any]]:
+    """Return a copy of a kept store as it was released, and what is in it."""
     place = tmp_path / "store"
     place.mkdir()
     with tarfile.open(HERE / f"{request.param}.tar.gz") as archive:
         archive.extractall(place, filter="data")
     expected = json.loads((HERE / f"{request.param}.json").read_text(encoding="utf-8"))
     return place, expected
+
+
+@pytest.fixture
+def kept(as_released) -> tuple[Path, dict[str, Any]]:
+    """Return a copy of a kept store with today's schema, and what is in it."""
+    migrate_store(as_released[0])
+    return as_released
 
 
 def check_files(version: dict[str, Any], folder: Path) -> None:
@@ -83,9 +92,25 @@ def test_it_can_be_written_to(kept, tmp_path):
         assert {one.name for one in store.ls()} > {"new.bin"}
 
 
+def test_its_catalog_is_brought_to_this_schema(as_released, tmp_path):
+    place, expected = as_released
+    with pytest.raises(UnsupportedStoreError, match="older schema") as refused:
+        hn.open(place)
+    assert "hart migrate" in (refused.value.hint or "")
+    done = migrate_store(place)
+    assert done.former_schema < done.schema
+    assert done.copy is not None and Path(done.copy).exists()
+    with hn.open(place) as store:
+        check_everything(store, expected, tmp_path / "out")
+        assert list(store.events()) == []
+        store.undo()
+        assert [one.type for one in store.events()] != []
+    assert not migrate_store(place).changed
+
+
 @pytest.mark.parametrize("with_catalog", [True, False])
-def test_it_can_be_repaired(kept, tmp_path, with_catalog):
-    place, expected = kept
+def test_it_can_be_repaired(as_released, tmp_path, with_catalog):
+    place, expected = as_released
     if not with_catalog:
         (place / "catalog.sqlite3").unlink()
     report = hn.repair(place)

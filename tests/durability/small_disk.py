@@ -13,6 +13,7 @@ from tests.durability.workload import DirectParser
 
 import hartonomous as hn
 from hartonomous.errors import HartonomousError, StorageFullError
+from hartonomous.opening import check_backups
 from hartonomous.packs import directory
 from hartonomous.ports.progress import NoProgress
 
@@ -75,6 +76,7 @@ def adding_runs_full(disk: Path, folder: Path) -> None:
         large = make(folder, "large", 30 * MIB)
         error = expect_full(lambda: store.add(large))
         assert "bytes were wanted" in error.message and "bytes are free" in error.message, error
+        assert "are missing" in error.message, error
         assert error.hint
         check_no_litter(store)
         check_whole(store, folder, ["first"])
@@ -233,10 +235,44 @@ def read_only(disk: Path, folder: Path) -> None:
         check_whole(store, folder, ["first"])
 
 
+def copying_runs_full(disk: Path, folder: Path) -> None:
+    """No room for a backup, a restore or what is pushed: it says so, and goes on with room."""
+    with hn.open(folder / "store", create=True, settings=SETTINGS) as store:
+        for name in ("first", "second", "third"):
+            store.add(make(folder, name, 3 * MIB))
+        names = [one.name for one in store.ls()]
+        for use in (
+            lambda: store.backup(disk / "backup"),
+            lambda: hn.restore(folder / "backup", disk / "again"),
+            lambda: push(store, disk / "other"),
+        ):
+            store.backup(folder / "backup")
+            filler = fill(disk, 5 * MIB)
+            expect_full(use)
+            assert not list(disk.glob("again/store.json"))
+            filler.unlink()
+            use()
+            if (disk / "backup").exists():
+                assert check_backups(disk / "backup").faults == ()
+                hn.restore(disk / "backup", folder / "from-backup")
+                shutil.rmtree(disk / "backup")
+            for place in (disk / "again", disk / "other", folder / "from-backup"):
+                if place.exists():
+                    with hn.open(place, settings=SETTINGS) as other:
+                        check_whole(other, folder, names)
+                        check_no_litter(other)
+                    shutil.rmtree(place)
+
+
+def push(store: hn.Store, place: Path) -> None:
+    with hn.open(place, create=True, settings=SETTINGS) as other:
+        store.push(other)
+
+
 SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
-                getting_would_run_full,
+                getting_would_run_full, copying_runs_full,
                 repairing_runs_full, making_runs_full, read_only)
 }  # fmt: skip
 

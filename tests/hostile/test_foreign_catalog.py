@@ -74,6 +74,7 @@ def uses(store: hn.Store, base: Path) -> dict[str, object]:
         "trash": lambda: store.ls(trash=True),
         "show": lambda: store.show("model"),
         "log": store.log,
+        "events": lambda: list(store.events()),
         "stats": store.stats,
         "names": lambda: store.names("m"),
         "get": lambda: store.get("model", out / "model"),

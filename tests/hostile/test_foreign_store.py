@@ -13,12 +13,12 @@ import pytest
 from safetensors.numpy import save_file
 
 import hartonomous as hn
-from hartonomous.cli.as_json import format_time
 from hartonomous.core import manifest as manifests
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.manifest import Manifest, Segment
+from hartonomous.core.moment import format_time
 from hartonomous.errors import ConflictError, IntegrityError, UnsupportedStoreError
 from hartonomous.objects.local import LocalObjects
 from hartonomous.objects.plain_cache import PlainCache

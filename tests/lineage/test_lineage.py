@@ -9,7 +9,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import hartonomous as hn
+from hartonomous.core.description import Description
+from hartonomous.core.digest import digest
 from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.operations.add import AddOptions, add
+from hartonomous.packs.declared_bases import DeclaredBases
+from hartonomous.packs.hints import bases_of
+from hartonomous.ports.progress import NoProgress
 
 RANDOM = np.random.default_rng(11)
 WEIGHTS = {
@@ -145,6 +151,83 @@ def test_declarations_in_a_circle_end(store: hn.Store, tmp_path: Path) -> None:
     found = store.lineage("a", depth=32)
     assert {"a@1", "b@1"} == set(found.versions)
     assert len(found.edges) == 1
+    (told,) = [one for one in found.warnings if "lead back" in one]
+    assert {"a@1", "b@1"} <= set(told.replace(":", "").split())
+
+
+def test_a_declared_base_that_is_not_here_is_noted_when_it_is_added(
+    store: hn.Store, tmp_path: Path
+) -> None:
+    class Notes(NoProgress):
+        def __init__(self) -> None:
+            self.told: list[str] = []
+
+        def note(self, text: str) -> None:
+            self.told.append(text)
+
+    def noted(path: Path) -> list[str]:
+        notes = Notes()
+        add(store.parts, [path], options=AddOptions(), progress=notes)
+        return [one for one in notes.told if "declares" in one]
+
+    path = folder(tmp_path / "a", WEIGHTS, "base_model: org/gone")
+    assert noted(path) == ["a declares 'org/gone' as its base, which is not in this store"]
+    assert noted(path) == []  # it is there already
+    assert len(noted(folder(tmp_path / "self", {"x": np.ones(9)}, "base_model: self"))) == 1
+    assert noted(folder(tmp_path / "b", {"x": np.ones(8)}, "base_model: org/a")) == []
+
+
+def test_declared_bases_give_the_tensors_of_the_same_name(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "base", WEIGHTS)])
+    known = DeclaredBases(store.parts.database)
+    name, value = next(iter(WEIGHTS.items()))
+    wanted = (digest(value.tobytes()),)
+    assert known.atoms(("gone", "org/base"), name) == wanted
+    assert known.atoms(("org/base",), f"base_model.model.{name}") == wanted
+    assert known.atoms(("org/base",), "other.weight") == known.atoms((), name) == ()
+
+
+def test_what_files_declare_is_a_hint_and_wrong_ones_cost_nothing(
+    tmp_path: Path,
+) -> None:
+    tuned = {name: value + np.float32(1e-4) for name, value in WEIGHTS.items()}
+    stranger = {
+        name: RANDOM.standard_normal(value.shape).astype(np.float32)
+        for name, value in WEIGHTS.items()
+    }
+    taken = []
+    for said in ("", "base_model: stranger", "base_model: base"):
+        with hn.open(tmp_path / f"store{len(taken)}", create=True) as store:
+            store.add([folder(tmp_path / str(len(taken)) / "stranger", stranger)])
+            store.add([folder(tmp_path / str(len(taken)) / "base", WEIGHTS)])
+            path = folder(tmp_path / str(len(taken)) / "tuned", tuned, said)
+            store.add([path])
+            out = tmp_path / f"out{len(taken)}"
+            store.get("tuned", out)
+            kept = list(out.rglob("model.safetensors"))
+            assert kept[0].read_bytes() == (path / "model.safetensors").read_bytes()
+            taken.append([store.explain("tuned", name).stored_bytes for name in WEIGHTS])
+    assert taken[0] == taken[1] == taken[2]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "names"),
+    [
+        ({"base_model": ["org/a", "b"]}, ("org/a", "b")),
+        ({"base_model_name_or_path": "org/a", "_name_or_path": "./b"}, ("org/a", "./b")),
+        (
+            {
+                "general.base_model.count": 2, "general.base_model.0.name": "a",
+                "general.base_model.0.organization": "org",
+                "general.base_model.1.repo_url": "https://somewhere.example/org/b",
+            },
+            ("org/a", "org/b"),
+        ),
+        ({"base_model": 3, "general.base_model.count": 2**60, "_name_or_path": []}, ()),
+    ],
+)  # fmt: skip
+def test_which_bases_a_file_names(metadata: dict[str, object], names: tuple[str, ...]) -> None:
+    assert bases_of(Description(format="json", metadata=metadata)) == names
 
 
 def test_impact(store: hn.Store, tmp_path: Path) -> None:

@@ -11,11 +11,13 @@ from variant_store import cast, frames, put, read, row_of, straight, transpositi
 import hartonomous as hn
 from hartonomous.catalog import bases as base_rows
 from hartonomous.core.digest import digest
+from hartonomous.core.ggml import quantise_q8_0
 from hartonomous.core.plan import Append, Linear, LowRank, Operand, Plan
 from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding
 from hartonomous.errors import IntegrityError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.chain import Chain
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import pack_object_key
 from hartonomous.packs.predictions import BaseCircleError, Variant, predict_spans
@@ -276,10 +278,10 @@ def test_a_circle_of_bases_ends_in_an_error_that_names_it(store):
     # A catalog that says of the base what it should say of the dependent makes no such circle: the
     # record names its atom. So the chain is what is tried here.
     with pytest.raises(BaseCircleError, match="needs itself as a base"):
-        reader.read_base(above, memoryview(bytearray(10)), 0, (above, below))
+        reader.read_base(above, memoryview(bytearray(10)), 0, Chain((above, below)))
     with pytest.raises(IntegrityError, match="bases below it"):
         reader.read_base(
-            above, memoryview(bytearray(10)), 0, tuple(bytes([i]) * 32 for i in range(9))
+            above, memoryview(bytearray(10)), 0, Chain(tuple(bytes([i]) * 32 for i in range(9)))
         )
     reader.close()
 
@@ -294,5 +296,39 @@ def test_a_plan_that_needs_too_much_of_a_base_is_refused_before_memory_is_taken(
         base = put(session, weights(COUNT).tobytes())
     reader = AtomReader(store.parts)
     with pytest.raises(IntegrityError, match=f"needs {COUNT * rank * 4} bytes"):
-        predict_spans(reader, Variant(plan, (base,) * 3), [(0, COUNT * 4)], (bytes(32),))
+        predict_spans(reader, Variant(plan, (base,) * 3), [(0, COUNT * 4)], Chain((bytes(32),)))
+    reader.close()
+
+
+def test_parts_of_frames_are_read_without_the_rest(store, monkeypatch):
+    """A small part of a copy takes that part of its base; larger ones are decoded whole."""
+    base = weights(2 * COUNT)
+    half = base.astype(np.float16).tobytes()
+    kept = 2 * COUNT // 32 * 32
+    blocks = quantise_q8_0(base[:kept]).tobytes()
+    plan = Plan("Q8_0", (kept,), (Operand("F32", (kept,)),))
+    with WriteSession(store.parts) as session:
+        below = put(session, base.tobytes())
+        names = {
+            put(session, half, cast(2 * COUNT, "F16"), [below], dtype="F16"): half,
+            put(session, blocks, plan, [below], dtype="Q8_0"): blocks,
+        }
+    reader = AtomReader(store.parts, frames=FrameCache(0))
+    asked = []
+    gather = reader.gather
+    monkeypatch.setattr(
+        reader, "gather", lambda *one: (asked.append((one[1], len(one[2]))), gather(*one))
+    )
+    for name, content in names.items():
+        for start, size in [
+            (0, 1), (33, 1000), (FRAME_BYTES - 7, 14), (FRAME_BYTES - 20_000, 90_000),
+            (len(content) - 1, 1), (5, FRAME_BYTES // 2), (5, FRAME_BYTES - 9),
+        ]:  # fmt: skip
+            asked.clear()
+            out = bytearray(size)
+            reader.decode_into(name, memoryview(out), start)
+            assert out == content[start : start + size]
+            needed = sum(length for digest, length in asked if digest == below)
+            if size < 1100:
+                assert needed <= 4 * 2 * (size + 2 * 34)
     reader.close()

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hartonomous import settings as module
+from hartonomous.core.quantity import parse_size
 from hartonomous.errors import HartonomousError, NoStoreError, UsageError
 from hartonomous.settings import (
     ProgressMode,
@@ -15,7 +16,6 @@ from hartonomous.settings import (
     find_store,
     load_settings,
     locate_store,
-    parse_size,
     setting_names,
     setting_values,
     unknown_variables,

@@ -121,30 +121,33 @@ def test_models_and_tensors_are_found_too(store, source):
 
 
 def test_views_are_listed_dropped_and_made_again(filled):
-    assert filled.views().waiting_count == 2
-    made = filled.make_views()
+    assert filled.views.list().waiting_count == 2
+    made = filled.views.make()
     assert (made.read_count, made.passage_count) == (2, 3)
-    assert filled.make_views().read_count == 0
-    assert {one.kind: one.file_count for one in filled.views().kinds} == {"markdown": 1, "text": 1}
-    (views,) = filled.passages("report")
+    assert filled.views.make().read_count == 0
+    assert {one.kind: one.file_count for one in filled.views.list().kinds} == {
+        "markdown": 1,
+        "text": 1,
+    }
+    (views,) = filled.views.of("report")
     assert [one.heading for one in views.passages] == ["Pumps > Leaks", "Pumps > Repairs"]
-    assert filled.drop_views()
-    assert not filled.drop_views()
+    assert filled.views.drop()
+    assert not filled.views.drop()
     assert names(filled.search("valve"))[0] == "report@1:report.md"
-    assert filled.make_views(rebuild=True).read_count == 2
+    assert filled.views.make(rebuild=True).read_count == 2
 
 
 def test_what_was_removed_for_good_is_forgotten(filled):
-    filled.make_views()
+    filled.views.make()
     filled.rm("report")
     filled.gc(trash_days=0, grace_s=0)
-    assert filled.make_views().forgotten_count == 1
-    assert {one.kind for one in filled.views().kinds} == {"text"}
+    assert filled.views.make().forgotten_count == 1
+    assert {one.kind for one in filled.views.list().kinds} == {"text"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database at all" * 300, None])
 def test_a_damaged_index_is_made_anew(filled, damage):
-    filled.make_views()
+    filled.views.make()
     path = index_path(filled.parts)
     for other in path.parent.glob(f"{path.name}-*"):
         other.unlink()
@@ -154,10 +157,10 @@ def test_a_damaged_index_is_made_anew(filled, damage):
 
 
 def test_a_newer_recipe_replaces_the_old(filled, monkeypatch):
-    filled.make_views()
+    filled.views.make()
     monkeypatch.setattr(text_views, "_READING", "documents-2")
-    assert filled.views().waiting_count == 2
-    assert filled.make_views().read_count == 2
+    assert filled.views.list().waiting_count == 2
+    assert filled.views.make().read_count == 2
 
 
 def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
@@ -170,7 +173,7 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
         patch.setattr(text_views, "find_spec", lambda _: None)
         patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
         assert store.search("gaskets").hits == ()
-        assert store.make_views().read_count == 0
+        assert store.views.make().read_count == 0
     (hit,) = store.search("gaskets", where=SearchFilter(kinds=("passage",))).hits
     assert (hit.pages, hit.page, hit.title) == ("page", 2, "A paper")
 
@@ -190,7 +193,7 @@ def test_searches_at_once_read_each_file_once(filled):
     for one in threads:
         one.join()
     assert errors == []
-    assert sum(one.file_count for one in filled.views().kinds) == 2
+    assert sum(one.file_count for one in filled.views.list().kinds) == 2
 
 
 @pytest.mark.parametrize("options", [{"top_k": 0}, {"top_k": 1001}, {"skip": -1}, {"per_file": 0}])

@@ -226,3 +226,42 @@ def test_nothing_is_built_on_the_end_of_a_chain(store, add, tmp_path):
         add(name, content, f"{name}.gguf" if name == "q8" else None)
         assert 0 < depth_of(store, name) <= 2, name
     check_bytes(store, tmp_path, contents)
+
+
+def test_what_resembles_an_exact_copy_is_built_on_what_that_is_a_copy_of(store, add, tmp_path):
+    base = normal(1)
+    brain = base.astype(ml_dtypes.bfloat16)
+    contents = {
+        "base": model(a=base),
+        "brain": model(a=brain),
+        "half": model(a=brain.astype(np.float32).astype(np.float16)),
+        "tuned": model(a=(base + normal(2, scale=0.0002)).astype(ml_dtypes.bfloat16)),
+        "q8": quantised(tmp_path, gguf.GGMLQuantizationType.Q8_0, a=brain.astype(np.float32)),
+    }
+    for name, content in contents.items():
+        add(name, content, f"{name}.gguf" if name == "q8" else None)
+    for name in ("brain", "half", "tuned", "q8"):
+        assert base_of(store, name) == called(base), name
+        assert depth_of(store, name) == 1
+    assert stored_for(store, "half") == 0
+    check_bytes(store, tmp_path, contents)
+
+
+def test_copies_of_one_parent_do_not_hide_the_other(store, add, tmp_path):
+    one, two = normal(1), normal(1) + normal(2, scale=0.004)
+    contents = {"two": model(a=two), "one": model(a=one)}
+    for name, kind in (("half", np.float16), ("brain", ml_dtypes.bfloat16)):
+        made = one.astype(kind)
+        contents[name] = model(a=made)
+        contents[f"{name}-wide"] = model(a=made.astype(np.float32))
+        contents[f"{name}-turned"] = model(a=made.astype(np.float32).T)
+    contents["turned"] = model(a=one.T)
+    contents["half-turned"] = model(a=one.T.astype(np.float16))
+    contents["brain-half"] = model(a=one.astype(ml_dtypes.bfloat16).astype(np.float16))
+    mean = (one.astype(np.float64) * 0.75 + two.astype(np.float64) * 0.25).astype(np.float32)
+    contents["mean"] = model(a=mean)
+    for name, content in contents.items():
+        add(name, content)
+    assert set(base_of(store, "mean")) == set(called(one, two))
+    assert stored_for(store, "mean") == 0
+    check_bytes(store, tmp_path, contents)

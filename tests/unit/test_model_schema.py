@@ -7,12 +7,14 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from hartonomous.core.declared import NUMBERS
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.model import ModelSummary, summarise
 from hartonomous.core.model_schema import SCHEMA, validate_summary
+from hartonomous.core.schema_subset import fits
 from hartonomous.errors import IntegrityError
 
 Member = tuple[str, Description]
@@ -80,6 +82,7 @@ def test_any_descriptions_give_a_valid_summary(members: list[Member]) -> None:
     if summary is None:
         assert not any(description.tensors for _, description in members)
         return
+    assert fits(as_json(summary), SCHEMA)
     validate_summary(as_json(summary))
     assert summary == summarise(members[::-1])
     assert msgspec.json.decode(msgspec.json.encode(summary), type=ModelSummary) == summary
@@ -119,3 +122,48 @@ def test_a_broken_summary_is_refused_with_its_place(change: dict[str, Any], plac
         validate_summary({key: value for key, value in good.items() if key != "layers"})
     with pytest.raises(IntegrityError):
         validate_summary([good])
+
+
+ODD = st.sampled_from(
+    [None, True, 0, -1, 1.0, 1.5, float("nan"), 2**63, 2**53 + 1, 1e300, "", "x", "x" * 5000, [],
+     {}, [1], [""], ["x"] * 5000, {"a": 1}, {"x" * 99: {}}, {str(n): {} for n in range(99)}]
+)  # fmt: skip
+
+
+def places(value: Any, way: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the ways to everything in a JSON value."""
+    if not isinstance(value, dict | list):
+        return [way]
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    return [way, *(found for name, one in inner for found in places(one, (*way, name)))]
+
+
+def changed(value: Any, way: tuple[Any, ...], odd: Any) -> Any:
+    if not way:
+        return odd
+    copy = value.copy()
+    copy[way[0]] = changed(value[way[0]], way[1:], odd) if way[1:] else odd
+    return copy
+
+
+@given(data=st.data(), odd=ODD)
+def test_what_fits_is_valid_to_jsonschema_too(data: st.DataObject, odd: Any) -> None:
+    whole = as_json(
+        summarise([("m.safetensors", Description(format="safetensors", tensors=(ONE,)))])
+    ) | {
+        "quantisation": {"method": "m", "bits": 4, "config": {"a": 1, "b": [1], "c": "d"}},
+        "training": {"has_optimizer_state": True, "files": ["f"], "step": 3},
+        "findings": [{"severity": "danger", "kind": "k", "file": "f", "text": "t"}],
+        "bits_per_weight": 4.5, "adapter": {"kind": "lora", "alpha": 2.0, "rank": 4},
+    }  # fmt: skip
+    way = data.draw(st.sampled_from(places(whole)))
+    value = changed(whole, way, odd)
+    if way and data.draw(st.booleans()):
+        value = changed(whole, (*way[:-1], "unknown") if isinstance(way[-1], str) else way, odd)
+    if fits(value, SCHEMA):
+        assert Draft202012Validator(SCHEMA).is_valid(value)
+
+
+def test_a_word_that_is_not_known_is_not_passed_over() -> None:
+    with pytest.raises(KeyError):
+        fits("x", {"type": "string", "pattern": "^y"})

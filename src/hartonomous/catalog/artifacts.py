@@ -1,9 +1,11 @@
 """Artifacts: names and what they mean now."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
+from hartonomous.catalog.batches import batches
 from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, label, version
 
@@ -80,6 +82,21 @@ def take_number(tx: Connection, artifact_id: int, at_least: int = 1) -> int:
     return number
 
 
+def claim_number(tx: Connection, artifact_id: int, wanted: int) -> int:
+    """Return the wanted version number, or the next free one where a version has it already."""
+    taken = select(version.c.id).where(
+        version.c.artifact_id == artifact_id, version.c.number == wanted
+    )
+    if tx.scalar(taken) is not None:
+        return take_number(tx, artifact_id)
+    tx.execute(
+        update(artifact)
+        .where(artifact.c.id == artifact_id, artifact.c.next_number <= wanted)
+        .values(next_number=wanted + 1)
+    )
+    return wanted
+
+
 def rename(tx: Connection, artifact_id: int, name: str) -> None:
     """Give an artifact another name."""
     tx.execute(update(artifact).where(artifact.c.id == artifact_id).values(name=name))
@@ -94,6 +111,19 @@ def labels(tx: Connection, artifact_id: int) -> dict[str, int]:
     """Return {label: version id}."""
     query = select(label.c.name, label.c.version_id).where(label.c.artifact_id == artifact_id)
     return {row[0]: row[1] for row in tx.execute(query)}
+
+
+def labelled_numbers(tx: Connection, artifact_id: int, names: Iterable[str]) -> dict[str, int]:
+    """Return {label: version number} of those of an artifact's labels that have these names."""
+    found: dict[str, int] = {}
+    for some in batches(list(names)):
+        query = (
+            select(label.c.name, version.c.number)
+            .join(version, version.c.id == label.c.version_id)
+            .where(label.c.artifact_id == artifact_id, label.c.name.in_(some))
+        )
+        found.update({row[0]: row[1] for row in tx.execute(query)})
+    return found
 
 
 def all_labels(tx: Connection) -> dict[int, list[str]]:

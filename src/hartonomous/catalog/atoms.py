@@ -122,8 +122,10 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         for one in ordered
     ]  # fmt: skip
     ids = _insert_new(tx, rows)
-    new = [one for one in ordered if one.digest in ids]
-    there = [one for one in ordered if one.digest not in ids]
+    new: list[NewAtom] = []
+    there: list[NewAtom] = []
+    for one in ordered:
+        (new if one.digest in ids else there).append(one)
     insert_rows(
         tx,
         _EXTENT_COLUMNS,

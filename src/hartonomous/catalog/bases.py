@@ -56,6 +56,29 @@ def depths(tx: Connection, atom_ids: Sequence[int]) -> dict[int, int]:
     return found
 
 
+def exactly_predicted(tx: Connection, atom_ids: Iterable[int]) -> dict[int, tuple[int, ...]]:
+    """Return {id: ids of its bases} of those atoms that their bases predict to the last byte.
+
+    What those are built on in the same way is there too, so that roots can be followed.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    level = set(atom_ids)
+    while level:
+        below: dict[int, list[int]] = {}
+        for piece in batches(sorted(level)):
+            query = (
+                select(atom_base.c.atom_id, atom_base.c.base_atom_id)
+                .join(atom, atom.c.id == atom_base.c.atom_id)
+                .where(atom.c.id.in_(piece), atom.c.stored_bytes == 0)
+                .order_by(atom_base.c.atom_id, atom_base.c.ordinal)
+            )
+            for one, base in tx.execute(query):
+                below.setdefault(one, []).append(base)
+        found.update({one: tuple(some) for one, some in below.items()})
+        level = {base for some in below.values() for base in some} - found.keys()
+    return found
+
+
 def add(tx: Connection, atom_id: int, base_ids: Sequence[int]) -> None:
     """Write down the bases of an atom that has none so far, each once, in order."""
     rows = [(atom_id, at, base) for at, base in enumerate(dict.fromkeys(base_ids))]

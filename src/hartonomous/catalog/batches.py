@@ -15,6 +15,7 @@ from sqlalchemy import (
     insert,
     text,
 )
+from sqlalchemy import column as found_column
 from sqlalchemy.dialects import postgresql, sqlite
 
 from hartonomous.catalog.columns import Words, escaped
@@ -109,7 +110,7 @@ def among(tx: Connection, column: Column[Any], values: Sequence[bytes]) -> Colum
         "SELECT substring(CAST(:joined AS bytea) FROM place FOR :width) "
         "FROM generate_series(1, :total, :width) AS place"
     ).bindparams(joined=b"".join(values), total=width * len(values), width=width)
-    return column.in_(parts.columns(substring=LargeBinary()))
+    return column.in_(parts.columns(found_column("substring", LargeBinary())))
 
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:

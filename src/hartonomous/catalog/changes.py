@@ -12,7 +12,7 @@ from hartonomous.catalog.schema import artifact, change, version
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.errors import IntegrityError
 
-_OF_VERSIONS = {"label", "unlabel", "remove", "annotate", "drop-members"}
+_OF_VERSIONS = {"label", "unlabel", "remove", "annotate", "drop-members", "renumber"}
 
 MOST_SEQUENCE = 2**63 - 1
 """What an integer column holds."""
@@ -96,6 +96,12 @@ def newest(
     if undoable is not None:
         query = query.where(change.c.action.in_(undoable), change.c.undone == 0)
     return _rows(tx, query)
+
+
+def after(tx: Connection, sequence: int, *, limit: int) -> list[ChangeRow]:
+    """Return changes with a greater number, in order, undone ones too."""
+    query = select(change).where(change.c.sequence > sequence).order_by(change.c.sequence)
+    return _rows(tx, query.limit(limit))
 
 
 def of_action(

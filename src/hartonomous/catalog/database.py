@@ -23,7 +23,7 @@ T = TypeVar("T")
 ROWS_PER_TRANSACTION = 500
 """Most rows that one staging transaction writes; keeps other writers waiting milliseconds only."""
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -146,15 +146,21 @@ class Database:
         PostgreSQL: for statements that are right whatever is written beside them.
         """
         engine = self._usable()
-        with _translated(self._rules), engine.connect() as plain:
-            connection = self._rules.for_writing(plain, durable=durable, alone=alone)
-            with connection.begin():
-                if self._losses not in (None, self._state.losses):
-                    raise HartonomousError(
-                        "the catalog's server went away in the middle of the work",
-                        hint="what was published is safe; do the same again",
-                    )
-                yield connection
+        try:
+            with _translated(self._rules), engine.connect() as plain:
+                connection = self._rules.for_writing(plain, durable=durable, alone=alone)
+                with connection.begin():
+                    if self._losses not in (None, self._state.losses):
+                        raise HartonomousError(
+                            "the catalog's server went away in the middle of the work",
+                            hint="what was published is safe; do the same again",
+                        )
+                    yield connection
+        except HartonomousError as error:
+            cause = _driver_error(error.__cause__)
+            if cause is not None:
+                self._rules.after(cause, engine)
+            raise
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
@@ -172,6 +178,12 @@ class Database:
                 if not left or cause is None or not self._rules.is_passing(cause):
                     raise
         raise AssertionError("the last attempt returns or raises")
+
+    def refuse_lost(self, error: HartonomousError) -> None:
+        """Raise ``error`` again if it says that the database went away, and nothing more."""
+        cause = _driver_error(error.__cause__)
+        if cause is not None and self._rules.is_lost(cause):
+            raise error
 
     def close(self) -> None:
         """Close every connection; SQLite folds its log into the file with the last one."""

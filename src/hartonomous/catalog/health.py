@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from sqlalchemy import Connection
+
 from hartonomous.errors import HartonomousError, IntegrityError
 
 LEAST_SQLITE = (3, 35, 0)
 """The first release with RETURNING."""
 _WANTED_OPTIONS = ("ENABLE_FTS5",)
+_MOST_COMPLAINTS = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,3 +77,21 @@ def _examine(connection: sqlite3.Connection) -> CatalogHealth:
         packs={bytes(key): size for key, size in packs},
         last_us=last or 0,
     )
+
+
+def complaints(tx: Connection, *, quick: bool) -> list[str]:
+    """Return what SQLite finds wrong with its own file, shortened; of other databases nothing.
+
+    The thorough look compares indexes with their tables as well, and foreign keys.
+    """
+    if tx.dialect.name != "sqlite":
+        return []
+    check = "quick_check" if quick else "integrity_check"
+    found = [str(row[0])[:300] for row in tx.exec_driver_sql(f"PRAGMA {check}({_MOST_COMPLAINTS})")]
+    found = [one for one in found if one != "ok"]
+    if not quick:
+        found += [
+            f"row {row[1]} of {row[0]} refers to a row of {row[2]} that is not there"
+            for row in tx.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(_MOST_COMPLAINTS)
+        ]
+    return found

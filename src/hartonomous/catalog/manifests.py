@@ -200,6 +200,25 @@ def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
     ]
 
 
+def differences(tx: Connection, row: ManifestRow, new: NewManifest) -> list[str]:
+    """Say in what a manifest's rows differ from those that follow from its record.
+
+    Left out are roles and layers of tensors, which follow from a path too.
+    """
+    said = {
+        "another size": (row.size_bytes, new.size_bytes),
+        "another SHA-256": (row.sha256, new.sha256),
+        "another format": (row.format, new.format),
+        "other bytes of its own": (row.inline_bytes, new.inline_bytes),
+        "other notices": (row.notices, new.notices),
+        "another number of tensors": (row.tensor_count, len(new.tensors)),
+    }
+    here = [msgspec.structs.replace(one, role="", layer=None) for one in tensors_of(tx, row.id)]
+    there = [msgspec.structs.replace(one, role="", layer=None) for one in new.tensors]
+    said["other tensors"] = (here, there)
+    return [what for what, (one, other) in said.items() if one != other]
+
+
 def unreferenced(
     tx: Connection, *, after_id: int, limit: int, spared_writers: Sequence[bytes]
 ) -> list[tuple[int, bytes]]:

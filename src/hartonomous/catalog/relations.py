@@ -61,6 +61,16 @@ def remove(tx: Connection, source_id: int, target_id: int, kind: str) -> bool:
     return bool(done.rowcount)
 
 
+def is_stated(tx: Connection, source_id: int, target_id: int, kind: str) -> bool:
+    """Say whether somebody stated this of two versions, in use or not."""
+    query = select(relation.c.kind).where(
+        relation.c.source_version_id == source_id,
+        relation.c.target_version_id == target_id,
+        relation.c.kind == kind,
+    )
+    return tx.execute(query).one_or_none() is not None
+
+
 def forget(tx: Connection, version_id: int) -> None:
     """Drop every statement about a version that goes for good."""
     tx.execute(
@@ -95,14 +105,15 @@ def stated(tx: Connection, version_id: int | None = None) -> list[RelationRow]:
     return [
         RelationRow(
             source_id=row[0], source=f"{row[1]}@{row[2]}", target_id=row[3],
-            target=f"{row[4]}@{row[5]}", kind=row[6], weight=_weight(row[7]), note=row[8],
+            target=f"{row[4]}@{row[5]}", kind=row[6], weight=weight_of(row[7]), note=row[8],
             created_us=row[9],
         )
         for row in tx.execute(query)
     ]  # fmt: skip
 
 
-def _weight(text: str | None) -> float | None:
+def weight_of(text: str | None) -> float | None:
+    """Return the weight that a row holds as text; raises IntegrityError where it is no number."""
     if text is None:
         return None
     try:

@@ -129,6 +129,12 @@ def _annotate(tx: Connection, content: Content) -> None:
         versions.annotate(tx, found[0].id, tags=content["tags"], metadata=content["metadata"])
 
 
+def _renumber(tx: Connection, content: Content) -> None:
+    found = versions.by_uids(tx, [bytes.fromhex(content["version_uid"])])
+    if found:
+        versions.set_number(tx, found[0], content["number"])
+
+
 def _relate(tx: Connection, content: Content) -> None:
     ends = _ends(tx, content)
     if ends is not None:
@@ -165,6 +171,7 @@ _ACTIONS: dict[str, Callable[[Connection, Content], None]] = {
     "remove": _remove,
     "undo": _undo,
     "annotate": _annotate,
+    "renumber": _renumber,
     dropped.ACTION: dropped.drop,
     "relate": _relate,
     "unrelate": _unrelate,

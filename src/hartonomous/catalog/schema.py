@@ -325,3 +325,98 @@ manifest_pin = Table(
     _ref("manifest_id", "manifest", key=True),
     Index(None, "manifest_id"),
 )
+
+# The change feed: written in the transaction of the change that it tells of.
+event = Table(
+    "event",
+    metadata,
+    _id(),
+    # Grows when a catalog is rebuilt or copied, so that no event's id is given twice.
+    Column("era", Count(), nullable=False),
+    # The transaction's number where several are written at once, so that none is read too early.
+    Column("transaction_number", Count(), nullable=False),
+    Column("type", Words(), nullable=False),
+    Column("subject", Words(optional=True)),
+    Column("time_us", Whole(), nullable=False),
+    Column("data", Words(), nullable=False),  # a JSON object
+    Index("ix_event_place", "era", "transaction_number", "id"),
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+
+# How far each consumer of the feed has got: behind the event of these numbers.
+event_cursor = Table(
+    "event_cursor",
+    metadata,
+    Column("consumer", Words(), primary_key=True),
+    Column("era", Count(), nullable=False),
+    Column("transaction_number", Count(), nullable=False),
+    Column("number", Count(), nullable=False),
+    Column("updated_us", Whole(), nullable=False),
+)
+
+# Work to be done, held or done. A job waits while it has neither a lease nor an end, is held while
+# it has a lease, and is active until it has an end; indexes and queries go by these columns.
+job = Table(
+    "job",
+    metadata,
+    _id(),
+    Column("kind", Words(), nullable=False),
+    Column("arguments", Words(), nullable=False),  # JSON
+    Column("unique_key", Words(optional=True)),
+    Column("status", Words(), nullable=False),
+    Column("priority", Whole(), nullable=False),
+    Column("run_after_us", Whole(), nullable=False),
+    Column("attempts", Count(), nullable=False),
+    Column("max_attempts", Count(), nullable=False),
+    Column("epoch", Count(), nullable=False),
+    Column("worker", Words(optional=True)),
+    Column("lease_until_us", Whole(optional=True)),
+    Column("heartbeat_us", Whole(optional=True)),
+    Column("cancel_asked", Small(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
+    Column("started_us", Whole(optional=True)),
+    Column("ended_us", Whole(optional=True)),
+    Column("stage", Words(optional=True)),
+    Column("record_count", Count(), nullable=False),
+    Column("done_bytes", Count(), nullable=False),
+    Column("total_bytes", Count(optional=True)),
+    Column("error", Words(optional=True)),  # JSON {kind, message, hint}
+    Column("result", Words(optional=True)),  # JSON
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+_job_waits = job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
+_job_leased, _job_ended = job.c.lease_until_us.is_not(None), job.c.ended_us.is_not(None)
+_job_active = job.c.ended_us.is_(None)
+Index(
+    "uq_job_active_key",
+    job.c.unique_key,
+    unique=True,
+    sqlite_where=_job_active,
+    postgresql_where=_job_active,
+)
+Index(
+    "ix_job_waiting",
+    job.c.priority,
+    job.c.run_after_us,
+    job.c.id,
+    sqlite_where=_job_waits,
+    postgresql_where=_job_waits,
+)
+Index("ix_job_leased", job.c.lease_until_us, sqlite_where=_job_leased, postgresql_where=_job_leased)
+Index("ix_job_ended", job.c.ended_us, sqlite_where=_job_ended, postgresql_where=_job_ended)
+
+schedule = Table(
+    "schedule",
+    metadata,
+    Column("name", Words(), primary_key=True),
+    Column("kind", Words(), nullable=False),
+    Column("arguments", Words(), nullable=False),  # JSON
+    Column("every_s", Count(optional=True)),
+    Column("cron", Words(optional=True)),
+    Column("priority", Whole(), nullable=False),
+    Column("max_attempts", Count(), nullable=False),
+    Column("created_us", Whole(), nullable=False),
+    Column("next_us", Whole(), nullable=False),
+    Column("last_us", Whole(optional=True)),
+    Column("last_job_id", Count(optional=True)),
+)

@@ -231,6 +231,16 @@ def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> lis
     return _rows(tx, query)
 
 
+def count_in_use(tx: Connection, artifact_id: int) -> int:
+    """Return how many versions of an artifact are in use."""
+    query = select(func.count()).where(
+        version.c.artifact_id == artifact_id,
+        version.c.published == 1,
+        version.c.removed_us.is_(None),
+    )
+    return int(tx.scalar(query) or 0)
+
+
 def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
     """Return published versions by uid, the trash included."""
     found = []
@@ -339,6 +349,21 @@ def set_removed(tx: Connection, version_ids: Sequence[int], removed_us: int | No
     """Put versions into the trash, or take them out again with None."""
     for some in batches(version_ids):
         tx.execute(update(version).where(version.c.id.in_(some)).values(removed_us=removed_us))
+
+
+def set_number(tx: Connection, row: VersionRow, number: int) -> None:
+    """Give a version a free number; nothing is done where another version has it."""
+    taken = select(version.c.id).where(
+        version.c.artifact_id == row.artifact_id, version.c.number == number
+    )
+    if tx.scalar(taken) is not None:
+        return
+    tx.execute(update(version).where(version.c.id == row.id).values(number=number))
+    tx.execute(
+        update(artifact)
+        .where(artifact.c.id == row.artifact_id, artifact.c.next_number <= number)
+        .values(next_number=number + 1)
+    )
 
 
 def remove_some(tx: Connection, version_id: int, *, limit: int) -> bool:

@@ -3,11 +3,14 @@
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
 from hartonomous.cli import reasons
+from hartonomous.cli.background import background, refuse
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
@@ -40,6 +43,7 @@ _STYLES: dict[str, Style] = {
 @click.option("--hidden", is_flag=True, help="Take hidden and temporary files in folders too.")
 @click.option("--no-delta", is_flag=True, help="Keep each new tensor on its own.")
 @click.option("--init", "make", is_flag=True, help="Make the store first if there is none.")
+@background
 @dry_run_option
 @click.pass_obj
 def command(
@@ -51,6 +55,7 @@ def command(
     make: bool,
     dry_run: bool,
     no_delta: bool,
+    later: bool,
     **given: Any,
 ) -> None:
     """Add files, model folders, trees, hub caches or Ollama's folder.
@@ -69,12 +74,19 @@ def command(
     A new tensor that resembles a stored one is kept as what differs from it where that takes less;
     --no-delta leaves that out.
 
+    With --background a worker does it: what is wrong with the options is told now, the rest by
+    'hart jobs show'.
+
     Ends with 3 when some artifacts failed, 1 when all failed or nothing was found.
     """
     from hartonomous.core.name import parse_meta
 
     given["metadata"] = dict(map(parse_meta, meta))
     given["delta"] = not no_delta
+    if later:
+        refuse(dry_run=dry_run, init=make)
+        _submit(invocation, paths, given)
+        return
     if dry_run and _STREAM in paths:
         raise UsageError(
             "standard input cannot be looked at without reading it",
@@ -95,6 +107,16 @@ def command(
     _check_found(report, paths)
     invocation.output.emit(report, human=_page, ids=_ids)
     _check_failed(report)
+
+
+def _submit(invocation: Invocation, paths: tuple[str, ...], given: dict[str, Any]) -> None:
+    if _STREAM in paths:
+        raise UsageError(
+            "standard input is gone when a worker comes", hint="add it here, without --background"
+        )
+    # A worker has another working directory.
+    absolute = [str(Path(path).absolute()) if path else path for path in paths]
+    submit_job(invocation, "add", {"paths": absolute, **given})
 
 
 @contextmanager

@@ -10,15 +10,12 @@ sorted; NaN and infinities are null. Everything else keeps its snake_case name. 
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from enum import Enum
 from pathlib import PurePath
 
 from hartonomous.core.digest import DIGEST_BYTES, format_digest
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+from hartonomous.core.moment import format_time, time_of
 
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
@@ -40,7 +37,7 @@ def as_json(value: object, name: str = "") -> Json:
         case bytes():
             return _digest(value, name)
         case datetime():
-            return format_time(round((value - _EPOCH) / timedelta(microseconds=1)))
+            return format_time(time_of(value))
         case PurePath():
             return as_json(str(value))
         case Mapping():
@@ -51,16 +48,6 @@ def as_json(value: object, name: str = "") -> Json:
             return [as_json(item, name) for item in value]
         case _:
             return _record(value)
-
-
-def format_time(microseconds: int) -> str:
-    """Return ``2026-11-21T08:30:00Z``, with six digits of a second where there are any.
-
-    A time outside the years 1 to 9999, which a file system may well give, becomes the nearest one
-    inside: RFC 3339 knows no other.
-    """
-    moment = _EPOCH + timedelta(microseconds=min(max(microseconds, _FIRST_US), _LAST_US))
-    return moment.isoformat().removesuffix("+00:00") + "Z"
 
 
 def _digest(value: bytes, name: str) -> str:

@@ -6,8 +6,8 @@ the first line of the command's docstring; a test compares the two.
 
 from typing import NamedTuple
 
-STORE, FIND, OUT, CARE, SETUP = "Store", "Find", "Out", "Care", "Setup"
-SECTIONS = (STORE, FIND, OUT, CARE, SETUP)
+STORE, FIND, OUT, CARE, WORK, SETUP = "Store", "Find", "Out", "Care", "Work", "Setup"
+SECTIONS = (STORE, FIND, OUT, CARE, WORK, SETUP)
 """Sections of the help, in their order."""
 
 
@@ -48,6 +48,9 @@ COMMANDS: dict[str, Entry] = {
     ),
     "log": Entry(
         "hartonomous.cli.log:command", "Show what happened in the store, newest first.", STORE
+    ),
+    "events": Entry(
+        "hartonomous.cli.events:command", "Tell what happens in the store, as CloudEvents.", FIND
     ),
     "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", FIND),
     "lineage": Entry(
@@ -104,11 +107,29 @@ COMMANDS: dict[str, Entry] = {
     "migrate": Entry(
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
+    "backup": Entry(
+        "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", CARE
+    ),
+    "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", CARE),
+    "push": Entry(
+        "hartonomous.cli.push:command", "Bring another store what it lacks of this one.", CARE
+    ),
+    "pull": Entry(
+        "hartonomous.cli.pull:command", "Bring this store what it lacks of another one.", CARE
+    ),
+    "sync": Entry(
+        "hartonomous.cli.sync:command", "Bring two stores to the same names and versions.", CARE
+    ),
     "catalog": Entry(
         "hartonomous.cli.catalog:command",
         "Move the catalog between a file and a server, and say who may use it.",
         CARE,
     ),
+    "worker": Entry("hartonomous.cli.worker:command", "Run jobs in the background.", WORK),
+    "jobs": Entry(
+        "hartonomous.cli.jobs:command", "Look at jobs, wait for them, retry or cancel them.", WORK
+    ),
+    "schedule": Entry("hartonomous.cli.schedule:command", "Have work done again and again.", WORK),
     "completions": Entry(
         "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
     ),

@@ -25,7 +25,7 @@ _EQUAL_SHOWN = 15
 _FILES_SHOWN = 50
 _COLUMNS = (
     Column("status"), Column("tensor"), Column("type and shape"), Column("changed", right=True),
-    Column("rel. norm", right=True), Column("cosine", right=True), Column("max ulp", right=True),
+    Column("rel. norm", right=True), Column("cosine", right=True), Column("largest", right=True),
 )  # fmt: skip
 
 
@@ -141,14 +141,15 @@ def _values(one: TensorDifference) -> tuple[str, str, str, str]:
     values = one.values
     if values is None:
         return "", "", "", ""
-    ulp = "" if values.largest_ulp is None else count(values.largest_ulp)
+    # Not in steps between numbers: near zero there are millions of them in next to nothing.
+    largest = _number(values.largest_absolute)
     if one.status is PairStatus.CAST and values.cast_exact:
-        ulp = f"{ulp} (rounded)" if values.cast_from != "both" else f"{ulp} (exact)"
+        largest += " (rounded)" if values.cast_from != "both" else " (exact)"
     return (
         _share(values.changed_count, values.changed_share),
         _number(values.relative_norm),
         "" if values.cosine is None else f"{values.cosine:.6f}",
-        ulp,
+        largest,
     )
 
 

@@ -23,7 +23,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 # What other tools call it.
 _ELSEWHERE = {
     "list": "ls", "remove": "rm", "delete": "rm", "rename": "mv", "info": "show", "compare": "diff",
-    "checkout": "get", "restore": "get", "tag": "label", "check": "verify", "fsck": "verify",
+    "checkout": "get", "tag": "label", "check": "verify", "fsck": "verify",
     "status": "stats", "du": "stats", "history": "log", "prune": "gc",
 }  # fmt: skip
 
@@ -89,7 +89,9 @@ class HartGroup(HartCommand, click.Group):
         sections: Sequence[str],
         **attributes: Any,
     ) -> None:
-        super().__init__(name, no_args_is_help=True, **attributes)
+        # Not where the group does something by itself, without one of its commands.
+        attributes.setdefault("no_args_is_help", True)
+        super().__init__(name, **attributes)
         self.table = table
         self.sections = sections
 

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hartonomous.cli.background import background, refuse
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     "--grace", "grace_s", type=Duration(), default="1h", metavar="1h", show_default=True,
     help="Leave alone unknown packs that are younger.",
 )  # fmt: skip
+@background
 @dry_run_option
 @click.pass_obj
 def command(
@@ -37,6 +40,7 @@ def command(
     empty_trash: bool,
     grace_s: float,
     dry_run: bool,
+    later: bool,
 ) -> None:
     """Free what nothing needs.
 
@@ -50,6 +54,10 @@ def command(
         raise UsageError(
             "--empty-trash and --trash-days exclude each other", hint="leave one of them out"
         )
+    if later:
+        refuse(dry_run=dry_run, empty_trash=empty_trash)
+        submit_job(invocation, "gc", {"trash_days": trash_days, "grace_s": grace_s})
+        return
     with invocation.store() as store:
         if empty_trash:
             trash_days = 0
@@ -87,6 +95,8 @@ def _page(done: "Collected") -> Iterable[Block]:
             ("packs dropped", count(done.pack_count)),
             ("packs written anew", count(done.compacted_count)),
             ("stray packs removed", count(done.litter_count)),
+            ("events past their time", count(done.event_count)),
+            ("jobs past their time", count(done.job_count)),
             ("freed", _freed(done.freed_bytes)),
         ]
     )

@@ -28,6 +28,8 @@ class Invocation:
     def __init__(self) -> None:
         self.options = Options()
         self._progress: Progress | None = None
+        self.learning = False
+        """Whether commands only tell which job they would put, for a schedule."""
 
     def change(self, **changes: Any) -> None:
         """Take options that were given; later ones win."""
@@ -59,7 +61,7 @@ class Invocation:
         from hartonomous.opening import open_store
 
         with (
-            locks.telling(self._tell),
+            locks.telling(self.tell),
             open_store(
                 self.store_path(),
                 settings=dict(self.options.settings),
@@ -68,7 +70,7 @@ class Invocation:
         ):
             yield store
 
-    def _tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Say something on standard error, above the progress that is shown, if any is."""
         if self._progress is not None:
             self._progress.note(text)

@@ -90,8 +90,11 @@ def _branch(
 
 
 def _words(edge: "Edge") -> str:
-    said = [f"declared by {one.said_by}" + (f" ({one.note})" if one.note else "")
-            for one in edge.declared]  # fmt: skip
+    said = dict.fromkeys(
+        f"declared {'' if one.kind == edge.kind else one.kind + ' '}by {one.said_by}"
+        + (f" ({one.note})" if one.note else "")
+        for one in edge.declared
+    )
     measured = "not measured" if edge.measured is None else _measured(edge.measured)
     return "; ".join([edge.kind, measured, *said])
 

@@ -4,6 +4,7 @@
 Nothing heavy is imported here; ``tests/cli/test_imports.py`` holds that.
 """
 
+import gc
 import io
 import os
 import select
@@ -22,6 +23,8 @@ from hartonomous.cli.invocation import Invocation
 
 PROGRAM = "hart"
 _COMPLETE = "_HART_COMPLETE"
+_SPINNING, _LEAST_SPINNING = "OPENBLAS_THREAD_TIMEOUT", "4"  # see hartonomous._load
+_COLLECT_AFTER = 100_000
 _STDOUT = 1
 _READER_GONE = 141  # 128 + SIGPIPE, what any Unix tool ends with when its reader is gone
 
@@ -54,12 +57,16 @@ def run() -> NoReturn:
     """Run the process's command line, or answer the shell's question for completions."""
     _prepare_streams()
     interrupt_on_terminate()
+    os.environ.setdefault(_SPINNING, _LEAST_SPINNING)
+    gc.set_threshold(_COLLECT_AFTER)
     question = os.environ.get(_COMPLETE)
     if question:
         from click.shell_completion import shell_complete
 
         sys.exit(shell_complete(hart, {}, PROGRAM, _COMPLETE, question))
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    gc.freeze()  # the end frees what there is without looking through it for cycles
+    sys.exit(code)
 
 
 def interrupt_on_terminate() -> None:

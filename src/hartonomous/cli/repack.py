@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hartonomous.cli.background import background, refuse
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     "--smallest", is_flag=True,
     help="Allow encodings of quantised tensors that are slow to read.",
 )  # fmt: skip
+@background
 @dry_run_option
 @click.pass_obj
 def command(
@@ -37,6 +40,7 @@ def command(
     again: bool,
     smallest: bool,
     dry_run: bool,
+    later: bool,
 ) -> None:
     """Encode anew what would take less now.
 
@@ -47,6 +51,13 @@ def command(
     what is written anew; 'hart gc' then frees what it replaced. With -n a sample of each piece is
     measured and nothing is written.
     """
+    if later:
+        refuse(dry_run=dry_run)
+        submit_job(
+            invocation, "repack",
+            {"max_duration_s": max_duration_s, "again": again, "smallest": smallest},
+        )  # fmt: skip
+        return
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         done = store.repack(
             max_duration_s=max_duration_s, again=again, smallest=smallest, dry_run=dry_run,

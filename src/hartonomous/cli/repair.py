@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hartonomous.cli.background import background
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
@@ -12,18 +14,22 @@ from hartonomous.cli.sizes import count, several
 from hartonomous.errors import IntegrityError
 
 if TYPE_CHECKING:
-    from hartonomous.operations.repair import Repaired
+    from hartonomous.packs.repaired import Repaired
 
 
 @make_command("repair")
+@background
 @click.pass_obj
-def command(invocation: Invocation) -> None:
+def command(invocation: Invocation, *, later: bool) -> None:
     """Rebuild the catalog from the packs.
 
     Names, versions, labels and removals come back as the packs tell them; what is doubtful comes
     back under recovered/. The former catalog is kept beside the new one. Nobody else may use the
     store meanwhile. Asks first. Ends with 4 when something could not be brought back.
     """
+    if later:
+        _submit(invocation)
+        return
     from hartonomous.opening import repair_store
 
     path = invocation.store_path()
@@ -43,6 +49,12 @@ def command(invocation: Invocation) -> None:
             f"{several(len(done.damaged), 'record or pack is', 'records or packs are')} damaged",
             hint="add the files again from elsewhere; equal bytes fill the holes",
         )
+
+
+def _submit(invocation: Invocation) -> None:
+    if not invocation.learning:
+        invocation.confirm("Have a worker rebuild the catalog from the packs?")
+    submit_job(invocation, "repair", {})
 
 
 def _page(done: "Repaired") -> Iterable[Block]:

@@ -1,6 +1,6 @@
 """Numbers and times as people read them; those that the core knows too come from there."""
 
-from hartonomous.cli.as_json import format_time
+from hartonomous.core.moment import format_time
 from hartonomous.core.quantity import count, ratio, several, share, size
 
 __all__ = [

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from hartonomous.cli.background import background
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
@@ -33,6 +35,7 @@ _MOST_FILES = 3
     "--max-duration", "max_duration_s", type=Duration(), metavar="10m",
     help="End after this time, with what was found until then.",
 )  # fmt: skip
+@background
 @click.pass_obj
 def command(
     invocation: Invocation,
@@ -42,19 +45,27 @@ def command(
     subset: Fraction | None,
     repair: bool,
     max_duration_s: float | None,
+    later: bool,
 ) -> None:
     """Check that every stored byte is what it was.
 
     Every atom is read, decoded and compared with its digest, and every manifest is checked; each
     fault is told with the files that need what is damaged. Ends with 4 when there is one. What many
     tensors are built on lies in the store twice: --repair has the second copy used where the first
-    is damaged.
+    is damaged, and removes what is damaged in the cache of plain files.
     """
     if quick and (files or repair or subset is not None):
         raise UsageError(
             "--quick reads no data, so --files, --repair and --read-data-subset do not go with it",
             hint="leave --quick out",
         )
+    if later:
+        submit_job(
+            invocation, "verify",
+            {"quick": quick, "files": files, "subset": str(subset or 1), "repair": repair,
+             "max_duration_s": max_duration_s},
+        )  # fmt: skip
+        return
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         report = store.verify(
             quick=quick,
@@ -91,7 +102,7 @@ def _page(report: "VerifyReport") -> Iterable[Block]:
     )
     yield looked
     if report.mended:
-        yield Cell(f"{several(len(report.mended), 'atom')} mended from second copies", "warn")
+        yield Cell(f"mended: {_some(report.mended)}", "warn")
     if not report.complete:
         yield Cell("the time was up before everything was looked at", "warn")
     if report.faults:

@@ -49,10 +49,10 @@ def ls(invocation: Invocation, *, spec: str | None, member: str | None) -> None:
     """List what was read by kind, or the passages of one version's files."""
     with invocation.store() as store:
         if spec is None:
-            found = store.views()
+            found = store.views.list()
             invocation.output.emit(found, human=_page, ids=lambda one: (k.kind for k in one.kinds))
             return
-        files = store.passages(spec, member=member)
+        files = store.views.of(spec, member=member)
     invocation.output.emit_each(files, human=_files, ids=lambda one: one.member)
 
 
@@ -61,7 +61,7 @@ def ls(invocation: Invocation, *, spec: str | None, member: str | None) -> None:
 def rebuild(invocation: Invocation) -> None:
     """Read all documents anew."""
     with invocation.store() as store, invocation.progress(store.settings) as progress:
-        made = store.make_views(rebuild=True, progress=progress)
+        made = store.views.make(rebuild=True, progress=progress)
     invocation.output.emit(made, human=_made, ids=lambda _: ())
 
 
@@ -70,7 +70,7 @@ def rebuild(invocation: Invocation) -> None:
 def drop(invocation: Invocation) -> None:
     """Delete what was read; the next search reads it again."""
     with invocation.store() as store:
-        there = store.drop_views()
+        there = store.views.drop()
     text = "dropped" if there else "there was nothing to drop"
     invocation.output.emit({"dropped": there}, human=lambda _: [text], ids=lambda _: ())
 

@@ -14,11 +14,18 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from hartonomous.codecs import delta_reference, quantised_recipes, reference
+from hartonomous.codecs import (
+    delta_reference,
+    quantised_recipes,
+    reference,
+    rounding_reference,
+)
 from hartonomous.codecs.differences import Kind
 from hartonomous.codecs.layouts import Layout
 from hartonomous.codecs.quantised_blocks import Shape
-from hartonomous.core import ggml
+from hartonomous.codecs.rounding_reference import GROUP_BYTES, TYPES, Grid
+from hartonomous.core import casts, ggml
+from hartonomous.core.casts import STORED, Array
 from hartonomous.errors import UsageError
 
 Bytes = NDArray[np.uint8]
@@ -27,6 +34,9 @@ Floats = NDArray[np.float32]
 VARIABLE = "HARTONOMOUS_KERNEL"
 NUMPY = "numpy"
 NAMES = ("avx2", "neon", "scalar", NUMPY)
+
+_CASTS = {("F32", "F16"): 0, ("F32", "BF16"): 1, ("F16", "F32"): 2, ("BF16", "F32"): 3}
+_NAN_RULES = {"quiet": 0, "kept": 1, "signed": 2, "canonical": 3, "ones": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,47 @@ class Kernel:
             out.reshape(-1)[:] = ggml.dequantise_blocks(blocks, shape.name)
             return
         self.native.values_of_blocks(shape.number, self.name != "scalar", blocks, out)
+
+    def fit_rounded(
+        self, dtype: str, content: Bytes, values: Floats, position: int, grid: Grid
+    ) -> Bytes:
+        """Return the table of scales that give most of an 8-bit tensor's codes back.
+
+        ``content`` are codes, ``values`` as many float32, from an element ``position`` on. Raises
+        ValueError for more scales than elements.
+        """
+        if self.native is None:
+            return rounding_reference.fit(dtype, content, values, position, grid)
+        table = np.empty(grid.count(position, len(values)) * GROUP_BYTES, np.uint8)
+        self.native.fit_rounded(
+            TYPES[dtype], self.name != "scalar", position, *grid.numbers, content, values,
+            *rounding_reference.steps(dtype), table,
+        )  # fmt: skip
+        return table
+
+    def round_values(  # noqa: PLR0917 - arrays, as C takes them
+        self, dtype: str, table: Bytes, values: Floats, position: int, grid: Grid,
+        residual: Bytes | None, out: Bytes,
+    ) -> None:  # fmt: skip
+        """Fill ``out`` with the codes that a table of scales makes of values, plus ``residual``."""
+        if self.native is None:
+            out[:] = rounding_reference.rounded(dtype, table, values, position, grid, residual)
+            return
+        self.native.round_values(
+            TYPES[dtype], self.name != "scalar", position, *grid.numbers, table, values, residual,
+            out,
+        )  # fmt: skip
+
+    def cast(self, values: Array, source: str, target: str, nan: str = "quiet") -> Array:
+        """Return ``values`` rounded to ``target``, as ``core.casts.cast`` does."""
+        number = _CASTS.get((source, target))
+        if self.native is None or number is None:
+            return casts.cast(values, source, target, nan)
+        out = np.empty(values.shape, STORED[target])
+        self.native.cast_floats(
+            number, _NAN_RULES[nan], self.name != "scalar", np.ascontiguousarray(values), out
+        )
+        return out
 
 
 @functools.cache

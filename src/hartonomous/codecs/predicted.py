@@ -11,7 +11,9 @@ import numpy as np
 
 from hartonomous.codecs.delta import DeltaCodec
 from hartonomous.codecs.quantised import QuantisedCodec
-from hartonomous.codecs.quantised_rounding import TYPES, grids
+from hartonomous.codecs.quantised_blocks import SHAPES
+from hartonomous.codecs.quantised_rounding import grids
+from hartonomous.codecs.rounding_reference import TYPES
 from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import Encoding
 from hartonomous.errors import UnsupportedStoreError
@@ -91,16 +93,46 @@ def decode_many(
 
     Raises UnsupportedStoreError for a recipe that this program does not know.
     """
+    encoding = _known(dtype, recipe)
+    if encoding is Encoding.DELTA:
+        _DELTA.decode_many(payloads, _bytes(predictions), outs)
+    else:
+        _QUANTISED.decode_many(payloads, predictions, outs, dtype, positions=positions)
+
+
+def can_decode_parts(dtype: str) -> bool:
+    """Say whether a part of a frame costs less than the whole: blocks stand for themselves."""
+    return dtype in SHAPES
+
+
+def part_span(dtype: str, position: int, length: int, low: int, high: int) -> tuple[int, int]:
+    """Return the tensor's bytes [start, stop) of the blocks under a frame's bytes [low, high)."""
+    first, stop = _QUANTISED.part_blocks(dtype, position, length, low, high)
+    size = SHAPES[dtype].byte_count
+    begin = -(-position // size) * size
+    return begin + first * size, begin + stop * size
+
+
+def decode_part(  # noqa: PLR0917 - what is wanted of which frame
+    payload: memoryview, prediction: Prediction, out: memoryview, dtype: str,
+    position: int, length: int, low: int, *, recipe: int = RECIPE,
+) -> None:  # fmt: skip
+    """Fill ``out`` with a frame's bytes from ``low`` on, of a type that ``can_decode_parts``.
+
+    ``prediction`` is that of ``part_span``. Raises DecodeError, UnsupportedStoreError.
+    """
+    _known(dtype, recipe)
+    _QUANTISED.decode_part(payload, prediction, out, dtype, position, length, low)
+
+
+def _known(dtype: str, recipe: int) -> Encoding:
     encoding = encoding_of(dtype)
     if recipe != RECIPE:
         raise UnsupportedStoreError(
             f"the encoding {encoding.name.lower()}, recipe {recipe} is unknown to this program",
             hint="read this store with a newer version of hartonomous",
         )
-    if encoding is Encoding.DELTA:
-        _DELTA.decode_many(payloads, _bytes(predictions), outs)
-    else:
-        _QUANTISED.decode_many(payloads, predictions, outs, dtype, positions=positions)
+    return encoding
 
 
 def _bytes(predictions: Sequence[Prediction]) -> list[memoryview]:

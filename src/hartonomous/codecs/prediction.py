@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from hartonomous.codecs import kernel
 from hartonomous.core import plan as plans
-from hartonomous.core.casts import STORED, Array, cast, without_payload
+from hartonomous.core.casts import STORED, Array, without_payload
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.ggml import dequantise_blocks
 from hartonomous.core.plan import Plan, Range, Value
@@ -118,7 +119,7 @@ def _apply_to_one(
     step: plans.AnyStep, array: Array, value: Value, have: Range, need: Range
 ) -> Array:
     if isinstance(step, plans.Cast):
-        return cast(array, value.dtype, step.dtype, step.nan)
+        return kernel.active().cast(array, value.dtype, step.dtype, step.nan)
     if isinstance(step, plans.Transpose):
         return _transposed(step, array, value, need)
     if isinstance(step, plans.PermuteHeads):

@@ -24,7 +24,8 @@ from hartonomous.codecs.quantised_payload import (
     decode_tables,
     encode_table,
 )
-from hartonomous.codecs.quantised_rounding import ROUNDED, Grid
+from hartonomous.codecs.quantised_rounding import ROUNDED
+from hartonomous.codecs.rounding_reference import TYPES, Grid
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.record import Encoding
 from hartonomous.errors import DecodeError
@@ -41,7 +42,7 @@ def supported(dtype: str | None, *, smallest: bool = False) -> bool:
     """Say whether tensors of this type can be derived; ``smallest``: by the quantiser's search."""
     if smallest:
         return dtype in SHAPES and SEARCHED in SHAPES[dtype].recipes
-    return dtype in SHAPES or dtype in quantised_rounding.TYPES
+    return dtype in SHAPES or dtype in TYPES
 
 
 def dequantise_into(blocks: memoryview | bytes, dtype: str, out: Floats) -> None:
@@ -145,6 +146,56 @@ class QuantisedCodec:
         if faults:
             raise DecodeError(f"a derived payload is damaged: {faults[0]}")
 
+    def decode_part(  # noqa: PLR0917 - arrays, as C takes them
+        self, payload: memoryview, source: Floats, out: memoryview, dtype: str,
+        position: int, length: int, low: int,
+    ) -> None:  # fmt: skip
+        """Fill ``out`` with bytes of a frame of ggml's blocks from its byte ``low`` on.
+
+        ``position`` and ``length`` are the frame's, ``source`` is of exactly the window of the
+        blocks that ``part_blocks`` tells. Raises DecodeError, ValueError as ``decode_many`` does.
+        """
+        shape = SHAPES[dtype]
+        where = _cut(dtype, position, length)
+        first, stop = self.part_blocks(dtype, position, length, low, low + out.nbytes)
+        values = np.ascontiguousarray(source, np.float32).reshape(-1)
+        if len(values) != (stop - first) * shape.elements:
+            raise ValueError(f"a source has {len(values)} elements for {stop - first} blocks")
+        try:
+            kept = _open(dtype, memoryview(payload).cast("B"), where)
+            sizes = _table_sizes(dtype, kept, position)
+        except ValueError as error:
+            raise DecodeError(f"a derived payload is damaged: {error}") from error
+        header, residual = decode_tables(
+            list(zip((kept.header, kept.residual), sizes, strict=True))
+        )
+        if isinstance(header, str) or isinstance(residual, str):
+            raise DecodeError(
+                f"a derived payload is damaged: {header if isinstance(header, str) else residual}"
+            )
+        width = shape.layout.element_bytes
+        blocks = np.empty((stop - first) * shape.byte_count, np.uint8)
+        codes = residual[first * shape.elements : stop * shape.elements]
+        kernel.active().join_blocks(
+            shape, kept.kind, header[first * width : stop * width], values,
+            None if kept.residual.kind == NOTHING else codes, blocks,
+        )  # fmt: skip
+        # What there is of the frame: its lead where the first block is wanted, blocks, its tail.
+        begin = 0 if not first else where.lead + first * shape.byte_count
+        ends = stop * shape.elements == where.elements
+        head, tail = b"" if first else bytes(kept.lead), bytes(kept.tail) if ends else b""
+        whole = head + blocks.tobytes() + tail
+        out[:] = memoryview(whole)[low - begin : low - begin + out.nbytes]
+
+    def part_blocks(
+        self, dtype: str, position: int, length: int, low: int, high: int
+    ) -> tuple[int, int]:
+        """Return which of the blocks [first, stop) whole in a frame its bytes [low, high) touch."""
+        size, where = DTYPES[dtype].block_bytes, _cut(dtype, position, length)
+        count = where.elements // DTYPES[dtype].block_elements
+        first = min(max(low - where.lead, 0) // size, count)
+        return first, max(first, min(-(-max(high - where.lead, 0) // size), count))
+
 
 def _checked(source: Floats, where: _Cut) -> Floats:
     values = np.ascontiguousarray(source, np.float32).reshape(-1)
@@ -217,7 +268,7 @@ def _open(dtype: str, content: memoryview, where: _Cut) -> Payload:
         where.lead, where.tail, where.elements,
     ):  # fmt: skip
         raise ValueError("it is of another frame")
-    number = SHAPES[dtype].number if dtype in SHAPES else quantised_rounding.TYPES[dtype]
+    number = SHAPES[dtype].number if dtype in SHAPES else TYPES[dtype]
     if payload.number != number:
         raise ValueError("it is of another type")
     if payload.kind not in (SHAPES[dtype].recipes if dtype in SHAPES else (ROUNDED,)):

@@ -1,4 +1,4 @@
-"""Tensors of 8 bits that were rounded from floats by a scale: int8, uint8 and FP8, in numpy.
+"""Tensors of 8 bits that were rounded from floats by a scale: int8, uint8 and FP8.
 
 value = round(x / scale), integers with a zero point added. Elements that share a scale form a grid
 of the tensor (all, a row, a column, a block of both). Scales are found by fit: every one that gives
@@ -7,24 +7,21 @@ bytes" in docs/format-quantised.md.
 """
 
 import struct
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hartonomous.codecs import kernel
 from hartonomous.codecs.layouts import Field, Layout
 from hartonomous.codecs.quantised_payload import BYTES, Payload, encode_table
+from hartonomous.codecs.rounding_reference import GROUP_BYTES, TYPES, Grid
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float32]
-_Doubles = NDArray[np.float64]
-_Groups = NDArray[np.int64]
 
 ROUNDED = 16
 """The kind of payload; those of blocks are below."""
-TYPES = {"I8": 1, "U8": 2, "F8_E4M3": 3, "F8_E5M2": 4}
-"""The number of each type in a payload."""
 
 SCALED_BLOCK = 128
 """Rows and columns that share a scale in FP8 checkpoints with scales by block."""
@@ -32,46 +29,6 @@ SCALED_BLOCK = 128
 _PARAMS = struct.Struct("<QII")
 PARAM_BYTES = _PARAMS.size
 GROUP_LAYOUT = Layout((Field(width=4, rotated=True), Field(width=1)))
-_GROUP_BYTES = 5
-# Mantissa bits, exponent bias, largest code that is a finite number.
-_FLOATS = {"F8_E4M3": (3, 7, 0x7E), "F8_E5M2": (2, 15, 0x7B)}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
-    """Which elements share a scale: blocks of ``block_rows`` × ``block_columns`` of a matrix.
-
-    ``columns`` is the length of a row in elements. A block of 0 rows or columns has all of them:
-    the default is one scale, ``block_rows=1`` one a row, ``block_columns=1`` one a column.
-    """
-
-    columns: int = 0
-    block_rows: int = 0
-    block_columns: int = 0
-
-    def count(self, position: int, elements: int) -> int:
-        """Return how many scales elements from ``position`` on have."""
-        first, last = self._row_block(position), self._row_block(position + max(elements, 1) - 1)
-        return (last - first + 1) * self._across()
-
-    def groups(self, position: int, elements: int) -> _Groups:
-        """Return the number of each element's scale, counted from the first one's row of blocks."""
-        if not self.columns:
-            return np.zeros(elements, np.int64)
-        places = np.arange(position, position + elements, dtype=np.int64)
-        rows, columns = np.divmod(places, self.columns)
-        groups = np.zeros(elements, np.int64)
-        if self.block_rows:
-            groups = (rows // self.block_rows - self._row_block(position)) * self._across()
-        if self.block_columns:
-            groups = groups + columns // self.block_columns
-        return groups
-
-    def _row_block(self, place: int) -> int:
-        return place // self.columns // self.block_rows if self.columns and self.block_rows else 0
-
-    def _across(self) -> int:
-        return -(-self.columns // self.block_columns) if self.columns and self.block_columns else 1
 
 
 def grids(shape: tuple[int, ...]) -> tuple[Grid, ...]:
@@ -94,17 +51,13 @@ def derive(dtype: str, content: Bytes, values: Floats, position: int, grid: Grid
         or max(grid.block_rows, grid.block_columns) >> 32
     ):
         grid = Grid()
-    groups, count = grid.groups(position, len(values)), grid.count(position, len(values))
-    scales, zeros = _fit(dtype, content, values, groups, count)
-    header = np.empty((count, _GROUP_BYTES), np.uint8)
-    header[:, :4] = scales.astype("<f4").view(np.uint8).reshape(-1, 4)
-    header[:, 4] = zeros
-    residual = content - _round(dtype, values, scales[groups], zeros[groups])
+    table = kernel.active().fit_rounded(dtype, content, values, position, grid)
+    codes = np.empty(len(values), np.uint8)
+    kernel.active().round_values(dtype, table, values, position, grid, None, codes)
     return Payload(
         kind=ROUNDED, number=TYPES[dtype], elements=len(values),
         params=_PARAMS.pack(grid.columns, grid.block_rows, grid.block_columns),
-        header=encode_table(header.reshape(-1), GROUP_LAYOUT),
-        residual=encode_table(residual, BYTES),
+        header=encode_table(table, GROUP_LAYOUT), residual=encode_table(content - codes, BYTES),
     )  # fmt: skip
 
 
@@ -113,7 +66,7 @@ def header_bytes(payload: Payload, position: int) -> int:
     count = _grid(payload).count(position, payload.elements)
     if count > max(payload.elements, 1):
         raise ValueError("it has more scales than elements")
-    return _GROUP_BYTES * count
+    return GROUP_BYTES * count
 
 
 def restore(  # noqa: PLR0917 - arrays, as C takes them
@@ -121,12 +74,7 @@ def restore(  # noqa: PLR0917 - arrays, as C takes them
     header: Bytes, residual: Bytes | None, out: Bytes,
 ) -> None:  # fmt: skip
     """Fill ``out`` from the source's values and what the payload keeps."""
-    table = header.reshape(-1, _GROUP_BYTES)
-    scales = np.ascontiguousarray(table[:, :4]).view("<f4").reshape(-1)
-    groups = _grid(payload).groups(position, payload.elements)
-    out[:] = _round(dtype, values, scales[groups], table[:, 4][groups])
-    if residual is not None:
-        out += residual
+    kernel.active().round_values(dtype, header, values, position, _grid(payload), residual, out)
 
 
 def _grid(payload: Payload) -> Grid:
@@ -134,106 +82,3 @@ def _grid(payload: Payload) -> Grid:
     if columns >> 48:
         raise ValueError("its rows are too long")
     return Grid(columns=columns, block_rows=block_rows, block_columns=block_columns)
-
-
-def _round(dtype: str, values: Floats, scales: Floats, zeros: Bytes) -> Bytes:
-    """Return the bytes that each value becomes; NaN becomes the smallest integer, or FP8's NaN."""
-    with np.errstate(all="ignore"):
-        scaled = values / scales
-        if dtype in _FLOATS:
-            return _round_float(dtype, scaled)
-        low, high = (-128, 127) if dtype == "I8" else (0, 255)
-        zero = zeros.view(np.int8) if dtype == "I8" else zeros
-        number = np.rint(scaled) + zero.astype(np.float32)
-        number = np.where(number > low, number, np.float32(low))
-        number = np.where(number < high, number, np.float32(high))
-        return number.astype(np.int16).astype(np.uint8)
-
-
-def _round_float(dtype: str, scaled: Floats) -> Bytes:
-    """Round to FP8: nearest, ties to even, finite numbers beyond the largest become it."""
-    mantissa, bias, largest = _FLOATS[dtype]
-    bits = scaled.view(np.uint32)
-    size, drop = bits & np.uint32(0x7FFFFFFF), 23 - mantissa
-    normal = (size + np.uint32((1 << drop - 1) - 1) + (size >> drop & 1)) >> drop
-    normal = normal.astype(np.int32) - ((127 - bias) << mantissa)
-    few = np.rint(
-        np.minimum(np.abs(scaled), np.float32(1)) * np.float32(2.0 ** (bias - 1 + mantissa))
-    )
-    few = np.where(np.isnan(few), np.float32(0), few)
-    small = size < np.uint32((128 - bias) << 23)
-    codes = np.minimum(np.where(small, few.astype(np.int32), normal), largest)
-    codes = np.where(size > 0x7F800000, 0x7F, codes)
-    return (codes | (bits >> 24 & 0x80).astype(np.int32)).astype(np.uint8)
-
-
-# --- scales by fit --------------------------------------------------------------------------------
-
-
-def _fit(
-    dtype: str, content: Bytes, values: Floats, groups: _Groups, count: int
-) -> tuple[Floats, Bytes]:
-    """Return scales and zero points that give most of ``content`` back."""
-    x = np.where(np.isfinite(values), values, np.float32(0)).astype(np.float64)
-    zeros = np.zeros(count, np.uint8)
-    if dtype in _FLOATS:
-        magnitude = (content & 0x7F).astype(np.int64)
-        sizes, lower, upper = _float_steps(dtype)
-    else:
-        code = (content.view(np.int8) if dtype == "I8" else content).astype(np.float64)
-        zero = _zero_points(dtype, code, x, groups, count)
-        zeros = zero.astype(np.int16).astype(np.uint8)
-        ends = (-128, 127) if dtype == "I8" else (0, 255)
-        magnitude = np.abs(code - zero[groups]).astype(np.int64)
-        sizes = np.arange(256, dtype=np.float64)
-        lower, upper = np.maximum(sizes - 0.5, 0), sizes + 0.5
-    size = np.abs(x)
-    with np.errstate(all="ignore"):
-        open_end = (
-            np.zeros(len(x), bool) if dtype in _FLOATS else (code == ends[0]) | (code == ends[1])
-        )
-        least = np.where(open_end, 0, size / upper[magnitude])
-        most = np.where(magnitude > 0, size / lower[magnitude], np.inf)
-        most[size == 0] = np.inf
-        bottom, top = np.zeros(count), np.full(count, np.inf)
-        np.maximum.at(bottom, groups, least)
-        np.minimum.at(top, groups, most)
-        weight = np.bincount(groups, sizes[magnitude] ** 2, count)
-        ratio = np.bincount(groups, size * sizes[magnitude], count) / weight
-        middle = np.where(top < np.inf, (bottom + top) / 2, 2 * bottom)
-        candidates = [np.where(one > 0, one, 1).astype(np.float32) for one in (middle, ratio)]
-    candidates = [np.where(np.isfinite(one), one, np.float32(1)) for one in candidates]
-    missed = [
-        np.bincount(groups, _round(dtype, values, one[groups], zeros[groups]) != content, count)
-        for one in candidates
-    ]
-    return np.where(missed[0] <= missed[1], candidates[0], candidates[1]), zeros
-
-
-def _float_steps(dtype: str) -> tuple[_Doubles, _Doubles, _Doubles]:
-    """Return the magnitude of each FP8 code without sign, and where rounding to it begins, ends."""
-    mantissa, bias, largest = _FLOATS[dtype]
-    codes = np.arange(128)
-    exponent, fraction = codes >> mantissa, (codes & ((1 << mantissa) - 1)) / (1 << mantissa)
-    whole = np.where(exponent > 0, 1 + fraction, fraction)
-    sizes = whole * 2.0 ** (np.maximum(exponent, 1) - bias)
-    sizes[largest + 1 :] = 0
-    lower, upper = np.zeros(128), np.full(128, np.inf)
-    lower[1 : largest + 1] = (sizes[:largest] + sizes[1 : largest + 1]) / 2
-    upper[:largest] = lower[1 : largest + 1]
-    return sizes, lower, upper
-
-
-def _zero_points(dtype: str, code: _Doubles, x: _Doubles, groups: _Groups, count: int) -> _Doubles:
-    """Return each group's zero point: where the line through (value, code) meets value 0."""
-    low, high = (-128, 127) if dtype == "I8" else (0, 255)
-    inside = ((code > low) & (code < high)).astype(np.float64)
-    with np.errstate(all="ignore"):
-        total = np.bincount(groups, inside, count)
-        mean_x = np.bincount(groups, x * inside, count) / total
-        mean_code = np.bincount(groups, code * inside, count) / total
-        apart = (x - mean_x[groups]) * inside
-        slope = np.bincount(groups, apart * code, count) / np.bincount(groups, apart * apart, count)
-        found = np.rint(mean_code - slope * mean_x)
-    found = np.where(np.isfinite(found), found, 0.0)
-    return np.clip(found, low, high)

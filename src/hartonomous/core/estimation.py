@@ -22,6 +22,13 @@ class Guess:
     low: int
     high: int
 
+    def of(self, total: int, part: int) -> "Guess":
+        """Return the guess for ``total`` bytes, of which ``part`` was looked at."""
+        if total == part or not part:
+            return self
+        low, high = self.low * total // part, self.high * total // part
+        return Guess(estimated=self.estimated * total // part, low=low, high=min(high, total))
+
     @property
     def half(self) -> float:
         """Half the width of the range, the wider side."""

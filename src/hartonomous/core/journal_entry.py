@@ -59,6 +59,7 @@ class _Commit(msgspec.Struct, tag_field="kind", tag="commit"):
     tags: list[str]
     metadata: dict[str, str]
     model: _Model | None
+    created_us: _Time | None = None
 
 
 class _Held(msgspec.Struct):
@@ -100,6 +101,9 @@ class _Change(msgspec.Struct, tag_field="kind", tag="change"):
     relation: str | None = None
     weight: float | None = None
     note: str | None = None
+    number: _Number | None = None
+    previous_number: _Number | None = None
+    origin_us: _Time | None = None
 
 
 _FIELDS = {
@@ -110,6 +114,7 @@ _FIELDS = {
     "undo": ("of",),
     "purge": ("version_uids", "manifests"),
     "annotate": ("version_uid", "tags", "metadata"),
+    "renumber": ("artifact", "version_uid", "number", "previous_number"),
     "drop-members": ("version_uid", "members", "digest", "previous_digest"),
     "relate": ("source_uid", "target_uid", "relation", "note"),
     "unrelate": ("source_uid", "target_uid", "relation", "note"),

@@ -1,6 +1,18 @@
-"""Numbers as people read them. Sizes are decimal: 1 kB is 1,000 bytes, as disks are sold."""
+"""Numbers as people read and write them. Sizes are decimal: 1 kB is 1,000 bytes, as on disks."""
 
-_UNITS = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+import re
+
+_NAMES = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_SIZE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,9})?)\s*([A-Za-z]{0,3})")
+_UNITS: dict[str, int] = {
+    unit: factor
+    for power, letter in enumerate(("", "k", "m", "g", "t", "p"))
+    for unit, factor in (
+        (letter, 1000**power),
+        (f"{letter}b", 1000**power),
+        (f"{letter}ib" if letter else "b", 1024**power),
+    )
+}
 
 
 def size(byte_count: int) -> str:
@@ -8,9 +20,9 @@ def size(byte_count: int) -> str:
     if abs(byte_count) < 1000:
         return f"{byte_count} B"
     amount, power = byte_count / 1000, 1
-    while abs(amount) >= 999.5 and power < len(_UNITS) - 1:
+    while abs(amount) >= 999.5 and power < len(_NAMES) - 1:
         amount, power = amount / 1000, power + 1
-    return f"{amount:.{1 if abs(amount) < 99.95 else 0}f} {_UNITS[power]}"
+    return f"{amount:.{1 if abs(amount) < 99.95 else 0}f} {_NAMES[power]}"
 
 
 def count(number: int) -> str:
@@ -31,3 +43,17 @@ def ratio(logical_bytes: int, stored_bytes: int) -> str:
 def share(part: int, whole: int) -> str:
     """Return ``12.5 %``; ``-`` of nothing."""
     return f"{100 * part / whole:.1f} %" if whole else "-"
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that ``text`` says: ``512MiB``, ``20 GB``, ``1.5g``, ``4096``.
+
+    ``k M G T P`` are powers of 1000, with ``iB`` powers of 1024; case does not matter. Raises
+    ValueError on anything else.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    factor = _UNITS.get(match[2].lower()) if match else None
+    if match is None or factor is None:
+        raise ValueError("is not a size; write it like 512MiB, 20GB or 4096")
+    whole, _, part = match[1].partition(".")
+    return int(whole) * factor + (int(part) * factor // 10 ** len(part) if part else 0)

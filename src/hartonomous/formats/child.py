@@ -44,6 +44,7 @@ def main(socket_fd: int) -> None:
             # What stays is not looked through again and again while a file makes many objects.
             gc.freeze()
             gc.set_threshold(_COLLECT_AFTER)
+            gc.enable()  # the parent starts this program without, see there
             messages.send(connection, b"")
             while True:
                 _serve(connection, setup, program)

@@ -32,7 +32,7 @@ ARRAY_COST = 256
 """An array takes time even where nothing of it is kept; this bounds how many there can be."""
 
 _FIRST_READ = 64 * 1024
-_LARGEST_READ = 1024 * 1024
+_LARGEST_READ = 128 * 1024  # what is read beyond a header counts in an estimate
 
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")

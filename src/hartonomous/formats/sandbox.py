@@ -35,7 +35,7 @@ START_LIMIT_S = 60.0
 _END_LIMIT_S = 2.0
 _STDERR_BYTES = 16 << 10
 _PROGRAM = (
-    "import sys; sys.path.extend(sys.argv[2:]); "
+    "import gc, sys; gc.disable(); sys.path.extend(sys.argv[2:]); "
     "from hartonomous.formats.child import main; main(int(sys.argv[1]))"
 )
 _answers = msgspec.msgpack.Decoder(messages.Answer)

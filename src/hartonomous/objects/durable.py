@@ -31,7 +31,8 @@ def storage_error(
     if error.errno in _FULL:
         wanted = "" if wanted_bytes is None else f"; {wanted_bytes:,} bytes were wanted"
         return StorageFullError(
-            f"cannot {action} at {place}: {_FULL[error.errno]}{wanted}, {_free_text(place)}",
+            f"cannot {action} at {place}: {_FULL[error.errno]}{wanted}, "
+            f"{_free_text(place, wanted_bytes or 0)}",
             hint="free some space or raise the limit, then run the same command again",
         )
     hint = None
@@ -43,7 +44,7 @@ def storage_error(
     return HartonomousError(f"cannot {action} at {place}: {reason}", hint=hint)
 
 
-def _free_text(place: Path) -> str:
+def _free_text(place: Path, wanted_bytes: int) -> str:
     for folder in (place, *place.parents):
         try:
             status = os.statvfs(folder)
@@ -51,7 +52,9 @@ def _free_text(place: Path) -> str:
             continue
         except OSError as error:
             return f"free space unknown ({error.strerror})"
-        return f"{status.f_bavail * status.f_frsize:,} bytes are free"
+        free = status.f_bavail * status.f_frsize
+        missing = f", {wanted_bytes - free:,} are missing" if wanted_bytes > free else ""
+        return f"{free:,} bytes are free{missing}"
     return "free space unknown"
 
 

@@ -29,6 +29,7 @@ from hartonomous.objects.plain_file import (
     Write,
     below,
     checked,
+    has_rotted,
     linked,
     make_read_only,
     names,
@@ -215,6 +216,28 @@ class PlainCache:
     def in_use(self, entry: PlainEntry) -> bool:
         """Say whether the entry was given out so lately that it must stay."""
         return entry.used_us > self.clock() - self.keep_us
+
+    def damaged(self) -> Iterator[PlainEntry]:
+        """Yield entries of which a file is as it was left by all signs, and has other bytes.
+
+        Reads everything in the cache. What was changed in a way that shows is no damage: it is
+        compared and built anew when it is asked for.
+        """
+        states: dict[Path, tuple[FileState, ...]] = {}
+        for path, stamp in self._stamps():
+            target = self._entry(bytes.fromhex(path.name[:64]), os.fsdecode(stamp.name))
+            states[target] = stamp.files
+        for entry in self.entries():
+            if any(has_rotted(entry.path, state) for state in states.get(entry.path, ())):
+                yield entry
+
+    def distrust(self, entry: PlainEntry) -> None:
+        """Have an entry compared by digest when it is asked for next, and built anew if wrong."""
+        self._stamp(entry.key, entry.name).unlink(missing_ok=True)
+
+    def discard(self, entry: PlainEntry) -> bool:
+        """Remove an entry whoever was given it; False where somebody is at work on it."""
+        return self._drop(entry, forced=True)
 
     # -- removing
 

@@ -1,6 +1,7 @@
 """Files of the plain cache, one at a time: what they were, linking, checking, removing."""
 
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Sequence
@@ -91,6 +92,24 @@ def state_at(path: Path, raw: bytes, sha256: bytes) -> FileState | None:
     if not stat.S_ISREG(status.st_mode):
         return None
     return FileState(raw, sha256, status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+def has_rotted(target: Path, state: FileState) -> bool:
+    """Say whether a file of the entry at ``target`` shows no change and has other bytes now.
+
+    A disk that cannot read it counts as such.
+    """
+    path = target / os.fsdecode(state.path) if state.path else target
+    if state_at(path, state.path, state.sha256) != state:
+        return False
+    try:
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return found != state.sha256 and state_at(path, state.path, state.sha256) == state
 
 
 def checked(path: Path, file: PlainFile, check: Check) -> bool:

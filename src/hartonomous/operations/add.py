@@ -9,6 +9,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.versions import LayerRow
 from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
@@ -22,11 +23,13 @@ from hartonomous.objects.local import new_temporary
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.checkpoint_files import STEP_KEY, checkpoint_files, step_label
+from hartonomous.packs.declared_bases import missing_bases
 from hartonomous.packs.ingest import FileIngest, IngestedFile
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.preview import Foreseen, preview
-from hartonomous.packs.publication import Proposal, Published, publish
+from hartonomous.packs.proposal import Proposal
+from hartonomous.packs.publication import Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES
 from hartonomous.packs.source_removal import remove_sources
@@ -34,7 +37,8 @@ from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
 
-_BATCH_ARTIFACTS = 100
+_BATCH_ROWS = ROWS_PER_TRANSACTION - 40
+"""Rows of one publication, before the last artifact."""
 _BATCH_BYTES = 64 * 1024 * 1024
 
 
@@ -141,7 +145,7 @@ def add(
     A file that cannot be read fails its artifact and no other. Raises UsageError for wrong options
     and NotFoundError for a path that does not exist, before anything is stored.
     """
-    _check_options(options)
+    check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     return _add_all(parts, found, options, progress or NoProgress())
 
@@ -158,7 +162,7 @@ def foresee(
     Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
     digests are None where a file was not read whole, and nothing is said of reasons and tensors.
     """
-    _check_options(options)
+    check_options(options)
     progress = progress or NoProgress()
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     candidates: list[Candidate] = []
@@ -214,7 +218,7 @@ def add_stream(
         raise UsageError(
             "standard input has no name of its own", hint="give one: hart add - --name NAME"
         )
-    _check_options(options)
+    check_options(options)
     # Locked while it is open: a gc beside us sees that its writer lives.
     spool, out = new_temporary(parts.directory)
     try:
@@ -259,7 +263,7 @@ def add_tensors(
             labels=(step_label(step), *options.labels),
             metadata={STEP_KEY: str(step), **options.metadata},
         )
-    _check_options(options)
+    check_options(options)
     candidate = Candidate(
         kind=CandidateKind.MODEL, names=(), members=members, source="tensors in memory"
     )
@@ -271,7 +275,8 @@ def add_tensors(
         return _publish(session, reader, [taken], options, progress)[0]
 
 
-def _check_options(options: AddOptions) -> None:
+def check_options(options: AddOptions) -> None:
+    """Raise UsageError for options that no add takes."""
     if options.name is not None:
         check_name(options.name)
         if options.update:
@@ -309,7 +314,8 @@ def _add_all(
                 artifacts.append(taken)
                 continue
             batch.append(taken)
-            full = session.unsealed_bytes > _BATCH_BYTES or len(batch) >= _BATCH_ARTIFACTS
+            rows = sum(one.proposal.row_count for one in batch)
+            full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
             if full or item.size > _BATCH_BYTES:
                 artifacts.extend(_publish(session, reader, batch, options, progress))
                 batch = []
@@ -451,6 +457,9 @@ def _publish(
     published = publish(session, [one.proposal for one in batch])
     results = []
     for taken, done in zip(batch, published, strict=True):
+        if taken.proposal.model is not None and done.outcome != "unchanged":
+            for note in missing_bases(session.parts, taken.proposal.model, done.name, done.number):
+                progress.note(note)
         kept = remove_sources(session.parts, reader, taken.files) if options.move else None
         moved = options.move and kept is None
         results.append(_added(taken, done, moved=moved, source_kept=kept))

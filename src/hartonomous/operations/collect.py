@@ -16,6 +16,7 @@ from hartonomous.catalog import (
     atoms,
     changes,
     dropped,
+    events,
     families,
     manifests,
     packs,
@@ -24,9 +25,12 @@ from hartonomous.catalog import (
     writers,
 )
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.catalog.effects import about_version
+from hartonomous.core.event import NewEvent
 from hartonomous.errors import LockedError, UsageError
 from hartonomous.objects.local import LocalObjects
-from hartonomous.packs import leftovers, rebasing
+from hartonomous.packs import event_retention, job_retention, leftovers, rebasing
+from hartonomous.packs.catalog_file import drafts
 from hartonomous.packs.collected import Collected, Tally
 from hartonomous.packs.compaction import compact, foresee
 from hartonomous.packs.orphans import orphans
@@ -62,18 +66,24 @@ def collect(
     parts: StoreParts,
     *,
     trash_days: float = 30,
+    event_days: float = 90,
+    job_days: float = 30,
     grace_s: float = 3600,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> Collected:
     """Free what nothing needs.
 
-    Versions go from the trash after ``trash_days``; packs that the catalog does not know go when
-    their writer is dead and they are older than ``grace_s``. One collection at a time: raises
-    LockedError when another one runs, UsageError for a time that is none.
+    Versions go from the trash after ``trash_days``; events go from the change feed after
+    ``event_days``, where every consumer that has a cursor has passed them; packs that the catalog
+    does not know go when their writer is dead and they are older than ``grace_s``. One collection
+    at a time: raises LockedError when another one runs, UsageError for a time that is none.
     """
-    if not (trash_days >= 0 and 0 <= grace_s < math.inf):  # NaN is neither
-        raise UsageError(f"a trash of {trash_days} days, a grace of {grace_s} s: one is no time")
+    if not (trash_days >= 0 <= event_days and 0 <= grace_s < math.inf):  # NaN is neither
+        raise UsageError(
+            f"a trash of {trash_days} days, events of {event_days} days, a grace of {grace_s} s:"
+            " one is no time"
+        )
     progress = progress or NoProgress()
     tally = Tally()
     with _alone(parts):
@@ -81,6 +91,8 @@ def collect(
         _purge_trash(parts, tally, trash_days, dry_run=dry_run)
         if dry_run:
             _foresee(parts, tally, trash_days, grace_s, progress)
+            tally.events = event_retention.foresee(parts, before_us=_days_ago(parts, event_days))
+            tally.jobs = job_retention.foresee(parts, before_us=_days_ago(parts, job_days))
         else:
             # What frees room comes before compaction, which needs some.
             _drop_leftovers(parts, tally, grace_s)
@@ -95,26 +107,24 @@ def collect(
             progress.stage("bases")
             _rebase(parts, tally, progress)
             _fold_counts(parts)
+            tally.events = event_retention.shed(parts, before_us=_days_ago(parts, event_days))
+            tally.jobs = job_retention.shed(parts, before_us=_days_ago(parts, job_days))
             progress.stage("packs")
             _drop_packs(parts, tally)
             _drop_litter(parts, tally, grace_s)
             if _compact_packs(parts, tally, progress):
                 _drop_packs(parts, tally)
-    return Collected(
-        purged_versions=tuple(tally.purged),
-        manifest_count=tally.manifests,
-        atom_count=tally.atoms,
-        pack_count=tally.packs,
-        compacted_count=tally.compacted,
-        litter_count=tally.litter,
-        freed_bytes=tally.freed_bytes,
-        rebased_count=tally.rebased.atom_count,
-        rebased_saved_bytes=tally.rebased.saved_bytes,
-        kept_count=tally.rebased.kept_count,
-        kept_bytes=tally.rebased.kept_bytes,
-        dry_run=dry_run,
-        notes=tuple(tally.notes),
-    )
+        done = tally.result(dry_run=dry_run)
+        _tell(parts, done)
+    return done
+
+
+def _tell(parts: StoreParts, done: Collected) -> None:
+    """Write the event of a collection that freed something."""
+    if not done.dry_run and any(done.counts().values()):
+        data = {**done.counts(), "freed_bytes": done.freed_bytes}
+        with parts.database.write() as tx:
+            events.append(tx, "store.collected", None, data, now_us=parts.clock())
 
 
 @contextlib.contextmanager
@@ -160,7 +170,7 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
             held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
             before_that = dropped.manifests_of(tx, [row.uid for row in rows])
         uids = [row.uid.hex() for row in rows]
-        work.change(
+        purge = work.change(
             "purge",
             version_uids=uids,
             manifests=sorted(
@@ -172,6 +182,9 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
         def hide(tx: Any) -> None:
             # From here on nobody sees them; the rows below follow in small pieces.
             versions.set_unpublished(tx, [row.id for row in rows])
+            for row in rows:
+                told = {**about_version(row), "sequence": purge["seq"]}
+                work.events.append(NewEvent("artifact.purged", row.name, told))
 
         work.finish(hide)
     tally.purged = [f"{row.name}@{row.number}" for row in rows]
@@ -334,7 +347,9 @@ def _drop_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     """Remove what dead processes left in the directory: unfinished files, locks, cache entries."""
     tally.litter += parts.objects.sweep()
     tally.litter += plain_cache(parts).sweep()
-    for path in leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)):
+    old = leftovers.old_files(parts.directory, before_us=_before(parts, grace_s))
+    # Whoever has the store open keeps repairs away: a new catalog that is not in its place is dead.
+    for path in (*old, *drafts(parts.directory)):
         path.unlink(missing_ok=True)
         tally.litter += 1
     with parts.database.read() as tx:
@@ -381,6 +396,7 @@ def _count_leftovers(parts: StoreParts, tally: Tally, grace_s: float) -> None:
     tally.litter += LocalObjects(parts.directory).litter()[0]
     tally.litter += plain_cache(parts).litter_count()
     tally.litter += len(leftovers.old_files(parts.directory, before_us=_before(parts, grace_s)))
+    tally.litter += len(drafts(parts.directory))
     with parts.database.read() as tx:
         known = {key.hex() for _, key in writers.keys(tx)}
     tally.litter += len(leftovers.dead_writer_locks(parts.directory, known))

@@ -113,6 +113,8 @@ def _detail(tx: Any, content: dict[str, Any], there: int) -> str:
         case "annotate":
             pairs = [f"{key}={value}" for key, value in sorted(content["metadata"].items())]
             return ", ".join([*content["tags"], *pairs])
+        case "renumber":
+            return f"version {content['previous_number']} is now {content['number']}"
         case "relate" | "unrelate":
             what = "is" if content["action"] == "relate" else "is no longer stated to be"
             target = versions.by_uids(tx, [bytes.fromhex(content["target_uid"])])

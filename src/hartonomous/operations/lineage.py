@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from hartonomous.catalog import artifacts, relations, resolve, versions
+from hartonomous.catalog import relations, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.declaration import declared_kind, names_meant
 from hartonomous.core.relation import RelationKind, Side, judge, main_weight
 from hartonomous.errors import UsageError
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.declared_bases import versions_meant
 from hartonomous.packs.kinship import Relative, relatives, side_of
 from hartonomous.packs.parts import StoreParts
 
@@ -290,12 +291,9 @@ def _stored_as(walk: _Walk, declared: str, *, besides: int) -> int | None:
     """Return the newest version in use that a declared name means; None if there is none."""
     meant = names_meant(declared)
     with walk.parts.database.read() as tx:
-        for name in meant:
-            artifact = artifacts.by_name(tx, name)
-            found = [] if artifact is None else versions.of_artifact(tx, artifact.id)
-            fitting = [one.id for one in found if one.id != besides]
-            if fitting:
-                return fitting[-1]
+        fitting = [one for one in versions_meant(tx, declared) if one != besides]
+        if fitting:
+            return fitting[-1]
     tails = [
         row
         for row in walk.rows.values()
@@ -317,6 +315,7 @@ def _spec(walk: _Walk, version_id: int) -> str:
 def _lineage(
     walk: _Walk, root: VersionRow, reached: Sequence[int], direction: Direction
 ) -> Lineage:
+    _warn_of_circles(walk)
     inside = set(reached)
     shown = [
         link
@@ -338,6 +337,27 @@ def _lineage(
         warnings=tuple(walk.warnings),
         truncated=walk.truncated,
     )
+
+
+def _warn_of_circles(walk: _Walk) -> None:
+    """Warn where declarations lead back to where they began; each circle once."""
+    above: dict[int, list[int]] = {}
+    for version_id in walk.kin:
+        with walk.parts.database.read() as tx:
+            summary = versions.model_of(tx, version_id) or {}
+        meant = (one for _, _, one in _declarations(walk, version_id, summary))
+        above[version_id] = [one for one in meant if one is not None]
+    done: set[int] = set()
+    for start in sorted(above):
+        way: list[int] = []
+        one: int | None = start
+        while one is not None and one not in way and one not in done:
+            way.append(one)
+            one = next(iter(above.get(one, ())), None)
+        if one is not None and one in way:
+            circle = " > ".join(_spec(walk, each) for each in [*way[way.index(one) :], one])
+            _warn(walk, f"declared bases lead back to where they began: {circle}")
+        done.update(way)
 
 
 def _edge(walk: _Walk, link: _Link) -> Edge:

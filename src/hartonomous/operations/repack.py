@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import atoms, families, properties, sketches
+from hartonomous.catalog import atoms, events, families, properties, sketches
 from hartonomous.codecs.choice import RULE, choose
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core.record import Encoding
@@ -158,7 +158,9 @@ class _Run:
                     self._settle(session)
         finally:
             self._reader.close()
-        return self._result()
+        done = self._result()
+        _tell(self._parts, done)
+        return done
 
     def _begin(self, *, again: bool) -> _Place:
         """Return where this run goes on, or a new pass begins."""
@@ -395,6 +397,21 @@ class _Run:
             dry_run=self._dry_run,
             notes=tuple(tally.notes),
         )
+
+
+def _tell(parts: StoreParts, done: Repacked) -> None:
+    """Write the event of a run that encoded something anew."""
+    if not done.dry_run and (done.atom_count or done.copied_count):
+        data = {
+            "atom_count": done.atom_count,
+            "copied_count": done.copied_count,
+            "logical_bytes": done.logical_bytes,
+            "former_bytes": done.former_bytes,
+            "stored_bytes": done.stored_bytes,
+            "complete": done.complete,
+        }
+        with parts.database.write() as tx:
+            events.append(tx, "store.repacked", None, data, now_us=parts.clock())
 
 
 def _name(encoding: int) -> str:

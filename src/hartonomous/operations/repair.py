@@ -16,6 +16,7 @@ from hartonomous.catalog import (
     artifacts,
     atoms,
     changes,
+    events,
     manifests,
     packs,
     properties,
@@ -30,33 +31,25 @@ from hartonomous.core.manifest import Manifest
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import HartonomousError
+from hartonomous.packs.carried_work import carry_work
 from hartonomous.packs.extent_copies import ExtentCopies
 from hartonomous.packs.manifest_rows import member_row, new_manifest
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.pack_names import give_names_back
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.publication import stage_version
+from hartonomous.packs.repaired import Repaired
 from hartonomous.packs.staging import stage_manifest
-from hartonomous.packs.survey import Entry, Place, Survey, SurveyedPack, read_object, survey
+from hartonomous.packs.survey import (
+    Entry,
+    Place,
+    Survey,
+    SurveyedPack,
+    dropped_members,
+    read_object,
+    survey,
+)
 from hartonomous.ports.progress import NoProgress, Progress
-
-
-class Repaired(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in the packs and what could not be brought back.
-
-    ``renamed`` are packs that lay under another name than their own, as ``FORMER -> NOW``.
-    """
-
-    pack_count: int
-    atom_count: int
-    manifest_count: int
-    version_count: int
-    change_count: int
-    damaged: tuple[str, ...]
-    lost: tuple[str, ...]
-    recovered: tuple[str, ...]
-    renamed: tuple[str, ...]
-    former_catalog: str | None
 
 
 def repair(parts: StoreParts, *, progress: Progress | None = None) -> Repaired:
@@ -67,6 +60,7 @@ def repair(parts: StoreParts, *, progress: Progress | None = None) -> Repaired:
     progress = progress or NoProgress()
     with parts.home.rebuilding() as database:
         result = _rebuild(replace(parts, database=database), progress)
+        carry_work(parts, database, progress)
     former = parts.home.put_in_place(parts.clock())
     return msgspec.structs.replace(result, former_catalog=former)
 
@@ -93,7 +87,7 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
     progress.stage("rebuild the catalog")
     work = _Rebuild(parts, found, pack_ids)
     work.run()
-    return Repaired(
+    done = Repaired(
         pack_count=len(found.packs),
         atom_count=work.atom_count,
         manifest_count=len(work.manifest_ids),
@@ -105,6 +99,11 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
         renamed=tuple(renamed),
         former_catalog=None,
     )
+    # The first event of the new catalog, which begins a new era: who had read the former feed
+    # knows by it that what came between is not told any more.
+    with parts.database.write() as tx:
+        events.append(tx, "store.repaired", None, done.told(), now_us=parts.clock())
+    return done
 
 
 class _Rebuild:
@@ -125,7 +124,7 @@ class _Rebuild:
             one for one in found.journal if one.is_commit and one.content["uid"] not in self._purged
         ]
         self._last = {one.content["uid"]: one.digest for one in self._commits}
-        self._dropped = _dropped_members(found.journal)
+        self._dropped = dropped_members(found.journal)
         self._needed: set[bytes] = set()  # manifests of members that were not dropped
         self._paths: dict[bytes, str] = {}  # manifest digest -> a path it is a member under
         self._by_manifest: dict[bytes, bytes] = {}  # manifest digest -> file digest
@@ -338,12 +337,11 @@ class _Rebuild:
         doubtful: bool = False,
     ) -> None:
         new = self._new_version(content, whole, doubtful=doubtful)
-        version_id = stage_version(
-            self._database, new, writer_id=self._writer_id, now_us=content["time_us"]
-        )
+        made_us = content.get("created_us") or content["time_us"]  # there, if it was received
+        version_id = stage_version(self._database, new, writer_id=self._writer_id, now_us=made_us)
         with self._database.write(durable=False) as tx:
             artifact_id = self._artifact(tx, content, name)
-            number = artifacts.take_number(tx, artifact_id, content["number"])
+            number = artifacts.claim_number(tx, artifact_id, content["number"])
             versions.publish(
                 tx, version_id, artifact_id=artifact_id, number=number, sequence=content["seq"],
                 pack_id=None if place is None else self._pack_ids[place.pack],
@@ -474,19 +472,6 @@ class _Rebuild:
     def _is_member(self, file_digest: bytes) -> bool:
         """Say whether a commit has the file under another manifest."""
         return any(self._by_manifest.get(name) == file_digest for name in self._paths)
-
-
-def _dropped_members(journal: Sequence[Entry]) -> set[tuple[str, str]]:
-    """Return (version uid, path) of members that were dropped in the end."""
-    drops = {
-        entry.content["seq"]: entry.content
-        for entry in journal
-        if not entry.is_commit and entry.content["action"] == "drop-members"
-    }
-    for entry in journal:
-        if not entry.is_commit and entry.content["action"] == "undo":
-            drops.pop(entry.content["of"], None)
-    return {(one["version_uid"], held["path"]) for one in drops.values() for held in one["members"]}
 
 
 def _own_uid(uid: str) -> str:

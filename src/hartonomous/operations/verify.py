@@ -12,19 +12,21 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, copies, dropped, manifests, packs
+from hartonomous.catalog import bases, copies, events, manifests, packs
 from hartonomous.core.digest import AtomHasher
-from hartonomous.core.journal_entry import decode_entry
-from hartonomous.core.record import RecordHeader, RecordKind
+from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.fault import Fault, damage_told
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.journal_check import check_database, check_entry, check_names
+from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
+from hartonomous.packs.plain_files import check_plain
 from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
-from hartonomous.packs.survey import read_object
 from hartonomous.ports.progress import NoProgress, Progress
 
 _PAGE = 1000
@@ -32,18 +34,11 @@ _MAX_FAULTS = 10_000
 _CACHE_BYTES = 16 * 1024 * 1024
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong: in what, what, and which files need it."""
-
-    where: str
-    what: str
-    files: tuple[str, ...] = ()
-
-
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
 
-    ``mended`` are atoms whose second copy took the place of a damaged first one.
+    ``mended`` are atoms whose second copy took the place of a damaged first one, and plain files
+    that were removed from the cache.
     """
 
     level: str
@@ -118,20 +113,23 @@ def verify(
     reader = AtomReader(parts, frames=FrameCache(_CACHE_BYTES), operands=operands)
     work = _Work(parts, reader, progress or NoProgress(), limit, repair=repair)
     try:
+        check_database(parts, work.fault, quick=quick)
         _check_packs(work)
         _check_catalog(work)
         if not quick:
             _check_journal(work)
+            check_names(parts, work.fault)
             _check_manifests(work)
             chosen = _chooser(subset, turn, parts)
             _check_second_copies(work, chosen)
             _check_atoms(work, chosen)
+            check_plain(parts, work.fault, work.mended.append if repair else None)
             if files:
                 _check_files(work)
     finally:
         work.reader.close()
     level = "quick" if quick else "files" if files else "full"
-    return VerifyReport(
+    report = VerifyReport(
         level=level,
         pack_count=work.packs,
         record_count=work.records,
@@ -143,6 +141,20 @@ def verify(
         complete=work.complete,
         duration_s=round(time.monotonic() - begun, 3),
     )
+    _tell(work, report)
+    return report
+
+
+def _tell(work: _Work, report: VerifyReport) -> None:
+    """Write the event of a verification that found damage."""
+    if report.sound and not report.mended:
+        return
+    try:
+        with work.parts.database.write() as tx:
+            data = damage_told(report.level, report.faults, report.mended)
+            events.append(tx, "store.verified", None, data, now_us=work.parts.clock())
+    except HartonomousError as error:  # a store that may only be read
+        work.progress.note(f"the damage could not be told of: {error.message}")
 
 
 def _chooser(subset: Fraction, turn: int | None, parts: StoreParts) -> Callable[[bytes], bool]:
@@ -190,6 +202,7 @@ def _check_packs(work: _Work) -> None:
             _check_one_pack(work, pack, row, wanted)
             _check_bases(pack, wanted, ties)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
         finally:
             pack.close()
@@ -264,7 +277,7 @@ def _check_journal(work: _Work) -> None:
             continue  # told of already, or compacted meanwhile
         try:
             for row in wanted:
-                _check_entry(work, pack, row)
+                check_entry(work.parts, work.fault, pack, row)
         finally:
             pack.close()
 
@@ -272,34 +285,6 @@ def _check_journal(work: _Work) -> None:
 def _pack_keys(work: _Work) -> list[tuple[int, bytes]]:
     with work.parts.database.read() as tx:
         return [(row.id, row.key) for row in packs.everything(tx)]
-
-
-def _check_entry(work: _Work, pack: PackReader, row: packs.JournalRow) -> None:
-    try:
-        header = pack.record(row.header_offset)
-        if header.kind is not (RecordKind.CHANGE if row.uid is None else RecordKind.COMMIT):
-            raise IntegrityError("another kind of record lies there")
-        content = decode_entry(read_object(pack, header))
-        if row.uid is None:
-            same = content["seq"] == row.sequence
-        else:
-            same = content["uid"] == row.uid.hex() and (
-                row.name.startswith("recovered/")
-                or (content["number"], content["seq"], bytes.fromhex(content["digest"]))
-                == (row.number, row.sequence, _committed_digest(work, row))
-            )
-        if not same:
-            raise IntegrityError("the catalog says something else of it")
-    except HartonomousError as error:
-        what = f"change {row.sequence}" if row.uid is None else f"commit of {row.name}@{row.number}"
-        work.fault(f"pack {pack.name}", f"the {what}: {error.message}", row.files)
-
-
-def _committed_digest(work: _Work, row: packs.JournalRow) -> bytes:
-    """Return the digest that a version has with the members that were dropped from it."""
-    assert row.uid is not None
-    with work.parts.database.read() as tx:
-        return dropped.digest_with_all(tx, row.uid, row.digest)
 
 
 def _pages(work: _Work) -> Iterator[tuple[int, bytes, int]]:
@@ -349,6 +334,7 @@ def _check_second_copies(work: _Work, chosen: Callable[[bytes], bool]) -> None:
         try:
             check_second(work.parts, work.reader, atom_id, digest)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             with work.parts.database.read() as tx:
                 if not copies.extents(tx, atom_id, 1):
                     continue  # dropped, or moved, meanwhile
@@ -367,6 +353,7 @@ def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: byt
         check_atom(work.reader, digest, size, buffer, work.progress.advance)
         work.read_bytes += size
     except HartonomousError as error:
+        work.parts.database.refuse_lost(error)
         if not _still_stored(work, digest):
             return True
         mended = mend(work.parts, work.reader, atom_id) if work.repair else []
@@ -404,6 +391,7 @@ def _check_manifests(work: _Work) -> None:
         try:
             manifest = load_manifest(work.reader, row)
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 work.fault(name, error.message, _names(work, row.id))
             continue
@@ -415,10 +403,10 @@ def _check_manifests(work: _Work) -> None:
             if references != manifests.references_of(tx, row.id) and _complete(tx, row):
                 what = "refers to other atoms than the catalog says"
                 work.fault(name, what, _names(work, row.id))
-            if len(manifest.description.tensors) != row.tensor_count:
-                work.fault(name, "has other tensors than the catalog says", _names(work, row.id))
-            if manifest.sha256 != row.sha256:
-                work.fault(name, "has another SHA-256 than the catalog says", _names(work, row.id))
+            other = manifests.differences(tx, row, manifest_facts(manifest))
+            if other and _complete(tx, row):
+                what = f"has {', '.join(other)} than the catalog says"
+                work.fault(name, what, _names(work, row.id))
         work.manifests += 1
 
 
@@ -459,6 +447,7 @@ def _check_files(work: _Work) -> None:
             if hasher.digest() != row.file_digest:
                 raise IntegrityError("comes out with another digest")
         except HartonomousError as error:
+            work.parts.database.refuse_lost(error)
             if _manifest_stored(work, row.file_digest):
                 where = f"file blake3:{row.file_digest.hex()}"
                 work.fault(where, error.message, _names(work, row.id))

@@ -95,17 +95,25 @@ def file_views(parts: StoreParts, spec: str, *, member: str | None = None) -> tu
     return tuple(told)
 
 
-def make_views(
-    parts: StoreParts,
-    files: OpenFiles,
-    *,
-    rebuild: bool = False,
-    progress: Progress | None = None,
-) -> ViewsMade:
-    """Read the files whose text was not read yet; with ``rebuild`` all of them anew."""
-    return update_views(parts, files, progress or NoProgress(), rebuild=rebuild)
+class TextViews:
+    """What was read of an open store's documents, as ``Store.views``."""
 
+    def __init__(self, parts: StoreParts, files: OpenFiles) -> None:
+        self._parts = parts
+        self._files = files
 
-def forget_views(parts: StoreParts) -> bool:
-    """Delete the index of words; return whether there was one. Searching makes it anew."""
-    return drop_views(parts)
+    def list(self) -> Views:
+        """Return what was read, by kind of file."""
+        return list_views(self._parts)
+
+    def of(self, spec: str, *, member: str | None = None) -> tuple[FileViews, ...]:
+        """Return the passages of a version's documents, with their places."""
+        return file_views(self._parts, spec, member=member)
+
+    def make(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
+        """Read the documents that were not read yet; with ``rebuild`` all of them anew."""
+        return update_views(self._parts, self._files, progress or NoProgress(), rebuild=rebuild)
+
+    def drop(self) -> bool:
+        """Delete what was read, and return whether there was any; searching reads it anew."""
+        return drop_views(self._parts)

@@ -10,11 +10,12 @@ from hartonomous.catalog import manifests
 from hartonomous.core.record import Encoding, RecordHeader, RecordKind
 from hartonomous.errors import IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.bounded_cache import BoundedCache, FrameCache
+from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
-from hartonomous.packs.predictions import BaseGoneError, Chain, refuse_chain
+from hartonomous.packs.predictions import BaseGoneError, refuse_chain
 
 _OPEN_PACKS = 64
 _KEPT_RECORDS_BYTES = 16 * 1024 * 1024
@@ -73,12 +74,15 @@ class AtomReader:
         self.gather(batch, digest, out, start)
         batch.decode()
 
-    def batch(self, chain: Chain = (), *, cached: bool = True) -> FrameBatch:
+    def batch(self, chain: Chain = NOBODY, *, cached: bool = True) -> FrameBatch:
         """Return an empty batch for frames of this store; ``chain`` are the atoms that need it.
 
         Unless ``cached``, what it decodes is neither looked for among the kept frames nor kept.
         """
-        return FrameBatch(self.frames if cached else None, self, chain)
+        frames = self.frames if cached else None
+        if chain.budget is not None and (frames is None or not frames.limit_bytes):
+            frames = chain.budget.frames
+        return FrameBatch(frames, self, chain)
 
     def read_base(self, name: bytes, out: memoryview, start: int, chain: Chain) -> None:
         """Fill ``out`` with the bytes of an atom that others are predicted from, from ``start``.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hartonomous.catalog import sketches
+from hartonomous.catalog import bases, sketches
 from hartonomous.catalog.database import Database
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
@@ -49,6 +49,9 @@ _DECLARED_BITS = 1.0
 Depths = Callable[[Any, Sequence[int]], Mapping[int, int]]
 """``depths(transaction, atom ids)`` returns how many bases each needs before it can be read; atoms
 without bases may be left out."""
+
+_Place = tuple[int, str, int, int]
+"""Whose values a candidate has: atom id of what it is a copy of, orientation, heads, first."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +100,8 @@ class Candidate:
     from ``orientation`` into the query's order ("transposed": the base is the transpose; "heads":
     permuting the base's rows by ``heads`` gives the query; "heads-inverse": permuting them back
     does). It predicts as many of the query's elements from ``target_first`` on. ``distance`` is in
-    bits, see ``core.sketch.distances``; ``depth`` counts the bases that the base itself needs.
+    bits, see ``core.sketch.distances``; ``depth`` counts the bases that a plan on this one needs
+    below it, where one that is exactly a copy of another (``copy_of``, an atom id) does not count.
     ``values`` are those of the part at the positions of its size, in the base's order; None where
     it was found by fewer of its rows.
     """
@@ -112,6 +116,7 @@ class Candidate:
     depth: int
     heads: int = 0
     target_first: int = 0
+    copy_of: int = 0
     values: Values | None = field(default=None, compare=False, repr=False)
 
 
@@ -144,6 +149,7 @@ class _Hits:
     view: _View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
+    seen: set[_Place] = field(default_factory=set)
 
 
 def can_be_sketched(dtype: str, shape: tuple[int, ...]) -> bool:
@@ -227,7 +233,7 @@ class _AtomRanges:
 class BaseSearch:
     """Finds candidates in one store's catalog; safe to use from several threads.
 
-    ``depths`` tells how deep atoms lie; without it none has bases.
+    ``depths`` tells how deep atoms lie; without it none has bases or is a copy of another.
     """
 
     def __init__(
@@ -267,7 +273,7 @@ class BaseSearch:
         by_part: dict[Part, list[tuple[float, Candidate]]] = {view.part: [] for view in views}
         for hits in work.hits:
             by_part[hits.view.part] += hits.near
-        return [_best(near) for near in by_part.values()]
+        return [_best(near, query.dtype) for near in by_part.values()]
 
 
 class _Search:
@@ -302,7 +308,7 @@ class _Search:
 
     def _compare(self, count: int, waiting: Sequence[_Hits]) -> None:
         for _ in range(_MOST_ROUNDS):
-            open_ = [one for one in waiting if one.ids and len(one.near) < MOST_CANDIDATES]
+            open_ = [one for one in waiting if one.ids and len(one.seen) < MOST_CANDIDATES]
             if not open_:
                 break
             share = max(MOST_CANDIDATES, _ROUND_ROWS // len(open_))
@@ -327,6 +333,9 @@ class _Search:
             return
         ids = sorted({row.atom_id for row in usable})
         depths = {} if self._depths is None else self._depths(self._tx, ids)
+        exact = {} if self._depths is None else bases.exactly_predicted(self._tx, ids)
+        # A plan on what is exactly predicted is rewritten onto the bases of that.
+        depths = {one: depth - (one in exact) for one, depth in depths.items()}
         if self._max_depth is not None:
             usable = [row for row in usable if depths.get(row.atom_id, 0) <= self._max_depth]
         if not usable:
@@ -346,9 +355,11 @@ class _Search:
                 depth=depths.get(row.atom_id, 0),
                 heads=hits.view.heads,
                 target_first=hits.view.part.first,
+                copy_of=_root(row.atom_id, exact),
                 values=own.copy() if prod(shape) == row.element_count else None,
             )
             hits.near.append((self._cost(one), one))
+            hits.seen.add(_place(one))
 
     def _cost(self, one: Candidate) -> float:
         known = DTYPES.get(one.dtype)
@@ -406,13 +417,37 @@ def _common_rows(query: TensorQuery, row: sketches.SketchRow) -> int:
     return max(PREFIX_ROWS, min(rows, there))
 
 
-def _best(near: Sequence[tuple[float, Candidate]]) -> list[Candidate]:
-    """Return candidates of one part by cost; of one run of an atom only the best view."""
+def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate]:
+    """Return candidates of one part by cost; of one run of an atom only the best view.
+
+    Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
+    of: they would take the places of others, and a plan upon it can cast as each of them was cast.
+    """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
+    copies: dict[_Place, Candidate] = {}
+    alike = [one for _, one in ranked if one.dtype == dtype]
+    roots = [one for _, one in ranked if one.atom_id == one.copy_of]
+    for one in (*alike, *roots):
+        copies.setdefault(_place(one), one)
     for _, one in ranked:
-        found.setdefault((one.digest, one.first), one)
+        if copies.setdefault(_place(one), one) is one:
+            found.setdefault((one.digest, one.first), one)
     return list(found.values())
+
+
+def _place(one: Candidate) -> _Place:
+    return one.copy_of, one.orientation, one.heads, one.first
+
+
+def _root(atom_id: int, exact: Mapping[int, Sequence[int]]) -> int:
+    """Return what an atom is in the end an exact copy of: itself where it has several bases."""
+    for _ in range(bases.MAX_DEPTH):
+        below = exact.get(atom_id, ())
+        if len(below) != 1:
+            break
+        (atom_id,) = below
+    return atom_id
 
 
 def _taking_turns(found: Sequence[Sequence[Candidate]]) -> list[Candidate]:

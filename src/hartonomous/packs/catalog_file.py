@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hartonomous.catalog.database import Database, create_sqlite, open_sqlite
-from hartonomous.catalog.engines.sqlite import copy_before_migration
-from hartonomous.errors import IntegrityError
-from hartonomous.objects.durable import not_plain, sync_directory
+from hartonomous.catalog.engines.sqlite import copy_before_migration, fold
+from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.objects.durable import not_plain, storage_error, sync_directory
 
 CATALOG = "catalog.sqlite3"
 _PARTS = ("-wal", "-shm", "-journal", "")
@@ -56,21 +56,38 @@ class CatalogFile:
 
     @contextlib.contextmanager
     def rebuilding(self) -> Iterator[Database]:
-        """Yield an empty catalog beside the one in use; what fails leaves nothing behind."""
+        """Yield an empty catalog beside the one in use; what fails leaves nothing behind.
+
+        Raises HartonomousError where the disk refuses something.
+        """
         target = _draft(self._directory)
         _remove(target)
         try:
             database = Database(create_sqlite(target))
             try:
                 yield database
+                # The file alone is put in place: all of it must be in it, and on the disk.
+                fold(database.engine)
             finally:
                 database.close()
-        except BaseException:
-            _remove(target)
+        except BaseException as error:
+            _remove_after(target, error)
             raise
 
     def put_in_place(self, now_us: int) -> str | None:
-        """Move the new catalog to its place; return where a former one is kept."""
+        """Move the new catalog to its place; return where a former one is kept.
+
+        Raises HartonomousError, or StorageFullError, where the disk refuses that.
+        """
+        try:
+            return self._put_in_place(now_us)
+        except OSError as error:
+            raised = storage_error(error, "put the new catalog in its place", self._directory)
+            if self.path.exists():  # else it is all that there is
+                _remove_after(_draft(self._directory), raised)
+            raise raised from error
+
+    def _put_in_place(self, now_us: int) -> str | None:
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))
         former = self._directory / f"{CATALOG}.before-repair-{stamp}-{now_us % 1_000_000:06d}"
         kept = str(former) if _keep_beside(self.path, former) else _move_parts(self.path, former)
@@ -124,6 +141,24 @@ def _draft(directory: Path) -> Path:
     return directory / f"{CATALOG}.repair"
 
 
+def drafts(directory: Path) -> list[Path]:
+    """Return the files of a new catalog that is not in its place."""
+    draft = _draft(directory)
+    parts = [draft.with_name(draft.name + ending) for ending in _PARTS]
+    return [path for path in parts if path.is_file() and not path.is_symlink()]
+
+
 def _remove(path: Path) -> None:
-    for ending in _PARTS:
-        path.with_name(path.name + ending).unlink(missing_ok=True)
+    try:
+        for ending in _PARTS:
+            path.with_name(path.name + ending).unlink(missing_ok=True)
+    except OSError as error:
+        raise storage_error(error, f"remove {path.name}", path.parent) from error
+
+
+def _remove_after(path: Path, error: BaseException) -> None:
+    """Remove a draft after an error, which says more than that this failed too."""
+    try:
+        _remove(path)
+    except HartonomousError as second:
+        error.add_note(second.message)

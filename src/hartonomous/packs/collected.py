@@ -12,7 +12,8 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 
     ``rebased_count`` atoms were written anew without bases that no file holds any more; what they
     and those bases took was ``rebased_saved_bytes`` more, by estimate. ``kept_count`` atoms of
-    ``kept_bytes`` stay because others are built on them.
+    ``kept_bytes`` stay because others are built on them. ``event_count`` events went from the
+    change feed.
     """
 
     purged_versions: tuple[str, ...]
@@ -22,12 +23,28 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     compacted_count: int
     litter_count: int
     freed_bytes: int
+    event_count: int = 0
+    job_count: int = 0
     rebased_count: int = 0
     rebased_saved_bytes: int = 0
     kept_count: int = 0
     kept_bytes: int = 0
     dry_run: bool = False
     notes: tuple[str, ...] = ()
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of each kind were dropped or written anew; all 0 where nothing was."""
+        return {
+            "purged_count": len(self.purged_versions),
+            "manifest_count": self.manifest_count,
+            "atom_count": self.atom_count,
+            "pack_count": self.pack_count,
+            "compacted_count": self.compacted_count,
+            "litter_count": self.litter_count,
+            "event_count": self.event_count,
+            "job_count": self.job_count,
+            "rebased_count": self.rebased_count,
+        }
 
 
 @dataclass(slots=True)
@@ -40,8 +57,30 @@ class Tally:
     packs: int = 0
     compacted: int = 0
     litter: int = 0
+    events: int = 0  # gone from the change feed
+    jobs: int = 0  # that ended long ago
     freed_bytes: int = 0
     rebased: Rebased = field(default_factory=Rebased)
     gone: set[int] = field(default_factory=set)  # atoms, in a dry run
     kept: list[int] = field(default_factory=list)  # atoms that others need alone, in a dry run
     notes: list[str] = field(default_factory=list)
+
+    def result(self, *, dry_run: bool) -> Collected:
+        """Return what there is to tell at the end."""
+        return Collected(
+            purged_versions=tuple(self.purged),
+            manifest_count=self.manifests,
+            atom_count=self.atoms,
+            pack_count=self.packs,
+            compacted_count=self.compacted,
+            litter_count=self.litter,
+            event_count=self.events,
+            job_count=self.jobs,
+            freed_bytes=self.freed_bytes,
+            rebased_count=self.rebased.atom_count,
+            rebased_saved_bytes=self.rebased.saved_bytes,
+            kept_count=self.rebased.kept_count,
+            kept_bytes=self.rebased.kept_bytes,
+            dry_run=dry_run,
+            notes=tuple(self.notes),
+        )

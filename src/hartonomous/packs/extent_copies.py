@@ -13,12 +13,13 @@ from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs.bounded_cache import FrameCache
+from hartonomous.packs.chain import MAX_CHAIN, NOBODY, Chain
 from hartonomous.packs.files import CHUNK_BYTES
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
-from hartonomous.packs.predictions import MAX_CHAIN, BaseGoneError, Chain, refuse_chain
+from hartonomous.packs.predictions import BaseGoneError, refuse_chain
 from hartonomous.packs.survey import Place, Survey
 
 _MOST_TRIES = 64
@@ -149,7 +150,7 @@ class ExtentCopies:
         buffer = memoryview(bytearray(min(CHUNK_BYTES, place.header.length)))
         for start in range(0, place.header.length, CHUNK_BYTES):
             piece = buffer[: min(CHUNK_BYTES, place.header.length - start)]
-            self._read(place, start, piece, ())
+            self._read(place, start, piece, NOBODY)
             hasher.update(piece)
 
     def _read(self, place: Place, start: int, out: memoryview, chain: Chain) -> None:

@@ -6,7 +6,7 @@ are encoded as they would be. What reads of the store cost is not counted.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -22,9 +22,19 @@ from hartonomous.errors import HartonomousError
 from hartonomous.formats.detect import HEAD_BYTES
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs import overhead
+from hartonomous.packs.foreseen_variants import EXACT, NEAR, ForeseenVariants, looked_bytes
 from hartonomous.packs.likeness import StoredLikeness, mark_equal
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.sampling import EQUAL, NEW, PIECE, STORED, Pieces, Sampler, measure
+from hartonomous.packs.sampling import (
+    COMPUTED,
+    EQUAL,
+    NEW,
+    PIECE,
+    STORED,
+    Pieces,
+    Sampler,
+    measure,
+)
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate, MemberSource
 
@@ -76,15 +86,19 @@ class _Work:
     kinds: list[str] = field(default_factory=lambda: list(_KINDS))
     rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
     tensor_count: int = 0
     overhead: dict[int, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     shares: dict[int, float] = field(default_factory=dict)  # of a kind: what a byte would take
 
-    def add(self, row: tuple[int, int, int, int, int], name: str = "") -> None:
-        """Take a piece: file, offset, length, kind, state; with the name of its tensor."""
+    def add(
+        self, row: tuple[int, int, int, int, int], name: str = "", shape: tuple[int, ...] = ()
+    ) -> None:
+        """Take a piece: file, offset, length, kind, state; with name and shape of its tensor."""
         self.rows.append(row)
         self.names.append(name)
+        self.shapes.append(shape)
 
     def kind(self, name: str) -> int:
         """Return the number of a kind."""
@@ -109,7 +123,10 @@ def forecast(
     progress.stage("estimate", total_bytes=min(limit, total))
     with closing(sampler):
         pieces = _look(parts, work, files)
-        classes = _classes(work, pieces, progress)
+        places = [(int(one["file"]), int(one["offset"]), int(one["length"])) for one in pieces]
+        with closing(ForeseenVariants(parts, sampler, places)) as foreseen:
+            _compare(work, pieces, foreseen)
+            classes = _classes(work, pieces, foreseen, progress)
     classes.append(_overhead(work, pieces, len(artifacts)))
     return Forecast(
         classes=tuple(classes),
@@ -185,7 +202,7 @@ def _describe(
 ) -> None:
     """Read the headers of new files, the largest first, and cut the files into pieces."""
     sampler = work.sampler
-    reserve = sampler.left_bytes // 2
+    reserve = sampler.left_bytes // 8
     unread = 0
     with ParserProcess(formats=TENSOR_FORMATS) as parser:
         for index in sorted(range(len(files)), key=lambda at: (-sizes[at], at)):
@@ -214,24 +231,77 @@ def _cut(work: _Work, index: int, size: int, description: Description) -> None:
     pieces = partition(size, description.tensors)
     work.tensor_count += len(description.tensors)
     work.overhead[index] = overhead.file_overhead(size, pieces, description)
-    names = {tensor.offset: tensor.name for tensor in description.tensors if tensor.length}
+    tensors = {one.offset: one for one in description.tensors if one.length}
     rest = _HEADERS if description.tensors else _DATA
     for piece in pieces:
         kind = rest if piece.dtype is None else work.kind(f"tensors {piece.dtype}")
         kind = _INLINE if piece.length <= INLINE_BYTES else kind
-        name = names.get(piece.offset, "") if piece.dtype is not None else ""
-        work.add((index, piece.offset, piece.length, kind, NEW), name)
+        tensor = tensors.get(piece.offset) if piece.dtype is not None else None
+        whole = tensor is not None and tensor.strides is None and tensor.length == piece.length
+        work.add(
+            (index, piece.offset, piece.length, kind, NEW),
+            tensor.name if tensor is not None else "",
+            tensor.shape if tensor is not None and whole else (),
+        )
+
+
+def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
+    """Mark new tensors that would be computed from others, or kept as what differs from them.
+
+    In the order in which they would be added, the large ones where not all can be looked at: the
+    others of a type are taken for what most of these are.
+    """
+    new = [at for at, one in enumerate(pieces) if one["state"] == NEW and work.shapes[at]]
+    sampler = work.sampler
+    least = sampler.left_bytes // 4
+    share = sampler.left_bytes - least
+    chosen: set[int] = set()
+    for at in sorted(new, key=lambda at: (-int(pieces["length"][at]), at)):
+        needed = looked_bytes(_dtype_of(work.kinds[pieces["kind"][at]]))
+        if needed <= share:
+            share -= needed
+            chosen.add(at)
+    looked: dict[str, list[int]] = {}  # of a kind: bytes looked at, and of these with plans
+    for at in sorted(chosen):
+        kind = work.kinds[pieces["kind"][at]]
+        if sampler.left_bytes - 3 * looked_bytes(_dtype_of(kind)) < least:
+            chosen.discard(at)
+            continue
+        try:
+            told = foreseen.look(at, _dtype_of(kind), work.shapes[at])
+        except HartonomousError as error:
+            work.notes.append(f"not compared: {error.message}")
+            continue
+        found = looked.setdefault(kind, [0, 0])
+        found[0] += int(pieces["length"][at])
+        found[1] += int(pieces["length"][at]) if told else 0
+        if told == EXACT:
+            pieces["state"][at] = COMPUTED
+        elif told == NEAR:
+            pieces["kind"][at] = work.kind(f"{kind} {NEAR}")
+    for at in new:
+        kind = work.kinds[pieces["kind"][at]]
+        whole, alike = looked.get(kind, (0, 0))
+        if at not in chosen and 2 * alike > whole:
+            pieces["kind"][at] = work.kind(f"{kind} {NEAR}")
+
+
+def _dtype_of(kind: str) -> str:
+    return kind.split(" ")[1]
 
 
 # -- what it takes
 
 
-def _classes(work: _Work, pieces: Pieces, progress: Progress) -> list[tuple[EstimatedClass, Guess]]:
+def _classes(
+    work: _Work, pieces: Pieces, foreseen: ForeseenVariants, progress: Progress
+) -> list[tuple[EstimatedClass, Guess]]:
     """Measure samples of each class within what is left of the bytes that may be read."""
-    new = [
-        pieces[(pieces["kind"] == kind) & (pieces["state"] == NEW)]
+    rows = [
+        np.flatnonzero((pieces["kind"] == kind) & (pieces["state"] == NEW))
         for kind in range(len(work.kinds))
     ]
+    new = [pieces[which] for which in rows]
     totals = [int(one["length"].sum()) if kind else 0 for kind, one in enumerate(new)]
     shares = share_out(work.sampler.left_bytes, totals)
     classes = []
@@ -239,23 +309,37 @@ def _classes(work: _Work, pieces: Pieces, progress: Progress) -> list[tuple[Esti
         guess = Guess(estimated=0, low=0, high=0)  # what is inline counts with the manifests
         if kind != _INLINE:
             tensors = kind not in (_HEADERS, _DATA)
+            seen = rows[kind]
+            if name.endswith(NEAR):  # others are taken for what these are
+                seen = seen[[foreseen.has_plans(int(at)) for at in seen]]
             guess = measure(
                 work.sampler,
-                new[kind],
-                dtype=name.removeprefix("tensors ") if tensors else None,
+                pieces[seen],
+                dtype=_dtype_of(name) if tensors else None,
                 share=shares[kind],
                 longest=FRAME_BYTES if tensors else NORMAL_BYTES,
                 advance=progress.advance,
-            )
+                cost=_cost(foreseen, seen) if name.endswith(NEAR) else None,
+            ).of(totals[kind], int(pieces["length"][seen].sum()))
         work.shares[kind] = guess.estimated / totals[kind] if totals[kind] else 0.0
         if len(new[kind]):
             classes.append(_class(name, new[kind], guess))
     nothing = Guess(estimated=0, low=0, high=0)
-    for state, name in ((EQUAL, "equal within the set"), (STORED, "already stored")):
+    for state, name in (
+        (EQUAL, "equal within the set"),
+        (STORED, "already stored"),
+        (COMPUTED, EXACT),
+    ):
         marked = pieces[pieces["state"] == state]
         if len(marked):
             classes.append(_class(f"probably {name}", marked, nothing))
     return classes
+
+
+def _cost(
+    foreseen: ForeseenVariants, rows: "np.ndarray"
+) -> Callable[[int, int, bytes], int | None]:
+    return lambda at, offset, content: foreseen.cost(int(rows[at]), offset, content)
 
 
 def _class(kind: str, pieces: Pieces, guess: Guess) -> tuple[EstimatedClass, Guess]:
@@ -273,7 +357,8 @@ def _class(kind: str, pieces: Pieces, guess: Guess) -> tuple[EstimatedClass, Gue
 
 
 def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[EstimatedClass, Guess]:
-    new = pieces[(pieces["state"] == NEW) & (pieces["kind"] != _INLINE)]
+    fresh = (pieces["state"] == NEW) | (pieces["state"] == COMPUTED)
+    new = pieces[fresh & (pieces["kind"] != _INLINE)]
     tensors = new[new["kind"] > _DATA]
     opaque = int(new["length"].sum()) - int(tensors["length"].sum())
     chunks = max(len(new) - len(tensors), opaque // overhead.CHUNK_BYTES)
@@ -287,7 +372,7 @@ def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[Estimat
         + overhead.artifacts_overhead(artifact_count)
         + sum(
             overhead.sketches_overhead(
-                name.removeprefix("tensors "), tensors["length"][tensors["kind"] == kind].tolist()
+                _dtype_of(name), tensors["length"][tensors["kind"] == kind].tolist()
             )
             for kind, name in enumerate(work.kinds)
             if kind > _DATA

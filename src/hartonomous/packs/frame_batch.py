@@ -11,19 +11,23 @@ from typing import Protocol
 import numpy as np
 
 from hartonomous.codecs.choice import codec_for
+from hartonomous.codecs.predicted import can_decode_parts
 from hartonomous.core.record import PREDICTED, Encoding, RecordHeader
 from hartonomous.errors import IntegrityError, UnsupportedStoreError
 from hartonomous.packs.bounded_cache import FrameCache, FrameKey
+from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER, Waiting, decode_frames
 from hartonomous.packs.predictions import (
     BaseCircleError,
     BaseGoneError,
     BaseSource,
-    Chain,
     Variant,
     variant_of,
 )
+
+_PART = 2
+"""What is at most so small a share of a frame is decoded alone, where that goes."""
 
 BATCH_FRAMES = 16
 """Frames that one call of a codec decodes at most: payloads are in the processor's cache then."""
@@ -94,7 +98,7 @@ class FrameBatch:
     """
 
     def __init__(
-        self, cache: FrameCache | None = None, bases: Bases | None = None, chain: Chain = ()
+        self, cache: FrameCache | None = None, bases: Bases | None = None, chain: Chain = NOBODY
     ) -> None:
         self._cache = cache
         self._bases = bases
@@ -143,6 +147,9 @@ class FrameBatch:
             return
         payload = pack.frame(header, index, int(record.starts[index]))
         self._make_room(record)
+        if self._in_part(record, payload, len(target), length):
+            self._waiting.append(Waiting(index, payload, target, low))
+            return
         out = target
         # Bases of bases are kept whole too: what shares them must not decode them time and again.
         if len(target) != length or len(self._chain) > 1:
@@ -153,6 +160,19 @@ class FrameBatch:
         else:
             self._payloads.append(payload)
             self._outs.append(out)
+
+    def _in_part(self, record: StoredRecord, payload: memoryview, wanted: int, length: int) -> bool:
+        """Say whether a part of a frame is decoded without the rest, and not kept.
+
+        Its bases' frames are kept, so what is read next to it costs little more.
+        """
+        if _PART * wanted > length or len(self._chain) > 1:
+            return False
+        if record.header.encoding == Encoding.DELTA:
+            return not len(payload)
+        return record.header.encoding == Encoding.DERIVED and can_decode_parts(
+            record.variant().plan.dtype
+        )
 
     def _make_room(self, record: StoredRecord) -> None:
         """Decode what cannot wait together with a frame of ``record``."""

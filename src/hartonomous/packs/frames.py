@@ -11,6 +11,7 @@ from hartonomous.codecs.predicted import Prediction
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.record import FRAME_BYTES, Encoding, RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.packs.chain import NOBODY
 from hartonomous.packs.frame_batch import FrameBatch, StoredRecord
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.predicted_frames import TOGETHER
@@ -122,7 +123,7 @@ def encode_predicted(
     dtype = variant.plan.dtype
     spans = [(one.position, one.position + len(one.frame)) for one in run]
     try:
-        predictions = predict_spans(bases, variant, spans, (run[0].atom,))
+        predictions = predict_spans(bases, variant, spans, NOBODY.below(run[0].atom))
     except (HartonomousError, BaseGoneError) as error:
         raise BaseReadError(str(error)) from error
     frames = [memoryview(one.frame) for one in run]
@@ -211,7 +212,7 @@ def _refuse_other(back: bytearray, frame: bytes | memoryview, encoding: Encoding
         )
 
 
-def split_frames(content: bytes) -> Iterator[memoryview]:
+def split_frames(content: bytes | memoryview) -> Iterator[memoryview]:
     """Yield the frames of a small object held in memory."""
     view = memoryview(content)
     for start in range(0, len(view), FRAME_BYTES):

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from typing import Any
 
+from hartonomous.core.claims import Claims, NoticeLog
 from hartonomous.core.declared import NUMBERS
 from hartonomous.core.description import Description
 
 MOST_HEADS = 65_536
+MOST_BASES = 8
+_BASE_KEYS = ("base_model_name_or_path", "_name_or_path")
 
 
 def heads_of(description: Description) -> tuple[int, ...]:
@@ -35,3 +38,21 @@ def _values(
         elif key in ("text_config", "llm_config") and isinstance(value, dict):
             for name in names:
                 yield value.get(name)
+
+
+def bases_of(description: Description) -> tuple[str, ...]:
+    """Return the names of models that a file's metadata names as what this one was made from.
+
+    A card's ``base_model``, an adapter's configuration, GGUF's ``general.base_model.*``, and where
+    a configuration was loaded from. Each once, at most ``MOST_BASES``.
+    """
+    said = Claims(description.metadata, origin="", log=NoticeLog())
+    found = said.texts("base_model")
+    found += [text for key in _BASE_KEYS if (text := said.text(key))]
+    for index in range(min(said.count("general.base_model.count") or 0, MOST_BASES)):
+        key = f"general.base_model.{index}"
+        name, owner = said.text(f"{key}.name"), said.text(f"{key}.organization")
+        address = [part for part in (said.text(f"{key}.repo_url") or "").split("/") if part]
+        found += ["/".join(address[-2:])] if len(address) > 3 else []
+        found += [f"{owner}/{name}" if owner else name] if name else []
+    return tuple(dict.fromkeys(found))[:MOST_BASES]

@@ -7,7 +7,7 @@ checks that it still has the digest it had, and hands its frames to the writing 
 
 import contextlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from math import prod
@@ -32,9 +32,12 @@ from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
+from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
-from hartonomous.packs.hints import heads_of
+from hartonomous.packs.frames import split_frames
+from hartonomous.packs.freed_memory import keep_freed_memory
+from hartonomous.packs.hints import MOST_BASES, bases_of, heads_of
 from hartonomous.packs.pieces import (
     PieceHasher,
     WholeFrames,
@@ -56,6 +59,10 @@ LOCKED_BYTES = 8 * 1024 * 1024
 MAX_SEGMENTS = MAX_VALUES // 4
 """Of a manifest: a segment is a list of three values."""
 
+_HELD_BYTES = 4 * 1024 * 1024
+"""Tensors up to this size are read once, to be looked at and encoded; of larger ones parts are."""
+_RELATIVES_BYTES = 1 << 20
+"""Of new tensors of a file, and of what waits for its rows: then the file may be built on that."""
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
 _MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
@@ -115,9 +122,12 @@ class FileIngest:
         atoms: AtomReader,
         progress: Progress,
     ) -> None:
+        keep_freed_memory()
         self._session = session
         self._variants = VariantChoice(session, progress.note)
-        self._heads: tuple[str, tuple[int, ...]] = ("", ())  # of a folder, what its files say
+        # Of a folder, what its files say: numbers of heads, and names of bases.
+        self._said: tuple[str, tuple[int, ...], tuple[str, ...]] = ("", (), ())
+        self._declared = DeclaredBases(session.parts.database)
         self._parser = parser
         self._atoms = atoms
         self._progress = progress
@@ -268,10 +278,12 @@ class FileIngest:
             yield
 
     def _hear(self, member: MemberSource, description: Description) -> None:
-        """Remember the heads that a folder's configuration names, for the weights beside it."""
-        folder, known = str(Path(member.location).parent), self._heads
-        before = known[1] if known[0] == folder else ()
-        self._heads = folder, tuple(dict.fromkeys((*heads_of(description), *before)))[:_MOST_HEADS]
+        """Remember the heads and bases that a folder's files name, for the weights beside them."""
+        folder, known = str(Path(member.location).parent), self._said
+        heads, bases = known[1:] if known[0] == folder else ((), ())
+        heads = tuple(dict.fromkeys((*heads_of(description), *heads)))[:_MOST_HEADS]
+        bases = tuple(dict.fromkeys((*bases_of(description), *bases)))[:MOST_BASES]
+        self._said = folder, heads, bases
 
     # -- second pass
 
@@ -282,6 +294,7 @@ class FileIngest:
         segments: list[Segment] = []
         tensors = _in_c_order(description)
         known = self._session.known_atoms(hashed.digests.values())
+        self._show_relatives(hashed, known)
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:
@@ -331,6 +344,14 @@ class FileIngest:
             tally=tally,
         )
 
+    def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
+        """Stage what was taken in just before, where new tensors are enough to be built on it."""
+        if not self._session.parts.variants or self._session.unsealed_bytes < _RELATIVES_BYTES:
+            return
+        new = (one for one in hashed.pieces if hashed.digests.get(one.offset, b"") not in known)
+        if sum(one.length for one in new if one.offset in hashed.digests) >= _RELATIVES_BYTES:
+            self._session.flush()
+
     def _store_tensor(
         self,
         source: ReadSource,
@@ -340,31 +361,38 @@ class FileIngest:
         tally: Tally,
     ) -> None:
         stored = _Counter("tensor", tally, piece.length)
-        small = piece.length <= FRAME_BYTES
-        content = source.read_ahead(piece.offset, piece.length) if small else memoryview(b"")
-        frames = [content] if small else WholeFrames(source, piece)
-        ranges = ranges_of(content) if small else ranges_of_piece(source, piece)
+        small, held = piece.length <= FRAME_BYTES, piece.length <= _HELD_BYTES
+        content = self._content(source, piece, name) if held else memoryview(b"")
+        # What is looked at are whole frames, unless there is none.
+        whole = piece.length if small else piece.length - piece.length % FRAME_BYTES
+        looked = list(split_frames(content[:whole])) if held else WholeFrames(source, piece)
+        ranges = ranges_of(content) if held else ranges_of_piece(source, piece)
         query = self._query(piece, name, tensor, ranges)
-        chosen = query and self._variants.choose(query, name, piece.length, frames)
+        chosen = query and self._variants.choose(query, name, piece.length, looked)
         sketches = sketches_of(query) if query else ()
+        frames = split_frames(content) if held else checked_frames(source, piece, name)
         if chosen:
             self._session.put_atom(
-                name, piece.length, frames if small else checked_frames(source, piece, name),
-                encoding=None, dtype=piece.dtype, verify=small, sketches=sketches,
-                plan=chosen.plan, bases=chosen.bases,
+                name, piece.length, frames, encoding=None, dtype=piece.dtype, verify=small,
+                sketches=sketches, plan=chosen.plan, bases=chosen.bases,
                 on_stored=_Counter("tensor", tally, piece.length, chosen.plan),
             )  # fmt: skip
-        elif small:
-            # Hashed where it is encoded: two threads' hand-overs would cost more than the hash.
-            self._session.put_atom(
-                name, piece.length, frames, encoding=None, dtype=piece.dtype, on_stored=stored,
-                verify=True, sketches=sketches,
-            )  # fmt: skip
         else:
+            # One frame is hashed where it is encoded: two threads' hand-overs would cost more.
             self._session.put_atom(
-                name, piece.length, checked_frames(source, piece, name), dtype=piece.dtype,
-                encoding=choose(frames, piece.dtype), on_stored=stored, sketches=sketches,
+                name, piece.length, frames, dtype=piece.dtype, verify=small,
+                encoding=None if small else choose(looked, piece.dtype),
+                on_stored=stored, sketches=sketches,
             )  # fmt: skip
+
+    @staticmethod
+    def _content(source: ReadSource, piece: Piece, name: bytes) -> memoryview:
+        """Return the bytes of a piece that is held whole; of one frame, unchecked."""
+        if piece.length <= FRAME_BYTES:
+            return source.read_ahead(piece.offset, piece.length)
+        content = memoryview(source.read(piece.offset, piece.length))
+        check_same(source, digest(content), name)
+        return content
 
     def _tell_faults(self) -> None:
         """Note, once each, why tensors take more than they were chosen to: bases are damaged."""
@@ -384,7 +412,8 @@ class FileIngest:
             return None
         return TensorQuery(
             dtype=known.name, shape=tensor.shape, read=values_of(read, known.name),
-            heads=self._heads[1], digest=name, name=tensor.name,
+            heads=self._said[1], declared=self._declared.atoms(self._said[2], tensor.name),
+            digest=name, name=tensor.name,
         )  # fmt: skip
 
     def _store_opaque(

@@ -96,3 +96,8 @@ def member_row(member: dict[str, Any], manifest_id: int) -> MemberRow:
         mode=member["mode"],
         modified_us=member["modified_us"],
     )
+
+
+def manifest_facts(manifest: Manifest) -> NewManifest:
+    """Return a manifest's rows without the places that its record says nothing of."""
+    return new_manifest(manifest, b"", path="", pack_id=0, header_offset=0, stored_bytes=0)

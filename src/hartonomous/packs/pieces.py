@@ -8,6 +8,7 @@ from hartonomous.core.elements import Indices, ReadRanges
 from hartonomous.core.manifest import Piece
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.errors import SourceChangedError
+from hartonomous.packs.frames import split_frames
 from hartonomous.ports.source import ReadSource
 
 
@@ -64,9 +65,7 @@ def checked_frames(source: ReadSource, piece: Piece, name: bytes) -> Iterator[me
         left -= len(block)
         if left == 0:
             check_same(source, hasher.digest(), name)
-        view = memoryview(block)
-        for start in range(0, len(view), FRAME_BYTES):
-            yield view[start : start + FRAME_BYTES]
+        yield from split_frames(block)
 
 
 def check_same(source: ReadSource, now: bytes, before: bytes) -> None:

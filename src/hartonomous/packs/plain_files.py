@@ -1,5 +1,7 @@
 """The store's cache of plain files, as several operations use it."""
 
+from collections.abc import Callable
+
 from hartonomous.objects.plain_cache import PlainCache
 from hartonomous.packs.parts import StoreParts
 
@@ -18,3 +20,22 @@ def plain_cache(
         limit_bytes=cache_bytes,
         keep_us=keep_hours * HOUR_US,
     )
+
+
+def check_plain(
+    parts: StoreParts,
+    tell: Callable[[str, str, tuple[str, ...]], None],
+    mended: Callable[[str], None] | None,
+) -> None:
+    """Read the cache; tell of each entry that rotted, or remove it and tell ``mended``.
+
+    Nothing is lost with an entry: it is built anew when it is asked for.
+    """
+    cache = plain_cache(parts)
+    for entry in cache.damaged():
+        where = f"plain file {entry.name}"
+        if mended is not None and cache.discard(entry):
+            mended(f"{where} (removed from the cache; 'hart path' builds it anew)")
+        else:
+            tell(where, f"has other bytes than it had: {entry.path}", ())
+            cache.distrust(entry)

@@ -43,7 +43,7 @@ _SOURCE_ROUNDINGS: dict[str, tuple[tuple[str, ...], ...]] = {
 _NEAR_BITS, _NEARER_BITS = 1.0, 0.5
 _LEAST_VALUES = 16
 _LEAST_SHARE = 2.0**-80
-_BASES_OF_ADAPTERS = 4
+_BASES_OF_ADAPTERS = 8
 
 
 class Query(Protocol):

@@ -15,16 +15,13 @@ from hartonomous.core import plan as plans
 from hartonomous.core.plan import LowRank, PermuteHeads, Plan, Transpose
 from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError
+from hartonomous.packs.chain import MAX_CHAIN, Chain
 from hartonomous.packs.operands import Operands, filled
-
-MAX_CHAIN = 8
-"""Bases below bases that are followed at most; see ``catalog.bases.MAX_DEPTH``."""
 
 MOST_WINDOW_BYTES = 2 * plans.WHOLE_BYTES + (64 << 20)
 """The most of one base that neighbouring frames may need: two heads that lie side by side, and room
 for wider types. What a writer makes needs less; a plan that asks for more is refused unread."""
 
-Chain = tuple[bytes, ...]
 Span = tuple[int, int]
 """Bytes ``[start, stop)`` of a target."""
 
@@ -86,11 +83,10 @@ def refuse_chain(name: bytes, chain: Chain) -> None:
     """
     if name not in chain and len(chain) <= MAX_CHAIN:
         return
-    way = " > ".join(f"blake3:{one.hex()}" for one in (*chain, name))
+    first, way = chain.names[0].hex(), " > ".join(f"blake3:{one.hex()}" for one in (*chain, name))
     if name in chain:
-        error = IntegrityError(f"atom blake3:{chain[0].hex()} needs itself as a base: {way}")
-        raise BaseCircleError(error)
-    raise IntegrityError(f"atom blake3:{chain[0].hex()} has over {MAX_CHAIN} bases below it: {way}")
+        raise BaseCircleError(IntegrityError(f"atom blake3:{first} needs itself as a base: {way}"))
+    raise IntegrityError(f"atom blake3:{first} has over {MAX_CHAIN} bases below it: {way}")
 
 
 def predict_spans(
@@ -129,12 +125,13 @@ def _read(source: BaseSource, variant: Variant, window: plans.Window, chain: Cha
     name = variant.bases[window.operand]
 
     def fill(out: memoryview) -> None:
+        chain.spend(len(out))
         try:
             source.read_base(name, out, window.start, chain)
         except HartonomousError as error:
             raise IntegrityError(
-                f"atom blake3:{chain[-1].hex()} is kept as what differs from blake3:{name.hex()}, "
-                f"which cannot be read: {error.message}",
+                f"atom blake3:{chain.names[-1].hex()} is kept as what differs from"
+                f" blake3:{name.hex()}, which cannot be read: {error.message}",
                 hint="hart verify names everything that is damaged",
             ) from error
 

@@ -6,55 +6,38 @@ alone tell the order of events. Bulk bytes and rows are flushed before the lock 
 
 import contextlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import artifacts, changes, manifests, properties, replay, versions
+from hartonomous.catalog import (
+    artifacts,
+    changes,
+    effects,
+    events,
+    manifests,
+    properties,
+    replay,
+    versions,
+)
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import Database
+from hartonomous.core.event import NewEvent
 from hartonomous.core.record import RecordKind
-from hartonomous.core.tree import tree_digest
 from hartonomous.objects.linux import boot_id
 from hartonomous.packs.decisions import Decision, decide
 from hartonomous.packs.ingest import IngestedFile
 from hartonomous.packs.orphans import unknown_times
+from hartonomous.packs.proposal import Proposal
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.version_events import version_events
 
 _FLUSH_FIRST_BYTES = 8 * 1024 * 1024
 _LOCK_TIMEOUT_S = 600.0
 _BOOT = "boot"
 """The property that says during which run of the machine something was published last."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A version to publish: what is in it, where it came from, what it would like to be called."""
-
-    kind: str
-    names: tuple[str, ...]
-    files: tuple[IngestedFile, ...]
-    source_place: str
-    model: dict[str, Any] | None = None
-    layers: tuple[versions.LayerRow, ...] = ()
-    tensor_count: int = 0
-    parameter_count: int | None = None
-    labels: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    metadata: dict[str, str] = field(default_factory=dict)
-    # Asked for by name: a next version, unless the newest has the same bytes.
-    next_version: bool = False
-    # One of several states of a source: a next version, unless any has the same bytes.
-    revisions: bool = False
-    # A next version of whatever this source gave before.
-    update: bool = False
-
-    @property
-    def digest(self) -> bytes:
-        """The version's digest."""
-        return tree_digest((one.source.path, one.digest) for one in self.files)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +73,8 @@ class Publication:
             if boot is not None and boot != seen_boot:
                 properties.put(tx, _BOOT, boot)
         self._changes: list[tuple[dict[str, Any], bytes, int]] = []
+        self.events: list[NewEvent] = []
+        """What ``finish`` tells the change feed; it adds the events of the changes itself."""
 
     def next_sequence(self) -> int:
         """Take the next sequence number."""
@@ -127,6 +112,7 @@ class Publication:
             if also is not None:
                 also(tx)
             for content, key, offset in self._changes:
+                witness = effects.Witness(tx, content)
                 changes.add(
                     tx,
                     content=content,
@@ -134,7 +120,9 @@ class Publication:
                     header_offset=offset,
                 )
                 replay.apply_change(tx, content)
+                self.events += witness.events(tx)
             properties.set_last_publication(tx, self.sequence, self.time_us)
+            events.append_all(tx, self.events, now_us=self.time_us)
 
 
 @contextlib.contextmanager
@@ -164,7 +152,7 @@ def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]
         def make_visible(tx: Any) -> None:
             for one, version_id in zip(decisions, staged, strict=True):
                 if version_id is not None:
-                    _publish_one(tx, session, one, version_id, work.time_us)
+                    work.events += _publish_one(tx, session, one, version_id, work.time_us)
 
         work.finish(make_visible)
     return [
@@ -328,7 +316,8 @@ def stage_version(
 
 def _publish_one(
     tx: Any, session: WriteSession, one: Decision[Proposal], version_id: int, now_us: int
-) -> None:
+) -> list[NewEvent]:
+    """Make a staged version visible; return what there is to tell of it."""
     artifact = artifacts.by_uid(tx, one.artifact_uid)
     if artifact is None:
         artifact_id = artifacts.add(tx, uid=one.artifact_uid, name=one.name, now_us=now_us)
@@ -345,5 +334,22 @@ def _publish_one(
         pack_id=session.pack_id(key),
         header_offset=offset,
     )
+    told = list(
+        version_events(
+            one.proposal,
+            artifact=one.artifact_uid,
+            name=one.name,
+            number=one.number,
+            sequence=one.sequence,
+            host=session.parts.host,
+        )
+    )
+    former = artifacts.labelled_numbers(tx, artifact_id, one.proposal.labels)
     for label in one.proposal.labels:
         artifacts.set_label(tx, artifact_id, label, version_id)
+        moved = effects.label_event(
+            one.artifact_uid.hex(), one.name, label, former.get(label), one.number
+        )
+        if moved is not None:
+            told.append(moved._replace(data={**moved.data, "sequence": one.sequence}))
+    return told

@@ -129,11 +129,14 @@ class Replanning:
         own = alone(frames, row.dtype, row.size_bytes)
         chosen = None
         if query is not None:
-            found = self._choice.candidates(
-                query, deepest=most - 1,
-                usable=lambda one: one not in above and not refused(one),
-            )  # fmt: skip
-            chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found)
+
+            def usable(one: int) -> bool:
+                return one not in above and not refused(one)
+
+            found = self._choice.candidates(query, deepest=most - 1, usable=usable)
+            chosen = self._choice.estimate(
+                query, row.digest, row.size_bytes, frames, found, deepest=most - 1, usable=usable
+            )
         if chosen is None or chosen.stored_bytes >= MOST_SHARE * own:
             return Step(row, None, own, larger=True)
         return Step(row, chosen, chosen.stored_bytes, larger=True)
@@ -149,12 +152,17 @@ class Replanning:
     def _rebased(self, row: rows.StoredAtom, query: TensorQuery) -> Replan | None:
         with self._parts.database.read() as tx:
             depth, above = families.room(tx, row.id, self.limits)
-        found = self._choice.candidates(
-            query, deepest=depth - 1, usable=lambda one: one not in above and one != row.id
-        )
+
+        def usable(one: int) -> bool:
+            return one not in above and one != row.id
+
+        found = self._choice.candidates(query, deepest=depth - 1, usable=usable)
         frames = StoredFrames(self._reader, row)
         also = self._current(row) if depth >= row.depth else []
-        chosen = self._choice.estimate(query, row.digest, row.size_bytes, frames, found, also=also)
+        chosen = self._choice.estimate(
+            query, row.digest, row.size_bytes, frames, found,
+            deepest=depth - 1, usable=usable, also=also,
+        )  # fmt: skip
         # What is read on its own now must save more: reading it will need its bases.
         share = 1 - MIN_GAIN if row.encoding in PREDICTED else MOST_SHARE
         if chosen is None or chosen.stored_bytes > share * row.stored_bytes:
@@ -198,6 +206,7 @@ class Replanning:
             chosen = self._choice.estimate(
                 query, row.digest, row.size_bytes, StoredFrames(self._reader, row),
                 [one for one in found if one.atom_id == base.id],
+                deepest=bases.MAX_DEPTH,
             )  # fmt: skip
             before = row.stored_bytes + base.stored_bytes
             if chosen is None or chosen.stored_bytes >= MOST_SHARE * row.stored_bytes:

@@ -1764,6 +1764,8 @@ class State:
             paths = {member["path"] for member in entry["members"]}
             kept = [member for member in version["members"] if member["path"] not in paths]
             version["members"] = kept + (entry["members"] if back else [])
+        elif action == "renumber" and entry["version_uid"] in self.versions:
+            self.versions[entry["version_uid"]]["number"] = int(entry["number"])
         elif action == "purge" and not back:
             for uid in entry["version_uids"]:
                 self.versions.pop(uid, None)

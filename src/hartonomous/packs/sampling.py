@@ -16,7 +16,7 @@ PIECE = np.dtype(
     [("file", "<u4"), ("offset", "<u8"), ("length", "<u8"), ("kind", "<u2"), ("state", "u1")]
 )
 """A byte range of one file: index of the file, its class, and what was found of it so far."""
-NEW, EQUAL, STORED = 0, 1, 2
+NEW, EQUAL, STORED, COMPUTED = 0, 1, 2, 3
 
 Pieces = npt.NDArray[np.void]
 
@@ -81,12 +81,14 @@ def measure(
     share: int,
     longest: int,
     advance: Callable[[int], None],
+    cost: Callable[[int, int, bytes], int | None] | None = None,
 ) -> Guess:
     """Estimate what pieces of one class take, reading at most ``share`` bytes of them.
 
     ``longest`` is the size of a frame or chunk in the store. Windows are shorter where that is
     needed to look at enough places; short windows compress a little worse, which the least width
-    of the range allows for.
+    of the range allows for. ``cost`` tells, of a piece (its row in ``pieces``), what bytes from an
+    offset on take otherwise; the smaller counts.
     """
     total = int(pieces["length"].sum())
     whole = total <= share
@@ -94,29 +96,35 @@ def measure(
     while not whole and window > _LEAST_WINDOW_BYTES and share // window < _GOOD_SAMPLES:
         window //= 2
     wanted = _all_windows(pieces, longest) if whole else _some_windows(pieces, share, window, total)
-    samples = []
-    for index, offset, length in sorted(wanted):
-        samples.append((length, encoded_size(sampler.read(index, offset, length), dtype)))
+    samples: list[tuple[int, int]] = []
+    for index, offset, length, at in sorted(wanted):
+        if length > sampler.left_bytes:
+            break  # what others are compared with was read too
+        content = sampler.read(index, offset, length)
+        taken = encoded_size(content, dtype)
+        otherwise = cost(at, offset - int(pieces[at]["offset"]), content) if cost else None
+        samples.append((length, taken if otherwise is None else min(taken, otherwise)))
         advance(length)
     floor = 0.01 if whole else 0.03 if window >= FRAME_BYTES // 4 else 0.1
     return guess_from_samples(total, samples, floor=floor, whole=whole)
 
 
-def _all_windows(pieces: Pieces, window: int) -> set[tuple[int, int, int]]:
+def _all_windows(pieces: Pieces, window: int) -> set[tuple[int, int, int, int]]:
     return {
         (
             int(piece["file"]),
             int(piece["offset"]) + start,
             min(window, int(piece["length"]) - start),
+            at,
         )
-        for piece in pieces
+        for at, piece in enumerate(pieces)
         for start in range(0, int(piece["length"]), window)
     }
 
 
 def _some_windows(
     pieces: Pieces, share: int, window: int, total: int
-) -> list[tuple[int, int, int]]:
+) -> list[tuple[int, int, int, int]]:
     """Return windows at equal steps over the bytes of all pieces.
 
     A window that is met twice counts twice, as its bytes do, but is asked for only once a step.
@@ -130,5 +138,5 @@ def _some_windows(
         inside = position - (int(ends[at]) - length)
         start = inside - inside % window
         size = min(window, length - start)
-        found.append((int(piece["file"]), int(piece["offset"]) + start, size))
+        found.append((int(piece["file"]), int(piece["offset"]) + start, size, at))
     return found

@@ -13,7 +13,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from hartonomous import locks
 from hartonomous.catalog import atoms, manifests, packs, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.sketches import NewSketch
@@ -23,7 +22,8 @@ from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding, RecordKind
-from hartonomous.errors import HartonomousError, LockedError
+from hartonomous.errors import HartonomousError
+from hartonomous.packs import writer_locks
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.frames import (
     EncodedFrame,
@@ -34,7 +34,7 @@ from hartonomous.packs.frames import (
 )
 from hartonomous.packs.manifest_rows import new_manifest
 from hartonomous.packs.pack_file import PackWriter, SealedPack
-from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.pending_atoms import Extent, PendingAtom, batches_by_rows, new_atom
 from hartonomous.packs.predictions import Variant
 from hartonomous.packs.staging import stage_manifest
@@ -46,7 +46,6 @@ _BYTES_IN_FLIGHT = 32 * 1024 * 1024  # decoded; encoded there may be as much aga
 _BATCH_BYTES = 4 * FRAME_BYTES
 _BATCH_FRAMES = 256
 _SEALS_IN_FLIGHT = 2
-_KEY_ATTEMPTS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +66,14 @@ class WriteSession:
 
     def __init__(self, parts: StoreParts) -> None:
         self.parts = replace(parts, database=parts.database.steady())
-        self.key, self._lock = _new_writer(parts)
+        self.key, self._lock = writer_locks.new_writer(parts)
         try:
             with parts.database.write(durable=False) as tx:
                 self.id = writers.begin(
                     tx, key=self.key, host=parts.host, process=os.getpid(), now_us=parts.clock()
                 )
-        except BaseException:
-            self._lock.release(remove=True)
+        except BaseException as error:
+            writer_locks.give_back(self._lock, error)
             raise
         self.bases = AtomReader(parts)
         self.base_faults: list[str] = []  # why frames were kept raw that were to be predicted
@@ -91,6 +90,7 @@ class WriteSession:
         self._extent_start = 0
         self._sealing: deque[Future[SealedPack]] = deque()
         self._pack_ids: dict[bytes, int] = {}
+        self._unregistered: set[bytes] = set()  # keys of packs that may be sealed and have no row
         self._done_atoms: list[PendingAtom] = []
         self._manifests: dict[bytes, tuple[Manifest, bytes, str, Extent]] = {}
         self._fresh: set[bytes] = set()
@@ -375,6 +375,7 @@ class WriteSession:
         pack, self._pack = self._pack, None
         if pack is None:
             return
+        self._unregistered.add(pack.key)
         self._sealing.append(self._sealer.submit(pack.seal))
         while len(self._sealing) > _SEALS_IN_FLIGHT:
             self._register(self._sealing.popleft().result())
@@ -415,6 +416,12 @@ class WriteSession:
                 record_count=sealed.record_count,
                 created_us=sealed.created_us,
             )
+        self._unregistered.discard(sealed.key)
+
+    def _drop_unregistered(self) -> None:
+        """Remove packs that were sealed and have no row: a collection would have to keep them."""
+        for key in self._unregistered:
+            self.parts.objects.delete(pack_object_key(key))
 
     def _stage_atoms(self) -> None:
         """Stage the atoms all of whose packs are registered."""
@@ -450,10 +457,13 @@ class WriteSession:
             try:
                 self._sealer.shutdown(wait=True)
                 self.bases.close()
+                self._drop_unregistered()
                 remove_writer(in_turn(self.parts.database), self.id)
-            finally:
-                # Whatever went wrong: with the lock gone, a collection does the rest.
-                self._lock.release(remove=True)
+            except BaseException as error:
+                writer_locks.give_back(self._lock, error)
+                raise
+            # Whatever went wrong: with the lock gone, a collection does the rest.
+            self._lock.release(remove=True)
 
     def __enter__(self) -> "WriteSession":
         return self
@@ -471,13 +481,3 @@ class WriteSession:
                 raise
             # What went wrong first says more, such as how much room was wanted.
             error.add_note(f"ending the session failed too: {second.message}")
-
-
-def _new_writer(parts: StoreParts) -> tuple[bytes, locks.FileLock]:
-    """Take the lock of a new key; a collection may be looking at the fresh file just then."""
-    for _ in range(_KEY_ATTEMPTS):
-        key = os.urandom(16)
-        lock = locks.try_lock(parts.writer_lock(key))
-        if lock is not None:
-            return key, lock
-    raise LockedError("the locks of new writers are all held by somebody else")

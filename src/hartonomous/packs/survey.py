@@ -4,7 +4,8 @@ Every pack is read by its table of contents or, where that is lost, by looking f
 Commits and changes come out in the order in which they count.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -75,9 +76,20 @@ def survey(
     found = Survey(damaged=[f"{name}: is no regular file" for name in _special_packs(parts)])
     for entry in sorted(parts.objects.list("packs/"), key=lambda one: one.key):
         try:
-            _read_pack(parts, entry.key, found, register)
+            reader = PackReader(parts.objects.open(entry.key), entry.key)
         except HartonomousError as error:
             found.damaged.append(f"{entry.key}: {error.message}")
+            continue
+        with contextlib.closing(reader):
+            try:
+                pack, places = _read_pack(reader, entry.key, found)
+            except HartonomousError as error:
+                found.damaged.append(f"{entry.key}: {error.message}")
+                continue
+            register(pack)  # what fails here is the new catalog's failure, not the pack's
+            found.packs.append(pack)
+            for place in places:
+                _take_record(reader, place, found, entry.key)
         progress.advance(entry.size)
     found.journal = in_order(found.journal)
     return found
@@ -124,28 +136,23 @@ def read_object(reader: PackReader, header: RecordHeader) -> bytes:
     return content
 
 
-def _read_pack(
-    parts: StoreParts, key: str, found: Survey, register: Callable[[SurveyedPack], None]
-) -> None:
-    reader = PackReader(parts.objects.open(key), key)
-    try:
-        pack_header = reader.header()
-        if pack_object_key(pack_header.key) != key:
-            right = pack_object_key(pack_header.key)
-            raise IntegrityError(
-                f"is another pack than its name says: rename it to {right}, or remove it if the "
-                "same pack is there under its own name"
-            )
-        records = _records(reader, found, key)
-        pack = SurveyedPack(header=pack_header, size_bytes=reader.size, record_count=len(records))
-        register(pack)
-        number = len(found.packs)
-        found.packs.append(pack)
-        for at, header in records:
-            place = Place(pack=number, writer=pack_header.writer, at=at, header=header)
-            _take_record(reader, place, found, key)
-    finally:
-        reader.close()
+def _read_pack(reader: PackReader, key: str, found: Survey) -> tuple[SurveyedPack, list[Place]]:
+    """Return a pack and its records, as those of the pack that comes next."""
+    pack_header = reader.header()
+    if pack_object_key(pack_header.key) != key:
+        right = pack_object_key(pack_header.key)
+        raise IntegrityError(
+            f"is another pack than its name says: rename it to {right}, or remove it if the "
+            "same pack is there under its own name"
+        )
+    records = _records(reader, found, key)
+    number = len(found.packs)
+    places = [
+        Place(pack=number, writer=pack_header.writer, at=at, header=header)
+        for at, header in records
+    ]
+    pack = SurveyedPack(header=pack_header, size_bytes=reader.size, record_count=len(records))
+    return pack, places
 
 
 def _records(reader: PackReader, found: Survey, key: str) -> list[tuple[int, RecordHeader]]:
@@ -169,3 +176,16 @@ def _take_record(reader: PackReader, place: Place, found: Survey, key: str) -> N
         except HartonomousError as error:
             what = RecordKind(header.kind).name.lower()
             found.damaged.append(f"{key}: the {what} at {place.at} {error.message}")
+
+
+def dropped_members(journal: Sequence[Entry]) -> set[tuple[str, str]]:
+    """Return (version uid, path) of members that were dropped in the end."""
+    drops = {
+        entry.content["seq"]: entry.content
+        for entry in journal
+        if not entry.is_commit and entry.content["action"] == "drop-members"
+    }
+    for entry in journal:
+        if not entry.is_commit and entry.content["action"] == "undo":
+            drops.pop(entry.content["of"], None)
+    return {(one["version_uid"], held["path"]) for one in drops.values() for held in one["members"]}

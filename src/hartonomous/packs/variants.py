@@ -7,6 +7,7 @@ back; a bad choice only takes more room.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import msgspec
@@ -20,10 +21,12 @@ from hartonomous.core.record import FRAME_BYTES, Encoding
 from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
+from hartonomous.packs.exact_plans import ExactPlans
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import BaseCircleError, Variant
+from hartonomous.packs.reading_cost import ReadingCost
 from hartonomous.packs.sign_table import SignTable
 
 LEAST_ELEMENTS = 2048
@@ -32,8 +35,13 @@ MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
+_WORSE_BITS = 0.25
 _NEVER = 1 << 16
 """A depth that no search allows."""
+
+
+def _any(_atom_id: int) -> bool:
+    return True
 
 
 class Chosen(msgspec.Struct, frozen=True):
@@ -83,6 +91,10 @@ class VariantChoice:
         self._signs = SignTable()
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
+        self._held: set[bytes] = set()
+        self._lately: dict[str, tuple[object, ...]] = {}  # by type of target
+        self._exact = ExactPlans(session.bases)
+        self._cost = ReadingCost(session.bases)
 
     def choose(
         self, query: TensorQuery, name: bytes, size: int, frames: Sequence[memoryview]
@@ -94,15 +106,27 @@ class VariantChoice:
         """
         if not self._may(query):
             return None
-        found = self._search.candidates(query, max_depth=self._parts.max_depth - 1)
+        deepest = self.deepest
+        found = self._search.candidates(query, max_depth=deepest)
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, name, size, frames, found)
+        one = self.estimate(query, name, size, frames, found, deepest=deepest)
         if one is None or one.stored_bytes >= MOST_SHARE * size:
             return None
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
             return None
         return one
+
+    @property
+    def deepest(self) -> int:
+        """How deep a base of a new tensor may lie; less than 0 where there are none."""
+        return self._parts.max_depth - 1
+
+    def first_candidates(self, query: TensorQuery) -> list[Candidate]:
+        """Return what a new tensor resembles, of what may be its base; for those who only look."""
+        if not self._may(query):
+            return []
+        return self._search.candidates(query, max_depth=self.deepest)
 
     def candidates(
         self, query: TensorQuery, *, deepest: int, usable: Callable[[int], bool]
@@ -135,25 +159,62 @@ class VariantChoice:
         frames: Sequence[memoryview],
         candidates: Sequence[Candidate],
         *,
+        deepest: int,
+        usable: Callable[[int], bool] = _any,
         also: Sequence[Proposal] = (),
     ) -> Chosen | None:
         """Return the best way to build a tensor on candidates, as a sample of its frames says.
 
-        ``also`` are tried beside what the candidates suggest. None if there is none.
+        Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
+        tried beside what the candidates suggest. None if there is none.
         """
         proposals = self._propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
+        proposals = self.allowed(proposals, deepest=deepest, usable=usable)
         if not proposals:
             return None
-        held = self._session.hold({base for one in proposals for base in one.bases})
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, held, name, sample)
+        best_one = self._best(proposals, name, sample)
         if best_one is None or not whole:
             return None
         taken, one = best_one
         return Chosen(one.plan, one.bases, size * taken // whole)
+
+    def _hold(self, wanted: set[bytes]) -> set[bytes]:
+        """Hold on to bases that are there; what the session holds, it holds to its end."""
+        if new := wanted - self._held:
+            self._held |= self._session.hold(new)
+        return wanted & self._held
+
+    def allowed(
+        self, proposals: Sequence[Proposal], *, deepest: int, usable: Callable[[int], bool] = _any
+    ) -> list[Proposal]:
+        """Return proposals, composed where that goes, whose bases are held and may be bases.
+
+        They lie ``deepest`` at most, are ``usable``, and reading them is within its limits.
+        """
+        ways = [(self._composed(one), one) for one in proposals]
+        names = {base for way in ways for one in way for base in one.bases}
+        held = self._hold(names)
+        with self._parts.database.read() as tx:
+            there = bases.find(tx, held)
+        fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
+        deep = {name for name in fit if there[name].depth > 0}
+        found: dict[tuple[Plan, tuple[bytes, ...]], Proposal] = {}
+        for way in ways:
+            one = next((one for one in way if fit.issuperset(one.bases)), None)
+            if one is None:
+                continue
+            if deep.isdisjoint(one.bases) or self._cost.is_bounded(Variant(one.plan, one.bases)):
+                found.setdefault((one.plan, one.bases), one)
+        return list(found.values())
+
+    def _composed(self, one: Proposal) -> Proposal:
+        """Return a proposal without bases that are themselves exactly predicted, if that goes."""
+        made = self._exact.composed(Variant(one.plan, one.bases))
+        return one if made.bases == one.bases else replace(one, plan=made.plan, bases=made.bases)
 
     def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         if not found:
@@ -163,21 +224,38 @@ class VariantChoice:
     def _best(
         self,
         proposals: Sequence[Proposal],
-        held: set[bytes],
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
     ) -> tuple[int, Proposal] | None:
-        """Return what takes least of the sample, the first of equals."""
+        """Return what takes least of the sample, the first of equals.
+
+        What takes no less of the first frame than the best so far is given up there; so is, without
+        a look, a proposal for floats that is clearly worse at the places of the sketch.
+        """
         whole = sum(frame.nbytes for _, frame in sample)
-        found: tuple[int, Proposal] | None = None
-        for one in proposals:
-            taken = self._measure(one, name, sample) if held.issuperset(one.bases) else None
-            if taken is None or (found is not None and taken >= found[0]):
+        found: tuple[list[int], Proposal] | None = None
+        for one in self._in_turn(proposals):
+            floats = one.plan.dtype in plans.FLOAT_TARGETS
+            if found is not None and floats and one.bits > found[1].bits + _WORSE_BITS:
+                continue
+            taken = self._measure(one, name, sample, [] if found is None else found[0])
+            if taken is None:
                 continue
             found = taken, one
-            if taken <= NOTHING_SHARE * whole:
+            if taken[-1] <= NOTHING_SHARE * whole:
                 break
-        return found
+        if found is None or not found[0]:
+            return None
+        self._lately[found[1].plan.dtype] = _way(found[1])
+        return found[0][-1], found[1]
+
+    def _in_turn(self, proposals: Sequence[Proposal]) -> Sequence[Proposal]:
+        """Return the proposals, for a quantised tensor first the way that served the last one."""
+        dtype = proposals[0].plan.dtype
+        lately = self._lately.get(dtype)
+        if dtype in plans.FLOAT_TARGETS or lately is None:
+            return proposals
+        return sorted(proposals, key=lambda one: _way(one) != lately)
 
     def _may(self, query: TensorQuery) -> bool:
         known = DTYPES.get(query.dtype)
@@ -190,12 +268,20 @@ class VariantChoice:
             return name in atoms.find(tx, [name])
 
     def _measure(
-        self, proposal: Proposal, name: bytes, sample: Sequence[tuple[int, memoryview]]
-    ) -> int | None:
-        """Return what the sample takes; None if a base cannot be read or takes too much memory."""
+        self,
+        proposal: Proposal,
+        name: bytes,
+        sample: Sequence[tuple[int, memoryview]],
+        least: Sequence[int],
+    ) -> list[int] | None:
+        """Return what the sample takes up to each of its frames.
+
+        None if a base cannot be read or takes too much memory, or if that is no less than ``least``
+        anywhere.
+        """
         variant = Variant(proposal.plan, proposal.bases)
-        taken = 0
-        for position, frame in sample:
+        taken: list[int] = []
+        for at, (position, frame) in enumerate(sample):
             windows = plans.windows(variant.plan, position, position + frame.nbytes)
             if sum(one.stop - one.start for one in windows) > self._parts.operands.limit_bytes:
                 return None
@@ -207,8 +293,16 @@ class VariantChoice:
                     return None  # it is built on the tensor itself: no fault
                 self._note(f"a tensor is not built on blake3:{variant.bases[0].hex()}: {error}")
                 return None
-            taken += frame.nbytes if payload is None else len(payload)
+            size = frame.nbytes if payload is None else len(payload)
+            taken.append(size + (taken[-1] if taken else 0))
+            if least and taken[at] >= least[at]:
+                return None
         return taken
+
+
+def _way(one: Proposal) -> tuple[object, ...]:
+    """Return what proposals for tensors of one file have in common, whatever their bases."""
+    return tuple(operand.dtype for operand in one.plan.operands), one.plan.steps
 
 
 def alone(frames: Sequence[memoryview], dtype: str | None, size: int) -> int:

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
-import numpy as np
-
 from hartonomous.core.digest import Bytes
 from hartonomous.core.record import FRAME_BYTES
+from hartonomous.packs.freed_memory import keep_freed_memory
 from hartonomous.ports.progress import Progress
 
 PIECE_BYTES = 8 * FRAME_BYTES
 _IN_FLIGHT_BYTES = 64 * 1024 * 1024
-_KEPT_FREE_BYTES = 4 * 1024 * 1024
 
 
 class Hasher(Protocol):
@@ -70,7 +68,7 @@ class FileWriter:
     """
 
     def __init__(self, workers: int) -> None:
-        _raise_trim_threshold()
+        keep_freed_memory()
         self._pool = ThreadPoolExecutor(workers, "decode")
         self._buffer_count = min(workers + 2, _IN_FLIGHT_BYTES // PIECE_BYTES)
         self._free: list[memoryview] = []
@@ -117,16 +115,6 @@ class FileWriter:
         hasher.update(content)
         self._free.append(piece.buffer)
         progress.advance(len(content))
-
-
-def _raise_trim_threshold() -> None:
-    """Make the C library keep what a decoder frees for the next frame.
-
-    A decoder takes and frees about a megabyte a frame. With its first thresholds glibc gives that
-    back to the kernel each time and takes it again page by page, which costs half as much as the
-    decoding. Freeing one larger block, of which no page was touched, raises them (mallopt(3)).
-    """
-    np.empty(_KEPT_FREE_BYTES, np.uint8)
 
 
 def write_piece(descriptor: int, file: Readable, at: int, buffer: memoryview) -> memoryview:

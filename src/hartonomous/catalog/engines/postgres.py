@@ -168,6 +168,10 @@ class PostgresRules:
         state = _state(error)
         return state[:2] == "08" or state in _ENDED or (not state and _is_operational(error))
 
+    def after(self, error: BaseException, engine: Engine) -> None:
+        """Do nothing: the server looks after its own log, and stops when a sync fails."""
+        del error, engine
+
     def is_passing(self, error: BaseException) -> bool:
         """Say whether two transactions collided."""
         return _state(error) in {"40001", "40P01"}

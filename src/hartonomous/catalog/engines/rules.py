@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 
 from hartonomous.errors import HartonomousError
 
@@ -23,6 +23,10 @@ class EngineRules(Protocol):
 
     def is_lost(self, error: BaseException) -> bool:
         """Say whether an error means that the connection is gone."""
+        ...
+
+    def after(self, error: BaseException, engine: Engine) -> None:
+        """Do what an error in a write asks for before anything else is written."""
         ...
 
     def is_passing(self, error: BaseException) -> bool:

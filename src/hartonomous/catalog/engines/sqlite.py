@@ -9,6 +9,7 @@ itself before it copies from it.
 """
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -25,6 +26,7 @@ from hartonomous.errors import (
 
 BUSY_TIMEOUT_S = 120
 
+_MEND_TIMEOUT_S = 5
 _CHECKPOINT_PAGES = 4096
 """The log is folded into the file every 16 MiB: an index's page that many transactions change is
 then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
@@ -57,7 +59,13 @@ def file_engine(path: Path) -> Engine:
             "mmap_size=0",
             "trusted_schema=OFF",
         ):
-            connection.execute(f"PRAGMA {pragma}")
+            try:
+                connection.execute(f"PRAGMA {pragma}")
+            except UnicodeDecodeError as error:  # SQLite quotes the damaged schema
+                raise IntegrityError(
+                    f"the catalog is damaged: {error}",
+                    hint="hart repair rebuilds it from the packs",
+                ) from error
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
@@ -65,6 +73,48 @@ def file_engine(path: Path) -> Engine:
         connection.exec_driver_sql(f"BEGIN {mode}")
 
     return engine
+
+
+def fold(engine: Engine) -> None:
+    """Fold the log into the file, durably, and leave no log.
+
+    Nobody else may use the file. Closing folds too, but tells nobody when that fails. Raises
+    HartonomousError.
+    """
+    try:
+        with contextlib.closing(engine.raw_connection()) as connection:
+            row = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.Error as error:
+        raise SqliteRules().meaning(error) from error
+    if row[0] or row[1]:
+        raise HartonomousError(
+            f"the catalog's log could not be folded into its file: {row[1]} pages are left",
+            hint="see whether another program holds it, and try again",
+        )
+
+
+def write_anew(engine: Engine) -> None:
+    """Bring what is in the log into the file, behind a sync of the log that failed.
+
+    The kernel takes the pages of a failed sync for written, so that a later sync of the log has
+    nothing to do and succeeds, whatever of it is on the disk. A checkpoint writes all of it once
+    more, to another file; then the log begins anew. Nothing is said if that fails too: the error
+    that led here is on its way.
+    """
+    with contextlib.suppress(sqlite3.Error, OSError):
+        with contextlib.closing(engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"PRAGMA busy_timeout={_MEND_TIMEOUT_S * 1000}")
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                place = cursor.execute("PRAGMA database_list").fetchone()[2]
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_S * 1000}")
+        descriptor = os.open(f"{place}-wal", os.O_RDWR)
+        try:
+            os.fsync(descriptor)  # the old log must not come back over the newer file
+        finally:
+            os.close(descriptor)
 
 
 class SqliteRules:
@@ -89,6 +139,11 @@ class SqliteRules:
         """Say no: a file has no connection to lose."""
         del error
         return False
+
+    def after(self, error: BaseException, engine: Engine) -> None:
+        """Do what an error asks for before anything else is written."""
+        if (getattr(error, "sqlite_errorname", None) or "").endswith("_FSYNC"):
+            write_anew(engine)
 
     def is_passing(self, error: BaseException) -> bool:
         """Say no: who has the write lock has it, and waiting for it has ended already."""

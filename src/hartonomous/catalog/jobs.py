@@ -1,0 +1,429 @@
+"""The queue: jobs put, claimed, kept alive, ended. A worker reports with the epoch of its claim.
+
+Each report is one UPDATE that names id, epoch and lease: what was taken back meanwhile is refused.
+On PostgreSQL claims pass over rows that others are claiming (SKIP LOCKED); on SQLite a writer is
+alone anyway.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    text,
+    update,
+)
+
+from hartonomous.catalog import events
+from hartonomous.catalog.batches import insert_or_skip
+from hartonomous.catalog.columns import damaged, decode_json
+from hartonomous.catalog.schema import job
+from hartonomous.core.event import MAX_TEXT, NewEvent
+from hartonomous.core.job import (
+    ENDED,
+    LONGEST_RETRY_S,
+    SECOND_US,
+    Ending,
+    Job,
+    Status,
+    after_failure,
+    latest_lease_us,
+    latest_retry_us,
+    new_lease_us,
+)
+
+EXPIRED_AT_ONCE = 100
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+_TOLD = {
+    Status.DONE: "job.completed",
+    Status.FAILED: "job.failed",
+    Status.DEAD: "job.dead",
+}
+"""The event of each ending that the outside is told of, in the same transaction."""
+_LOST = {
+    "kind": "failed",
+    "message": "the worker that ran this said nothing for longer than its lease",
+    "hint": "it was killed, or its machine stopped; the system log may say why",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job to be put."""
+
+    kind: str
+    arguments: dict[str, Any]
+    key: str | None
+    priority: int
+    run_after_us: int
+    max_attempts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a worker says of a job while it runs; a beat of its heart."""
+
+    stage: str | None
+    record_count: int
+    done_bytes: int
+    total_bytes: int | None
+
+
+class Ended(NamedTuple):
+    """Where a job stands after a run."""
+
+    id: int
+    status: Status
+    kind: str
+    key: str | None
+    attempts: int
+
+
+def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
+    """Put a job; return its id, and False where an active one has the same key already."""
+    values = {
+        "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": new.key,
+        "status": Status.PENDING.value, "priority": new.priority,
+        "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
+        "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0, "done_bytes": 0,
+    }  # fmt: skip
+    if new.key is None:
+        made = tx.scalar(insert(job).values(values).returning(job.c.id))
+        assert made is not None
+        return made, True
+    while True:
+        made = tx.scalar(insert_or_skip(job, tx).values(values).returning(job.c.id))
+        if made is not None:
+            return made, True
+        there = tx.scalar(
+            select(job.c.id).where(job.c.unique_key == new.key, job.c.ended_us.is_(None))
+        )
+        if there is not None:  # else it ended just now, and ours goes in
+            return there, False
+
+
+def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
+    """Put jobs without keys, in one statement."""
+    rows = [
+        {
+            "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": None,
+            "status": Status.PENDING.value, "priority": new.priority,
+            "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
+            "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0,
+            "done_bytes": 0,
+        }
+        for new in many
+    ]  # fmt: skip
+    if rows:
+        tx.execute(insert(job), rows)
+
+
+def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
+    """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
+    lease_us = new_lease_us(now_us)
+    given = {"worker": worker, "now": now_us, "lease": lease_us, "most": limit}
+    rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given)]
+    try:
+        checked = msgspec.convert(rows, list[_Claimed])
+    except msgspec.ValidationError as error:
+        raise damaged(f"a job is not as one can be: {error}") from error
+    claimed = [
+        Job(
+            id=one.id, kind=one.kind, arguments=decode_json(one.arguments, dict[str, Any]),
+            key=one.key, status=Status.RUNNING, priority=one.priority,
+            run_after_us=one.run_after_us, attempts=one.attempts, max_attempts=one.max_attempts,
+            epoch=one.epoch, worker=worker, lease_until_us=lease_us, heartbeat_us=now_us,
+            cancel_asked=bool(one.cancel_asked), created_us=one.created_us, started_us=now_us,
+            ended_us=None, stage=None, record_count=0, done_bytes=0, total_bytes=None,
+            error=_optional(one.error, dict[str, str | None]), result=None,
+        )
+        for one in checked
+    ]  # fmt: skip
+    return sorted(claimed, key=lambda one: (one.priority, one.run_after_us, one.id))
+
+
+def any_due(tx: Connection, *, now_us: int) -> bool:
+    """Say whether a job could be claimed now."""
+    query = select(job.c.id).where(_waits(), job.c.run_after_us <= now_us)
+    return tx.scalar(query.limit(1)) is not None
+
+
+def beat(tx: Connection, claimed: Job, report: Report, *, now_us: int) -> bool | None:
+    """Lengthen a lease and tell the progress; return whether to stop, None where the job is lost.
+
+    To stop means that somebody asked for the job to be cancelled.
+    """
+    asked = tx.scalar(
+        update(job)
+        .where(job.c.id == claimed.id, job.c.epoch == claimed.epoch, _is_leased())
+        .values(
+            lease_until_us=new_lease_us(now_us), heartbeat_us=now_us, stage=report.stage,
+            record_count=report.record_count, done_bytes=report.done_bytes,
+            total_bytes=report.total_bytes,
+        )
+        .returning(job.c.cancel_asked)
+    )  # fmt: skip
+    return None if asked is None else bool(asked)
+
+
+def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[Ended]:
+    """End runs, in one statement; return where the jobs of those stand that were still held.
+
+    A run whose job was given to another worker, or taken back, is refused: it is not returned. What
+    would wait for another run is cancelled where somebody asked for that meanwhile.
+    """
+    if not endings:
+        return []
+    given = [
+        {
+            "id": one.id, "epoch": one.epoch, "status": one.status, "attempts": one.attempts,
+            "again": int(one.status not in ENDED), "run_after_us": one.run_after_us,
+            "record_count": one.record_count, "done_bytes": one.done_bytes,
+            "error": _encoded(one.error), "result": _encoded(one.result),
+        }
+        for one in endings
+    ]  # fmt: skip
+    said = _FINISH_ON[tx.dialect.name]
+    rows = tx.execute(said, {"given": _encoded(given), "now": now_us})
+    ended = sorted(Ended(row[0], _status(row[1]), *row[2:]) for row in rows)
+    by_id = {one.id: one for one in endings}
+    told = [_event(one, by_id[one.id]) for one in ended if one.status in _TOLD]
+    events.append_all(tx, told, now_us=now_us)
+    return ended
+
+
+def take_back(
+    tx: Connection, *, now_us: int, chance: Callable[[], float], limit: int = EXPIRED_AT_ONCE
+) -> list[Ended]:
+    """End the runs whose leases are over; return their jobs, which wait for a retry or are dead.
+
+    ``chance`` gives numbers from 0 to 1. Times that only a clock ahead of this one can have written
+    are cut to what this one would write.
+    """
+    tx.execute(
+        update(job)
+        .where(job.c.lease_until_us > latest_lease_us(now_us))
+        .values(lease_until_us=new_lease_us(now_us))
+    )
+    tx.execute(
+        update(job)
+        .where(
+            _waits(),
+            job.c.status == Status.FAILED.value,
+            job.c.run_after_us > latest_retry_us(now_us),
+        )
+        .values(run_after_us=now_us + LONGEST_RETRY_S * SECOND_US)
+    )
+    rows = tx.execute(
+        select(*job.c)
+        .where(job.c.lease_until_us <= now_us)
+        .order_by(job.c.lease_until_us)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    over = [after_failure(_job(row), _LOST, now_us=now_us, chance=chance) for row in rows]
+    return finish(tx, over, now_us=now_us)
+
+
+def any_over(tx: Connection, *, now_us: int) -> bool:
+    """Say whether ``take_back`` has something to do."""
+    over = or_(job.c.lease_until_us <= now_us, job.c.lease_until_us > latest_lease_us(now_us))
+    late = select(job.c.id).where(
+        _waits(), job.c.status == Status.FAILED.value, job.c.run_after_us > latest_retry_us(now_us)
+    )
+    query = select(job.c.id).where(over).limit(1)
+    return tx.scalar(query) is not None or tx.scalar(late.limit(1)) is not None
+
+
+def cancel(tx: Connection, found: Job, *, now_us: int) -> None:
+    """Cancel a job that was locked: at once while it waits, else at its next heartbeat."""
+    if found.status == Status.RUNNING:
+        values: dict[str, Any] = {"cancel_asked": 1}
+    else:
+        values = {"status": Status.CANCELLED.value, "ended_us": now_us}
+    tx.execute(update(job).where(job.c.id == found.id).values(values))
+
+
+def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
+    """Let a locked job wait anew, with all its attempts; False if its key is taken by another."""
+    if found.key is not None and found.status in ENDED:
+        other = select(job.c.id).where(
+            job.c.unique_key == found.key, job.c.ended_us.is_(None), job.c.id != found.id
+        )
+        if tx.scalar(other.limit(1)) is not None:
+            return False
+    tx.execute(
+        update(job)
+        .where(job.c.id == found.id)
+        .values(
+            status=Status.PENDING.value, ended_us=None, attempts=0, run_after_us=now_us,
+            cancel_asked=0,
+        )
+    )  # fmt: skip
+    return True
+
+
+def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
+    """Return one job; ``lock`` keeps it as it is until the transaction ends."""
+    query = select(*job.c).where(job.c.id == job_id)
+    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
+    return None if row is None else _job(row)
+
+
+def listed(
+    tx: Connection, *, statuses: Sequence[Status] = (), kind: str | None = None, limit: int
+) -> list[Job]:
+    """Return jobs, the newest first."""
+    query = select(*job.c).order_by(job.c.id.desc()).limit(limit)
+    if statuses:
+        query = query.where(job.c.status.in_([one.value for one in statuses]))
+    if kind is not None:
+        query = query.where(job.c.kind == kind)
+    return [_job(row) for row in tx.execute(query)]
+
+
+def counts(tx: Connection) -> dict[Status, int]:
+    """Return how many jobs have each status."""
+    rows = tx.execute(select(job.c.status, func.count()).group_by(job.c.status))
+    return {_status(word): number for word, number in rows}
+
+
+def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:
+    """Forget some jobs that ended before a time; return how many."""
+    old = select(job.c.id).where(job.c.ended_us < ended_before_us).limit(limit)
+    return tx.execute(delete(job).where(job.c.id.in_(old))).rowcount
+
+
+def count_ended(tx: Connection, *, before_us: int) -> int:
+    """Return how many jobs ended before a time."""
+    query = select(func.count()).select_from(job).where(job.c.ended_us < before_us)
+    return int(tx.scalar(query) or 0)
+
+
+def _waits() -> ColumnElement[bool]:
+    return job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
+
+
+def _is_leased() -> ColumnElement[bool]:
+    return job.c.lease_until_us.is_not(None)
+
+
+class _Claimed(msgspec.Struct, frozen=True, array_like=True):
+    """What a claim returns of a job, in the order of its columns; decoding checks the types."""
+
+    id: int
+    kind: str
+    arguments: str
+    key: str | None
+    priority: int
+    run_after_us: int
+    attempts: _Count
+    max_attempts: _Count
+    epoch: _Count
+    cancel_asked: _Count
+    created_us: int
+    error: str | None
+
+
+_CLAIM = """\
+WITH due AS (
+  SELECT id FROM job
+  WHERE lease_until_us IS NULL AND ended_us IS NULL AND run_after_us <= :now
+  ORDER BY priority, run_after_us, id LIMIT :most {lock}
+)
+UPDATE job SET status = 'running', epoch = epoch + 1, attempts = attempts + 1, worker = :worker,
+  lease_until_us = :lease, heartbeat_us = :now, started_us = :now, stage = NULL, record_count = 0,
+  done_bytes = 0, total_bytes = NULL, result = NULL
+WHERE id IN (SELECT id FROM due)
+RETURNING id, kind, arguments, unique_key, priority, run_after_us, attempts, max_attempts, epoch,
+  cancel_asked, created_us, error"""
+_CLAIM_ON = {
+    "sqlite": text(_CLAIM.format(lock="")),
+    "postgresql": text(_CLAIM.format(lock="FOR UPDATE SKIP LOCKED")),
+}
+
+# The endings come as one JSON text: statements with a value for each column of each row would be
+# another for each number of rows, and take longer to make than to carry out.
+_FINISH = """\
+UPDATE job SET
+  status = CASE WHEN given.again = 1 AND job.cancel_asked = 1 THEN 'cancelled'
+    ELSE given.status END,
+  ended_us = CASE WHEN given.again = 1 AND job.cancel_asked = 0 THEN NULL
+    ELSE CAST(:now AS BIGINT) END,
+  run_after_us = CASE WHEN given.again = 1 THEN given.run_after_us ELSE job.run_after_us END,
+  attempts = CASE WHEN given.again = 1 THEN given.attempts ELSE job.attempts END,
+  record_count = given.record_count,
+  done_bytes = given.done_bytes,
+  error = given.error,
+  result = given.result,
+  lease_until_us = NULL
+FROM {given}
+WHERE job.id = given.id AND job.epoch = given.epoch AND job.lease_until_us IS NOT NULL
+RETURNING job.id, job.status, job.kind, job.unique_key, job.attempts"""
+_GIVEN = {
+    "id": "bigint", "epoch": "bigint", "status": "text", "attempts": "bigint", "again": "bigint",
+    "run_after_us": "bigint", "record_count": "bigint", "done_bytes": "bigint", "error": "text",
+    "result": "text",
+}  # fmt: skip
+_ROWS_OF = {
+    "sqlite": "(SELECT {} FROM json_each(:given)) AS given".format(  # noqa: S608
+        ", ".join(f"json_extract(value, '$.{name}') AS {name}" for name in _GIVEN)
+    ),
+    "postgresql": "json_to_recordset(CAST(:given AS json)) AS given({})".format(
+        ", ".join(f"{name} {kind}" for name, kind in _GIVEN.items())
+    ),
+}
+_FINISH_ON = {name: text(_FINISH.format(given=rows)) for name, rows in _ROWS_OF.items()}
+
+
+def _event(ended: Ended, ending: Ending) -> NewEvent:
+    data: dict[str, Any] = {
+        "job": ended.id, "kind": ended.kind, "key": ended.key, "attempts": ended.attempts,
+        "record_count": ending.record_count, "done_bytes": ending.done_bytes,
+    }  # fmt: skip
+    if ended.status != Status.DONE:
+        error = ending.error or {}
+        data["error"] = error.get("kind") or "failed"
+        data["message"] = (error.get("message") or "")[:MAX_TEXT]
+    return NewEvent(_TOLD[ended.status], f"job/{ended.id}", data)
+
+
+def _encoded(value: object) -> str | None:
+    return None if value is None else msgspec.json.encode(value).decode()
+
+
+def _status(word: str) -> Status:
+    try:
+        return Status(word)
+    except ValueError as error:
+        raise damaged(f"{word[:40]!r} is no status of a job") from error
+
+
+def _job(row: Row[Any]) -> Job:
+    held = row._mapping
+    return Job(
+        id=held["id"], kind=held["kind"], arguments=decode_json(held["arguments"], dict[str, Any]),
+        key=held["unique_key"], status=_status(held["status"]), priority=held["priority"],
+        run_after_us=held["run_after_us"], attempts=held["attempts"],
+        max_attempts=held["max_attempts"], epoch=held["epoch"], worker=held["worker"],
+        lease_until_us=held["lease_until_us"], heartbeat_us=held["heartbeat_us"],
+        cancel_asked=bool(held["cancel_asked"]), created_us=held["created_us"],
+        started_us=held["started_us"], ended_us=held["ended_us"], stage=held["stage"],
+        record_count=held["record_count"], done_bytes=held["done_bytes"],
+        total_bytes=held["total_bytes"],
+        error=_optional(held["error"], dict[str, str | None]),
+        result=_optional(held["result"], dict[str, Any]),
+    )  # fmt: skip
+
+
+def _optional(text: str | None, kind: Any) -> Any:
+    return None if text is None else decode_json(text, kind)

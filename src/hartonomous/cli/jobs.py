@@ -1,0 +1,219 @@
+"""``hart jobs``: what waits, runs and has ended."""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from hartonomous.cli.commands import Entry
+from hartonomous.cli.frame import HartGroup
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
+from hartonomous.cli.quantities import Duration
+from hartonomous.cli.sizes import duration, moment, size
+from hartonomous.errors import HartonomousError, all_kinds
+
+if TYPE_CHECKING:
+    from hartonomous.core.job import Job
+
+_SECTION = "Jobs"
+_MODULE = "hartonomous.cli.jobs"
+_STYLES: dict[str, Style] = {
+    "done": "good", "dead": "bad", "failed": "warn", "cancelled": "dim",
+}  # fmt: skip
+_STATUSES = ["pending", "running", "failed", "done", "dead", "cancelled"]
+
+command = HartGroup(
+    "jobs",
+    table={
+        "ls": Entry(f"{_MODULE}:ls", "List jobs, the newest first.", _SECTION),
+        "show": Entry(f"{_MODULE}:show", "Show everything that is known of one job.", _SECTION),
+        "wait": Entry(f"{_MODULE}:wait", "Wait until a job has ended.", _SECTION),
+        "retry": Entry(f"{_MODULE}:retry", "Let jobs that failed or are dead run again.", _SECTION),
+        "cancel": Entry(f"{_MODULE}:cancel", "Cancel jobs.", _SECTION),
+        "dead": Entry(f"{_MODULE}:dead", "List jobs that failed too often.", _SECTION),
+    },
+    sections=(_SECTION,),
+    help="""Look at jobs, wait for them, retry or cancel them.
+
+    --background of add, repack, verify, gc and repair puts jobs; 'hart worker' runs them. A job is
+    pending, running, failed (and waits for its retry), done, dead (somebody has to look) or
+    cancelled. 'hart gc' forgets jobs that ended 30 days ago (the setting job_days).""",
+)
+
+_ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", type=click.IntRange(1))
+_limit = click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, metavar="N", show_default=True,
+    help="Show at most N jobs.",
+)  # fmt: skip
+
+
+@make_command("ls")
+@click.option(
+    "--status", "statuses", multiple=True, type=click.Choice(_STATUSES),
+    help="Only jobs of this status; may be given several times.",
+)  # fmt: skip
+@click.option("--kind", metavar="KIND", help="Only jobs of this kind.")
+@_limit
+@click.pass_obj
+def ls(invocation: Invocation, *, statuses: tuple[str, ...], kind: str | None, limit: int) -> None:
+    """List jobs, the newest first."""
+    with invocation.store() as store:
+        found = store.jobs.list(statuses=statuses, kind=kind, limit=limit)
+    _emit(invocation, found)
+
+
+@make_command("dead")
+@_limit
+@click.pass_obj
+def dead(invocation: Invocation, *, limit: int) -> None:
+    """List jobs that failed too often.
+
+    They wait for somebody: 'hart jobs retry ID' lets one run again.
+    """
+    with invocation.store() as store:
+        found = store.jobs.list(statuses=["dead"], limit=limit)
+    _emit(invocation, found)
+
+
+@make_command("show")
+@click.argument("job_id", metavar="ID", type=click.IntRange(1))
+@click.pass_obj
+def show(invocation: Invocation, *, job_id: int) -> None:
+    """Show everything that is known of one job."""
+    with invocation.store() as store:
+        found = store.jobs.get(job_id)
+    invocation.output.emit(found, human=_page, ids=lambda one: [str(one.id)])
+
+
+@make_command("wait")
+@click.argument("job_id", metavar="ID", type=click.IntRange(1))
+@click.option(
+    "--timeout", "timeout_s", type=Duration(), metavar="10m",
+    help="Give up after this time, with 130; the job goes on.",
+)  # fmt: skip
+@click.pass_obj
+def wait(invocation: Invocation, *, job_id: int, timeout_s: float | None) -> None:
+    """Wait until a job has ended.
+
+    Ends with 0 when it is done, as the command itself would have ended when it is dead, and with 11
+    when it was cancelled.
+    """
+    with invocation.store() as store:
+        found = store.jobs.wait(job_id, timeout_s=timeout_s)
+    invocation.output.emit(found, human=_page, ids=lambda one: [str(one.id)])
+    if found.status != "done":
+        _fail(found)
+
+
+@make_command("retry")
+@_ids
+@click.pass_obj
+def retry(invocation: Invocation, *, ids: tuple[int, ...]) -> None:
+    """Let jobs that failed or are dead run again.
+
+    They are due at once and have all their attempts again; cancelled ones, too.
+    """
+    with invocation.store() as store:
+        found = [store.jobs.retry(job_id) for job_id in ids]
+    _emit(invocation, found)
+
+
+@make_command("cancel")
+@_ids
+@click.pass_obj
+def cancel(invocation: Invocation, *, ids: tuple[int, ...]) -> None:
+    """Cancel jobs.
+
+    One that waits is cancelled at once; one that runs within seconds, at its next heartbeat. What
+    it did until then is kept, and the store is whole.
+    """
+    with invocation.store() as store:
+        found = [store.jobs.cancel(job_id) for job_id in ids]
+    _emit(invocation, found)
+
+
+def _emit(invocation: Invocation, found: list["Job"]) -> None:
+    if not found and invocation.output.is_for_people:
+        click.echo("hart: note: nothing to show", err=True)
+    invocation.output.emit_each(found, human=_table, ids=lambda one: str(one.id))
+
+
+def _fail(found: "Job") -> NoReturn:
+    kind, message, hint = "conflict", "it was cancelled", None
+    if found.error is not None and found.status == "dead":
+        kind = found.error.get("kind") or "failed"
+        message, hint = found.error.get("message") or "", found.error.get("hint")
+    raise all_kinds().get(kind, HartonomousError)(
+        f"job {found.id} is {found.status}: {message}", hint=hint
+    )
+
+
+def _table(found: Iterable["Job"]) -> Iterable[Block]:
+    columns = (
+        Column("id", right=True), Column("kind", whole=True), Column("status", whole=True),
+        Column("put", whole=True, extra=True), Column("runs", right=True, extra=True),
+        Column("what"),
+    )  # fmt: skip
+    yield Table(columns=columns, rows=map(_row, found))
+
+
+def _row(one: "Job") -> tuple[str | Cell, ...]:
+    return (
+        str(one.id), one.kind, _status(one), moment(one.created_us),
+        f"{one.attempts}/{one.max_attempts}", _what(one),
+    )  # fmt: skip
+
+
+def _status(one: "Job") -> str | Cell:
+    style = _STYLES.get(one.status)
+    return Cell(one.status, style) if style else str(one.status)
+
+
+def _what(one: "Job") -> str:
+    if one.status == "running":
+        return "to be cancelled" if one.cancel_asked else _progress(one)
+    if one.status in ("failed", "dead") and one.error is not None:
+        return one.error.get("message") or ""
+    return ", ".join(_shown(one.arguments))
+
+
+def _progress(one: "Job") -> str:
+    done = size(one.done_bytes)
+    of = f" of {size(one.total_bytes)}" if one.total_bytes else ""
+    return f"{one.stage}: {done}{of}" if one.stage else "just begun"
+
+
+def _shown(arguments: dict[str, object]) -> Iterable[str]:
+    for name, value in arguments.items():
+        if value not in (None, False, [], {}, ""):
+            text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            yield name if value is True else f"{name} {text}"
+
+
+def _page(one: "Job") -> Iterable[Block]:
+    rows: list[tuple[str, str | Cell]] = [
+        ("job", str(one.id)), ("kind", one.kind), ("status", _status(one)),
+        ("arguments", ", ".join(_shown(one.arguments)) or "none"),
+        ("runs", f"{one.attempts} of {one.max_attempts}"), ("priority", str(one.priority)),
+        ("put", moment(one.created_us)),
+    ]  # fmt: skip
+    if one.key is not None:
+        rows.append(("key", one.key))
+    if one.status in ("pending", "failed"):
+        rows.append(("due", moment(one.run_after_us)))
+    if one.worker is not None:
+        rows.append(("worker", one.worker))
+    if one.started_us is not None:
+        rows.append(("begun", moment(one.started_us)))
+    if one.status == "running":
+        rows.append(("progress", _what(one)))
+    if one.ended_us is not None:
+        rows.append(("ended", moment(one.ended_us)))
+        if one.started_us is not None:
+            rows.append(("took", duration((one.ended_us - one.started_us) / 1e6)))
+        rows.append(("things processed", str(one.record_count)))
+    if one.error is not None:
+        rows.append(("error", Cell(one.error.get("message") or "", "bad")))
+    yield Fields(rows=rows)

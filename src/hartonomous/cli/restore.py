@@ -1,0 +1,70 @@
+"""``hart restore``: a store from a snapshot."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.options import dry_run as dry_run_option
+from hartonomous.cli.page import Block, Cell, Fields
+from hartonomous.cli.sizes import count, moment, size
+
+if TYPE_CHECKING:
+    from hartonomous.operations.restore import Restored
+
+
+@make_command("restore")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
+@click.option(
+    "--to", "target", type=click.Path(path_type=Path), metavar="STORE",
+    help="Where the store is made; the place that --store names otherwise.",
+)  # fmt: skip
+@click.option("--snapshot", metavar="SNAPSHOT", help="Which one; the newest otherwise.")
+@dry_run_option
+@click.pass_obj
+def command(
+    invocation: Invocation,
+    *,
+    folder: Path,
+    target: Path | None,
+    snapshot: str | None,
+    dry_run: bool,
+) -> None:
+    """Make a store from a snapshot.
+
+    DIR is what hart backup wrote; the place of the new store must be empty. Everything is compared
+    with its digest before the folder becomes a store. Names, versions, labels and bytes are those
+    of the snapshot; the store's id is a new one. A run that was cut short goes on where it stopped.
+    """
+    from hartonomous.opening import restore_store
+
+    place = invocation.place(parents=False).path if target is None else target
+    with invocation.progress(invocation.settings()) as progress:
+        done = restore_store(
+            folder,
+            place,
+            snapshot=snapshot,
+            force=invocation.options.force_network,
+            dry_run=dry_run,
+            progress=progress,
+        )
+    invocation.output.emit(done, human=_page, ids=lambda one: [one.path])
+
+
+def _page(done: "Restored") -> Iterable[Block]:
+    yield Fields(
+        rows=[
+            ("store", done.path),
+            ("snapshot", f"{done.snapshot} ({moment(done.taken_us)})"),
+            ("versions", count(done.version_count)),
+            ("packs", f"{count(done.pack_count)} ({size(done.pack_bytes)})"),
+            ("id", done.id or "none yet (dry run)"),
+        ]
+    )
+    for fault in done.faults:
+        yield Cell(f"damaged when the snapshot was taken: {fault}", "warn")
+    if done.dry_run:
+        yield "nothing was changed (dry run)"

@@ -1,0 +1,81 @@
+"""``hart worker``: runs jobs."""
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import click
+
+from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.page import Block
+from hartonomous.cli.quantities import Duration
+from hartonomous.cli.sizes import count
+from hartonomous.cli.text import clean
+from hartonomous.errors import PartlyDoneError, UsageError
+
+if TYPE_CHECKING:
+    from hartonomous.worker.supervisor import Worked
+
+
+@make_command("worker")
+@click.option(
+    "--processes", type=click.IntRange(1, 256), default=1, metavar="N", show_default=True,
+    help="Run up to N jobs at once, each in a process of its own.",
+)  # fmt: skip
+@click.option("--once", is_flag=True, help="Run what is due now, N jobs at most, and end.")
+@click.option(
+    "--until-empty", is_flag=True, help="End when no job is due and none waits for its retry."
+)
+@click.option(
+    "--drain-seconds", "drain_s", type=Duration(), default="30s", metavar="30s", show_default=True,
+    help="How long running jobs may go on after SIGTERM before they are given back.",
+)  # fmt: skip
+@click.pass_obj
+def command(
+    invocation: Invocation, *, processes: int, once: bool, until_empty: bool, drain_s: float
+) -> None:
+    """Run jobs in the background.
+
+    Runs what --background and schedules put into the queue, the lowest priority number first; any
+    number of workers may share a store. A job whose process is killed is tried again, with growing
+    pauses; one that failed too often is dead ('hart jobs dead').
+
+    SIGTERM or Ctrl-C: no new job is begun, running ones may end within --drain-seconds, what is
+    left is given back to the queue. A second one ends at once.
+
+    Ends with 3 when a job failed or is dead, and --once or --until-empty was given.
+    """
+    from hartonomous.worker.supervisor import Until, Worker
+
+    if once and until_empty:
+        raise UsageError("--once and --until-empty exclude each other", hint="leave one out")
+    until = Until.ONCE if once else Until.EMPTY if until_empty else Until.STOPPED
+    worker = Worker(
+        invocation.store_path(), settings=dict(invocation.options.settings), processes=processes,
+        drain_s=drain_s, tell=_tell, clock=_now_us, force=invocation.options.force_network,
+    )  # fmt: skip
+    if until is Until.STOPPED:
+        _tell(f"worker {worker.name} waits for jobs")
+    worked = worker.run(until)
+    invocation.output.emit(worked, human=_page, ids=None)
+    if until is not Until.STOPPED and worked.failed + worked.dead:
+        raise PartlyDoneError(
+            f"{worked.failed} runs failed, {worked.dead} jobs are dead",
+            hint="'hart jobs ls --status dead --status failed' says why",
+        )
+
+
+def _tell(text: str) -> None:
+    click.echo(f"hart: note: {clean(text)}", err=True)
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+def _page(worked: "Worked") -> Iterable[Block]:
+    words = ("done", "failed", "dead", "cancelled", "given_back", "lost")
+    counted = [(word, getattr(worked, word)) for word in words]
+    told = ", ".join(f"{count(number)} {word.replace('_', ' ')}" for word, number in counted)
+    yield f"runs: {told}"

@@ -1,0 +1,208 @@
+"""Which tensors outside the store would be kept as what differs from others, told from samples.
+
+The sketches of new tensors are compared with those that the store has, and with those of the given
+files that come before them; what a plan would leave is measured on the windows that are sampled
+anyway, by the code that encodes.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from hartonomous.core import plan as plans
+from hartonomous.core.dtype import DTYPES
+from hartonomous.core.elements import Indices, values_of
+from hartonomous.core.sketch import POSITIONS, Part, distances, furthest
+from hartonomous.errors import LimitError
+from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.base_search import (
+    MOST_CANDIDATES,
+    STRAIGHT,
+    Candidate,
+    SketchSamples,
+    TensorQuery,
+    can_be_searched,
+    can_be_sketched,
+)
+from hartonomous.packs.chain import Chain
+from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
+from hartonomous.packs.operands import Operands
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.plan_proposals import Proposal, propose
+from hartonomous.packs.predictions import Variant
+from hartonomous.packs.sampling import Sampler
+from hartonomous.packs.variants import LEAST_ELEMENTS, Onlooker, VariantChoice
+
+EXACT, NEAR = "computed from others", "like others"
+
+_EXACT_BITS = 0.002
+"""A proposal that leaves no more at the places looked at leaves next to nothing anywhere."""
+_GIVEN = b"given"
+
+
+def looked_bytes(dtype: str) -> int:
+    """Return what looking at a tensor reads: its sketch; up to three times that in hard cases."""
+    return POSITIONS * DTYPES[dtype].block_bytes
+
+
+class _Given:
+    """A tensor of the given files: where its bytes are, and its sketch."""
+
+    __slots__ = ("at", "digest", "dtype", "signs", "values")
+
+    def __init__(self, at: int, digest: bytes, query: TensorQuery) -> None:
+        sketch = query.sketch(Part(0, query.count))
+        self.at = at
+        self.digest = digest
+        self.dtype = query.dtype
+        self.signs = np.frombuffer(sketch.signs, np.uint8)
+        self.values = sketch.values
+
+
+class _Bases:
+    """Reads bases: tensors of the given files, within what may be read of them, or stored atoms."""
+
+    def __init__(self, reader: AtomReader | None, read: Callable[[bytes, int, int], bytes]) -> None:
+        self.operands = reader.operands if reader is not None else Operands()
+        self._reader = reader
+        self._read = read
+
+    def read_base(self, name: bytes, out: memoryview, start: int, chain: Chain) -> None:
+        """Fill ``out`` with the bytes of a base from ``start``."""
+        if name.startswith(_GIVEN) or self._reader is None:
+            out[:] = self._read(name, start, len(out))
+        else:
+            self._reader.read_base(name, out, start, chain)
+
+
+class ForeseenVariants:
+    """Looks at the tensors of one set of files; ``places`` say where they lie.
+
+    ``places[at]`` is (file, offset, bytes) of piece ``at``. Reads through ``sampler`` count.
+    """
+
+    def __init__(
+        self, parts: StoreParts | None, sampler: Sampler, places: Sequence[tuple[int, int, int]]
+    ) -> None:
+        self._sampler = sampler
+        self._places = places
+        self._reader = AtomReader(parts) if parts is not None else None
+        self._choice: VariantChoice | None = None
+        if parts is not None and self._reader is not None:
+            self._choice = VariantChoice(Onlooker(parts, self._reader), lambda _: None)
+        self._bases = _Bases(self._reader, self._read_given)
+        self._given: dict[int, list[_Given]] = {}
+        self._by_digest: dict[bytes, int] = {}
+        self._plans: dict[int, list[Proposal]] = {}
+
+    def close(self) -> None:
+        """Close what was opened of the store."""
+        if self._reader is not None:
+            self._reader.close()
+
+    def look(self, at: int, dtype: str, shape: tuple[int, ...]) -> str | None:
+        """Say whether a tensor would be ``EXACT``, ``NEAR``, or (None) kept on its own.
+
+        Later ones are compared with it. Raises SourceChangedError, NotFoundError.
+        """
+        if not can_be_searched(dtype, shape):
+            return None
+        query = self._query(at, dtype, (int(np.prod(shape)),))
+        if query.count < LEAST_ELEMENTS:
+            return None
+        found = self._candidates(query)
+        if not found and len(shape) > 1 and min(shape) > 1:
+            query = self._query(at, dtype, shape)
+            found = self._candidates(query)
+        if can_be_sketched(dtype, shape):
+            self._remember(at, query)
+        if not found:
+            return None
+        proposals = self._proposals(query, found)
+        if not proposals:
+            return None
+        self._plans[at] = proposals
+        best = min(one.bits for one in proposals)
+        return EXACT if dtype in plans.FLOAT_TARGETS and best <= _EXACT_BITS else NEAR
+
+    def has_plans(self, at: int) -> bool:
+        """Say whether a tensor was found to be ``EXACT`` or ``NEAR``."""
+        return at in self._plans
+
+    def cost(self, at: int, offset: int, content: bytes) -> int | None:
+        """Return what bytes of a ``NEAR`` tensor from ``offset`` on take at best, None if unknown.
+
+        Windows are shorter than frames, which makes little of a difference and more of a table.
+        """
+        best: int | None = None
+        for one in self._plans.get(at, ()):
+            work = FrameWork(
+                content, None, None, None, offset, Variant(one.plan, one.bases), bytes(32)
+            )
+            try:
+                ((_, payload),) = encode_predicted([work], self._bases, check=False)
+            except BaseReadError:
+                continue
+            taken = len(content) if payload is None else len(payload)
+            best = taken if best is None else min(best, taken)
+        return best
+
+    def _query(self, at: int, dtype: str, shape: tuple[int, ...]) -> TensorQuery:
+        file, offset, _ = self._places[at]
+
+        def read(offsets: Indices, length: int) -> bytes:
+            return b"".join(
+                self._sampler.read(file, offset + one, length) for one in offsets.tolist()
+            )
+
+        return TensorQuery(dtype=dtype, shape=shape, read=values_of(read, dtype))
+
+    def _candidates(self, query: TensorQuery) -> list[Candidate]:
+        stored = [] if self._choice is None else self._choice.first_candidates(query)
+        found = [*stored, *self._near_given(query)]
+        return sorted(found, key=lambda one: one.distance)[:MOST_CANDIDATES]
+
+    def _proposals(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
+        made = propose(query, found, SketchSamples())
+        given = [one for one in made if all(base in self._by_digest for base in one.bases)]
+        stored = [one for one in made if not any(base in self._by_digest for base in one.bases)]
+        if self._choice is not None:
+            given += self._choice.allowed(stored, deepest=self._choice.deepest)
+        return given
+
+    def _remember(self, at: int, query: TensorQuery) -> None:
+        digest = _GIVEN + hashlib.blake2b(at.to_bytes(8, "little"), digest_size=27).digest()
+        self._by_digest[digest] = at
+        self._given.setdefault(query.count, []).append(_Given(at, digest, query))
+
+    def _near_given(self, query: TensorQuery) -> list[Candidate]:
+        """Return tensors of the given files that resemble one beyond chance, as they lie."""
+        others = self._given.get(query.count)
+        if not others or not can_be_sketched(query.dtype, query.shape):
+            return []
+        sketch = query.sketch(Part(0, query.count))
+        own = np.frombuffer(sketch.signs, np.uint8)
+        table = np.stack([one.signs for one in others])
+        apart = np.unpackbits(table ^ own, axis=1).sum(axis=1)
+        limits = furthest(int(np.unpackbits(own).sum()))[np.unpackbits(table, axis=1).sum(axis=1)]
+        near = [one for one, close in zip(others, (apart <= limits).tolist(), strict=True) if close]
+        if not near:
+            return []
+        away = distances(sketch.values, np.stack([one.values for one in near]), query.dtype)
+        return [
+            Candidate(
+                digest=one.digest, atom_id=-1 - one.at, dtype=one.dtype, shape=query.shape, first=0,
+                orientation=STRAIGHT, distance=distance, depth=0, values=one.values,
+            )
+            for one, distance in zip(near, away.tolist(), strict=True)
+        ]  # fmt: skip
+
+    def _read_given(self, name: bytes, start: int, length: int) -> bytes:
+        at = self._by_digest.get(name)
+        if at is None or length > self._sampler.left_bytes:
+            raise LimitError("more would be read than is granted")
+        file, offset, size = self._places[at]
+        if start + length > size:
+            raise LimitError("a base is shorter than a plan needs")
+        return self._sampler.read(file, offset + start, length)

@@ -1,0 +1,1 @@
+"""Work in the background: what kinds there are, the queue as users see it, and who runs jobs."""

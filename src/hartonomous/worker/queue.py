@@ -1,0 +1,91 @@
+"""``store.jobs``: the queue and its schedules as Python code sees them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hartonomous.core.job import MAX_ATTEMPTS, Job
+from hartonomous.core.schedule import Schedule
+from hartonomous.operations import jobs, schedules
+from hartonomous.packs.parts import StoreParts
+from hartonomous.worker.kinds import checked
+
+
+class Jobs:
+    """Work in the background; a worker (``hart worker``) does it."""
+
+    def __init__(self, parts: StoreParts) -> None:
+        self._parts = parts
+
+    def submit(
+        self,
+        kind: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        key: str | None = None,
+        priority: int = 0,
+        delay_s: float = 0,
+        max_attempts: int = MAX_ATTEMPTS,
+    ) -> Job:
+        """Put a job of a kind (add, repack, verify, gc, repair) and return it.
+
+        While a job with the same ``key`` waits or runs, that one is returned and nothing is put.
+        Lower priorities run first. Raises UsageError for wrong arguments, NotFoundError for a path
+        that is not there.
+        """
+        _, given = checked(kind, arguments or {})
+        return jobs.submit(
+            self._parts, kind, msgspec.to_builtins(given), key=key, priority=priority,
+            delay_s=delay_s, max_attempts=max_attempts,
+        )  # fmt: skip
+
+    def list(
+        self, *, statuses: Sequence[str] = (), kind: str | None = None, limit: int = 100
+    ) -> list[Job]:
+        """Return jobs, the newest first."""
+        return jobs.listed(self._parts, statuses=statuses, kind=kind, limit=limit)
+
+    def get(self, job_id: int) -> Job:
+        """Return one job; raises NotFoundError."""
+        return jobs.get(self._parts, job_id)
+
+    def retry(self, job_id: int) -> Job:
+        """Let a job that failed, is dead or was cancelled wait anew, due now."""
+        return jobs.retry(self._parts, job_id)
+
+    def cancel(self, job_id: int) -> Job:
+        """Cancel a job: at once while it waits, within seconds while it runs."""
+        return jobs.cancel(self._parts, job_id)
+
+    def wait(self, job_id: int, *, timeout_s: float | None = None) -> Job:
+        """Return a job when it is done, dead or cancelled."""
+        return jobs.wait(self._parts, job_id, timeout_s=timeout_s)
+
+    def add_schedule(
+        self,
+        name: str,
+        kind: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        every_s: float | None = None,
+        cron: str | None = None,
+        priority: int = 0,
+        max_attempts: int = MAX_ATTEMPTS,
+        replace: bool = False,
+    ) -> Schedule:
+        """Put a kind of job again and again: every so many seconds, or by five fields in UTC."""
+        _, given = checked(kind, arguments or {})
+        jobs.check_size(msgspec.to_builtins(given))
+        return schedules.add(
+            self._parts, name, kind, msgspec.to_builtins(given), every_s=every_s, cron=cron,
+            priority=priority, max_attempts=max_attempts, replace=replace,
+        )  # fmt: skip
+
+    def schedules(self) -> Sequence[Schedule]:
+        """Return every schedule, by name."""
+        return schedules.listed(self._parts)
+
+    def remove_schedule(self, name: str) -> Schedule:
+        """Forget a schedule; raises NotFoundError."""
+        return schedules.remove(self._parts, name)

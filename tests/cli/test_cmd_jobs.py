@@ -1,0 +1,152 @@
+"""``worker``, ``jobs``, ``schedule`` and ``--background``."""
+
+import json
+
+import pytest
+from cli_schema import validate
+
+import hartonomous
+
+
+@pytest.fixture
+def text(home, store):
+    path = home / "a.txt"
+    path.write_text("some text\n" * 100)
+    return path
+
+
+def test_background_puts_a_job_and_a_worker_does_it(hart, text):
+    code, out, err = hart("add", str(text), "--name", "a", "--background")
+    assert (code, err) == (0, "")
+    assert out == "job 1 (add) waits for a worker; 'hart jobs wait 1' for its end\n"
+    assert hart("ls", "-q")[1] == ""
+    assert hart("verify", "--background", "--read-data-subset", "1/2", "-q")[1] == "2\n"
+    (put,) = validate("jobs", hart("gc", "--background", "--grace", "2h", "--json")[1])
+    assert (put["status"], put["arguments"]) == ("pending", {"trash_days": None, "grace_s": 7200.0})
+    code, out, err = hart("worker", "--until-empty", "--json")
+    assert code == 0
+    assert validate("worker", out)[0]["done"] == 3
+    assert "hart: note: job 1 (add): done\n" in err
+    assert hart("ls", "-q")[1] == "a\n"
+    found = validate("jobs", hart("jobs", "ls", "--json")[1])
+    assert [(one["id"], one["status"]) for one in found] == [(3, "done"), (2, "done"), (1, "done")]
+    assert found[1]["arguments"]["subset"] == "1/2"
+
+
+def test_jobs_for_people(hart, text):
+    assert hart("jobs", "ls") == (0, "", "hart: note: nothing to show\n")
+    hart("add", str(text), "--background", "--label", "prod")
+    page = hart("jobs", "ls")[1]
+    assert page.splitlines()[1].split()[:3] == ["1", "add", "pending"]
+    assert str(text) in page
+    assert hart("jobs", "cancel", "1", "-q") == (0, "1\n", "")
+    assert "cancelled" in hart("jobs", "show", "1")[1]
+    code, out, err = hart("jobs", "wait", "1")
+    assert (code, "job 1 is cancelled" in err) == (11, True)
+    assert hart("jobs", "cancel", "1")[0] == 11
+    assert hart("jobs", "retry", "1", "-q") == (0, "1\n", "")
+    assert hart("jobs", "wait", "1", "--timeout", "0.1s")[0] == 130
+    assert hart("worker", "--once")[0] == 0
+    code, out, _ = hart("jobs", "wait", "1")
+    assert code == 0
+    assert "things processed:  1" in out
+    assert hart("jobs", "show", "7")[0] == 1
+
+
+def test_a_dead_job_ends_as_the_command_itself(hart, text):
+    hart("add", str(text))
+    (pack,) = (text.parent / "store" / "packs").rglob("*.pack")
+    content = bytearray(pack.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    pack.chmod(0o644)
+    pack.write_bytes(content)
+    hart("verify", "--background")
+    code, _, err = hart("worker", "--until-empty")
+    assert code == 3
+    assert "1 jobs are dead" in err
+    (found,) = validate("jobs", hart("jobs", "dead", "--json")[1])
+    assert found["error"]["kind"] == "integrity"
+    code, _, err = hart("jobs", "wait", "1")
+    assert code == 4
+    assert "job 1 is dead" in err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("add - --name a --background", "standard input is gone"),
+        ("add nothing-there --background", "nothing-there"),
+        ("add . -n --background", "--dry-run does not go with"),
+        ("add . --init --background", "--init does not go with"),
+        ("add . --name a --update --background", "exclude each other"),
+        ("verify --quick --files --background", "--quick reads no data"),
+        ("gc --empty-trash --background", "--empty-trash does not go with"),
+        ("repack -n --background", "--dry-run does not go with"),
+        ("repack --background --set workers=1", "--set workers does not go with"),
+        ("repair --background", "needs an answer"),
+        ("worker --once --until-empty", "exclude each other"),
+        ("jobs ls --kind x --status lost", "lost"),
+        ("schedule add --every 1d a ls", "no command that can be scheduled"),
+        ("schedule add --every 1d a", "COMMAND"),
+        ("schedule add a gc", "either a period or a cron expression"),
+        ("schedule add --every 5s a gc", "too short"),
+        ("schedule add --cron never a gc", "no five fields"),
+        ("schedule add --every 1d a gc --grace never", "not a duration"),
+    ],
+)
+def test_what_is_wrong_is_told_at_once(hart, store, line, said):
+    code, _, err = hart(*line.split())
+    assert code in (1, 2)
+    assert said.replace("no five", "not five") in err
+    assert hart("jobs", "ls", "-q")[1] == ""
+    assert hart("schedule", "ls", "-q")[1] == ""
+
+
+def test_schedules(hart, store):
+    assert hart("schedule", "ls") == (0, "", "hart: note: there are no schedules\n")
+    line = ("schedule", "add", "--every", "1d", "nightly", "verify", "--read-data-subset", "10%")
+    (made,) = validate("schedule", hart(*line, "--json")[1])
+    assert (made["every_s"], made["arguments"]["subset"]) == (86_400, "1/10")
+    assert hart("jobs", "ls", "-q")[1] == ""  # it is not due
+    assert hart(*line)[0] == 11
+    assert hart("schedule", "add", "--replace", *line[2:])[0] == 0
+    assert hart("schedule", "add", "--cron", "0 3 * * 0", "weekly", "repair")[0] == 0
+    assert hart("schedule", "ls", "-q")[1] == "nightly\nweekly\n"
+    page = hart("schedule", "ls")[1]
+    assert "every 1 d" in page
+    assert "0 3 * * 0" in page
+    assert hart("schedule", "rm", "nightly", "-q") == (0, "nightly\n", "")
+    assert hart("schedule", "rm", "nightly")[0] == 1
+
+
+def test_gc_forgets_old_jobs(hart, store):
+    hart("verify", "--background")
+    hart("worker", "--until-empty")
+    (done,) = validate("gc", hart("gc", "--json", "--set", "job_days=0")[1])
+    assert done["job_count"] == 1
+    assert hart("jobs", "ls", "-q")[1] == ""
+
+
+def test_results_are_bounded(hart, home, store):
+    folder = home / "many"
+    folder.mkdir()
+    for number in range(130):
+        (folder / f"{number}.txt").write_text(str(number))
+    hart("add", str(folder), "--background")
+    hart("worker", "--until-empty")
+    found = json.loads(hart("jobs", "show", "1", "--json")[1])
+    assert found["record_count"] == 130
+    assert len(found["result"]["artifacts"]) == 100
+    assert found["result"]["omitted"] == {"artifacts": 30}
+
+
+def test_names_that_are_no_text_do_no_harm(hart, home, store):
+    folder = home / "odd"
+    folder.mkdir()
+    (folder / b"no \xff text".decode("utf-8", "surrogateescape")).write_bytes(b"x")
+    hart("add", str(folder), "--background")
+    assert hart("worker", "--until-empty")[0] == 0
+    (found,) = validate("jobs", hart("jobs", "show", "1", "--json")[1])
+    assert found["status"] == "done"
+    with hartonomous.open(store) as opened:
+        assert len(opened.ls()) == 1

@@ -1,0 +1,218 @@
+"""``store.jobs``: what is put, what is refused, and how a job is looked at, cancelled, retried."""
+
+import threading
+
+import pytest
+from sqlalchemy import text
+from told import told
+
+import hartonomous as hn
+from hartonomous.catalog import jobs
+from hartonomous.core.job import Ending, Status
+from hartonomous.errors import (
+    ConflictError,
+    IntegrityError,
+    InterruptedWorkError,
+    NotFoundError,
+    UsageError,
+)
+
+
+@pytest.fixture
+def store(catalog_engine, tmp_path):
+    with hn.open(tmp_path / "store", create=True) as opened:
+        yield opened
+
+
+def claim(store, limit=1):
+    with store.parts.database.write() as tx:
+        return jobs.claim(tx, worker="w", now_us=store.parts.clock(), limit=limit)
+
+
+def finish(store, job, status, **more):
+    with store.parts.database.write() as tx:
+        ending = Ending(id=job.id, epoch=job.epoch, status=status, **more)
+        return jobs.finish(tx, [ending], now_us=store.parts.clock())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        ("dance", {}),
+        ("gc", {"grace": 1}),
+        ("gc", {"grace_s": "1h"}),
+        ("gc", {"grace_s": float("nan")}),
+        ("gc", {"trash_days": -1}),
+        ("verify", {"subset": "0"}),
+        ("verify", {"subset": "1/0"}),
+        ("verify", {"subset": "9" * 5000}),
+        ("verify", {"quick": True, "files": True}),
+        ("repack", {"max_duration_s": []}),
+        ("add", {}),
+        ("add", {"paths": []}),
+        ("add", {"paths": [""]}),
+        ("add", {"paths": ["."], "name": "a", "update": True}),
+        ("add", {"paths": ["."], "labels": ["not/a label"]}),
+        ("repair", {"now": True}),
+    ],
+)
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # nothing is written
+def test_wrong_arguments_are_refused_when_they_are_put(store, kind, arguments):
+    with pytest.raises(UsageError):
+        store.jobs.submit(kind, arguments)
+    assert store.jobs.list() == []
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # nothing is written
+def test_what_no_job_may_have(store, tmp_path):
+    with pytest.raises(NotFoundError):
+        store.jobs.submit("add", {"paths": [str(tmp_path / "nothing")]})
+    for wrong in (
+        {"key": ""}, {"key": "k" * 201}, {"key": "a\nb"}, {"priority": 1001},
+        {"max_attempts": 0}, {"delay_s": -1}, {"delay_s": float("nan")},
+    ):  # fmt: skip
+        with pytest.raises(UsageError):
+            store.jobs.submit("gc", **wrong)
+    many = {f"key{n}": "v" * 100 for n in range(1000)}
+    with pytest.raises(UsageError, match="bytes, more than"):
+        store.jobs.submit("add", {"paths": [str(tmp_path)], "metadata": many})
+    name = tmp_path / b"no \xff text".decode("utf-8", "surrogateescape")
+    name.write_bytes(b"x")
+    with pytest.raises(UsageError, match="must be JSON"):
+        store.jobs.submit("add", {"paths": [str(name)]})
+
+
+def test_paths_are_absolute_when_they_are_put(store, tmp_path, monkeypatch):
+    (tmp_path / "a.txt").write_text("a")
+    monkeypatch.chdir(tmp_path)
+    put = store.jobs.submit("add", {"paths": ["a.txt"]})
+    assert put.arguments["paths"] == [str(tmp_path / "a.txt")]
+
+
+def test_one_active_job_has_a_key(store):
+    first = store.jobs.submit("gc", key="k")
+    assert store.jobs.submit("gc", {"grace_s": 5}, key="k").id == first.id
+    assert store.jobs.submit("gc", key="other").id != first.id
+    store.jobs.cancel(first.id)
+    second = store.jobs.submit("gc", key="k")
+    assert second.id != first.id
+    with pytest.raises(ConflictError, match="another job with the key 'k'"):
+        store.jobs.retry(first.id)
+
+
+def test_cancelling(store):
+    waiting, running = store.jobs.submit("gc", priority=1), store.jobs.submit("gc")
+    (claimed,) = claim(store)
+    assert claimed.id == running.id
+    assert store.jobs.cancel(waiting.id).status == "cancelled"
+    asked = store.jobs.cancel(running.id)
+    assert (asked.status, asked.cancel_asked) == ("running", True)
+    # A run that failed by itself just then is not tried again.
+    (ended,) = finish(store, claimed, Status.FAILED)
+    assert ended.status == "cancelled"
+    with pytest.raises(ConflictError, match="is cancelled already"):
+        store.jobs.cancel(running.id)
+    with pytest.raises(NotFoundError):
+        store.jobs.cancel(999)
+
+
+def test_retrying(store):
+    put = store.jobs.submit("gc", max_attempts=1)
+    (claimed,) = claim(store)
+    with pytest.raises(ConflictError, match="is running"):
+        store.jobs.retry(put.id)
+    finish(store, claimed, Status.DEAD, error={"kind": "failed", "message": "m", "hint": None})
+    again = store.jobs.retry(put.id)
+    assert (again.status, again.attempts, again.ended_us) == ("pending", 0, None)
+    (claimed,) = claim(store)
+    assert claimed.epoch == 2
+    finish(store, claimed, Status.DONE)
+    with pytest.raises(ConflictError, match="is done"):
+        store.jobs.retry(put.id)
+
+
+def test_a_job_put_off_is_not_due(store):
+    store.jobs.submit("gc", delay_s=3600)
+    assert claim(store) == []
+
+
+def test_waiting_for_the_end(store):
+    put = store.jobs.submit("gc")
+    with pytest.raises(InterruptedWorkError, match="still pending"):
+        store.jobs.wait(put.id, timeout_s=0.1)
+    (claimed,) = claim(store)
+    timer = threading.Timer(0.2, finish, (store, claimed, Status.DONE))
+    timer.start()
+    assert store.jobs.wait(put.id, timeout_s=60).status == "done"
+    timer.join()
+
+
+def test_listing(store):
+    first, second = store.jobs.submit("gc"), store.jobs.submit("verify")
+    store.jobs.cancel(first.id)
+    assert [one.id for one in store.jobs.list()] == [second.id, first.id]
+    assert [one.id for one in store.jobs.list(kind="gc")] == [first.id]
+    assert [one.id for one in store.jobs.list(statuses=["pending", "dead"])] == [second.id]
+    assert len(store.jobs.list(limit=1)) == 1
+    with pytest.raises(UsageError):
+        store.jobs.list(statuses=["lost"])
+
+
+def test_events_tell_how_jobs_ended(store):
+    for status in (Status.DONE, Status.FAILED, Status.DEAD, Status.CANCELLED, Status.PENDING):
+        store.jobs.submit("gc")
+        (claimed,) = claim(store)
+        error = None if status is Status.DONE else {"kind": "failed", "message": "m", "hint": None}
+        later = store.parts.clock() + 10**12
+        finish(store, claimed, status, error=error, run_after_us=later)
+    found = told(store, types=["job.*"])  # each is held to its schema
+    assert [one.type for one in found] == ["job.completed", "job.failed", "job.dead"]
+    assert [one.subject for one in found] == ["job/1", "job/2", "job/3"]
+    assert found[2].data["message"] == "m"
+
+
+def test_gc_forgets_jobs_that_ended_long_ago(catalog_engine, tmp_path):
+    with hn.open(tmp_path / "store", create=True, settings={"job_days": 0}) as store:
+        done, waits = store.jobs.submit("gc"), store.jobs.submit("gc")
+        (claimed,) = claim(store)
+        finish(store, claimed, Status.DONE)
+        assert store.gc(dry_run=True).job_count == 1
+        assert store.gc().job_count == 1
+        assert [one.id for one in store.jobs.list()] == [waits.id]
+        with pytest.raises(NotFoundError):
+            store.jobs.get(done.id)
+
+
+def test_repair_keeps_jobs_and_schedules(catalog_engine, tmp_path):
+    place = tmp_path / "store"
+    with hn.open(place, create=True) as store:
+        store.jobs.add_schedule("nightly", "gc", every_s=86_400)
+        store.jobs.submit("gc", key="k")
+        (claimed,) = claim(store)
+        put = store.jobs.submit("verify", {"subset": "1/10"})
+        before = {one.id: one for one in store.jobs.list()}, list(store.jobs.schedules())
+    hn.repair(place)
+    with hn.open(place) as store:
+        after = {one.id: one for one in store.jobs.list()}, list(store.jobs.schedules())
+        assert after[1] == before[1]
+        assert after[0][put.id] == before[0][put.id]
+        assert after[0][claimed.id].lease_until_us >= before[0][claimed.id].lease_until_us
+        assert finish(store, claimed, Status.DONE)
+        assert store.jobs.submit("gc").id > put.id
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # others refuse such values
+@pytest.mark.parametrize(
+    "change",
+    ["status = 'lost'", "attempts = 'many'", "epoch = -1", "arguments = '[]'", "arguments = x'00'",
+     "kind = x'05'", "error = '{'", "run_after_us = 'now'"],
+)  # fmt: skip
+def test_rows_that_nobody_writes_are_damage(store, change):
+    store.jobs.submit("gc")
+    with store.parts.database.write() as tx:
+        tx.execute(text(f"UPDATE job SET {change}"))
+    with pytest.raises(IntegrityError, match="the catalog is damaged"):
+        store.jobs.list()
+    if change.startswith(("arguments", "kind", "error")):  # it writes the others anew
+        with pytest.raises(IntegrityError, match="the catalog is damaged"):
+            claim(store)

@@ -1,0 +1,295 @@
+"""Tries faults and power cuts, one at a time, and says what each came to.
+
+Used by the tests, for a sample, and by ``python -m tests.torture``, for all of them.
+"""
+
+import json
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.torture import operations, shim
+from tests.torture.disk_model import Disk
+from tests.torture.server import Server
+from tests.torture.shim import Call, Operation
+
+MEMORY = Path("/dev/shm")
+ONCE = {"eio", "enospc", "short"}
+"""Modes behind which the same step must succeed when it is tried again."""
+Answer = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Tally:
+    """How many were tried, what was acknowledged in them, and what was lost or wrong."""
+
+    tried: int = 0
+    hit: int = 0  # in which a call failed, or a power cut took something
+    acknowledged: int = 0
+    lost: int = 0
+    left: int = 0  # behind which a pack waits for a repair, of which gc tells
+    wrong: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        self.tried += other.tried
+        self.hit += other.hit
+        self.acknowledged += other.acknowledged
+        self.lost += other.lost
+        self.left += other.left
+        self.wrong += other.wrong
+
+
+class Bench:
+    """A folder in memory, the store that steps begin with, and the two servers."""
+
+    def __init__(self) -> None:
+        where = MEMORY if MEMORY.is_dir() else None
+        self.base = Path(tempfile.mkdtemp(dir=where, prefix="hartonomous-torture-"))
+        self.files, self.made = self.base / "files", self.base / "made"
+        self._states: dict[tuple[str, ...], Any] = {}
+        self._reference: tuple[str, ...] = (
+            "",
+        )  # the steps behind the store that lies at "reference"
+        self.counts: dict[str, int] = {}
+        try:
+            self.shimmed = Server(shim.build(self.base))
+            self.plain = Server(None)
+            answer = self.plain.ask("make", store=str(self.made), files=str(self.files))
+            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
+        except BaseException:
+            shutil.rmtree(self.base)
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for server in (self.shimmed, self.plain):
+            server.__exit__(kind, error, trace)
+        shutil.rmtree(self.base)
+
+    # -- stores
+
+    def fresh(self, first: str, name: str = "store") -> Path:
+        """Return a store as steps begin with it, or an empty folder for those from nothing."""
+        store = self.base / name
+        shutil.rmtree(store, ignore_errors=True)
+        if first in operations.FROM_NOTHING:
+            store.mkdir()
+        else:
+            shutil.copytree(self.made, store)
+        return store
+
+    def run(self, store: Path, steps: tuple[str, ...], **how: Any) -> Answer:
+        """Do steps with the shim in the process."""
+        words = {"nth": 0, "mode": "none", **how}
+        return self.shimmed.ask(
+            "run", store=str(store), files=str(self.files), steps=list(steps), **words
+        )
+
+    def look(
+        self,
+        store: Path,
+        *,
+        collect: bool = True,
+        may_need_repair: bool = False,
+        repair: bool = False,
+    ) -> Answer:
+        """Return what a new process without the shim finds."""
+        return self.plain.ask(
+            "observe", store=str(store), out=str(self.base / "out"), collect=collect,
+            may_need_repair=may_need_repair, repair=repair,
+        )  # fmt: skip
+
+    def state_after(self, steps: tuple[str, ...]) -> Any:
+        """Return what a store shows after steps without a fault, from the beginning or nothing."""
+        if steps not in self._states:
+            if steps and steps[0] not in operations.FROM_NOTHING:
+                self.state_after(steps[:-1])
+            if self._reference != steps[:-1] or not steps or steps[0] in operations.FROM_NOTHING:
+                self._reference = ()
+                self.fresh("".join(steps[:1]), "reference")
+            store = self.base / "reference"
+            for step in steps[len(self._reference) :]:
+                done = self.run(store, (step,))
+                assert done["acknowledged"] == 1, done
+            self._reference = steps
+            answer = self.look(store, collect=False)
+            assert answer.get("wrong") == [], answer
+            self._states[steps] = answer["state"]
+        return self._states[steps]
+
+    def count(self, step: str) -> int:
+        """Return how many calls a step makes that can fail."""
+        if step not in self.counts:
+            done = self.run(self.fresh(step), (step,))
+            assert done["acknowledged"] == 1, done
+            self.counts[step] = int(done["count"])
+        return self.counts[step]
+
+    # -- faults
+
+    def try_fault(self, step: str, mode: str, nth: int) -> Tally:
+        """Do a step in which the n-th call fails; look at what is left."""
+        tally = Tally(tried=1)
+        store = self.fresh(step)
+        log = self.base / "log"
+        done = self.run(store, (step,), nth=nth, mode=mode, again=mode in ONCE, log=str(log))
+        calls = shim.read_log(log)
+        faults = [one for one in calls if one.operation is Operation.FAULT]
+        tally.hit = int(bool(faults) or done["status"] == -9)
+        what = faults[0].first.decode() if faults else "call"
+        self._judge_end(tally, done, mode)
+        before = None if step in operations.FROM_NOTHING else self.state_after(())
+        told = min(int(done["acknowledged"]), 1)
+        self._judge(tally, store, [before, self.state_after((step,))], told, step == "repair")
+        tally.wrong = [f"{step} {mode} {nth} ({what}): {one}" for one in tally.wrong]
+        return tally
+
+    def _judge_end(self, tally: Tally, done: Answer, mode: str) -> None:
+        if done["status"] != (-9 if mode == "kill" and tally.hit else 0):
+            tally.wrong.append(f"ended with {done['status']}")
+        for name in ("crashed", "refused"):
+            if name in done:
+                tally.wrong.append(f"{name}: {done[name]}")
+
+    def _judge(
+        self, tally: Tally, store: Path, states: list[Any], told: int, repairing: bool
+    ) -> None:
+        """Compare what is left with the state that was acknowledged, or the one after it."""
+        tally.acknowledged += told
+        found = self.look(store, may_need_repair=repairing)
+        if "wrong" not in found:
+            tally.lost += told
+            tally.wrong.append(f"cannot be looked at: {_short(found)}")
+            return
+        tally.wrong += found["wrong"]
+        if found.get("left"):
+            tally.left += 1
+            found = self.look(store, repair=True)
+            tally.wrong += found.get("wrong", [_short(found)])
+            if found.get("left"):
+                tally.wrong.append("a repair leaves what waited for it")
+        if found.get("state") not in states[told : told + 2]:
+            tally.lost += told
+            allowed = states[told : told + 2]
+            tally.wrong.append(f"shows what it must not: {difference(found.get('state'), allowed)}")
+
+    # -- syncs that fail
+
+    def failed_syncs(self, step: str) -> list[int]:
+        """Return the numbers of the calls of a step that sync a file."""
+        recorded = self.record("syncs", (step,), held=True)
+        counted = [
+            one for one in recorded.calls
+            if one.operation not in (Operation.MARK, Operation.MAPPED, Operation.FAULT)
+        ]  # fmt: skip
+        return [
+            number
+            for number, one in enumerate(counted, start=1)
+            if one.operation is Operation.SYNC and not one.offset
+        ]
+
+    def try_failed_sync(self, step: str, nth: int, chance: random.Random, ways: int) -> Tally:
+        """Fail a sync, try the step again in the same process, go on, then cut the power.
+
+        What the failed sync was for may be lost, whatever was synced later.
+        """
+        steps = (step, "mv")
+        recorded = self.record("failed", steps, nth=nth, mode="eio", again=True, held=True)
+        told = int(recorded.done["acknowledged"])
+        steps = steps[:told]
+        tally = Tally(tried=1, hit=1)
+        where = f"{step}, sync {nth} failed"
+        if "crashed" in recorded.done or "refused" in recorded.done:
+            tally.wrong = [f"{where}: {_short(recorded.done)}"]
+            return tally
+        recorded.steps = steps or (step,)
+        # Behind the last acknowledgement, before anything is folded.
+        end = [1 + at for at, one in enumerate(recorded.calls) if one.operation is Operation.MARK][
+            -1:
+        ]
+        for one in self.try_cuts(recorded, chance, end, ways):
+            tally.add(one)
+        tally.wrong = [f"{where}: {one}" for one in tally.wrong]
+        return tally
+
+    # -- power cuts
+
+    def record(self, name: str, steps: tuple[str, ...], **how: Any) -> "Recorded":
+        """Do steps once and keep the log of what was written."""
+        store = self.fresh(steps[0])
+        disk = Disk(store)
+        log = self.base / f"log-{name}"
+        done = self.run(store, steps, log=str(log), **how)
+        return Recorded(name, steps, store, shim.read_log(log), disk, done)
+
+    def try_cuts(
+        self, recorded: "Recorded", chance: random.Random, places: list[int], ways: int
+    ) -> Iterator[Tally]:
+        """Cut the power before calls ``places`` of a recorded run, ``ways`` times by chance each.
+
+        The first time nothing is left but what was made safe.
+        """
+        steps = recorded.steps
+        states = [None if steps[0] in operations.FROM_NOTHING else self.state_after(())]
+        states += [self.state_after(steps[: n + 1]) for n in range(len(steps))]
+        target = self.base / "cut"
+        at = 0
+        for place in sorted(places):
+            for call in recorded.calls[at:place]:
+                recorded.disk.take(call)
+            at = place
+            told = recorded.disk.acknowledged
+            for way in range(1 + ways):
+                shutil.rmtree(target, ignore_errors=True)
+                seed = chance.getrandbits(32)
+                recorded.disk.cut(target, random.Random(seed) if way else None)
+                tally = Tally(tried=1, hit=1)
+                doing = steps[told] if told < len(steps) else ""
+                self._judge(tally, target, states, told, doing == "repair")
+                where = (
+                    f"{recorded.name}: cut before call {place} ({doing}), seed {seed if way else 0}"
+                )
+                tally.wrong = [f"{where}: {one}" for one in tally.wrong]
+                yield tally
+
+
+@dataclass(slots=True)
+class Recorded:
+    """A run of steps with the calls that it made; ``disk`` was read before the first of them."""
+
+    name: str
+    steps: tuple[str, ...]
+    store: Path
+    calls: list[Call]
+    disk: Disk
+    done: Answer
+
+
+def _short(answer: Answer) -> str:
+    return json.dumps(answer)[:1500]
+
+
+def difference(found: Any, allowed: list[Any]) -> str:
+    """Say where a state differs from the allowed one that it resembles most."""
+    if found is None:
+        return "no store"
+    told = []
+    for one in allowed:
+        if one is None:
+            told.append("there was to be no store")
+            continue
+        wrong = {name for name in found.keys() | one.keys() if found.get(name) != one.get(name)}
+        told.append(", ".join(sorted(wrong)) or "nothing")
+    return " or ".join(told)[:800]
