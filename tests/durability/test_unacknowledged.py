@@ -154,7 +154,7 @@ def test_a_name_used_again_after_the_trash_was_emptied(place: Path) -> None:
         store.rm("model")
         source.write_bytes(shared + b"more")
         store.add(source)
-    die(place, "store.gc(trash_days=0, grace_s=0)", at="collect.compact = die")
+    die(place, "store.gc(trash_days=0, grace_s=0)", at="collect._compact_packs = die")
     report = hn.repair(place)
     assert report.recovered == ()
     assert set(names(place)) == {"one", "two", "model"}
