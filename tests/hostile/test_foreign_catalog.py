@@ -153,3 +153,24 @@ def try_all(place: Path) -> list[str]:
             except Exception as error:
                 found.append(f"{name}: {type(error).__name__}: {error}")
     return found
+
+
+def test_a_version_whose_manifest_has_no_row(made: Path, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    shutil.copytree(made / "store", place)
+    with closing(sqlite3.connect(place / "catalog.sqlite3")) as connection:
+        connection.execute("PRAGMA foreign_keys=OFF")
+        connection.execute("UPDATE member SET manifest_id = 4711")
+        connection.commit()
+    with hn.open(place) as store:
+        for use in (
+            lambda: store.file("b.bin").read(),
+            lambda: store.get("b.bin", tmp_path / "out"),
+            lambda: store.show("b.bin"),
+        ):
+            with pytest.raises(IntegrityError, match="no manifest 4711") as error:
+                use()
+            assert error.value.hint
+    hn.repair(place)
+    with hn.open(place) as store:
+        assert store.file("b.bin").read() == bytes(range(256)) * 100

@@ -23,6 +23,7 @@ from hartonomous.catalog.schema import (
     version,
 )
 from hartonomous.core.description import Notice
+from hartonomous.errors import IntegrityError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +110,19 @@ def by_ids(tx: Connection, ids: Iterable[int]) -> dict[int, ManifestRow]:
     for piece in batches(sorted(set(ids))):
         for row in tx.execute(_JOINED.where(manifest.c.id.in_(piece))):
             found[row[0]] = _row(row)
+    return found
+
+
+def every(tx: Connection, ids: Iterable[int]) -> dict[int, ManifestRow]:
+    """Return {id: row} of all of these; raises IntegrityError where a row is missing."""
+    wanted = list(ids)
+    found = by_ids(tx, wanted)
+    missing = [one for one in wanted if one not in found]
+    if missing:
+        raise IntegrityError(
+            f"the catalog has no manifest {missing[0]} that a version's file needs",
+            hint="hart repair makes the catalog anew from the packs",
+        )
     return found
 
 

@@ -92,7 +92,7 @@ def convert(
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
         members = versions.members_of(tx, row.id)
-        rows = manifests.by_ids(tx, [one.manifest_id for one in members])
+        rows = manifests.every(tx, [one.manifest_id for one in members])
         single = dropped.is_single_file(tx, row)
     reader = AtomReader(parts)
     try:

@@ -79,7 +79,7 @@ def get(
         row = resolve.version(tx, spec)
         named = tuple(members)
         rows = _chosen(versions.members_of(tx, row.id), named, spec)
-        files = manifests.by_ids(tx, [one.manifest_id for one in rows])
+        files = manifests.every(tx, [one.manifest_id for one in rows])
         own = dropped.is_single_file(tx, row)
     single = len(rows) == 1 and (own or (bool(named) and _is_file_name(output)))
     base = _base(None if output is None else Path(output), row.name, rows, single=single)
@@ -186,7 +186,7 @@ def _plan(
 ) -> tuple[Path, list[_Wanted]]:
     with parts.database.read() as tx:
         members = versions.members_of(tx, row.id)
-        files = manifests.by_ids(tx, [one.manifest_id for one in members])
+        files = manifests.every(tx, [one.manifest_id for one in members])
         single = dropped.is_single_file(tx, row)
     for in_version in (True,) if numbered else (False, True):
         base = output / safe_path(f"{row.name}@{row.number}" if in_version else row.name)

@@ -184,7 +184,7 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
         members = versions.members_of(tx, row.id)
-        files = manifests.by_ids(tx, [one.manifest_id for one in members])
+        files = manifests.every(tx, [one.manifest_id for one in members])
         tags, metadata = versions.annotations_of(tx, row.id)
         labels = artifacts.labels(tx, row.artifact_id)
         gone = _dropped(tx, row)

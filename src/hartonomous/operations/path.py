@@ -83,7 +83,7 @@ def path(
     with parts.database.read() as tx:
         version = resolve.version(tx, spec)
         members = versions.members_of(tx, version.id)
-        rows = manifests.by_ids(tx, [one.manifest_id for one in members])
+        rows = manifests.every(tx, [one.manifest_id for one in members])
         own_file = dropped.is_single_file(tx, version)
     chosen = _chosen(members, file, spec)
     single = len(chosen) == 1 and (file is not None or own_file)

@@ -74,7 +74,7 @@ def find_version(parts: StoreParts, spec: str) -> VersionFiles:
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
         members = versions.members_of(tx, row.id)
-        rows = manifests.by_ids(tx, [one.manifest_id for one in members])
+        rows = manifests.every(tx, [one.manifest_id for one in members])
     return VersionFiles(
         version=row,
         files=tuple(VersionFile(path=one.path, row=rows[one.manifest_id]) for one in members),

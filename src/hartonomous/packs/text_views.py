@@ -19,6 +19,7 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import manifests, texts
+from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
 from hartonomous.catalog.word_index import IndexedPassage, IndexedSource, WordIndex, delete_index
 from hartonomous.core import passage
@@ -186,7 +187,11 @@ class _Making:
 
     def take(self, process: LimitedProcess[Document], one: TextFile) -> None:
         """Read one file; what cannot be read is noted and not asked for again."""
-        document = self._document(process, one)
+        with self._parts.database.read() as tx:
+            row = manifests.by_ids(tx, [one.manifest_id]).get(one.manifest_id)
+        if row is None:
+            return  # a collection removed it since the list was made
+        document = self._document(process, one, row)
         found = [
             IndexedPassage(
                 kind=each.kind, heading=_headed(document.title, each.heading), page=each.page,
@@ -207,22 +212,22 @@ class _Making:
         )
         self._index.put(source, found)
 
-    def _document(self, process: LimitedProcess[Document], one: TextFile) -> Document:
+    def _document(
+        self, process: LimitedProcess[Document], one: TextFile, row: ManifestRow
+    ) -> Document:
         if one.size_bytes > DOCUMENT_LIMIT_BYTES:
             limit = size(DOCUMENT_LIMIT_BYTES)
             return _refused("limit", f"takes files of up to {limit}")
         try:
-            with self._plain(one) as plain:
+            with self._plain(one, row) as plain:
                 return process.look(plain.fileno(), one.path)[0]
         except HartonomousError as error:
             if error.kind not in ("integrity", "not-found"):
                 raise
             return _refused("structure", f"found it damaged: {error.message}")
 
-    def _plain(self, one: TextFile) -> IO[bytes]:
+    def _plain(self, one: TextFile, row: ManifestRow) -> IO[bytes]:
         """Return a temporary file of its bytes; raises StorageFullError where there is no room."""
-        with self._parts.database.read() as tx:
-            row = manifests.by_ids(tx, [one.manifest_id])[one.manifest_id]
         place = self._parts.directory / "tmp"
         try:
             with contextlib.ExitStack() as undo:
