@@ -58,6 +58,8 @@ def test_a_page_of_hits(hart, texts, tmp_path):
     assert hart("search", "valve", "--html", str(tmp_path / "hits.html"))[0] == 0
     page = (tmp_path / "hits.html").read_text(encoding="utf-8")
     assert "<mark>valve</mark>" in page
+    assert hart("search", "valve", "--html", str(tmp_path / "hits.html"))[0] == 11
+    assert hart("search", "valve", "--html", str(tmp_path / "hits.html"), "--force")[0] == 0
     code, _, err = hart("search", "valve", "--html", str(tmp_path / "no" / "hits.html"))
     assert code == 1
     assert "cannot be written" in err

@@ -14,7 +14,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.sizes import size
 from hartonomous.cli.text import clean
-from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.errors import ConflictError, HartonomousError, UsageError
 
 if TYPE_CHECKING:
     from hartonomous.operations.search import SearchResult
@@ -62,6 +62,7 @@ _NOTES_SHOWN = 5
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the hits as a page that needs no network.",
 )  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over the page that is there.")
 @click.option(
     "--tensor", "pattern", metavar="PATTERN", help="A shell pattern over names, or a digest."
 )
@@ -83,6 +84,7 @@ def command(
     words: tuple[str, ...],
     explain: bool,
     page: Path | None,
+    force: bool,
     near: tuple[str, str] | None,
     limit: int,
     **conditions: Any,
@@ -105,7 +107,9 @@ def command(
             raise UsageError(
                 "words and conditions on tensors are two searches", hint="leave one of them out"
             )
-        _by_words(invocation, " ".join(words), explain=explain, page=page, **conditions)
+        _by_words(
+            invocation, " ".join(words), explain=explain, page=page, force=force, **conditions
+        )
         return
     if near:
         if asked:
@@ -137,6 +141,7 @@ def _by_words(
     *,
     explain: bool,
     page: Path | None,
+    force: bool,
     kinds: tuple[str, ...],
     name: str | None,
     tag: str | None,
@@ -162,7 +167,7 @@ def _by_words(
     for note in found.notes[:_NOTES_SHOWN]:
         click.echo(f"hart: note: {clean(note)}", err=True)
     if page is not None:
-        _write_page(page, found)
+        _write_page(page, found, force=force)
     invocation.output.emit(
         found,
         human=lambda one: hits_page(one, explain=explain, skip=skip),
@@ -188,7 +193,7 @@ def _condition(text: str) -> tuple[str, str]:
     return key.strip().removeprefix("meta."), value.strip()
 
 
-def _write_page(path: Path, found: "SearchResult") -> None:
+def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
     from hartonomous.core.search_page import Hit, search_page
     from hartonomous.operations.search import place_of
 
@@ -196,7 +201,12 @@ def _write_page(path: Path, found: "SearchResult") -> None:
         Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks) for one in found.hits
     ]
     try:
-        path.write_text(search_page(found.query, hits), encoding="utf-8")
+        with path.open("w" if force else "x", encoding="utf-8") as file:
+            file.write(search_page(found.query, hits))
+    except FileExistsError as error:
+        raise ConflictError(
+            f"{path} is there already", hint="give --force to write over it, or another path"
+        ) from error
     except OSError as error:
         raise HartonomousError(
             f"{path} cannot be written: {error.strerror}", hint="give another path to --html"
