@@ -15,6 +15,7 @@ import numpy as np
 
 from hartonomous.core.chunking import NORMAL_BYTES
 from hartonomous.core.description import Description
+from hartonomous.core.dtype import DTYPES
 from hartonomous.core.estimation import Guess, share_out
 from hartonomous.core.manifest import INLINE_BYTES, partition
 from hartonomous.core.record import FRAME_BYTES
@@ -251,7 +252,11 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
     In the order in which they would be added, the large ones where not all can be looked at: the
     others of a type are taken for what most of these are.
     """
-    new = [at for at, one in enumerate(pieces) if one["state"] == NEW and work.shapes[at]]
+    new = [
+        at
+        for at, one in enumerate(pieces)
+        if one["state"] == NEW and work.shapes[at] and _can_be_compared(work.kinds[one["kind"]])
+    ]
     sampler = work.sampler
     least = sampler.left_bytes // 4
     share = sampler.left_bytes - least
@@ -284,6 +289,11 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
         whole, alike = looked.get(kind, (0, 0))
         if at not in chosen and 2 * alike > whole:
             pieces["kind"][at] = work.kind(f"{kind} {NEAR}")
+
+
+def _can_be_compared(kind: str) -> bool:
+    """Say whether pieces of a class are tensors of a known type; small ones lie in manifests."""
+    return kind.startswith("tensors ") and _dtype_of(kind) in DTYPES
 
 
 def _dtype_of(kind: str) -> str:
