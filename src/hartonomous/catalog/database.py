@@ -112,7 +112,9 @@ class Database:
         @event.listens_for(engine, "handle_error")
         def _count(context: ExceptionContext) -> None:
             # Before the other connections are given up: who gets a new one finds this counted.
-            self._state.losses += context.is_disconnect
+            # Ctrl-C ends a connection as well, by this side: nothing that was committed is lost.
+            asked = not isinstance(context.original_exception, Exception)
+            self._state.losses += context.is_disconnect and not asked
 
     @property
     def dialect(self) -> str:

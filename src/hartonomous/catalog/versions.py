@@ -249,6 +249,15 @@ def by_uids(tx: Connection, uids: Sequence[bytes]) -> list[VersionRow]:
     return sorted(found, key=lambda row: row.id)
 
 
+def staged(tx: Connection, uids: Sequence[bytes]) -> list[int]:
+    """Return the ids of versions of these uids that were staged and not published."""
+    found: list[int] = []
+    for some in batches(list(uids)):
+        query = select(version.c.id).where(version.c.uid.in_(some), version.c.published == 0)
+        found += tx.scalars(query)
+    return sorted(found)
+
+
 def live(tx: Connection, *, name_like: str | None = None) -> list[VersionRow]:
     """Return every version in use, by name and number; ``name_like`` is a SQL LIKE pattern."""
     query = _PUBLISHED.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))

@@ -28,6 +28,7 @@ from hartonomous.formats.reader import FileReader
 
 _COLLECT_AFTER = 100_000
 _OPEN_FILES = 16
+_WRAPPING_BYTES = 64
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -73,12 +74,14 @@ def _serve(connection: socket.socket, setup: messages.Setup, program: Callable[.
     _arm(setup)
     try:
         reader = FileReader(fd, limit_bytes=request.read_limit_bytes)
-        found = program(reader, request.path, formats=setup.formats)
-        answer = _encode(msgspec.msgpack.encode(found), reader)
-        if len(answer) > messages.ANSWER_LIMIT_BYTES:
+        # What was found is given up before it is wrapped: it may be most of what is granted.
+        content = msgspec.msgpack.encode(program(reader, request.path, formats=setup.formats))
+        if len(content) > messages.ANSWER_LIMIT_BYTES - _WRAPPING_BYTES:
             limit = messages.ANSWER_LIMIT_BYTES
             answer = _encode(b"", reader, refused=f"its description is over {limit} bytes")
-        del found
+        else:
+            answer = _encode(content, reader)
+        del content
     finally:
         os.close(fd)
     signal.alarm(0)

@@ -481,12 +481,9 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
             if one.kind != "dangerous-pickle"  # the warning tells it
         )
     return Added(
-        outcome=done.outcome,
-        name=done.name,
-        number=done.number,
+        outcome=done.outcome, name=done.name, number=done.number,
         digest=f"blake3:{done.digest.hex()}",
-        kind=taken.proposal.kind,
-        source=taken.candidate.source,
+        kind=taken.proposal.kind, source=taken.candidate.source,
         file_count=len(taken.files),
         tensor_count=taken.proposal.tensor_count,
         parameter_count=taken.proposal.parameter_count,
@@ -498,6 +495,5 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
         ),
         labels=taken.proposal.labels,
         notices=tuple(notices),
-        moved=moved,
-        source_kept=source_kept,
-    )
+        moved=moved, source_kept=source_kept,
+    )  # fmt: skip

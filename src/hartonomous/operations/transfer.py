@@ -1,10 +1,10 @@
 """Copy between stores (`hart push`, `pull`, `sync`): what the other lacks goes over, nothing else.
 
 One store receives from another; a push is the other one receiving, a sync is a pull and then a
-push. Names, versions, labels, tags, metadata and relations are merged by the rules of
-docs/copies.md: the later statement wins, and nothing is lost by it.
+push. What is said of versions is merged by docs/copies.md: the later statement wins, none is lost.
 """
 
+import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -372,9 +372,17 @@ class _Transfer:
             for member in content.members:
                 receiver.take(bytes.fromhex(member["digest"]), member["size"], member["path"])
         except (IntegrityError, NotFoundError) as error:
-            self._failed.append(f"{name}: {error.message}")
+            went = isinstance(error, NotFoundError) and self._went(uid)
+            told = "deleted for good there meanwhile, left out" if went else error.message
+            (self._notes if went else self._failed).append(f"{name}: {told}")
         else:
             arrival.contents[uid] = content
+
+    def _went(self, uid: bytes) -> bool:
+        """Say whether the other store has a version no more: then nothing of it is missing."""
+        with contextlib.suppress(NotFoundError):
+            return self._there.content(uid) is None
+        return True
 
     def _publish(
         self, receiver: Receiver, merging: MergePublication, waiting: list[Arrival]
@@ -444,11 +452,8 @@ class _Transfer:
         return Transferred(
             source=self._there.where, target=self._here.where,
             carried=tuple(
-                Carried(
-                    action=one.action, name=one.name, number=one.number, detail=one.detail,
-                    logical_bytes=one.logical_bytes,
-                )
-                for one in done
+                Carried(action=one.action, name=one.name, number=one.number, detail=one.detail,
+                        logical_bytes=one.logical_bytes) for one in done
             ),
             version_count=len(added), logical_bytes=sum(one.logical_bytes for one in added),
             atom_count=count, sent_bytes=sent, failed=tuple(self._failed),

@@ -165,7 +165,7 @@ class _Check:
             "uid": (row.uid.hex(), content["uid"]),
             "artifact": (row.artifact_uid.hex(), content["artifact"]),
             "sequence": (row.sequence, content["seq"]),
-            "time": (row.created_us, content["time_us"]),
+            "time": (row.created_us, content.get("created_us") or content["time_us"]),
             "kind": (row.kind, content["kind_of"]),
             "source": (row.source, (content["source"]["host"], content["source"]["place"])),
             "model": (model, content["model"]),
@@ -267,6 +267,8 @@ def _put_version(tx: Any, content: dict[str, Any]) -> None:
         artifact_id = artifacts.add(tx, uid=uid, name=content["name"], now_us=content["time_us"])
     else:
         artifact_id = there.id
+        if there.removed_us is not None:  # a version that came from another store brings it back
+            artifacts.set_removed(tx, artifact_id, None)
     versions.publish(
         tx, version_id, artifact_id=artifact_id, number=content["number"],
         sequence=content["seq"], pack_id=None, header_offset=None,

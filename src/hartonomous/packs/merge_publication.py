@@ -16,6 +16,7 @@ from hartonomous.packs.merging import Merge, merge, pairs_of
 from hartonomous.packs.publication import Publication, publication, stage_version
 from hartonomous.packs.received_versions import commit_of, new_version
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.steps import in_turn, remove_version
 from hartonomous.packs.stored_peer import StoredPeer
 from hartonomous.packs.version_events import received_events
 
@@ -77,6 +78,7 @@ class MergePublication:
                 return
             self._session.flush()
             rows = [new_version(commit, self._session) for commit, _, _ in self._inserts]
+            self._remove_stale([one.uid for one in rows])
             staged = [
                 stage_version(
                     self._parts.database,
@@ -89,6 +91,16 @@ class MergePublication:
             found = list(zip(rows, staged, strict=True))
             work.finish(lambda tx: self._make_visible(tx, work, found))
         self._here.fresh()
+
+    def _remove_stale(self, uids: list[bytes]) -> None:
+        """Remove what transfers that were cut short staged of these versions.
+
+        Nobody else stages versions of given ids while the publication's lock is held.
+        """
+        with self._parts.database.read() as tx:
+            stale = versions.staged(tx, uids)
+        for version_id in stale:
+            remove_version(in_turn(self._parts.database), version_id)
 
     # -- records
 
