@@ -49,8 +49,8 @@ def test_every_command_has_a_schema_that_refuses_unknown_keys(verb):
     assert path.is_file() is (verb not in _WITHOUT_JSON)
     if path.is_file():
         schema = validator(verb).schema
-        for one in schema.get("oneOf", [schema]):
-            assert one["additionalProperties"] is False
+        kinds = [schema] if "properties" in schema else schema["oneOf"]
+        assert all(one["additionalProperties"] is False for one in kinds)
 
 
 def test_the_reference_page_is_current():
