@@ -15,7 +15,6 @@ from hartonomous.catalog.schema import (
     artifact,
     change,
     label,
-    layer,
     manifest,
     member,
     metadata,
@@ -25,6 +24,7 @@ from hartonomous.catalog.schema import (
     version_metadata,
     version_tag,
 )
+from hartonomous.catalog.versions import layers_of
 
 Told = dict[tuple[object, ...], tuple[object, ...]]
 """{(kind, identity …): values}."""
@@ -114,15 +114,10 @@ def members_told(tx: Connection, version_id: int) -> Told:
 
 def layers_told(tx: Connection, version_id: int) -> list[tuple[object, ...]]:
     """Return (name, kind, tensors, parameters, bytes) of a version's layers, in order."""
-    query = (
-        select(
-            layer.c.name, layer.c.kind, layer.c.tensor_count, layer.c.parameter_count,
-            layer.c.size_bytes,
-        )
-        .where(layer.c.version_id == version_id)
-        .order_by(layer.c.ordinal)
-    )  # fmt: skip
-    return [tuple(row) for row in tx.execute(query)]
+    return [
+        (one.name, one.kind, one.tensor_count, one.parameter_count, one.size_bytes)
+        for one in layers_of(tx, version_id)
+    ]
 
 
 def names_told(tx: Connection) -> Told:

@@ -8,6 +8,7 @@ import fnmatch
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -162,10 +163,14 @@ class _Searching:
         self._query = query
         self._wanted = wanted
         self._database = parts.database
-        with parts.database.read() as tx:
-            self._annotations = texts.tags_and_metadata(tx) if wanted.tag or wanted.metadata else {}
         self._uses: dict[bytes, list[TextUse]] = {}
         self._digests: dict[int, bytes] = {}
+
+    @cached_property
+    def _annotations(self) -> dict[int, tuple[set[str], dict[str, str]]]:
+        """Tags and metadata by version, read once where a condition or a model asks for them."""
+        with self._database.read() as tx:
+            return texts.tags_and_metadata(tx)
 
     def result(
         self, *, top_k: int, skip: int, per_file: int | None, notes: tuple[str, ...]
@@ -312,13 +317,12 @@ class _Searching:
         """Return versions by how many of the words are said of them, the newest of a name alone."""
         with self._database.read() as tx:
             said = texts.versions_said(tx)
-            annotations = texts.tags_and_metadata(tx)
         terms = set(self._query.terms)
         found: dict[str, tuple[int, VersionWords, str]] = {}
         for one in said:
             if one.name in found or not self._passes(one):
                 continue
-            text = _said_of(one, *annotations.get(one.version_id, (set(), {})))
+            text = _said_of(one, *self._annotations.get(one.version_id, (set(), {})))
             count = len(terms & {word.lower() for word in _WORD.findall(text.replace("_", " "))})
             if count:
                 found[one.name] = (count, one, text)
