@@ -1,0 +1,1 @@
+"""Encoders: what turns texts and pictures into vectors, on onnxruntime."""

@@ -1,0 +1,1 @@
+"""Indexes of vectors that are files: exact, compressed scan, graph."""
