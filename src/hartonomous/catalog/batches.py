@@ -17,7 +17,6 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy import column as found_column
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hartonomous.catalog.columns import Words, escaped
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
@@ -164,5 +163,10 @@ def among(tx: Connection, column: Column[Any], values: Sequence[bytes]) -> Colum
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:
     """Return the dialect's ``INSERT … ON CONFLICT DO NOTHING``."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table).on_conflict_do_nothing()

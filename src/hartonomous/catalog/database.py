@@ -56,7 +56,7 @@ def open_postgres(place: ServerPlace) -> Engine:
 
 def create_postgres(place: ServerPlace) -> Engine:
     """Make the schema of ``place``, which must not be there, with the newest tables."""
-    engine = postgres.server_engine(place)
+    engine = open_postgres(place)
     try:
         with Database(engine).write() as tx:
             quoted = engine.dialect.identifier_preparer.quote(place.schema)
