@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.catalog.columns import decode_json
+from hartonomous.core.closing import Closing
 from hartonomous.core.query import WordQuery
 from hartonomous.errors import HartonomousError, IntegrityError, LockedError, StorageFullError
 
@@ -78,7 +79,7 @@ class IndexedPassage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     text: str
 
 
-class WordIndex:
+class WordIndex(Closing):
     """One index, open; close it, or use it as a context manager. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
@@ -88,12 +89,6 @@ class WordIndex:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-
-    def __enter__(self) -> "WordIndex":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # -- in
 
