@@ -30,6 +30,7 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
+from hartonomous.operations import spaces as embedding
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import transfer as transferring
@@ -63,6 +64,7 @@ class Store(Closing):
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
+        self.spaces = embedding.Spaces(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
