@@ -438,13 +438,12 @@ space = Table(
     Column("switched_us", Whole(optional=True)),
     sqlite_autoincrement=_NEVER_AGAIN,
 )
-Index(
+_partial_index(
     "uq_space_current",
     space.c.modality,
     space.c.use,
+    where=space.c.state == "current",
     unique=True,
-    sqlite_where=space.c.state == "current",
-    postgresql_where=space.c.state == "current",
 )
 
 # Which stored files are blocks of a space. An id in the file plus id_offset is an id here.
