@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -64,8 +65,12 @@ class Store(Closing):
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
-        self.spaces = embedding.Spaces(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
+
+    @cached_property
+    def spaces(self) -> embedding.Spaces:
+        """Embedding spaces; made when used, since what they need takes 60 ms to load."""
+        return embedding.Spaces(self.parts, self.files)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
