@@ -61,8 +61,7 @@ class Store(Closing):
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
         self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
-        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
-        self.settings = settings
+        self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
