@@ -392,12 +392,13 @@ class Store:
         text: str,
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+        per_file: int | None = None, varied: bool = False, update: bool = True,
+        progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
         """Find passages of documents and cards, models and tensors by words. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            update=update, progress=progress,
+            varied=varied, update=update, progress=progress,
         )  # fmt: skip
 
     def search_tensors(
