@@ -5,16 +5,15 @@ It is derived: it may be deleted and is built anew from the stored files. It get
 writers of several processes may use it at once; one writes at a time.
 """
 
-import contextlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
 from hartonomous.catalog.columns import decode_json
-from hartonomous.catalog.word_file import files_of, opened, translated
+from hartonomous.catalog.derived_file import DerivedFile
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
@@ -26,9 +25,45 @@ from hartonomous.core.indexed_text import (
 from hartonomous.core.likeness import asked_keys, beginning, is_spelled, kept_keys
 from hartonomous.core.terms import terms
 
+SCHEMA = 2
+"""A file of another schema is deleted and built anew."""
+
+# Terms are alphanumeric already: the tokenizer ``ascii`` only parts them at blanks.
+_TABLES = f"""
+CREATE TABLE source (
+  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, recipe TEXT NOT NULL, kind TEXT NOT NULL,
+  title TEXT NOT NULL, pages TEXT NOT NULL, metadata TEXT NOT NULL, notices TEXT NOT NULL,
+  passages INTEGER NOT NULL
+);
+CREATE TABLE passage (
+  id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL REFERENCES source (id), kind TEXT NOT NULL,
+  heading TEXT NOT NULL, page INTEGER NOT NULL, start INTEGER NOT NULL, stop INTEGER NOT NULL,
+  body TEXT NOT NULL
+);
+CREATE INDEX ix_passage_source ON passage (source_id);
+CREATE VIRTUAL TABLE words USING fts5(heading, body, content='', tokenize='ascii');
+CREATE TABLE term (term TEXT PRIMARY KEY, passages INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE spelling (key INTEGER, term TEXT, PRIMARY KEY (key, term)) WITHOUT ROWID;
+CREATE TABLE said (
+  id INTEGER PRIMARY KEY, uid BLOB NOT NULL UNIQUE, stamp BLOB NOT NULL, terms TEXT NOT NULL
+);
+CREATE VIRTUAL TABLE said_words USING fts5(terms, content='', tokenize='ascii');
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA user_version = {SCHEMA};
+"""
 _HEADING_WEIGHT = 2.0
 _AT_ONCE = 500
 _CANDIDATES = 400
+
+
+_FILE = DerivedFile(
+    what="the index of words",
+    schema=SCHEMA,
+    tables=_TABLES,
+    names=frozenset(
+        ("source", "passage", "words", "term", "spelling", "said", "said_words", "state")
+    ),
+)
 
 
 class WordIndex:
@@ -36,7 +71,7 @@ class WordIndex:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = opened(path)
+        self._connection = _FILE.open(path)
 
     def close(self) -> None:
         """Close the file."""
@@ -56,18 +91,18 @@ class WordIndex:
 
     def mark(self) -> str:
         """Return what ``set_mark`` was last given, empty at first."""
-        with translated():
+        with _FILE.translated():
             row = self._connection.execute("SELECT value FROM state WHERE name = 'mark'").fetchone()
         return "" if row is None else str(row[0])
 
     def set_mark(self, mark: str) -> None:
         """Remember up to which change of the catalog everything is in it."""
-        with self._writing() as tx:
+        with _FILE.writing(self._connection) as tx:
             tx.execute("INSERT OR REPLACE INTO state VALUES ('mark', ?)", (mark,))
 
     def put(self, source: IndexedSource, passages: Sequence[IndexedPassage]) -> None:
         """Take in one file's passages, in the place of those that were there."""
-        with self._writing() as tx:
+        with _FILE.writing(self._connection) as tx:
             self._forget(tx, [source.digest])
             source_id = tx.execute(
                 "INSERT INTO source (digest, recipe, kind, title, pages, metadata, notices,"
@@ -95,7 +130,7 @@ class WordIndex:
         wanted = list(digests)
         count = 0
         for at in range(0, len(wanted), _AT_ONCE):
-            with self._writing() as tx:
+            with _FILE.writing(self._connection) as tx:
                 count += self._forget(tx, wanted[at : at + _AT_ONCE])
         return count
 
@@ -154,7 +189,7 @@ class WordIndex:
 
     def put_said(self, versions: Iterable[SaidVersion]) -> None:
         """Take in what is said of versions, in the place of what was."""
-        with self._writing() as tx:
+        with _FILE.writing(self._connection) as tx:
             for one in versions:
                 self._forget_said(tx, one.uid)
                 text = " ".join(terms(one.text))
@@ -166,7 +201,7 @@ class WordIndex:
 
     def forget_said(self, uids: Iterable[bytes]) -> None:
         """Leave versions out from now on."""
-        with self._writing() as tx:
+        with _FILE.writing(self._connection) as tx:
             for uid in uids:
                 self._forget_said(tx, uid)
 
@@ -178,27 +213,16 @@ class WordIndex:
             )
             tx.execute("DELETE FROM said WHERE id = ?", found[:1])
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
-
     # -- out
 
     def recipes(self) -> dict[bytes, str]:
         """Return {file digest: recipe} of every file that was read."""
-        with translated():
+        with _FILE.translated():
             return dict(self._connection.execute("SELECT digest, recipe FROM source"))
 
     def stamps(self) -> dict[bytes, bytes]:
         """Return {uid: stamp} of every version that something is said of."""
-        with translated():
+        with _FILE.translated():
             return dict(self._connection.execute("SELECT uid, stamp FROM said"))
 
     def sources(self, digests: Iterable[bytes]) -> dict[bytes, IndexedSource]:
@@ -211,7 +235,7 @@ class WordIndex:
                 "SELECT digest, recipe, kind, title, pages, metadata, notices, passages"  # noqa: S608
                 f" FROM source WHERE digest IN ({_marks(some)})"
             )
-            with translated():
+            with _FILE.translated():
                 rows = self._connection.execute(query, some).fetchall()
             for row in rows:
                 found[row[0]] = IndexedSource(
@@ -239,7 +263,7 @@ class WordIndex:
             "SELECT passage.id, source.digest, passage.kind, heading, page, start, stop, body"  # noqa: S608
             f" FROM passage JOIN source ON source.id = passage.source_id WHERE {condition}"
         )
-        with translated():
+        with _FILE.translated():
             rows = self._connection.execute(query, values).fetchall()
         return [
             IndexedPassage(
@@ -259,7 +283,7 @@ class WordIndex:
             " JOIN passage ON passage.id = best.id JOIN source ON source.id = passage.source_id"
             " ORDER BY best.score DESC, best.id"
         )
-        with translated():
+        with _FILE.translated():
             rows = self._connection.execute(query, (_said(match), limit)).fetchall()
         return [RankedPassage(*row) for row in rows]
 
@@ -271,18 +295,18 @@ class WordIndex:
             " WHERE said_words MATCH ? ORDER BY score DESC, rowid DESC LIMIT ?) AS best"
             " JOIN said ON said.id = best.id ORDER BY best.score DESC, best.id DESC"
         )
-        with translated():
+        with _FILE.translated():
             return [tuple(row) for row in self._connection.execute(query, (_said(match), limit))]
 
     def passage_count(self) -> int:
         """Return how many passages there are."""
-        with translated():
+        with _FILE.translated():
             row = self._connection.execute("SELECT sum(passages) FROM source").fetchone()
         return int(row[0] or 0)
 
     def counts(self, terms: Iterable[str]) -> dict[str, int]:
         """Return {term: passages that have it} of those that any has."""
-        with translated():
+        with _FILE.translated():
             return self._known(self._connection, terms)
 
     def candidates(self, term: str) -> list[str]:
@@ -293,7 +317,7 @@ class WordIndex:
         first = beginning(term)
         spelled = f"SELECT DISTINCT term FROM spelling WHERE key IN ({_marks(keys)}) LIMIT ?"  # noqa: S608
         begun = "SELECT term FROM term WHERE term >= ? AND term < ? LIMIT ?"
-        with translated():
+        with _FILE.translated():
             rows = [
                 *self._connection.execute(spelled, (*keys, _CANDIDATES)),
                 *self._connection.execute(begun, (first, f"{first}\U0010ffff", _CANDIDATES)),
@@ -303,12 +327,12 @@ class WordIndex:
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         query = "SELECT kind, count(*), sum(passages) FROM source GROUP BY kind ORDER BY kind"
-        with translated():
+        with _FILE.translated():
             return {kind: (files, count) for kind, files, count in self._connection.execute(query)}
 
     def stored_bytes(self) -> int:
         """Return what its files take."""
-        return sum(one.stat().st_size for one in files_of(self.path) if one.exists())
+        return sum(one.stat().st_size for one in self.path.parent.glob(f"{self.path.name}*"))
 
 
 def _spellings(words: Iterable[str]) -> list[tuple[int, str]]:
@@ -337,3 +361,8 @@ def _any(phrases: Sequence[Phrase]) -> str:
 
 def _quoted(phrase: Phrase) -> str:
     return f'"{" ".join(phrase)}"'
+
+
+def delete_index(path: Path) -> None:
+    """Delete an index; who has it open goes on with what it was."""
+    _FILE.delete(path)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import msgspec
 
 from hartonomous.catalog import tensors
+from hartonomous.catalog.patterns import holding
 from hartonomous.catalog.tensors import TensorFilter
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.diversity import diverse
@@ -287,8 +288,7 @@ class _Searching:
         """Find tensors whose names hold a word that looks like a part of one."""
         wanted = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
         for part in wanted[:4]:
-            plain = part.strip(".,;\"'").replace("\\", "\\\\").replace("%", "\\%")
-            like = f"%{plain.replace('_', chr(92) + '_')}%"
+            like = holding(part.strip(".,;\"'"))
             with self._database.read() as tx:
                 rows = tensors.search(tx, TensorFilter(name=like), limit=_TENSORS_READ)
             for row in rows:

@@ -11,7 +11,8 @@ from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.page_image import PageImage
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.text_views import document_process, extras_path, plain_file
+from hartonomous.packs.text_views import document_process, extras_path
+from hartonomous.packs.viewed_files import plain_copy
 
 
 def write_page(
@@ -32,7 +33,7 @@ def write_page(
     """
     one = find_version(parts, spec).single(member)
     name = one.path.rpartition("/")[2]
-    with plain_file(parts, files, one.row) as plain:
+    with plain_copy(parts, files, one.row) as plain:
         if ending(one.path) in PDF and find_spec("pypdfium2") is not None:
             name, content = f"{name}-page-{max(page, 1)}.png", _drawn(plain, max(page, 1))
         elif worth_a_look(one.path):
