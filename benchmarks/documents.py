@@ -80,7 +80,7 @@ def _sources(context: Context) -> Iterator[Path]:
 def _made(sources: list[Path], folder: Path, count: int) -> Iterator[Path]:
     """Write documents of the texts of some sources by real writers, and yield them."""
     texts = [path for path in sources if path.suffix in (".txt", ".html")][: 3 * count]
-    writers = [write for write in (_docx, _odt, _epub) if write is not None]
+    writers = (_docx, _odt, _epub)
     (folder / "made").mkdir()
     for number, path in enumerate(texts[:count]):
         lines = [line for line in _TAG.sub("", path.read_text("utf-8", "replace"))[:40_000]

@@ -14,7 +14,7 @@ LEAST_CHARS, MOST_CHARS = 4, 24
 MOST_ALIKE = 6
 """How many words of a vocabulary are taken for one."""
 
-_COMMON_SHARE = 0.6
+_COMMON_SHARE = 0.55
 _FORM = 0.9
 _LEAST_COMMON = 4
 

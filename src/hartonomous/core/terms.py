@@ -24,4 +24,5 @@ def _plain(text: str) -> str:
     if text.isascii():
         return text.lower()
     apart = unicodedata.normalize("NFKD", text.casefold())
+    apart = unicodedata.normalize("NFKD", apart.casefold())  # of letters that were another form
     return unicodedata.normalize("NFC", _ACCENTS.sub("", apart))

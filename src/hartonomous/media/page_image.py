@@ -1,6 +1,5 @@
 """A page of a PDF as a picture (PNG), drawn by pdfium in a limited process."""
 
-import importlib
 import io
 import struct
 import zlib
@@ -23,11 +22,6 @@ class PageImage(msgspec.Struct, frozen=True, kw_only=True):
 
     png: bytes = b""
     refused: str = ""
-
-
-def load(entry: str) -> Any:
-    """Import what draws, before the limits are set."""
-    return importlib.import_module(entry)
 
 
 def draw(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PageImage:  # noqa: ARG001
