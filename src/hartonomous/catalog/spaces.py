@@ -33,9 +33,10 @@ KIND = "vectors"
 
 BUILDING, CURRENT, RETIRED = "building", "current", "retired"
 STATES = (BUILDING, CURRENT, RETIRED)
-MEANING, LIKENESS = "meaning", "likeness"
+MEANING, LIKENESS, OWN = "meaning", "likeness", "own"
 DETERMINISTIC = "deterministic/"
 """How the recipes of spaces begin that need no model."""
+IMPORTED = "imported/"
 _SEEN = "spaces_seen"
 _PLACES = msgspec.msgpack.Decoder(Place)
 
@@ -88,8 +89,11 @@ class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
 def use_of(made: Space) -> str:
     """Return what a space is for: one space of each use of a modality is searched.
 
-    ``meaning`` where a model computes it, ``likeness`` where nothing but a rule does.
+    ``meaning`` where an encoder computes it, ``likeness`` where nothing but a rule does, ``own``
+    where somebody brought the vectors.
     """
+    if made.recipe.startswith(IMPORTED):
+        return OWN
     return LIKENESS if made.recipe.startswith(DETERMINISTIC) else MEANING
 
 

@@ -19,6 +19,7 @@ from hartonomous.catalog.schema import (
     version_metadata,
     version_tag,
 )
+from hartonomous.catalog.spaces import KIND
 
 
 class TextFile(msgspec.Struct, frozen=True, gc=False):
@@ -121,7 +122,7 @@ def versions_said(tx: Connection) -> list[VersionWords]:
         select(version.c.id, artifact.c.name, version.c.number, version.c.kind,
                version.c.created_us, version.c.model)
         .join(artifact, artifact.c.id == version.c.artifact_id)
-        .where(*_IN_USE)
+        .where(*_IN_USE, version.c.kind != KIND)
         .order_by(artifact.c.name, version.c.number.desc())
     )  # fmt: skip
     return [

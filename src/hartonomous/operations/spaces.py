@@ -5,6 +5,8 @@ See ``docs/spaces.md``.
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -16,6 +18,7 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.space_writer import find_space
 from hartonomous.packs.vector_blocks import drop_blocks, find_blocks
+from hartonomous.packs.vector_import import Imported, import_vectors
 from hartonomous.packs.vector_truth import SpaceTruth
 
 
@@ -94,6 +97,20 @@ class Spaces:
     def rm(self, name: str, *, dry_run: bool = False) -> SpaceRemoved:
         """Remove a space; its blocks go to the trash."""
         return remove_space(self._parts, self._files, name, dry_run=dry_run)
+
+    def add_vectors(
+        self,
+        name: str,
+        vectors: str | os.PathLike[str],
+        names: str | os.PathLike[str],
+        *,
+        encoder: str, metric: str = "cosine", modality: str = "text", dry_run: bool = False,
+    ) -> Imported:  # fmt: skip
+        """Bring vectors of one's own, from an ``.npy`` and a list. See `hart spaces import`."""
+        return import_vectors(
+            self._parts, self._files, name=name, vectors=Path(vectors), names=Path(names),
+            encoder=encoder, metric=metric, modality=modality, dry_run=dry_run,
+        )  # fmt: skip
 
     def truth(self, name: str) -> SpaceTruth:
         """Return the exact vectors of a space, by id."""
