@@ -72,6 +72,7 @@ class Store:
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
+        self.spaces.close()
         self.files.close()
         self._held.close()
 

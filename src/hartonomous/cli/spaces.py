@@ -62,15 +62,19 @@ def show(invocation: Invocation, *, name: str) -> None:
 
 @make_command("switch")
 @click.argument("name", metavar="SPACE")
+@click.option(
+    "--engine", type=click.Choice(["auto", "exact", "scan", "graph"]),
+    help="Which index it has; auto is right unless it is large and hardly changes.",
+)  # fmt: skip
 @dry_run_option
 @click.pass_obj
-def switch(invocation: Invocation, *, name: str, dry_run: bool) -> None:
+def switch(invocation: Invocation, *, name: str, engine: str | None, dry_run: bool) -> None:
     """Search this space from now on.
 
     It takes the place of the one of its modality and use, which stays and can be switched back to.
     """
     with invocation.store() as store:
-        done = store.spaces.switch(name, dry_run=dry_run)
+        done = store.spaces.switch(name, engine=engine, dry_run=dry_run)
     invocation.output.emit(done, human=_switched, ids=lambda one: (one.name,))
 
 
@@ -143,7 +147,8 @@ def _list(found: Iterable["ListedSpace"]) -> Iterable[Block]:
     yield Table(
         columns=(
             Column("space"), Column("state"), Column("of"), Column("use"), Column("encoder"),
-            Column("numbers", right=True), Column("vectors", right=True), Column("size", right=True),
+            Column("numbers", right=True), Column("vectors", right=True),
+            Column("size", right=True),
         ),
         rows=[
             (Cell(one.name, "strong"), one.state, one.modality, one.use,
@@ -169,6 +174,7 @@ def _shown(found: "ShownSpace") -> Iterable[Block]:
         ("in blocks", f"{several(one.block_count, 'block')}, {count(one.dead_count)} dead vectors"),
         ("in the tail", count(one.tail_count)),
         ("size", size(one.logical_bytes)),
+        ("index", one.engine),
         ("key", one.key),
     ]
     yield Fields(rows=rows)
