@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from hartonomous.core.closing import Closing
 from hartonomous.operations import add as adding
 from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-class Store:
+class Store(Closing):
     """Everything at one place. Open it with ``hartonomous.open``; use it as a context manager.
 
     Safe to use from several threads and processes at once.
@@ -75,12 +76,6 @@ class Store:
         self.spaces.close()
         self.files.close()
         self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     # -- in
 

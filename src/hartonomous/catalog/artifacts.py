@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.patterns import fits
+from hartonomous.catalog.patterns import fits, holding
 from hartonomous.catalog.schema import artifact, label, version
 from hartonomous.core.name import SPACES_FOLDER
 
@@ -58,10 +58,11 @@ def _shown(text: str) -> ColumnElement[bool]:
 
 def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
     """Return names in use that contain ``text``, for suggestions."""
-    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     query = (
         select(artifact.c.name)
-        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, pattern), _shown(text))
+        .where(
+            artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, holding(text)), _shown(text)
+        )
         .order_by(artifact.c.name)
         .limit(limit)
     )
