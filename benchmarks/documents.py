@@ -71,8 +71,10 @@ def _sources(context: Context) -> Iterator[Path]:
             archive.unlink()
         for path in unpacked.rglob("*"):
             name = path.name.removesuffix(".gz")
-            if path.is_file() and not path.is_symlink() and name.endswith(
-                (".html", ".txt", ".rst", ".pdf")
+            if (
+                path.is_file()
+                and not path.is_symlink()
+                and name.endswith((".html", ".txt", ".rst", ".pdf"))
             ):
                 yield path
 

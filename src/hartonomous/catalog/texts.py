@@ -18,6 +18,7 @@ from hartonomous.catalog.schema import (
     version_metadata,
     version_tag,
 )
+from hartonomous.catalog.spaces import KIND
 
 
 class TextFile(msgspec.Struct, frozen=True, gc=False):
@@ -175,7 +176,7 @@ def versions(tx: Connection) -> list[VersionWords]:
     query = (
         select(*_WORDS)
         .join(artifact, artifact.c.id == version.c.artifact_id)
-        .where(version.c.published == 1)
+        .where(version.c.published == 1, version.c.kind != KIND)
         .order_by(version.c.id)
     )
     return [VersionWords(*row) for row in tx.execute(query)]
