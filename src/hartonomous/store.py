@@ -38,6 +38,7 @@ from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
+from hartonomous.packs.meaning_search import MeaningSearch
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
@@ -66,6 +67,7 @@ class Store(Closing):
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
         self.spaces = comparing.Spaces(held.parts, self.files)
+        self._near = MeaningSearch(held.parts, self.files, self.spaces.open)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -73,6 +75,7 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
+        self._near.close()
         self.spaces.close()
         self.files.close()
         self._held.close()
@@ -370,16 +373,18 @@ class Store(Closing):
 
     def search(
         self,
-        text: str,
+        text: str = "",
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, varied: bool = False, update: bool = True,
+        per_file: int | None = None, varied: bool = False, like: str | None = None,
+        space: str | None = None, modality: str | None = None, update: bool = True,
         progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
-        """Find passages of documents and cards, models and tensors by words. See `hart search`."""
+        """Find passages, pictures, models and tensors by words and meaning. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            varied=varied, update=update, progress=progress,
+            varied=varied, near=self._near, like=like, space=space, modality=modality,
+            update=update, progress=progress,
         )  # fmt: skip
 
     def embed(

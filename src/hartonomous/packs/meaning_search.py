@@ -77,15 +77,17 @@ class OpenEncoders:
 
 
 class MeaningSearch:
-    """One search by vectors."""
+    """Searches the spaces of one open store."""
 
-    def __init__(
-        self, parts: StoreParts, files: OpenFiles, open_spaces: OpenSpaces, encoders: OpenEncoders
-    ) -> None:
+    def __init__(self, parts: StoreParts, files: OpenFiles, open_spaces: OpenSpaces) -> None:
         self._parts = parts
         self._files = files
         self._spaces = open_spaces
-        self._encoders = encoders
+        self._encoders = OpenEncoders(parts, files)
+
+    def close(self) -> None:
+        """Close the encoders that are open; who opened the spaces closes them."""
+        self._encoders.close()
 
     def orders(self, wanted: Wanted, chosen: Chosen, *, needed: int) -> dict[str, list[Near]]:
         """Return what counts and is near, the nearest first, by the name of each space's order.
@@ -166,7 +168,7 @@ class MeaningSearch:
                     one.place not in best or best[one.place].score < one.score
                 ):
                     best[one.place] = one
-            chosen.learn(one.digest for one in best)
+            chosen.learn(place.digest for place in best)
             counting = [one for one in best.values() if chosen.uses(one.place.digest)]
             ended = all(len(found) < k for found in lists) or k >= _MOST_NEAR
             if ended or len(counting) >= needed:
