@@ -15,6 +15,7 @@ from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
+from hartonomous.operations import encoders as encoding
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
@@ -62,6 +63,7 @@ class Store:
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
+        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:

@@ -70,6 +70,11 @@ COMMANDS: dict[str, Entry] = {
         "Show, rebuild or drop what was read of documents for search.",
         FIND,
     ),
+    "encoders": Entry(
+        "hartonomous.cli.encoders:command",
+        "Keep models that turn texts and pictures into vectors.",
+        FIND,
+    ),
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),

@@ -2,7 +2,9 @@
 
 What goes into a matrix is quantised while it runs, each token by its own largest value. So a text's
 vector does not depend on the texts beside it in a batch, as it does with the one scale for a whole
-tensor that onnxruntime's ``DynamicQuantizeLinear`` gives. Sums are exact in int32.
+tensor that onnxruntime's ``DynamicQuantizeLinear`` gives. Matrices have values of -63 to 63: with
+larger ones processors without VNNI add pairs of products in 16 bits that overflow, and their vectors
+would be others. So all sums are exact, on every machine.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LIMIT = 127.0
+_MATRIX_LIMIT = 63.0  # 2 * 255 * 63 < 2**15
 _LEAST = 1e-12  # so that a row of zeros divides by something
 
 
@@ -29,8 +32,8 @@ def quantised_linear(
     bias: str,
 ) -> str:
     """Add ``state`` [.., inputs] times a matrix [inputs, outputs] plus ``bias``."""
-    weight = graph.weight("int8", shape, lambda: (quantise(matrix(), axis=0)[0],))
-    scale = graph.weight("float32", (shape[1],), lambda: (quantise(matrix(), axis=0)[1],))
+    weight = graph.weight("int8", shape, lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[0],))
+    scale = graph.weight("float32", (shape[1],), lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[1],))
     largest = graph.node("ReduceMax", graph.node("Abs", state), axes=(-1,), keepdims=1)
     bounded = graph.node("Max", largest, graph.constant(np.array(_LEAST, np.float32)))
     step = graph.node("Mul", bounded, graph.constant(np.array(1 / _LIMIT, np.float32)))
@@ -66,9 +69,9 @@ def quantised_table(
 
 
 def quantise(
-    matrix: NDArray[np.float32], *, axis: int
+    matrix: NDArray[np.float32], *, axis: int, limit: float = _LIMIT
 ) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Return int8 values and the scales by which they are multiplied, one for what ``axis`` runs over."""
-    scale = np.maximum(np.abs(matrix).max(axis=axis), _LEAST) / np.float32(_LIMIT)
+    """Return int8 values of at most ``limit``, and what they are multiplied by along ``axis``."""
+    scale = np.maximum(np.abs(matrix).max(axis=axis), _LEAST) / np.float32(limit)
     values = np.round(matrix / np.expand_dims(scale, axis)).astype(np.int8)
     return values, scale.astype(np.float32)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import msgspec
 import numpy as np
@@ -16,7 +16,14 @@ import numpy as np
 from hartonomous.catalog import versions
 from hartonomous.core.digest import digest
 from hartonomous.core.space import MOST_DIMENSIONS, Space
-from hartonomous.errors import HartonomousError, NotFoundError, UsageError
+from hartonomous.core.name import MAX_META_BYTES
+from hartonomous.errors import (
+    AmbiguousNameError,
+    HartonomousError,
+    LimitError,
+    NotFoundError,
+    UsageError,
+)
 from hartonomous.inference import bert_graph, picture_encoder, tokens
 from hartonomous.inference.encoder_files import (
     TOKENIZER_LIMIT_BYTES,
@@ -37,17 +44,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 RECIPE_KEY = "encoder.recipe"
-"""The metadata key of a version that is an encoder; its value is an ``EncoderCard`` as JSON."""
+"""The metadata key of a version with encoders; its value is a list of ``EncoderCard`` as JSON."""
 
 _REQUEST_TEXTS = 64
 _REQUEST_PICTURES = 16
 _GRAPH_LIMIT_BYTES = 2**31 - 1
 _COPY_BYTES = 4 << 20
+_cards_encoder = msgspec.json.Encoder(order="deterministic")
 _KNOWN_DOMAINS = {"com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"}
 
 
 class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
-    """What is kept of an encoder beside its files.
+    """What is kept of an encoder beside its files, in the metadata of its version.
 
     ``name`` is its name in spaces, whatever becomes of the artifact's. ``digest`` is that of the
     files that compute and of what they say. ``dimensions`` are those of each modality. ``probe``
@@ -63,69 +71,108 @@ class EncoderCard(msgspec.Struct, frozen=True, kw_only=True):
     probe: tuple[tuple[float, ...], ...] = ()
 
 
-def open_encoder(parts: StoreParts, files: OpenFiles, name: str) -> StoredEncoder:
-    """Open the encoder ``name`` (``NAME`` or ``NAME@X``) of a store; close it after use.
+_cards = msgspec.json.Decoder(list[EncoderCard])
 
-    Raises NotFoundError where there is no such version, UsageError where it is no encoder, or its
-    files are not what they were when it was added.
+
+class Kept(NamedTuple):
+    """An encoder of a store: the version it runs from, as ``NAME@NUMBER``, and its card."""
+
+    spec: str
+    card: EncoderCard
+
+
+def open_encoder(parts: StoreParts, files: OpenFiles, name: str) -> StoredEncoder:
+    """Open an encoder by its name, or that of its artifact; close it after use.
+
+    Raises NotFoundError where there is none, UsageError where it is read otherwise now than when
+    it was added.
     """
-    version = find_version(parts, name)
-    card = card_of(parts, version)
-    if card is None:
-        raise UsageError(
-            f"{version.spec} is no encoder",
-            hint=f"'hart encoders add {version.version.name}' makes it one, 'hart encoders ls' "
-            "lists them",
-        )
-    if card.computed_by != COMPUTED_BY:
-        raise UsageError(
-            f"{version.spec} was made an encoder by another version of how vectors are computed",
-            hint=f"'hart encoders add {version.version.name}' again, then 'hart embed'",
-        )
-    encoder = open_files_as_encoder(parts, files, version, card.quantisation, card.name)
-    if encoder.digest != card.digest:
-        raise UsageError(
-            f"{version.spec} is read otherwise than when it was made an encoder",
-            hint=f"'hart encoders add {version.version.name}' again, then 'hart embed'",
-        )
-    encoder.dimensions.update(card.dimensions)
-    return encoder
+    return open_kept(parts, files, find_kept(parts, name))
 
 
 def open_encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> StoredEncoder:
     """Open the encoder that makes vectors of a space; raises NotFoundError where it is gone."""
-    for spec, card in stored_cards(parts):
-        if card.digest == space.encoder_digest and card.name == space.encoder:
-            return open_encoder(parts, files, spec)
+    for kept in kept_encoders(parts):
+        if kept.card.digest == space.encoder_digest and kept.card.name == space.encoder:
+            return open_kept(parts, files, kept)
     raise NotFoundError(
         f"the encoder of the space {space.title()} is not in the store",
         hint="'hart encoders ls' lists those that are",
     )
 
 
-def stored_cards(parts: StoreParts) -> list[tuple[str, EncoderCard]]:
-    """Return (``NAME@NUMBER``, card) of every encoder in use, by name."""
+def open_kept(parts: StoreParts, files: OpenFiles, kept: Kept) -> StoredEncoder:
+    """Open an encoder that was found; raises UsageError where it is read otherwise now."""
+    version, card = find_version(parts, kept.spec), kept.card
+    again = f"'hart encoders add {version.version.name}' adds it anew, as another space"
+    if card.computed_by != COMPUTED_BY:
+        raise UsageError(
+            f"the encoder {card.name} was added by a version that computes otherwise", hint=again
+        )
+    encoder = open_files_as_encoder(parts, files, version, card.quantisation, card.name)
+    if encoder.digest != card.digest:
+        raise UsageError(
+            f"the files of the encoder {card.name} are read otherwise than when it was added",
+            hint=again,
+        )
+    encoder.dimensions.update(card.dimensions)
+    return encoder
+
+
+def find_kept(parts: StoreParts, name: str) -> Kept:
+    """Return an encoder by its name (the newest of it), else by ``NAME`` or ``NAME@X`` of its model.
+
+    Raises NotFoundError, and AmbiguousNameError where a version has several.
+    """
+    every = kept_encoders(parts)
+    named = [one for one in every if one.card.name == name]
+    if named:
+        return named[-1]
+    try:
+        spec = find_version(parts, name).spec
+    except NotFoundError as error:
+        raise NotFoundError(
+            f"there is no encoder {name!r}", hint="'hart encoders ls' lists those of this store"
+        ) from error
+    found = [one for one in every if one.spec == spec]
+    if not found:
+        raise NotFoundError(
+            f"{spec} is no encoder", hint=f"'hart encoders add {name}' makes it one"
+        )
+    if len(found) > 1:
+        raise AmbiguousNameError(
+            f"{spec} has {len(found)} encoders",
+            hint=f"name one of them: {', '.join(one.card.name for one in found)}",
+        )
+    return found[0]
+
+
+def kept_encoders(parts: StoreParts) -> list[Kept]:
+    """Return every encoder of versions in use, by artifact and number."""
     with parts.database.read() as tx:
         found = versions.with_metadata(tx, RECIPE_KEY)
-    cards = [(f"{row.name}@{row.number}", decode_card(value)) for row, value in found if value]
-    return [(spec, card) for spec, card in cards if card is not None]
+    return [
+        Kept(f"{row.name}@{row.number}", card) for row, value in found for card in cards_in(value)
+    ]
 
 
-def card_of(parts: StoreParts, version: VersionFiles) -> EncoderCard | None:
-    """Return a version's card, None where it is no encoder."""
-    with parts.database.read() as tx:
-        _, metadata = versions.annotations_of(tx, version.version.id)
-    return decode_card(metadata.get(RECIPE_KEY, ""))
-
-
-def decode_card(value: str) -> EncoderCard | None:
-    """Return the card that a metadata value holds, None where it holds none."""
-    if not value:
-        return None
+def cards_in(value: str) -> list[EncoderCard]:
+    """Return the cards that a metadata value holds; none where it is something else."""
     try:
-        return msgspec.json.decode(value, type=EncoderCard)
+        return _cards.decode(value or "[]")
     except (msgspec.DecodeError, ValueError):
-        return None  # anybody may set metadata of this name
+        return []  # anybody may set metadata of this name
+
+
+def cards_value(cards: Sequence[EncoderCard]) -> str:
+    """Return the metadata value of some cards; raises LimitError where they are too many."""
+    value = _cards_encoder.encode(list(cards)).decode()
+    if len(value.encode()) > MAX_META_BYTES:
+        raise LimitError(
+            "the version has more encoders than its metadata has room for",
+            hint="'hart encoders rm NAME' takes one away",
+        )
+    return value
 
 
 def open_files_as_encoder(
