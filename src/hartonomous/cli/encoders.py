@@ -45,7 +45,12 @@ command = HartGroup(
 @dry_run_option
 @click.pass_obj
 def add(
-    invocation: Invocation, *, source: str, name: str | None, quantisation: "Quantisation", dry_run: bool
+    invocation: Invocation,
+    *,
+    source: str,
+    name: str | None,
+    quantisation: "Quantisation",
+    dry_run: bool,
 ) -> None:
     """Make a model an encoder.
 

@@ -113,7 +113,7 @@ def read_shape(config: Mapping[str, Any]) -> BertShape:
     if kind not in ARCHITECTURES:
         raise UsageError(
             f"no graph is built for models of type {str(kind)[:60]!r}",
-            hint=f"known are {', '.join(ARCHITECTURES)}; others need their graph as onnx/model.onnx",
+            hint=f"known are {', '.join(ARCHITECTURES)}; others need their onnx/model.onnx",
         )
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("is_decoder"):
         raise UsageError(
@@ -143,7 +143,7 @@ def read_shape(config: Mapping[str, Any]) -> BertShape:
 
 
 def build(shape: BertShape, weights: Weights, *, quantisation: str) -> GraphWriter:
-    """Return the model's graph; ``quantisation`` f32 or int8. Raises UsageError for lacking weights.
+    """Return the model's graph, in f32 or int8; raises UsageError for lacking weights.
 
     Weights are read when the graph is written.
     """
@@ -377,7 +377,6 @@ _ACTIVATIONS: dict[str, Callable[[GraphWriter, str], str]] = {
 def _buckets(offsets: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the bucket of each offset, as MPNet and T5 (Raffel et al. 2019) count them."""
     half = _BUCKETS // 2
-    far = np.where(offsets > 0, 0, 0)  # replaced below
     result = np.where(-offsets < 0, half, 0)
     distance = np.abs(offsets)
     exact = half // 2

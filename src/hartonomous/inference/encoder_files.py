@@ -165,7 +165,7 @@ class _Sentences:
         return (), graph
 
     def _max_tokens(self, folder: str, tokenizer: dict[str, Any], *, built: bool) -> int:
-        """Return the model's own limit: sentence-transformers' settings go before the tokenizer's."""
+        """Return the model's own limit: what sentence-transformers says, else the tokenizer."""
         limits = [_MOST_TOKENS]
         if built:
             limits.append(bert_graph.read_shape(self.config).most_tokens)

@@ -3,8 +3,8 @@
 What goes into a matrix is quantised while it runs, each token by its own largest value. So a text's
 vector does not depend on the texts beside it in a batch, as it does with the one scale for a whole
 tensor that onnxruntime's ``DynamicQuantizeLinear`` gives. Matrices have values of -63 to 63: with
-larger ones processors without VNNI add pairs of products in 16 bits that overflow, and their vectors
-would be others. So all sums are exact, on every machine.
+larger ones, processors without VNNI add pairs of products in 16 bits that overflow. So all sums are
+exact, on every machine.
 """
 
 from __future__ import annotations
@@ -32,8 +32,12 @@ def quantised_linear(
     bias: str,
 ) -> str:
     """Add ``state`` [.., inputs] times a matrix [inputs, outputs] plus ``bias``."""
-    weight = graph.weight("int8", shape, lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[0],))
-    scale = graph.weight("float32", (shape[1],), lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[1],))
+    weight = graph.weight(
+        "int8", shape, lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[0],)
+    )
+    scale = graph.weight(
+        "float32", (shape[1],), lambda: (quantise(matrix(), axis=0, limit=_MATRIX_LIMIT)[1],)
+    )
     largest = graph.node("ReduceMax", graph.node("Abs", state), axes=(-1,), keepdims=1)
     bounded = graph.node("Max", largest, graph.constant(np.array(_LEAST, np.float32)))
     step = graph.node("Mul", bounded, graph.constant(np.array(1 / _LIMIT, np.float32)))

@@ -29,7 +29,7 @@ class OnnxSession:
             self._session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # noqa: BLE001 - its exceptions have no common base
+        except Exception as error:
             raise UsageError(
                 f"onnxruntime does not load the graph: {_first_line(error)}"
             ) from error
@@ -42,7 +42,7 @@ class OnnxSession:
 
         try:
             found = self._session.run([output], dict(inputs))[0]
-        except Exception as error:  # noqa: BLE001 - its exceptions have no common base
+        except Exception as error:
             raise HartonomousError(f"the graph does not run: {_first_line(error)}") from error
         return np.asarray(found, np.float32)
 

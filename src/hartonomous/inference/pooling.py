@@ -21,7 +21,7 @@ _LEAST = 1e-9
 def pool(
     tokens: NDArray[np.float32], mask: NDArray[np.int64], modes: Sequence[str]
 ) -> NDArray[np.float32]:
-    """Return [texts, modes × hidden] from ``tokens`` [texts, tokens, hidden] where ``mask`` is 1."""
+    """Return [texts, modes × hidden] of ``tokens`` [texts, tokens, hidden] where ``mask`` is 1."""
     return np.concatenate([_pool(tokens, mask, mode) for mode in modes], axis=1)
 
 

@@ -1,4 +1,8 @@
-"""How texts and pictures become vectors with one model: what its files say, as one value."""
+"""How texts and pictures become vectors with one model: what its files say, as one value.
+
+The identity of spaces depends on these structs as JSON: a new field needs a default, which is left
+out there.
+"""
 
 from typing import Literal
 
@@ -8,10 +12,10 @@ Quantisation = Literal["f32", "int8"]
 QUANTISATIONS: tuple[Quantisation, ...] = ("f32", "int8")
 
 COMPUTED_BY = "encoder-1"
-"""The version of how we compute. It belongs to the identity of spaces: change it when vectors do."""
+"""The version of how we compute, a part of each space's identity: change it when vectors do."""
 
 
-class TextRecipe(msgspec.Struct, frozen=True, kw_only=True):
+class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Texts: at most ``max_tokens`` tokens, special ones among them, then the graph, then pooling.
 
     ``pooling`` are one or more of ``pooling.MODES``, side by side; it is not used where the graph
@@ -31,7 +35,7 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True):
     padding_id: int = 0
 
 
-class PictureRecipe(msgspec.Struct, frozen=True, kw_only=True):
+class PictureRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Pictures: resized, cropped, scaled, shifted by ``mean`` and divided by ``deviation``.
 
     With ``shortest_edge`` the shorter side gets that many pixels, else the picture is stretched to
@@ -50,7 +54,7 @@ class PictureRecipe(msgspec.Struct, frozen=True, kw_only=True):
     normalise: bool = False
 
 
-class EncoderRecipe(msgspec.Struct, frozen=True, kw_only=True):
+class EncoderRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a folder's files say of its encoder, and which of them compute.
 
     ``text_graph`` and ``picture_graph`` are the paths of ONNX files; where ``text_graph`` is empty

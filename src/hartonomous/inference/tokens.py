@@ -77,7 +77,7 @@ class Tokens:
             self._tokenizer = Tokenizer.from_buffer(content)
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(max_length=max_tokens)
-        except Exception as error:  # noqa: BLE001 - the package raises plain Exception
+        except Exception as error:
             raise UsageError(f"the tokenizer cannot be read: {str(error)[:200]}") from error
         self._max_tokens, self._padding_id = max_tokens, padding_id
 

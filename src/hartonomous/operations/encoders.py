@@ -22,19 +22,18 @@ from hartonomous.packs.encoders import (
     RECIPE_KEY,
     EncoderCard,
     Kept,
-    StoredEncoder,
     cards_in,
     cards_value,
     find_kept,
     kept_encoders,
     open_encoder,
-    open_files_as_encoder,
     open_kept,
 )
 from hartonomous.packs.open_files import OpenFiles, VersionFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.publication import publication
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.stored_encoder import StoredEncoder, open_files_as_encoder
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.sources.hub_download import HUB_PREFIX, download, parse_hub_name
 from hartonomous.sources.plain_folder import PlainFolder

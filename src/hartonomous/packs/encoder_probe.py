@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from hartonomous.errors import UsageError
-from hartonomous.packs.encoders import StoredEncoder
+from hartonomous.packs.stored_encoder import StoredEncoder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

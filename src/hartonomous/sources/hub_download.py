@@ -89,7 +89,7 @@ def chosen_files(paths: list[str], quantisation: str) -> list[str]:
         raise UsageError(f"the repository has {len(paths):,} files, which is no one model")
     for path in paths:
         if path.startswith("/") or ".." in path.split("/") or "\\" in path or os.sep * 2 in path:
-            raise UsageError(f"the hub names a path that leads elsewhere: {ascii(path[:200])}")
+            raise UsageError(f"the hub names a path that leads elsewhere: {path[:200]!a}")
     settings = [path for path in paths if _SETTINGS.fullmatch(path)]
     towers = _graphs(paths, ("text_model", "vision_model"), quantisation)
     if len(towers) == 2:

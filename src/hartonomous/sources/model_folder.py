@@ -1,10 +1,10 @@
 """What makes a folder one model, and the candidate made of it.
 
 A folder is a model if a config (``config.json``, ``adapter_config.json``) or a shard index
-(``*.index.json``) lies beside weight files or a folder ``onnx`` with graphs, or if it is composite: ``model_index.json`` (diffusers)
-or ``modules.json`` (sentence-transformers) with weights beside it or one folder down. So is a
-checkpoint that several processes wrote (``checkpoint_folder``). A folder that holds GGUF files and
-no config is none: each file in it is a model.
+(``*.index.json``) lies beside weight files or a folder ``onnx`` with graphs, or if it is composite:
+``model_index.json`` (diffusers) or ``modules.json`` (sentence-transformers) with weights beside it
+or one folder down. So is a checkpoint that several processes wrote (``checkpoint_folder``). A
+folder that holds GGUF files and no config is none: each file in it is a model.
 
 Everything below a model folder belongs to it, except a folder that is a complete model by itself
 (config and weights, such as ``checkpoint-500``); in a composite the parts are complete too, so
