@@ -17,6 +17,7 @@ from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import embed as embedding
+from hartonomous.operations import encoders as encoding
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
@@ -66,6 +67,7 @@ class Store(Closing):
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
         self.spaces = comparing.Spaces(held.parts, self.files)
+        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
