@@ -29,6 +29,7 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
+from hartonomous.operations import similar as resembling
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import transfer as transferring
@@ -61,7 +62,7 @@ class Store:
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.TextViews(held.parts, self.files)
+        self.views = deriving.StoreViews(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -400,6 +401,15 @@ class Store:
             update=update, progress=progress,
         )  # fmt: skip
 
+    def similar_images(
+        self, given: str | os.PathLike[str] | bytes, *, top_k: int = 10, member: str | None = None,
+        update: bool = True, progress: Progress | None = None,
+    ) -> resembling.SimilarPictures:  # fmt: skip
+        """Find stored pictures like a path, a stored name or a file's bytes. See `hart similar`."""
+        return resembling.similar_images(
+            self.parts, self.files, given, top_k=top_k, member=member, update=update,
+            progress=progress)  # fmt: skip
+
     def search_tensors(
         self,
         pattern: str = "*",
@@ -427,13 +437,10 @@ class Store:
     def verify(
         self,
         *,
-        quick: bool = False,
-        files: bool = False,
-        subset: Fraction = Fraction(1),
-        repair: bool = False,
-        max_duration_s: float | None = None,
+        quick: bool = False, files: bool = False, subset: Fraction = Fraction(1),
+        repair: bool = False, max_duration_s: float | None = None,
         progress: Progress | None = None,
-    ) -> verifying.VerifyReport:
+    ) -> verifying.VerifyReport:  # fmt: skip
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
@@ -467,13 +474,9 @@ class Store:
     # -- copies
 
     def backup(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        keep: int | None = None,
-        dry_run: bool = False,
+        self, folder: str | os.PathLike[str], *, keep: int | None = None, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> backing_up.BackedUp:
+    ) -> backing_up.BackedUp:  # fmt: skip
         """Copy the store into a folder of snapshots. See `hart backup`."""
         return backing_up.backup(
             self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress
