@@ -248,12 +248,9 @@ class Store:
         self,
         output: str | os.PathLike[str],
         *,
-        names: Iterable[str] | None = None,
-        versions: bool = False,
-        force: bool = False,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> list[getting.GetReport]:
+        names: Iterable[str] | None = None, versions: bool = False,
+        force: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> list[getting.GetReport]:  # fmt: skip
         """Write everything, or the artifacts of these names or patterns, plain below a folder."""
         return getting.export_all(
             self.parts, Path(output), names=None if names is None else tuple(names),
