@@ -15,6 +15,7 @@ import msgspec
 
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
+from hartonomous.core.closing import Closing
 from hartonomous.core.picture import Picture, PictureViews, Position
 from hartonomous.core.picture_hash import HASH_BYTES
 from hartonomous.core.picture_layout import DIMENSION
@@ -117,7 +118,7 @@ class Features(NamedTuple):
     layouts: "NDArray[np.float16]"
 
 
-class PictureIndex:
+class PictureIndex(Closing):
     """One index, open; close it, or use it as a context manager. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
@@ -127,12 +128,6 @@ class PictureIndex:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-
-    def __enter__(self) -> "PictureIndex":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # -- in
 

@@ -14,6 +14,7 @@ import msgspec
 
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
+from hartonomous.core.closing import Closing
 from hartonomous.core.query import WordQuery
 
 SCHEMA = 1
@@ -79,7 +80,7 @@ class IndexedPassage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     text: str
 
 
-class WordIndex:
+class WordIndex(Closing):
     """One index, open; close it, or use it as a context manager. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
@@ -89,12 +90,6 @@ class WordIndex:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-
-    def __enter__(self) -> "WordIndex":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # -- in
 

@@ -1,0 +1,28 @@
+"""Which index a space has: exact where it must be, the compressed scan where faiss is, a graph."""
+
+import importlib.util
+from pathlib import Path
+
+from hartonomous.errors import UsageError
+from hartonomous.ports.vector_index import VectorIndex, VectorTruth
+from hartonomous.vectors.exact import ExactIndex
+
+ENGINES = ("auto", "exact", "scan", "graph")
+
+
+def open_vectors(directory: Path, truth: VectorTruth, engine: str = "auto") -> VectorIndex:
+    """Return the index of one space, whose files are in ``directory`` (its own; made when needed).
+
+    ``auto`` is ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
+    name, or naming the extra that an engine needs.
+    """
+    if engine not in ENGINES:
+        raise UsageError(
+            f"there is no engine of vectors '{engine}'", hint=f"one of {', '.join(ENGINES)}"
+        )
+    return ExactIndex(truth)
+
+
+def has(module: str) -> bool:
+    """Say whether a module can be imported, without doing so."""
+    return importlib.util.find_spec(module) is not None
