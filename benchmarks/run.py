@@ -27,6 +27,7 @@ import child_cost  # noqa: E402
 import codec  # noqa: E402
 import copies  # noqa: E402
 import demo_family  # noqa: E402
+import estimate_error  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
 import install_size  # noqa: E402
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
     "demo": demo_family.run,
+    "estimate": estimate_error.run,
     "family": family_comparison.run,
     "formats": format_rates.run,
     "small-objects": small_objects.run,

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from hartonomous.core.closing import Closing
 from hartonomous.operations import add as adding
 from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
@@ -29,6 +30,7 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
+from hartonomous.operations import spaces as embedding
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import transfer as transferring
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
-class Store:
+class Store(Closing):
     """Everything at one place. Open it with ``hartonomous.open``; use it as a context manager.
 
     Safe to use from several threads and processes at once.
@@ -62,6 +64,7 @@ class Store:
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
+        self.spaces = embedding.Spaces(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -71,12 +74,6 @@ class Store:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
         self.files.close()
         self._held.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
 
     # -- in
 

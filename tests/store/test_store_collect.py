@@ -403,3 +403,27 @@ def test_a_little_that_is_dead_is_not_worth_a_copy(store, source):
     assert done.manifest_count == 1
     assert done.compacted_count == 0
     assert pack in pack_paths(store.path)
+
+
+def test_what_a_compaction_writes_is_not_compacted_by_the_next(store, source):
+    for number in range(collect.SMALL_PACKS - 1):
+        store.add(source(f"small{number}", noise(3000, 20 + number)))
+    tree = source("tree/kept.bin", noise(2000, 40)).parent
+    source("tree/gone.bin", noise(9000, 41))
+    store.add(tree)
+    store.rm("tree/gone.bin")
+    dry = store.gc(trash_days=0, grace_s=0, dry_run=True)
+    done = store.gc(trash_days=0, grace_s=0)
+    assert done.compacted_count == dry.compacted_count > 0
+    again = store.gc(trash_days=0, grace_s=0)
+    assert (again.compacted_count, again.pack_count, again.freed_bytes) == (0, 0, 0)
+    assert store.verify(files=True).sound
+
+
+def test_packs_that_are_full_are_not_small(tmp_path, source):
+    with hn.open(tmp_path / "full", create=True, settings={"pack_bytes": 1 << 20}) as store:
+        store.add(source("large", noise((collect.SMALL_PACKS + 1) << 20, 7)))
+        full = pack_paths(store.path)
+        assert len(full) > collect.SMALL_PACKS
+        assert store.gc(grace_s=0).compacted_count == 0
+        assert pack_paths(store.path) == full

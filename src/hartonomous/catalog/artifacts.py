@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
 
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.patterns import fits
+from hartonomous.catalog.patterns import fits, holding
 from hartonomous.catalog.schema import artifact, label, version
 
 
@@ -39,10 +39,9 @@ def by_uid(tx: Connection, uid: bytes) -> ArtifactRow | None:
 
 def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
     """Return names in use that contain ``text``, for suggestions."""
-    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
     query = (
         select(artifact.c.name)
-        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, pattern))
+        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, holding(text)))
         .order_by(artifact.c.name)
         .limit(limit)
     )

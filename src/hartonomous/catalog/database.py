@@ -23,7 +23,7 @@ T = TypeVar("T")
 ROWS_PER_TRANSACTION = 500
 """Most rows that one staging transaction writes; keeps other writers waiting milliseconds only."""
 
-SCHEMA_REVISION = "0002"
+SCHEMA_REVISION = "0003"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

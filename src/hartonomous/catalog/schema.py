@@ -420,3 +420,71 @@ schedule = Table(
     Column("last_us", Whole(optional=True)),
     Column("last_job_id", Count(optional=True)),
 )
+
+# An embedding space. Its vectors are blocks, which are stored files, and the newest ones as rows.
+space = Table(
+    "space",
+    metadata,
+    _id(),
+    # Of this catalog's ids of vectors: a catalog that is made anew has others, and so other indexes.
+    Column("uid", Binary(16), nullable=False),
+    Column("key", Words(), nullable=False, unique=True),
+    Column("name", Words(), nullable=False, unique=True),
+    Column("content", Words(), nullable=False),  # JSON of core.space.Space
+    Column("modality", Words(), nullable=False),
+    Column("use", Words(), nullable=False),
+    Column("state", Words(), nullable=False),  # building, current or retired
+    Column("next_id", Count(), nullable=False),
+    Column("epoch", Count(), nullable=False),  # grows with each change of its vectors
+    Column("created_us", Whole(), nullable=False),
+    Column("switched_us", Whole(optional=True)),
+    sqlite_autoincrement=_NEVER_AGAIN,
+)
+Index(
+    "uq_space_current",
+    space.c.modality,
+    space.c.use,
+    unique=True,
+    sqlite_where=space.c.state == "current",
+    postgresql_where=space.c.state == "current",
+)
+
+# Which stored files are blocks of a space. An id in the file plus id_offset is an id here.
+space_block = Table(
+    "space_block",
+    metadata,
+    _ref("space_id", "space", key=True),
+    Column("version_uid", Binary(16), primary_key=True),
+    Column("file_digest", Binary(32), nullable=False),
+    Column("first_id", Count(), nullable=False),
+    Column("last_id", Count(), nullable=False),
+    Column("id_offset", Whole(), nullable=False),
+    Column("row_count", Count(), nullable=False),
+)
+
+space_tail = Table(
+    "space_tail",
+    metadata,
+    _ref("space_id", "space", key=True),
+    Column("id", Count(), primary_key=True, autoincrement=False),
+    Column("place", Binary(), nullable=False),  # msgpack of core.place.Place
+    Column("vector", Binary(), nullable=False),  # in the space's type, little-endian
+)
+
+# Vectors of blocks that no longer count.
+space_dead = Table(
+    "space_dead",
+    metadata,
+    _ref("space_id", "space", key=True),
+    Column("id", Count(), primary_key=True, autoincrement=False),
+)
+
+# How often versions and files were read, and when last; written in batches.
+access = Table(
+    "access",
+    metadata,
+    Column("kind", Words(), primary_key=True),  # version (key: its uid) or file (its digest)
+    Column("key", Binary(), primary_key=True),
+    Column("count", Count(), nullable=False),
+    Column("last_us", Whole(), nullable=False),
+)

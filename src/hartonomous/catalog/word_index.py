@@ -5,23 +5,21 @@ stored files. It knows files by their digest, never by name, so that renaming an
 nothing. Readers and writers of several processes may use it at once; one writes at a time.
 """
 
-import contextlib
 import json
 import sqlite3
-import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 
 from hartonomous.catalog.columns import decode_json
+from hartonomous.catalog.derived_file import DerivedFile
+from hartonomous.core.closing import Closing
 from hartonomous.core.query import WordQuery
-from hartonomous.errors import HartonomousError, IntegrityError, LockedError, StorageFullError
 
 SCHEMA = 1
 """A file of another schema is deleted and built anew."""
 
-_BUSY_S = 60
 _HEADING_WEIGHT = 2.0
 _DELETED_AT_ONCE = 500
 _TABLES = f"""
@@ -48,8 +46,12 @@ PRAGMA user_version = {SCHEMA};
 """
 
 
-_MACHINE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
-_TABLE_NAMES = frozenset(("source", "passage", "words", "known", "grams"))
+_FILE = DerivedFile(
+    what="the index of words",
+    schema=SCHEMA,
+    tables=_TABLES,
+    names=frozenset(("source", "passage", "words", "known", "grams")),
+)
 
 
 class IndexedSource(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,28 +80,22 @@ class IndexedPassage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     text: str
 
 
-class WordIndex:
+class WordIndex(Closing):
     """One index, open; close it, or use it as a context manager. Not for several threads."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._connection = _opened(path)
+        self._connection = _FILE.open(path)
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def __enter__(self) -> "WordIndex":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     # -- in
 
     def put(self, source: IndexedSource, passages: Sequence[IndexedPassage]) -> None:
         """Take in one file's passages, in the place of those that were there."""
-        with self._writing() as tx:
+        with _FILE.writing(self._connection) as tx:
             self._forget(tx, [source.digest])
             source_id = tx.execute(
                 "INSERT INTO source (digest, recipe, kind, title, pages, metadata, notices,"
@@ -124,7 +120,7 @@ class WordIndex:
         wanted = list(digests)
         count = 0
         for at in range(0, len(wanted), _DELETED_AT_ONCE):
-            with self._writing() as tx:
+            with _FILE.writing(self._connection) as tx:
                 count += self._forget(tx, wanted[at : at + _DELETED_AT_ONCE])
         return count
 
@@ -146,27 +142,16 @@ class WordIndex:
             tx.execute("DELETE FROM source WHERE id = ?", found)
         return count
 
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with _translated():
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._connection
-            except BaseException:
-                self._connection.rollback()
-                raise
-            self._connection.commit()
-
     # -- out
 
     def recipes(self) -> dict[bytes, str]:
         """Return {file digest: recipe} of every file that was read."""
-        with _translated():
+        with _FILE.translated():
             return dict(self._connection.execute("SELECT digest, recipe FROM source"))
 
     def source(self, digest: bytes) -> IndexedSource | None:
         """Return what is known of a file."""
-        with _translated():
+        with _FILE.translated():
             row = self._connection.execute(
                 "SELECT digest, recipe, kind, title, pages, metadata, notices, passages"
                 " FROM source WHERE digest = ?",
@@ -194,7 +179,7 @@ class WordIndex:
             "SELECT passage.id, source.digest, passage.kind, heading, page, start, stop, body"  # noqa: S608
             f" FROM passage JOIN source ON source.id = passage.source_id WHERE {condition}"
         )
-        with _translated():
+        with _FILE.translated():
             rows = self._connection.execute(query, values).fetchall()
         return [
             IndexedPassage(
@@ -224,13 +209,13 @@ class WordIndex:
             " JOIN source ON source.id = passage.source_id"
             f" WHERE {table} MATCH ? ORDER BY score DESC, {table}.rowid LIMIT ?"
         )
-        with _translated():
+        with _FILE.translated():
             return [tuple(row) for row in self._connection.execute(query, (match, limit))]
 
     def unknown(self, terms: Iterable[str]) -> list[str]:
         """Return the terms that no passage holds."""
         found = []
-        with _translated():
+        with _FILE.translated():
             for term in terms:
                 match = _quoted(term)
                 query = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
@@ -241,7 +226,7 @@ class WordIndex:
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         query = "SELECT kind, count(*), sum(passages) FROM source GROUP BY kind ORDER BY kind"
-        with _translated():
+        with _FILE.translated():
             return {kind: (files, count) for kind, files, count in self._connection.execute(query)}
 
 
@@ -263,135 +248,6 @@ def _match_words(query: WordQuery) -> str:
     return match
 
 
-def _opened(path: Path) -> sqlite3.Connection:
-    """Open the file, made anew where it is missing, damaged or of another schema.
-
-    Raises IntegrityError where a folder lies in its place.
-    """
-    _remove_strange(path)
-    for attempt in range(2):
-        try:
-            connection = _connected(path)
-        except sqlite3.DatabaseError as error:
-            if attempt or _is_passing(error) or not path.exists():
-                raise _meaning(error) from error
-            delete_index(path)
-            continue
-        if _is_current(connection):
-            return connection
-        connection.close()
-        delete_index(path)
-    raise HartonomousError(
-        f"the index at {path} cannot be made", hint="delete that folder, and search again"
-    )
-
-
-def _connected(path: Path) -> sqlite3.Connection:
-    path.parent.mkdir(exist_ok=True)
-    connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-    try:
-        # Derived, so a power cut may cost the newest rows: they are made again.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                for statement in _TABLES.split(";\n"):
-                    connection.execute(statement)
-        except BaseException:
-            connection.rollback()
-            raise
-        connection.commit()
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _is_current(connection: sqlite3.Connection) -> bool:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master"
-                                                    " WHERE type = 'table'")}  # fmt: skip
-    return bool(version == SCHEMA and names.issuperset(_TABLE_NAMES))
-
-
 def delete_index(path: Path) -> None:
     """Delete an index; who has it open goes on with what it was."""
-    for one in _files(path):
-        _refuse_folder(one)
-    for one in _files(path):
-        one.unlink(missing_ok=True)
-
-
-def _files(path: Path) -> list[Path]:
-    return [path.with_name(path.name + ending) for ending in ("", "-wal", "-shm")]
-
-
-def _refuse_folder(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        raise IntegrityError(
-            f"{path} is a folder, and the index of words is a file",
-            hint="move it away: the next search makes the index anew",
-        )
-
-
-def _remove_strange(path: Path) -> None:
-    """Remove what is no plain file: through a link another database would be written."""
-    for one in _files(path):
-        _refuse_folder(one)
-        with contextlib.suppress(FileNotFoundError):
-            if not stat.S_ISREG(one.lstat().st_mode):
-                one.unlink()
-
-
-@contextlib.contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _meaning(error) from error
-
-
-def _is_passing(error: sqlite3.Error) -> bool:
-    """Say whether an error is the machine's: an index that took hours is not deleted for it."""
-    return _is_busy(error) or _name(error).startswith(_MACHINE)
-
-
-def _name(error: sqlite3.Error) -> str:
-    return getattr(error, "sqlite_errorname", None) or ""
-
-
-def _is_busy(error: sqlite3.Error) -> bool:
-    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-
-
-def _meaning(error: sqlite3.Error) -> HartonomousError:
-    name = _name(error)
-    if _is_busy(error):
-        return LockedError(
-            f"the index of words stayed locked for {_BUSY_S} s", hint="try again in a while"
-        )
-    if name == "SQLITE_FULL":
-        return StorageFullError(
-            f"no room for the index of words: {error}", hint="free some space on the store's disk"
-        )
-    if name.startswith(_MACHINE):
-        return HartonomousError(
-            f"the index of words cannot be opened or written: {error}",
-            hint="look at the room on the store's disk, open files and rights; hart views drop"
-            " deletes the index",
-        )
-    if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
-        return IntegrityError(
-            f"the index of words is damaged: {error}", hint="hart views rebuild makes it anew"
-        )
-    if "no such module: fts5" in str(error) or "trigram" in str(error):
-        return HartonomousError(
-            f"this Python's SQLite ({sqlite3.sqlite_version}) cannot search texts: {error}",
-            hint="use a Python whose SQLite has FTS5 and is 3.34 or newer",
-        )
-    return HartonomousError(
-        f"the index of words failed: {error}", hint="hart views rebuild makes it anew"
-    )
+    _FILE.delete(path)

@@ -14,6 +14,8 @@ from hartonomous.core.digest import LEAST_DIGITS, digest, is_short_prefix, parse
 from hartonomous.errors import UsageError
 
 MAX_NAME_BYTES = 512
+SPACES_FOLDER = ".spaces/"
+"""Names below it are those of blocks of vectors, and nobody else's."""
 MAX_LABEL_CHARACTERS = 64
 MAX_META_BYTES = 4096
 MAX_VERSION_NUMBER = 2**63 - 1

@@ -15,7 +15,7 @@ MODALITIES = ("text", "picture")
 METRICS = ("cosine", "dot", "euclidean")
 MOST_DIMENSIONS = 16_384
 
-VectorType = Literal["f32", "f16"]
+VectorType = Literal["f32", "f16", "bf16"]
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):

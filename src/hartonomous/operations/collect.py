@@ -279,37 +279,64 @@ def _fold_counts(parts: StoreParts) -> None:
 
 
 def _compact_packs(parts: StoreParts, tally: Tally, progress: Progress) -> bool:
-    """Copy what lives in packs that are worth it; say whether there were any."""
+    """Copy what lives in packs that are worth it; say whether there were any.
+
+    What is written may be small itself and be worth a merge with others, so that is asked again,
+    of these packs and those that were there at first, as long as they become fewer.
+    """
+    alive = set(_live_writers(parts))
     with parts.database.read() as tx:
-        rows = packs.everything(tx)
-        live = packs.live_records(tx)
-    loose = _worth_copying(rows, live, set(_live_writers(parts)))
+        rows, live = packs.everything(tx), packs.live_records(tx)
+    loose = _worth_copying(rows, live, alive, parts.pack_bytes)
     if not loose:
         return False
+    known, tried = {row.id for row in rows}, set[int]()
     with WriteSession(parts) as session:
-        result = compact(session, loose, progress)
-    tally.compacted += result.pack_count
-    tally.notes.extend(result.notes)
-    tally.freed_bytes -= result.written_bytes
-    return True
+        while True:
+            result = compact(session, loose, progress)
+            tally.compacted += result.pack_count
+            tally.notes.extend(result.notes)
+            tally.freed_bytes -= result.written_bytes
+            tried |= {row.id for row in loose}
+            before = sum(row.id in live for row in rows)
+            with parts.database.read() as tx:
+                rows, live = packs.everything(tx), packs.live_records(tx)
+            rows = [row for row in rows if row.id in known or row.writer_key == session.key]
+            fewer = sum(row.id in live for row in rows) < before
+            untried = [row for row in rows if row.id not in tried]
+            loose = _worth_copying(untried, live, alive, parts.pack_bytes)
+            if not fewer or len(loose) < 2:
+                return True
 
 
 def _worth_copying(
-    rows: list[packs.PackRow], live: dict[int, tuple[int, int]], alive: set[bytes]
+    rows: list[packs.PackRow],
+    live: dict[int, tuple[int, int]],
+    alive: set[bytes],
+    pack_bytes: int,
 ) -> list[packs.PackRow]:
-    """Return the packs to compact: those with much dead in them, and many small ones alike."""
+    """Return the packs to compact: those with much dead in them, and many small ones alike.
+
+    What is copied goes into new packs, one or, where something large is among it, some more. These
+    may be alike to small ones that are almost enough for a merge: then they are merged right away,
+    instead of by the next collection.
+    """
     loose: list[packs.PackRow] = []
     alike: dict[int, list[packs.PackRow]] = {}
+    small = min(SMALL_PACK_BYTES, pack_bytes // 4)  # those that are full are never merged
     for row in rows:
         records, stored = live.get(row.id, (0, 0))
         if row.writer_key in alive or not records:
             continue
         if row.record_count > records and row.size_bytes - stored > DEAD_SHARE * row.size_bytes:
             loose.append(row)
-        elif row.size_bytes <= SMALL_PACK_BYTES:
+        elif row.size_bytes <= small:
             alike.setdefault(row.size_bytes.bit_length() // 3, []).append(row)
+    written = 1 + sum(row.size_bytes > small for row in loose)
+    if not loose and all(len(some) < SMALL_PACKS for some in alike.values()):
+        return []
     for some in alike.values():
-        if len(some) >= SMALL_PACKS:
+        if len(some) >= SMALL_PACKS - written:
             loose.extend(some)
     return loose
 
@@ -445,7 +472,7 @@ def _rehearse_packs(
         if row.id not in live and row.writer_key not in alive:
             tally.packs += 1
             tally.freed_bytes += row.size_bytes
-    loose = _worth_copying(rows, live, alive)
+    loose = _worth_copying(rows, live, alive, parts.pack_bytes)
     there = [row for row in loose if row.id != record]
     result = foresee(parts, [(row, list(packs.offsets(tx, row.id))) for row in there])
     gone = result.pack_count + (len(loose) - len(there))

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from hartonomous.catalog import tensors, texts
+from hartonomous.catalog.patterns import holding
 from hartonomous.catalog.tensors import TensorFilter
 from hartonomous.catalog.texts import TextUse, VersionWords
 from hartonomous.catalog.word_index import IndexedPassage, WordIndex
@@ -339,8 +340,7 @@ class _Searching:
         told: dict[Key, SearchHit] = {}
         parts = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
         for part in parts[:4]:
-            plain = part.strip(".,;\"'").replace("\\", "\\\\").replace("%", "\\%")
-            like = f"%{plain.replace('_', chr(92) + '_')}%"
+            like = holding(part.strip(".,;\"'"))
             with self._database.read() as tx:
                 rows = tensors.search(tx, TensorFilter(name=like), limit=_TENSORS_READ)
             for row in rows:

@@ -5,20 +5,16 @@ into passages, and which extras were there. A newer recipe replaces the old one 
 brought up to date.
 """
 
-import contextlib
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import manifests, texts
+from hartonomous.catalog import manifests
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
 from hartonomous.catalog.word_index import IndexedPassage, IndexedSource, WordIndex, delete_index
@@ -30,9 +26,9 @@ from hartonomous.errors import HartonomousError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.reading import READERS
-from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
 from hartonomous.ports.progress import Progress
 
 DOCUMENT_LIMIT_BYTES = 256 << 20
@@ -40,7 +36,6 @@ DOCUMENT_LIMIT_BYTES = 256 << 20
 
 _READING = "documents-1"
 _INDEX = "words.sqlite"
-_FILES_A_PAGE = 2_000
 _PASSAGES_LIMIT = 100_000
 _TITLE_CHARS = 500
 
@@ -87,7 +82,7 @@ def update_views(
             return ViewsMade(
                 read_count=len(waiting),
                 passage_count=made.passages,
-                forgotten_count=index.forget(_gone(parts, known)),
+                forgotten_count=index.forget(gone_files(parts, known)),
                 notes=tuple(made.notes),
             )
 
@@ -125,23 +120,7 @@ def _recipe(path: str) -> str:
 
 
 def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:
-    last: int | None = 0
-    while last is not None:
-        with parts.database.read() as tx:
-            page, last = texts.files(tx, after_id=last, limit=_FILES_A_PAGE)
-        seen: set[int] = set()
-        for one in page:
-            if one.manifest_id in seen or not worth_a_look(one.path):
-                continue
-            seen.add(one.manifest_id)
-            if known.get(one.digest) != _recipe(one.path):
-                yield one
-
-
-def _gone(parts: StoreParts, known: dict[bytes, str]) -> list[bytes]:
-    with parts.database.read() as tx:
-        kept = texts.kept(tx, known)
-    return [one for one in known if one not in kept]
+    return waiting_files(parts, known, lambda path: _recipe(path) if worth_a_look(path) else None)
 
 
 def _refused(kind: str, reason: str) -> Document:
@@ -219,29 +198,12 @@ class _Making:
             limit = size(DOCUMENT_LIMIT_BYTES)
             return _refused("limit", f"takes files of up to {limit}")
         try:
-            with self._plain(one, row) as plain:
+            with plain_copy(self._parts, self._files, row) as plain:
                 return process.look(plain.fileno(), one.path)[0]
         except HartonomousError as error:
             if error.kind not in ("integrity", "not-found"):
                 raise
             return _refused("structure", f"found it damaged: {error.message}")
-
-    def _plain(self, one: TextFile, row: ManifestRow) -> IO[bytes]:
-        """Return a temporary file of its bytes; raises StorageFullError where there is no room."""
-        place = self._parts.directory / "tmp"
-        try:
-            with contextlib.ExitStack() as undo:
-                plain = undo.enter_context(tempfile.TemporaryFile(dir=place))
-                for chunk in self._files.open(row).chunks():
-                    plain.write(chunk)
-                plain.flush()
-                os.lseek(plain.fileno(), 0, os.SEEK_SET)
-                undo.pop_all()
-                return plain
-        except OSError as error:
-            raise storage_error(
-                error, "write a document for its reader", place, wanted_bytes=one.size_bytes
-            ) from error
 
 
 def _headed(title: str, heading: str) -> str:
