@@ -391,10 +391,10 @@ def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[Estimat
         + overhead.artifacts_overhead(artifact_count)
         + sum(
             overhead.sketches_overhead(
-                _dtype_of(name), tensors["length"][tensors["kind"] == kind].tolist()
+                _dtype_of(work.kinds[one["kind"]]), int(one["length"]), work.shapes[at]
             )
-            for kind, name in enumerate(work.kinds)
-            if kind > _DATA
+            for at, one in enumerate(pieces)
+            if fresh[at] and one["kind"] > _DATA
         )
     )
     guess = Guess(estimated=size, low=size // 2, high=size + size // 2)
