@@ -40,7 +40,6 @@ from hartonomous.operations import transfer as transferring
 from hartonomous.operations import verify as verifying
 from hartonomous.operations import views as deriving
 from hartonomous.packs import directory
-from hartonomous.packs.meaning_search import MeaningSearch
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
@@ -69,7 +68,6 @@ class Store(Closing):
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.StoreViews(held.parts, self.files)
         self.spaces = comparing.Spaces(held.parts, self.files)
-        self._near = MeaningSearch(held.parts, self.files, self.spaces.open)
         self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
 
@@ -78,7 +76,6 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
-        self._near.close()
         self.spaces.close()
         self.files.close()
         self._held.close()
@@ -386,7 +383,7 @@ class Store(Closing):
         """Find passages, pictures, models and tensors by words and meaning. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            varied=varied, near=self._near, like=like, space=space, modality=modality,
+            varied=varied, near=self.spaces.meaning, like=like, space=space, modality=modality,
             update=update, progress=progress,
         )  # fmt: skip
 
