@@ -17,6 +17,7 @@ from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
 from hartonomous.operations import embed as embedding
+from hartonomous.operations import encoders as encoding
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
@@ -66,6 +67,7 @@ class Store(Closing):
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.TextViews(held.parts, self.files)
         self.spaces = comparing.Spaces(held.parts, self.files)
+        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -373,12 +375,13 @@ class Store(Closing):
         text: str,
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+        per_file: int | None = None, varied: bool = False, update: bool = True,
+        progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
         """Find passages of documents and cards, models and tensors by words. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            update=update, progress=progress,
+            varied=varied, update=update, progress=progress,
         )  # fmt: skip
 
     def embed(

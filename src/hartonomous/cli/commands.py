@@ -78,6 +78,11 @@ COMMANDS: dict[str, Entry] = {
     "spaces": Entry(
         "hartonomous.cli.spaces:command", "List, switch, remove or bring embedding spaces.", FIND
     ),
+    "encoders": Entry(
+        "hartonomous.cli.encoders:command",
+        "Keep models that turn texts and pictures into vectors.",
+        FIND,
+    ),
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),

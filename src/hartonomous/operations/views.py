@@ -1,13 +1,16 @@
 """Views: what was derived from stored files for search; brought up to date, listed, dropped."""
 
+import os
+from pathlib import Path
+
 import msgspec
 
 from hartonomous.packs.open_files import OpenFiles, find_version
+from hartonomous.packs.page_files import write_page
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.text_views import (
     ViewsMade,
     drop_views,
-    index_path,
     open_index,
     update_views,
     waiting_count,
@@ -58,14 +61,13 @@ class FileViews(msgspec.Struct, frozen=True, kw_only=True):
 
 def list_views(parts: StoreParts) -> Views:
     """Return what the index holds, by kind of file."""
-    path = index_path(parts)
     with open_index(parts) as index:
         kinds = tuple(
             ViewsOfKind(kind=kind, file_count=files, passage_count=passages)
             for kind, (files, passages) in index.totals().items()
         )
+        stored = index.stored_bytes()
     waiting = waiting_count(parts)
-    stored = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
     return Views(kinds=kinds, waiting_count=waiting, stored_bytes=stored)
 
 
@@ -75,7 +77,7 @@ def file_views(parts: StoreParts, spec: str, *, member: str | None = None) -> tu
     told = []
     with open_index(parts) as index:
         for one in found.chosen(member):
-            source = index.source(one.row.file_digest)
+            source = index.sources([one.row.file_digest]).get(one.row.file_digest)
             if source is None:
                 continue
             told.append(
@@ -109,6 +111,23 @@ class TextViews:
     def of(self, spec: str, *, member: str | None = None) -> tuple[FileViews, ...]:
         """Return the passages of a version's documents, with their places."""
         return file_views(self._parts, spec, member=member)
+
+    def write(
+        self,
+        spec: str,
+        member: str | None = None,
+        *,
+        page: int = 0,
+        folder: str | os.PathLike[str] = ".",
+        force: bool = False,
+    ) -> Path:
+        """Write a page of a document into a folder, drawn or as text; see ``hart search --open``.
+
+        ``page`` counts from 1, 0 is the whole document. What has no text is written as it is.
+        """
+        return write_page(
+            self._parts, self._files, spec, member, page=page, folder=Path(folder), force=force
+        )
 
     def make(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
         """Read the documents that were not read yet; with ``rebuild`` all of them anew."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
-from hartonomous.catalog.word_index import IndexedPassage
+from hartonomous.core.indexed_text import IndexedPassage
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS, PlaceTable
 from hartonomous.packs.space_writer import SpaceWriter
