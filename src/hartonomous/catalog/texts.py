@@ -158,6 +158,30 @@ def uses(
     return found
 
 
+def said_by_people(tx: Connection, digests: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
+    """Return (files to be found by meaning, files in use) of some file digests.
+
+    Of what belongs to models alone that is their cards: a vocabulary or a configuration is text,
+    but means nothing to anybody.
+    """
+    found: set[bytes] = set()
+    in_use: set[bytes] = set()
+    for piece in batches(sorted(set(digests))):
+        query = (
+            select(manifest.c.file_digest, version.c.kind, member.c.path)
+            .join(member, member.c.manifest_id == manifest.c.id)
+            .join(version, version.c.id == member.c.version_id)
+            .join(artifact, artifact.c.id == version.c.artifact_id)
+            .where(manifest.c.file_digest.in_(piece), *_IN_USE)
+            .distinct()
+        )
+        for digest, kind, path in tx.execute(query):
+            in_use.add(digest)
+            if kind != "model" or path.lower().endswith(".md"):
+                found.add(digest)
+    return found, in_use
+
+
 def kept(tx: Connection, digests: Iterable[bytes]) -> set[bytes]:
     """Return those of some file digests that are stored, in use or not."""
     found: set[bytes] = set()
