@@ -129,7 +129,8 @@ class _Sentences:
             steps = [(str(one["type"]).rsplit(".", 1)[-1], str(one["path"])) for one in modules]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise UsageError("modules.json is no list of modules") from error
-        folder, pooling, include, normalise = "", ("mean",), True, False
+        folder, include, normalise = "", True, False
+        pooling: tuple[str, ...] = ("mean",)
         for kind, path in steps:
             if kind == "Transformer":
                 folder = f"{path}/" if path else ""

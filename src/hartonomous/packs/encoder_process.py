@@ -4,7 +4,6 @@ The child is started at the first request. One that fails on a request is given 
 request starts another; one that somebody else killed is replaced and asked again, once.
 """
 
-import contextlib
 import os
 import signal
 import socket
@@ -187,8 +186,7 @@ class _Child:
         self._socket.close()
         if self._owner == os.getpid():
             self._process.kill()  # it holds nothing that could be lost
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_LIMIT_S)
+            self._process.wait()
         else:
             self._process.returncode = 0  # not ours to wait for
         if self._process.stderr is not None:
