@@ -102,7 +102,11 @@ def test_two_towers_give_vectors_that_may_be_compared(store, fixtures, expected)
         first, second = encoder.space("text"), encoder.space("picture")
         check_comparable(first, second)
         assert first.key != second.key and first.family == second.family != ""
-        for wrong in (np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)):
+        for wrong in (
+            np.zeros((4, 4), np.uint8),
+            np.zeros((4, 4, 3)),
+            np.zeros((0, 4, 3), np.uint8),
+        ):
             with pytest.raises(UsageError, match="a picture is uint8"):
                 encoder.encode_pictures([wrong])
         thin = np.full((3, 4000, 3), 7, np.uint8)
@@ -190,9 +194,7 @@ def test_what_anybody_writes_into_the_metadata_is_no_encoder(store, fixtures):
 
 def test_changed_files_are_no_longer_that_encoder(store, fixtures):
     store.encoders.add(fixtures / "bert")
-    (value,) = [
-        one for key, one in store.show("bert").metadata.items() if key == RECIPE_KEY
-    ]
+    (value,) = [one for key, one in store.show("bert").metadata.items() if key == RECIPE_KEY]
     store.add(fixtures / "roberta", name="forged", metadata={
         RECIPE_KEY: value.replace('"name":"bert"', '"name":"forged"')
     })  # fmt: skip
