@@ -27,6 +27,7 @@ import child_cost  # noqa: E402
 import codec  # noqa: E402
 import copies  # noqa: E402
 import demo_family  # noqa: E402
+import encoders  # noqa: E402
 import estimate_error  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "jobs": job_rates.run,
     "copies": copies.run,
     "media": media.run,
+    "encoders": encoders.run,
 }
 
 
