@@ -1,6 +1,6 @@
 """What a limited process does with pictures: their views, their pixels, and taking them out.
 
-Three programs for ``formats.sandbox``, over the same addresses (``core.picture.address``): a file,
+Programs for ``formats.sandbox``, over the same addresses (``core.picture.address``): a file,
 or a part of a document. The entries that it is given are the packages that it needs.
 """
 
@@ -23,7 +23,7 @@ from hartonomous.media import picture_decoding
 from hartonomous.media.archive import MAGIC, Archive
 from hartonomous.media.contained_pictures import Shown, shown_in_archive
 from hartonomous.media.endings import BOOKS, OFFICE, OPEN_DOCUMENT, ending
-from hartonomous.media.pdf_pictures import opened_pdf, pictures_of
+from hartonomous.media.pdf_pictures import PdfPicture, opened_pdf, pictures_of
 from hartonomous.media.picture_exif import exif_of
 from hartonomous.media.pictures import described
 from hartonomous.ports.format import RangeReader
@@ -60,6 +60,17 @@ def look(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureVi
     except StructureError as error:
         text = f"its pictures are not read: {error.message}"
         return PictureViews(kind="file", notices=(Notice(kind=error.kind, text=text),))
+
+
+def sought(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureViews:  # noqa: ARG001
+    """Return the views of a picture that is searched for: with hashes of all orientations."""
+    try:
+        if _kind(reader, path) != "picture":
+            return PictureViews(kind="document")
+        with picture_decoding.opened(picture_decoding.open_reader(reader)) as image:
+            return PictureViews(kind="picture", pictures=(described(image, turned=True),))
+    except StructureError as error:
+        return PictureViews(kind="file", notices=(Notice(kind=error.kind, text=error.message),))
 
 
 def pixels(reader: RangeReader, path: str, *, formats: Sequence[str]) -> Pixels:  # noqa: ARG001
@@ -134,15 +145,15 @@ def _look_at_pdf(reader: RangeReader, found: "_Found") -> None:
         for one in pictures_of(document):
             width, height = one.drawn.get_px_size()
             key = (digest(one.stream), one.is_file, width, height)
+            found.take(one.shown, key, functools.partial(_of_page, one))
 
-            def made(one=one):  # type: ignore[no-untyped-def]  # called before the next one
-                if one.is_file:
-                    return _of_bytes(one.stream)
-                image = one.image()
-                name = f"{image.mode} {image.width} {image.height}\0".encode()
-                return described(image, digest(name + image.tobytes()))
 
-            found.take(one.shown, key, made)
+def _of_page(one: PdfPicture) -> Picture:
+    if one.is_file:
+        return _of_bytes(one.stream)
+    image = one.image()
+    name = f"{image.mode} {image.width} {image.height}\0".encode()
+    return described(image, digest(name + image.tobytes()))
 
 
 class _Found:

@@ -7,7 +7,7 @@ of the document again when they are wanted.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -125,14 +125,17 @@ def waiting_pictures(parts: StoreParts) -> list[TextFile]:
         return list(_waiting(parts, index.recipes()))
 
 
-def picture_process() -> LimitedProcess[PictureViews]:
-    """Return a limited process that makes views of pictures; close it when it is not needed."""
+def picture_process(*, sought: bool = False) -> LimitedProcess[PictureViews]:
+    """Return a limited process that makes views of pictures; close it when it is not needed.
+
+    With ``sought`` of one to be searched for: with hashes of all orientations; of documents none.
+    """
 
     def refused(kind: str, reason: str) -> PictureViews:
         notice = Notice(kind=kind, text=f"its pictures are not read: the reader {reason}")
         return PictureViews(kind="file", notices=(notice,))
 
-    return _process("look", PictureViews, refused, _check)
+    return _process("sought" if sought else "look", PictureViews, refused, _check)
 
 
 def pixel_process() -> LimitedProcess[Pixels]:
@@ -166,7 +169,12 @@ def plain_bytes(parts: StoreParts, content: bytes) -> IO[bytes]:
     return plain
 
 
-def _process(name, result, refused, check):  # type: ignore[no-untyped-def]
+def _process(
+    name: str,
+    result: type[Answer],
+    refused: Callable[[str, str], Answer],
+    check: Callable[[Answer, int], None],
+) -> LimitedProcess[Answer]:
     need_images()
     pdf = find_spec(_PDF_PACKAGE) is not None
     task = Task(
@@ -196,7 +204,7 @@ def _check(found: PictureViews, size_bytes: int) -> None:  # noqa: ARG001 - the 
             raise ValueError("a place has no picture")
     for each in found.pictures:
         layout_bytes = 4 * picture_layout.DIMENSION
-        if len(each.layout) != layout_bytes or len(each.hashes) not in (0, 8 * 32):
+        if len(each.layout) != layout_bytes or len(each.hashes) not in (0, 32, 8 * 32):
             raise ValueError("a picture's features have another length")
 
 
