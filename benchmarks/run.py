@@ -40,6 +40,8 @@ import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import media  # noqa: E402
+
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
@@ -59,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "jobs": job_rates.run,
     "pictures": pictures.run,
     "copies": copies.run,
+    "media": media.run,
 }
 
 

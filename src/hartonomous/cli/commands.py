@@ -75,6 +75,19 @@ COMMANDS: dict[str, Entry] = {
         "Show, rebuild or drop what was read of documents and pictures.",
         FIND,
     ),
+    "embed": Entry(
+        "hartonomous.cli.embed:command",
+        "Compute the vectors of what was added, and remove those of what is gone.",
+        FIND,
+    ),
+    "spaces": Entry(
+        "hartonomous.cli.spaces:command", "List, switch, remove or bring embedding spaces.", FIND
+    ),
+    "encoders": Entry(
+        "hartonomous.cli.encoders:command",
+        "Keep models that turn texts and pictures into vectors.",
+        FIND,
+    ),
     "explain": Entry(
         "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
     ),

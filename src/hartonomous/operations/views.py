@@ -1,12 +1,15 @@
 """Views: what was derived from stored files for search; brought up to date, listed, dropped."""
 
+import os
+from pathlib import Path
+
 import msgspec
 
 from hartonomous.catalog.picture_index import PictureIndex
-from hartonomous.catalog.word_index import WordIndex
 from hartonomous.core.picture import Patch, Position, address, patches
 from hartonomous.errors import NotFoundError, StructureError
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
+from hartonomous.packs.page_files import write_page
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import (
     content_process,
@@ -18,13 +21,13 @@ from hartonomous.packs.picture_views import (
 )
 from hartonomous.packs.text_views import (
     drop_views,
-    index_path,
     open_index,
     update_views,
     waiting_texts,
 )
 from hartonomous.packs.viewed_files import plain_copy
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.ports.text_index import TextIndex
 
 
 class ViewsOfKind(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +109,7 @@ class FileViews(msgspec.Struct, frozen=True, kw_only=True):
 def list_views(parts: StoreParts) -> Views:
     """Return what the indexes hold, by kind of file."""
     with open_index(parts) as index:
-        words = index.totals()
+        words, stored = index.totals(), index.stored_bytes()
     with open_pictures(parts) as pictures:
         seen = pictures.totals()
     kinds = tuple(
@@ -119,11 +122,8 @@ def list_views(parts: StoreParts) -> Views:
         for kind in sorted({*words, *seen})
     )
     waiting = {one.digest for one in (*waiting_texts(parts), *waiting_pictures(parts))}
-    stored = sum(
-        one.stat().st_size
-        for path in (index_path(parts), pictures_path(parts))
-        for one in path.parent.glob(f"{path.name}*")
-    )
+    path = pictures_path(parts)
+    stored += sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
     return Views(kinds=kinds, waiting_count=len(waiting), stored_bytes=stored)
 
 
@@ -149,10 +149,10 @@ def file_views(
 
 
 def _of_file(
-    index: WordIndex, pictures: PictureIndex, one: VersionFile, *, position: bool
+    index: TextIndex, pictures: PictureIndex, one: VersionFile, *, position: bool
 ) -> FileViews | None:
     digest = one.row.file_digest
-    source, seen = index.source(digest), pictures.source(digest)
+    source, seen = index.sources([digest]).get(digest), pictures.source(digest)
     if source is None and seen is None:
         return None
     notices = [*(source.notices if source else ()), *(seen.notices if seen else ())]
@@ -236,6 +236,23 @@ class StoreViews:
         if found.notices:
             raise StructureError(f"{part} is not taken out of {spec}: {found.notices[0].text}")
         return found.content
+
+    def write(
+        self,
+        spec: str,
+        member: str | None = None,
+        *,
+        page: int = 0,
+        folder: str | os.PathLike[str] = ".",
+        force: bool = False,
+    ) -> Path:
+        """Write a page of a document into a folder, drawn or as text; see ``hart search --open``.
+
+        ``page`` counts from 1, 0 is the whole document. What has no text is written as it is.
+        """
+        return write_page(
+            self._parts, self._files, spec, member, page=page, folder=Path(folder), force=force
+        )
 
     def make(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
         """Read what was not read yet; with ``rebuild`` all of it anew."""
