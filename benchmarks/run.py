@@ -35,6 +35,7 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
+import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "pictures": pictures.run,
     "copies": copies.run,
     "media": media.run,
     "encoders": encoders.run,
