@@ -2,15 +2,12 @@
 
 import importlib.util
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
 from hartonomous.vectors.exact import ExactIndex
+from hartonomous.vectors.graph import GraphIndex, GraphSettings
 from hartonomous.vectors.scan import ScanIndex
-
-if TYPE_CHECKING:
-    from hartonomous.vectors.graph import GraphSettings
 
 ENGINES = ("auto", "exact", "scan", "graph")
 
@@ -22,11 +19,12 @@ def open_vectors(
     truth: VectorTruth,
     engine: str = "auto",
     *,
-    graph: "GraphSettings | None" = None,
+    graph: GraphSettings | None = None,
 ) -> VectorIndex:
     """Return the index of one space, whose files are in ``directory`` (its own; made when needed).
 
-    Each engine needs a folder of its own. ``graph``: how a graph is built and searched. ``auto`` is ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
+    Each engine needs a folder of its own. ``graph``: how a graph is built and searched. ``auto`` is
+    ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
     name, or naming the extra that an engine needs.
     """
     if engine not in ENGINES:
@@ -45,8 +43,6 @@ def open_vectors(
     if engine == "scan":
         return ScanIndex(directory, truth)
     if engine == "graph":
-        from hartonomous.vectors.graph import GraphIndex
-
         return GraphIndex(directory, truth, settings=graph)
     return ExactIndex(truth)
 
