@@ -40,6 +40,7 @@ import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
 import media  # noqa: E402
+import vectors  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
@@ -59,6 +60,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
     "copies": copies.run,
+    "vectors": vectors.run,
     "media": media.run,
 }
 
