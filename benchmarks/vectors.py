@@ -1,8 +1,8 @@
 """Indexes of vectors: rate, recall, size, merges, filters, and other engines on the same vectors.
 
 The vectors are the definitions of WordNet (Debian's package ``wordnet-base``), encoded by the model
-of the demo's wheel: 117,033 of 384 dimensions, of which 1,000 are the queries. They are encoded once
-and kept in ``files/glosses.npy``. One query at a time, one thread; seconds are the processor's.
+of the demo's wheel: 117,033 of 384 dimensions, of which 1,000 are the queries. They are encoded
+once and kept in ``files/glosses.npy``. One query at a time, one thread; seconds are the processor's.
 """
 
 import json

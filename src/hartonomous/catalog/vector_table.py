@@ -246,7 +246,7 @@ class VectorTable:
         self, rows: Vectors, centre: NDArray[np.float32], scale: float
     ) -> NDArray[np.float16]:
         moved = self._moved(rows, centre) / np.float32(scale)
-        return np.clip(moved, -_MOST_HALF, _MOST_HALF).astype(np.float16)
+        return np.asarray(np.clip(moved, -_MOST_HALF, _MOST_HALF), dtype=np.float16)
 
     def _fill(
         self, tx: Connection, table: str, ids: Ids, centre: NDArray[np.float32], scale: float
