@@ -156,7 +156,8 @@ def _listed(tx: Any, row: SpaceRow) -> ListedSpace:
         name=row.name, state=row.state, use=row.use, modality=made.modality, encoder=made.encoder,
         quantisation=made.quantisation, dimension=made.dimension, metric=made.metric,
         dtype=made.dtype, vector_count=count, block_count=len(blocks), tail_count=tail,
-        dead_count=dead, engine=row.engine, logical_bytes=count * made.dimension * (4 if made.dtype == "f32" else 2),
+        dead_count=dead, engine=row.engine,
+        logical_bytes=count * made.vector_bytes,
         key=made.key, created_us=row.created_us,
     )  # fmt: skip
 

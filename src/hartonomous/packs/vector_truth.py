@@ -206,7 +206,8 @@ class SpaceTruth:
             known = moment.tail_ids if block is None else block.ids
             rows = np.searchsorted(known, ids[where])
             inside = rows < len(known)
-            if not inside.all() or bool((known[rows] != ids[where]).any()):
+            there = bool(inside.all()) and bool((known[rows] == ids[where]).all())
+            if not there or (block is not None and not block.is_live[rows].all()):
                 raise NotFoundError(f"the space {self.row.name} has no vector of such an id")
             yield where, rows, block
 
