@@ -6,7 +6,7 @@ import pytest
 
 from hartonomous.catalog.database import Database, create_postgres, create_sqlite
 from hartonomous.catalog.engines.postgres import ServerPlace, parse_url
-from hartonomous.catalog.vector_table import VectorTable, why_not
+from hartonomous.catalog.vector_table import VectorTable, drop_stray_tables, why_not
 from hartonomous.errors import UsageError
 from hartonomous.packs.table_index import table_index
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
@@ -24,9 +24,11 @@ from hartonomous.vectors.approximate import ApproximateIndex
 def database(postgres_url: str) -> Iterator[Database]:
     place = ServerPlace(parameters=parse_url(postgres_url), schema="of_tests")
     opened = Database(create_postgres(place))
-    if why_not(opened, 48) is not None:
-        opened.close()
-        pytest.skip("the server has no pgvector")
+    with opened.write() as tx:
+        there = "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'"
+        if not tx.exec_driver_sql(there).scalar():
+            pytest.skip("the server has no pgvector")
+        tx.exec_driver_sql("CREATE EXTENSION vector SCHEMA public")
     yield opened
     opened.close()
 
@@ -79,6 +81,32 @@ def test_a_space_without_a_table_on_sqlite(tmp_path) -> None:  # type: ignore[no
     assert table_index(opened, truth, "ab") is None
     assert why_not(opened, 48) == "the catalog is not in PostgreSQL"
     opened.close()
+
+
+def test_without_the_extension_there_is_no_table(database: Database) -> None:
+    truth = ListedVectors(made_space(48))
+    truth.add(made_vectors(1000, 48, 1))
+    index = ApproximateIndex(truth, VectorTable(database, truth, "04", first_rows=500))
+    index.update()
+    assert type(table_index(database, truth, "04")) is ApproximateIndex
+    with database.write() as tx:
+        tx.exec_driver_sql("DROP EXTENSION vector CASCADE")
+    assert table_index(database, truth, "04") is None
+    assert "pgvector" in str(why_not(database, 48))
+    queries = made_vectors(5, 48, 2)
+    assert recall(index.search(queries, 10), truth, queries) == 1.0  # one that was open goes on
+    index.update()
+    index.close()
+
+
+def test_tables_of_spaces_that_are_gone_are_dropped(database: Database) -> None:
+    truth = ListedVectors(made_space(48))
+    truth.add(made_vectors(600, 48, 1))
+    for name in ("05", "06"):
+        VectorTable(database, truth, name, first_rows=500).update()
+    drop_stray_tables(database, {"06"})
+    assert not VectorTable(database, truth, "05").view().ids.size
+    assert VectorTable(database, truth, "06").view().ids.size == 600
 
 
 def test_more_dimensions_than_the_server_indexes(database: Database) -> None:

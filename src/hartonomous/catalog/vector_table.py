@@ -19,7 +19,7 @@ from sqlalchemy import Connection, text
 
 from hartonomous.catalog.database import Database
 from hartonomous.core.nearness import NONE, is_among, of_unit_length
-from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
 
 MOST_DIMENSIONS = 4000
@@ -67,11 +67,24 @@ def why_not(database: Database, dimension: int) -> str | None:
         return "the catalog is not in PostgreSQL"
     if dimension > MOST_DIMENSIONS:
         return f"pgvector indexes {MOST_DIMENSIONS:,} dimensions at most, not {dimension:,}"
-    query = "SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'"
     with database.read() as tx:
-        if not tx.exec_driver_sql(query).scalar():
-            return "the catalog's server has no extension 'vector' (pgvector)"
+        if _extension_schema(tx) is None:
+            return "the catalog's database has no extension 'vector' (pgvector)"
     return None
+
+
+def drop_stray_tables(database: Database, kept: set[str]) -> None:
+    """Delete the tables of spaces whose names are not among ``kept``, on PostgreSQL."""
+    if database.dialect != "postgresql":
+        return
+    query = "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()"
+    with database.read() as tx:
+        names = tx.exec_driver_sql(query).scalars().all()
+    for name in names:
+        if name.startswith(_PREFIX) and name.removeprefix(_PREFIX) not in kept:
+            with database.write(alone=False) as tx:
+                quoted = tx.dialect.identifier_preparer.quote(name)
+                tx.exec_driver_sql(f"DROP TABLE IF EXISTS {quoted}")
 
 
 class VectorTable:
@@ -114,9 +127,10 @@ class VectorTable:
 
     def update(self) -> None:
         """Add what is new and delete what is gone; make the table anew where much is."""
-        self._make_extension()
         with self._database.write(alone=False) as tx:
             tx.execute(text("SELECT pg_advisory_xact_lock(:a, :b)"), {"a": _LOCKS, "b": self._lock})
+            if _extension_schema(tx) is None:
+                return  # it was dropped since; all is compared exactly
             live = self._truth.ids()
             now = self._read(tx, self._none())
             if not now.ids.size and live.size < self._first_rows:
@@ -180,19 +194,6 @@ class VectorTable:
         ]
         ids = np.concatenate([*pieces, np.empty(0, dtype=np.int64)])
         return _TableView(self, ids, said, np.frombuffer(note.centre, "<f4"), note.scale)
-
-    def _make_extension(self) -> None:
-        with self._database.read() as tx:
-            if _extension_schema(tx) is not None:
-                return
-        try:
-            with self._database.write(alone=False) as tx:
-                tx.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public")
-        except HartonomousError as error:
-            raise HartonomousError(
-                f"the extension 'vector' cannot be made in the catalog's database: {error.message}",
-                hint="let its owner say: CREATE EXTENSION vector SCHEMA public",
-            ) from error
 
     def _make(self, tx: Connection, ids: Ids) -> None:
         schema, space = _extension_schema(tx), self._truth.space

@@ -7,7 +7,7 @@ from hartonomous.vectors.approximate import ApproximateIndex
 
 
 def table_index(database: Database, truth: VectorTruth, name: str) -> ApproximateIndex | None:
-    """Return the index of a space upon its table; None where the server has no pgvector.
+    """Return the index of a space upon its table; None where there is no pgvector.
 
     ``name`` is hexadecimal digits. ``catalog.vector_table.why_not`` says why there is none.
     """
