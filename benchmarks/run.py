@@ -27,6 +27,7 @@ import child_cost  # noqa: E402
 import codec  # noqa: E402
 import copies  # noqa: E402
 import demo_family  # noqa: E402
+import estimate_error  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
 import install_size  # noqa: E402
@@ -38,10 +39,13 @@ import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import media  # noqa: E402
+
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
     "demo": demo_family.run,
+    "estimate": estimate_error.run,
     "family": family_comparison.run,
     "formats": format_rates.run,
     "small-objects": small_objects.run,
@@ -55,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
     "copies": copies.run,
+    "media": media.run,
 }
 
 

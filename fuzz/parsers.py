@@ -26,9 +26,10 @@ from hartonomous.formats import detect
 from hartonomous.formats.inert_pickle import read_pickle
 from hartonomous.formats.reader import BytesReader
 from hartonomous.formats.torch_tree import read_tree, storage_bytes
+from hartonomous.ports.entry import load
 from hartonomous.ports.format import Format
 
-HF_JSON: Final = tuple(map(detect.load, (one for one in detect.FORMATS if ".hf_json:" in one)))
+HF_JSON: Final = tuple(map(load, (one for one in detect.FORMATS if ".hf_json:" in one)))
 """The parsers of JSON beside weights; the first byte of an input says which is meant."""
 
 STORAGE_BYTES = 1 << 16
@@ -83,7 +84,7 @@ def parse(one: Format, content: bytes) -> None:
 
 def parser(entry: str) -> Callable[[bytes], None]:
     """Return the target of one entry of the table of formats."""
-    one = detect.load(f"hartonomous.formats.{entry}")
+    one = load(f"hartonomous.formats.{entry}")
     return lambda content: parse(one, content)
 
 
@@ -159,7 +160,7 @@ def with_checksums(content: bytes) -> bytes:
 
 def archive(entry: str) -> Callable[[bytes], None]:
     """Return the target of a format in zip files: as the bytes are, and with right CRCs."""
-    one = detect.load(f"hartonomous.formats.{entry}")
+    one = load(f"hartonomous.formats.{entry}")
 
     def run(content: bytes) -> None:
         parse(one, content)
@@ -170,7 +171,7 @@ def archive(entry: str) -> Callable[[bytes], None]:
     return run
 
 
-_SAFETENSORS = detect.load("hartonomous.formats.safetensors:SAFETENSORS")
-_TORCH_ZIP = detect.load("hartonomous.formats.torch_zip:TORCH_ZIP")
-_NPZ = detect.load("hartonomous.formats.npz:NPZ")
-_KERAS = detect.load("hartonomous.formats.keras:KERAS")
+_SAFETENSORS = load("hartonomous.formats.safetensors:SAFETENSORS")
+_TORCH_ZIP = load("hartonomous.formats.torch_zip:TORCH_ZIP")
+_NPZ = load("hartonomous.formats.npz:NPZ")
+_KERAS = load("hartonomous.formats.keras:KERAS")

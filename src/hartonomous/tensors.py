@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from math import prod
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
+from hartonomous.core.closing import Closing
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.given_tensor import TORCH_TYPES
 from hartonomous.core.name import check_name, escape_path
@@ -86,7 +86,7 @@ def save_file(
     return added
 
 
-class safe_open:  # noqa: N801 - the name that users of safetensors know
+class safe_open(Closing):  # noqa: N801 - the name that users of safetensors know
     """The tensors of one version, read when they are asked for; use it as a context manager.
 
     ``framework`` is "np" or "pt" (PyTorch, which is imported then), ``device`` a device of
@@ -125,17 +125,6 @@ class safe_open:  # noqa: N801 - the name that users of safetensors know
         except BaseException:
             self._stack.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the store if it was opened for this."""

@@ -77,7 +77,7 @@ def test_links_lead_to_files():
 
 def test_architecture_has_a_heading_for_every_package():
     text = text_of("ARCHITECTURE.md")
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 360
     packages = [path.parent.name for path in ROOT.glob("src/hartonomous/*/__init__.py")]
     for name in packages:
         heading = re.search(rf"^## .*`{name}/`.*\?$", text, re.M)

@@ -16,6 +16,12 @@ from hartonomous.errors import IntegrityError
 MAX_DEPTH = 8
 """The longest chain of bases that a store may have; what is chosen by default is shorter."""
 
+ONLY_BASES = (
+    exists().where(atom_base.c.base_atom_id == atom.c.id),
+    ~exists().where(manifest_atom.c.atom_id == atom.c.id),
+)
+"""The conditions on atoms that no file holds and other atoms need."""
+
 _COLUMNS = (atom_base.c.atom_id, atom_base.c.ordinal, atom_base.c.base_atom_id)
 
 
@@ -181,9 +187,6 @@ def kept_for_others(tx: Connection) -> tuple[int, int, int]:
         func.count(),
         func.coalesce(func.sum(atom.c.size_bytes), 0),
         func.coalesce(func.sum(atom.c.stored_bytes), 0),
-    ).where(
-        exists().where(atom_base.c.base_atom_id == atom.c.id),
-        ~exists().where(manifest_atom.c.atom_id == atom.c.id),
-    )
+    ).where(*ONLY_BASES)
     count, logical, stored = tx.execute(query).one()
     return int(count), int(logical), int(stored)

@@ -6,8 +6,9 @@ Questions that `hart repack` and `hart gc` ask before an atom gets other bases.
 from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Select, exists, func, select
+from sqlalchemy import Connection, Select, func, select
 
+from hartonomous.catalog.bases import ONLY_BASES
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
@@ -186,15 +187,7 @@ def base_ids(tx: Connection, atom_ids: Iterable[int]) -> set[int]:
 
 def kept_for_others(tx: Connection) -> list[int]:
     """Return the ids of sound atoms that no file holds and others need, the newest first."""
-    query = (
-        select(atom.c.id)
-        .where(
-            exists().where(atom_base.c.base_atom_id == atom.c.id),
-            ~exists().where(manifest_atom.c.atom_id == atom.c.id),
-            atom.c.damaged == 0,
-        )
-        .order_by(atom.c.id.desc())
-    )
+    query = select(atom.c.id).where(*ONLY_BASES, atom.c.damaged == 0).order_by(atom.c.id.desc())
     return list(tx.scalars(query))
 
 

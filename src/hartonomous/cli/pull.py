@@ -7,7 +7,7 @@ import click
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
-from hartonomous.cli.transfers import as_name, emit, other_store, rename
+from hartonomous.cli.transfers import as_name, bring, rename
 
 
 @make_command("pull")
@@ -30,12 +30,4 @@ def command(
 
     The same as a push of STORE to this store; see hart push.
     """
-    with (
-        invocation.store() as store,
-        other_store(invocation, other) as source,
-        invocation.progress(store.settings) as progress,
-    ):
-        done = store.pull(
-            source, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
-        )
-    emit(invocation, done)
+    bring(invocation, other, names, back=True, as_name=as_name, rename=rename, dry_run=dry_run)

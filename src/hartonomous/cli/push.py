@@ -8,7 +8,7 @@ from hartonomous.cli.artifact_name import ARTIFACT
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
-from hartonomous.cli.transfers import as_name, emit, other_store, rename
+from hartonomous.cli.transfers import as_name, bring, rename
 
 
 @make_command("push")
@@ -35,12 +35,4 @@ def command(
     keeps in its trash. A run that was cut short goes on where it stopped. Ends with 4 where
     something was refused.
     """
-    with (
-        invocation.store() as store,
-        other_store(invocation, other) as target,
-        invocation.progress(store.settings) as progress,
-    ):
-        done = store.push(
-            target, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
-        )
-    emit(invocation, done)
+    bring(invocation, other, names, back=False, as_name=as_name, rename=rename, dry_run=dry_run)

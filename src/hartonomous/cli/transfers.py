@@ -54,6 +54,23 @@ def other_store(invocation: Invocation, path: Path) -> "Iterator[Store]":
         yield store
 
 
+def bring(
+    invocation: Invocation, place: Path, names: tuple[str, ...], *, back: bool,
+    as_name: str | None, rename: bool, dry_run: bool,
+) -> None:  # fmt: skip
+    """Bring the store at a path what it lacks of this one, or (``back``) this one what that has."""
+    with (
+        invocation.store() as store,
+        other_store(invocation, place) as other,
+        invocation.progress(store.settings) as progress,
+    ):
+        source, target = (other, store) if back else (store, other)
+        done = source.push(
+            target, names, as_name=as_name, rename=rename, dry_run=dry_run, progress=progress
+        )
+    emit(invocation, done)
+
+
 def emit(invocation: Invocation, done: "Transferred") -> None:
     """Show what was done; raises IntegrityError where something was refused."""
     invocation.output.emit(done, human=page, ids=lambda one: [row.name for row in one.carried])

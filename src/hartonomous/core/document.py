@@ -84,6 +84,17 @@ class BlockList:
             return
         self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
 
+    def document(
+        self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None
+    ) -> "Document":
+        """Return what was gathered; called by its metadata, else by its first heading."""
+        told = metadata or {}
+        headings = (one.text for one in self.blocks if one.kind == "heading")
+        return Document(
+            kind=kind, blocks=tuple(self.blocks), title=told.get("title") or next(headings, ""),
+            pages=pages, metadata=told, notices=self.notices(),
+        )  # fmt: skip
+
     def notices(self) -> tuple[Notice, ...]:
         """Return what has to be said of the limits."""
         if not self.full:

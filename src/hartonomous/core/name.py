@@ -14,6 +14,8 @@ from hartonomous.core.digest import LEAST_DIGITS, digest, is_short_prefix, parse
 from hartonomous.errors import UsageError
 
 MAX_NAME_BYTES = 512
+SPACES_FOLDER = ".spaces/"
+"""Names below it are those of blocks of vectors, and nobody else's."""
 MAX_LABEL_CHARACTERS = 64
 MAX_META_BYTES = 4096
 MAX_VERSION_NUMBER = 2**63 - 1
@@ -61,6 +63,19 @@ def check_name(text: str) -> str:
         f"{text[:600]!r} is not a name: {problem}",
         hint="use something like org/name or name:tag",
     )
+
+
+def check_new_name(text: str) -> str:
+    """Return ``text`` as a name that somebody gives (in NFC); raises UsageError.
+
+    Names below ``.spaces/`` are those of blocks of vectors.
+    """
+    name = check_name(text)
+    if name.startswith(SPACES_FOLDER):
+        raise UsageError(
+            f"names below {SPACES_FOLDER} are those of vectors", hint="give another name"
+        )
+    return name
 
 
 def is_name(text: str) -> bool:

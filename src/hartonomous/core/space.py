@@ -15,7 +15,7 @@ MODALITIES = ("text", "picture")
 METRICS = ("cosine", "dot", "euclidean")
 MOST_DIMENSIONS = 16_384
 
-VectorType = Literal["f32", "f16"]
+VectorType = Literal["f32", "f16", "bf16"]
 
 
 class Space(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,11 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> str:
         """The space's identity, 32 hexadecimal digits."""
         return digest(msgspec.json.encode(self, order="deterministic")).hex()[:32]
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.dimension * (4 if self.dtype == "f32" else 2)
 
     def title(self) -> str:
         """Return it in a line for people, such as ``text minilm f32 384-d cosine``."""

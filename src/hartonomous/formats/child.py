@@ -10,7 +10,6 @@ alarm of each request do the same work.
 
 import ctypes
 import gc
-import importlib
 import math
 import os
 import resource
@@ -25,6 +24,7 @@ import msgspec
 
 from hartonomous.formats import messages
 from hartonomous.formats.reader import FileReader
+from hartonomous.ports.entry import load
 
 _COLLECT_AFTER = 100_000
 _OPEN_FILES = 16
@@ -57,11 +57,9 @@ def main(socket_fd: int) -> None:
 
 def _loaded(setup: messages.Setup) -> Callable[..., Any]:
     """Import the program and its entries, before limits would be in the way."""
-    name, _, attribute = setup.program.partition(":")
-    module = importlib.import_module(name)
+    found: Callable[..., Any] = load(setup.program)
     for entry in setup.formats:
-        module.load(entry)
-    found: Callable[..., Any] = getattr(module, attribute)
+        load(entry)
     return found
 
 

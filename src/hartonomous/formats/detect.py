@@ -4,12 +4,11 @@ The table holds strings, so that nothing is imported before the first file is de
 happens in the parser process). An entry that cannot be imported is an error, never skipped.
 """
 
-import functools
-import importlib
 from collections.abc import Sequence
 
 from hartonomous.core.description import Description, Notice
 from hartonomous.errors import StructureError
+from hartonomous.ports.entry import load
 from hartonomous.ports.format import Format, RangeReader
 
 FORMATS: tuple[str, ...] = (
@@ -47,14 +46,6 @@ FORMATS: tuple[str, ...] = (
 HEAD_BYTES = 4096
 
 
-@functools.cache
-def load(entry: str) -> Format:
-    """Import one entry of the table, ``module:attribute``; raises what the import raises."""
-    module, _, attribute = entry.partition(":")
-    found: Format = getattr(importlib.import_module(module), attribute)
-    return found
-
-
 def describe(reader: RangeReader, path: str, *, formats: Sequence[str] = FORMATS) -> Description:
     """Return what the first format that matches and parses says of a file.
 
@@ -63,6 +54,7 @@ def describe(reader: RangeReader, path: str, *, formats: Sequence[str] = FORMATS
     """
     head = reader.read(0, min(reader.size, HEAD_BYTES))
     refused: list[Notice] = []
+    candidate: Format
     for candidate in map(load, formats):
         if not candidate.matches(path, head):
             continue

@@ -19,11 +19,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from hartonomous.core.closing import Closing
 from hartonomous.core.description import Description, Notice
 from hartonomous.errors import HartonomousError, LimitError, UsageError
 from hartonomous.formats import messages
@@ -65,7 +65,7 @@ class Task(Generic[Found]):
     check: Callable[[Found, int], None]
 
 
-class LimitedProcess(Generic[Found]):
+class LimitedProcess(Closing, Generic[Found]):
     """A reused child process that looks at files. Threads may share it; they take turns.
 
     ``search_path`` are more directories to import from. Limits are for each file: ``cpu_s`` seconds
@@ -99,17 +99,6 @@ class LimitedProcess(Generic[Found]):
         self._files_per_child = files_per_child
         self._child: _Child | None = None
         self._lock = threading.Lock()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the child; the next file starts a new one."""

@@ -262,15 +262,7 @@ def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document
                 told["author" if key == "creator" else key] = (one.text or "").strip()[
                     :_VALUE_CHARS
                 ]
-    headings = (one.text for one in found.blocks if one.kind == "heading")
-    return Document(
-        kind=kind,
-        blocks=tuple(found.blocks),
-        title=told.get("title") or next(headings, ""),
-        pages=pages,
-        metadata=told,
-        notices=found.notices(),
-    )
+    return found.document(kind, pages=pages, metadata=told)
 
 
 WORD: Final[DocumentReader] = _Word()

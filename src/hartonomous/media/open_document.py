@@ -58,16 +58,7 @@ class _OpenDocument:
                     _add(found, paragraph)
             else:
                 add_rows(found, map(_cells, walk(one, frozenset((f"{_TABLE}table-row",)))))
-        told = _told(archive)
-        headings = (one.text for one in found.blocks if one.kind == "heading")
-        return Document(
-            kind=self.name,
-            blocks=tuple(found.blocks),
-            title=told.get("title") or next(headings, ""),
-            pages=pages,
-            metadata=told,
-            notices=found.notices(),
-        )
+        return found.document(self.name, pages=pages, metadata=_told(archive))
 
 
 OPEN_DOCUMENT: Final[DocumentReader] = _OpenDocument()

@@ -4,14 +4,13 @@ The table holds strings, so that nothing is imported before the first file is re
 the limited process.
 """
 
-import functools
-import importlib
 from collections.abc import Sequence
 
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
 from hartonomous.errors import StructureError
 from hartonomous.ports.document import DocumentReader
+from hartonomous.ports.entry import load
 from hartonomous.ports.format import RangeReader
 
 READERS: tuple[str, ...] = (
@@ -34,14 +33,6 @@ READERS: tuple[str, ...] = (
 HEAD_BYTES = 4096
 
 
-@functools.cache
-def load(entry: str) -> DocumentReader:
-    """Import one entry of the table, ``module:attribute``; raises what the import raises."""
-    module, _, attribute = entry.partition(":")
-    found: DocumentReader = getattr(importlib.import_module(module), attribute)
-    return found
-
-
 def read(reader: RangeReader, path: str, *, formats: Sequence[str] = READERS) -> Document:
     """Return the text that the first reader takes which matches the file.
 
@@ -49,6 +40,7 @@ def read(reader: RangeReader, path: str, *, formats: Sequence[str] = READERS) ->
     leaves a notice, and no other is asked: its bytes would only look like text.
     """
     head = reader.read(0, min(reader.size, HEAD_BYTES))
+    candidate: DocumentReader
     for candidate in map(load, formats):
         if not candidate.matches(path, head):
             continue

@@ -7,6 +7,7 @@ from math import prod
 import msgspec
 
 from hartonomous.catalog import kin, tensors, versions
+from hartonomous.catalog.patterns import of_shell
 from hartonomous.catalog.resolve import digest_range
 from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.core.digest import parse_digest_prefix
@@ -81,7 +82,7 @@ def search_tensors(
     prefix = parse_digest_prefix(pattern)
     wanted = TensorFilter(
         digest=None if prefix is None else digest_range(prefix),
-        name=None if prefix is not None or pattern == "*" else _like(pattern),
+        name=None if prefix is not None or pattern == "*" else of_shell(pattern),
         role=role,
         dtype=None if dtype is None else dtype.upper(),
         shape=None if shape is None else json.dumps(list(shape)),
@@ -93,21 +94,6 @@ def search_tensors(
     return FoundTensors(
         tensors=tuple(_found(row) for row in rows[:limit]), truncated=len(rows) > limit
     )
-
-
-def _like(pattern: str) -> str:
-    """Return a shell pattern as one of LIKE; a set in brackets becomes any character."""
-    made, inside = [], False
-    for letter in pattern:
-        if inside:
-            inside = letter != "]"
-        elif letter == "[" and "]" in pattern:
-            inside = True
-            made.append("_")
-        else:
-            marks = {"*": "%", "?": "_"}
-            made.append(marks.get(letter, f"\\{letter}" if letter in "%_\\" else letter))
-    return "".join(made)
 
 
 def _found(row: FoundRow) -> FoundTensor:

@@ -135,8 +135,18 @@ def publication(session: WriteSession) -> Iterator[Publication]:
         yield Publication(session)
 
 
-def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]:
-    """Publish versions; return what became of each, in order."""
+def publish(
+    session: WriteSession,
+    proposals: list[Proposal],
+    *,
+    changing: Callable[[Publication], None] | None = None,
+    beside: Callable[[Any, list[Decision[Proposal]]], None] | None = None,
+) -> list[Published]:
+    """Publish versions; return what became of each, in order.
+
+    ``changing`` may make changes in the same publication, ``beside`` writes rows in its
+    transaction.
+    """
     with publication(session) as work:
         decisions = decide(session.parts, proposals)
         for one in decisions:
@@ -145,6 +155,8 @@ def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]
             else:
                 one.sequence = work.next_sequence()
                 one.place = work.record(RecordKind.COMMIT, _commit(one, work.time_us, session))
+        if changing is not None:
+            changing(work)
         session.flush()
         _commit_again(session, work, decisions)
         staged = [_stage(session, one, work.time_us) for one in decisions]
@@ -153,6 +165,8 @@ def publish(session: WriteSession, proposals: list[Proposal]) -> list[Published]
             for one, version_id in zip(decisions, staged, strict=True):
                 if version_id is not None:
                     work.events += _publish_one(tx, session, one, version_id, work.time_us)
+            if beside is not None:
+                beside(tx, decisions)
 
         work.finish(make_visible)
     return [

@@ -3,15 +3,15 @@
 import os
 import stat
 from collections.abc import Iterator
-from types import TracebackType
 
+from hartonomous.core.closing import Closing
 from hartonomous.errors import NotFoundError, SourceChangedError, UsageError
 
 BLOCK_BYTES = 4 * 1024 * 1024
 _NEAR_BYTES = 64 * 1024
 
 
-class SourceFile:
+class SourceFile(Closing):
     """Reads one regular file by range; notices when it changes under us."""
 
     def __init__(self, location: str) -> None:
@@ -87,14 +87,3 @@ class SourceFile:
     def close(self) -> None:
         """Close the file."""
         os.close(self.descriptor)
-
-    def __enter__(self) -> "SourceFile":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

@@ -1,0 +1,173 @@
+"""A database file of its own (SQLite) for something derived: it may be deleted and made anew.
+
+What is found missing, damaged or of another schema is made anew, empty; what is in the file's place
+and is none is removed, or refused. Readers and writers of several processes may use one at once;
+one writes at a time.
+"""
+
+import contextlib
+import sqlite3
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from hartonomous.errors import HartonomousError, IntegrityError, LockedError, StorageFullError
+
+_BUSY_S = 60
+_MACHINE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
+
+
+class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of derived file. ``what`` is said in messages, such as "the index of words".
+
+    ``tables`` are the statements that make it, each ended by a semicolon and a line's end, the last
+    of which sets ``user_version`` to ``schema``; ``names`` are the tables that have to be there.
+    """
+
+    what: str
+    schema: int
+    tables: str
+    names: frozenset[str]
+
+    def open(self, path: Path) -> sqlite3.Connection:
+        """Open the file, made anew where it is missing, damaged or of another schema.
+
+        Raises IntegrityError where a folder lies in its place.
+        """
+        self._remove_strange(path)
+        for attempt in range(2):
+            try:
+                connection = self._connected(path)
+            except sqlite3.DatabaseError as error:
+                if attempt or _is_passing(error) or not path.exists():
+                    raise self._meaning(error) from error
+                self.delete(path)
+                continue
+            if self._is_current(connection):
+                return connection
+            connection.close()
+            self.delete(path)
+        raise HartonomousError(
+            f"the index at {path} cannot be made", hint="delete that folder, and search again"
+        )
+
+    def delete(self, path: Path) -> None:
+        """Delete a file; who has it open goes on with what it was."""
+        for one in _files(path):
+            self._refuse_folder(one)
+        for one in _files(path):
+            one.unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def writing(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
+        """Run one transaction, which takes the file's lock at once."""
+        with self.translated():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+    @contextlib.contextmanager
+    def translated(self) -> Iterator[None]:
+        """Raise SQLite's errors as ours."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise self._meaning(error) from error
+
+    def _connected(self, path: Path) -> sqlite3.Connection:
+        path.parent.mkdir(exist_ok=True)
+        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        try:
+            # Derived, so a power cut may cost the newest rows: they are made again.
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+            connection.execute("PRAGMA trusted_schema=OFF")
+            if connection.execute("PRAGMA user_version").fetchone()[0]:
+                return connection
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                version = connection.execute("PRAGMA user_version").fetchone()[0]
+                if version == 0:
+                    for statement in self.tables.split(";\n"):
+                        connection.execute(statement)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _is_current(self, connection: sqlite3.Connection) -> bool:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master"
+                                                        " WHERE type = 'table'")}  # fmt: skip
+        return bool(version == self.schema and names.issuperset(self.names))
+
+    def _refuse_folder(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():
+            raise IntegrityError(
+                f"{path} is a folder, and {self.what} is a file",
+                hint="move it away: the next search makes the index anew",
+            )
+
+    def _remove_strange(self, path: Path) -> None:
+        """Remove what is no plain file: through a link another database would be written."""
+        for one in _files(path):
+            self._refuse_folder(one)
+            with contextlib.suppress(FileNotFoundError):
+                if not stat.S_ISREG(one.lstat().st_mode):
+                    one.unlink()
+
+    def _meaning(self, error: sqlite3.Error) -> HartonomousError:
+        name = _name(error)
+        if _is_busy(error):
+            return LockedError(
+                f"{self.what} stayed locked for {_BUSY_S} s", hint="try again in a while"
+            )
+        if name == "SQLITE_FULL":
+            return StorageFullError(
+                f"no room for {self.what}: {error}", hint="free some space on the store's disk"
+            )
+        if name.startswith(_MACHINE):
+            return HartonomousError(
+                f"{self.what} cannot be opened or written: {error}",
+                hint="look at the room on the store's disk, open files and rights; hart views drop"
+                " deletes the index",
+            )
+        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            return IntegrityError(
+                f"{self.what} is damaged: {error}", hint="hart views rebuild makes it anew"
+            )
+        if "no such module: fts5" in str(error):
+            return HartonomousError(
+                f"this Python's SQLite ({sqlite3.sqlite_version}) cannot search texts: {error}",
+                hint="use a Python whose SQLite has FTS5",
+            )
+        return HartonomousError(
+            f"{self.what} failed: {error}", hint="hart views rebuild makes it anew"
+        )
+
+
+def _files(path: Path) -> list[Path]:
+    return [path.with_name(path.name + ending) for ending in ("", "-wal", "-shm")]
+
+
+def _is_passing(error: sqlite3.Error) -> bool:
+    """Say whether an error is the machine's: an index that took hours is not deleted for it."""
+    return _is_busy(error) or _name(error).startswith(_MACHINE)
+
+
+def _name(error: sqlite3.Error) -> str:
+    return getattr(error, "sqlite_errorname", None) or ""
+
+
+def _is_busy(error: sqlite3.Error) -> bool:
+    return _name(error).startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))

@@ -1,0 +1,66 @@
+"""Stored files of which views are made: which are to be read, which are gone, and their bytes."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO
+
+from hartonomous.catalog import texts
+from hartonomous.catalog.manifests import ManifestRow
+from hartonomous.catalog.texts import TextFile
+from hartonomous.objects.durable import storage_error
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.parts import StoreParts
+
+_FILES_A_PAGE = 2_000
+
+
+def waiting_files(
+    parts: StoreParts, known: Mapping[bytes, str], recipe: Callable[[str], str | None]
+) -> Iterator[TextFile]:
+    """Yield files in use that were not read by their recipe, each once.
+
+    ``known`` are the recipes by which files were read, by digest; ``recipe(path)`` is what a file
+    of this name would be read by now, None for one that is not worth a look.
+    """
+    last: int | None = 0
+    while last is not None:
+        with parts.database.read() as tx:
+            page, last = texts.files(tx, after_id=last, limit=_FILES_A_PAGE)
+        seen: set[int] = set()
+        for one in page:
+            wanted = None if one.manifest_id in seen else recipe(one.path)
+            if wanted is None:
+                continue
+            seen.add(one.manifest_id)
+            if known.get(one.digest) != wanted:
+                yield one
+
+
+def gone_files(parts: StoreParts, known: Mapping[bytes, str]) -> list[bytes]:
+    """Return those of the digests in ``known`` of which the store has no file any more."""
+    with parts.database.read() as tx:
+        kept = texts.kept(tx, known)
+    return [one for one in known if one not in kept]
+
+
+def plain_copy(parts: StoreParts, files: OpenFiles, row: ManifestRow) -> IO[bytes]:
+    """Return a temporary file of a stored file's bytes; close it.
+
+    Raises StorageFullError where there is no room, and what reading the file raises.
+    """
+    place = parts.directory / "tmp"
+    try:
+        with contextlib.ExitStack() as undo:
+            plain = undo.enter_context(tempfile.TemporaryFile(dir=place))
+            for chunk in files.open(row).chunks():
+                plain.write(chunk)
+            plain.flush()
+            os.lseek(plain.fileno(), 0, os.SEEK_SET)
+            undo.pop_all()
+            return plain
+    except OSError as error:
+        raise storage_error(
+            error, "write a document for its reader", place, wanted_bytes=row.size_bytes
+        ) from error

@@ -1,0 +1,46 @@
+"""Which index a space has: exact where it must be, the compressed scan where faiss is, a graph."""
+
+import importlib.util
+from pathlib import Path
+
+from hartonomous.errors import UsageError
+from hartonomous.ports.vector_index import VectorIndex, VectorTruth
+from hartonomous.vectors.exact import ExactIndex
+from hartonomous.vectors.scan import ScanIndex
+
+ENGINES = ("auto", "exact", "scan", "graph")
+
+_EXTRAS = {"scan": ("faiss", "search"), "graph": ("usearch", "graph")}
+
+
+def open_vectors(directory: Path, truth: VectorTruth, engine: str = "auto") -> VectorIndex:
+    """Return the index of one space, whose files are in ``directory`` (its own; made when needed).
+
+    ``auto`` is ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
+    name, or naming the extra that an engine needs.
+    """
+    if engine not in ENGINES:
+        raise UsageError(
+            f"there is no engine of vectors '{engine}'", hint=f"one of {', '.join(ENGINES)}"
+        )
+    if engine == "auto":
+        engine = "scan" if has("faiss") else "exact"
+    if engine in _EXTRAS:
+        module, extra = _EXTRAS[engine]
+        if not has(module):
+            raise UsageError(
+                f"vectors by '{engine}' need {module}, which is not installed here",
+                hint=f"pip install 'hartonomous[{extra}]'",
+            )
+    if engine == "scan":
+        return ScanIndex(directory, truth)
+    if engine == "graph":
+        from hartonomous.vectors.graph import GraphIndex
+
+        return GraphIndex(directory, truth)
+    return ExactIndex(truth)
+
+
+def has(module: str) -> bool:
+    """Say whether a module is installed, without importing it."""
+    return importlib.util.find_spec(module) is not None
