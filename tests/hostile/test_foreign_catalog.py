@@ -180,20 +180,21 @@ def test_a_file_that_a_row_gives_out_under_anothers_name(tmp_path: Path) -> None
     """Its own digests are all right; that of the version is not."""
     folder = tmp_path / "folder"
     folder.mkdir()
-    for name in ("a.bin", "b.bin", "c.bin"):
-        (folder / name).write_bytes(name.encode() * 2000)
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    save_file({"w": np.ones((30, 30), np.float32)}, folder / "model.safetensors")
+    (tmp_path / "a.bin").write_bytes(b"a.bin" * 2000)
     with hn.init(tmp_path / "store") as store:
         store.add(folder, name="one")
-        store.add(folder / "a.bin", name="alone", labels=["t"])
+        store.add(tmp_path / "a.bin", name="alone", labels=["t"])
     with closing(sqlite3.connect(tmp_path / "store" / "catalog.sqlite3")) as connection:
         connection.execute(
-            "UPDATE member SET manifest_id = (SELECT manifest_id FROM member WHERE path = 'c.bin')"
-            " WHERE path = 'a.bin'"
+            "UPDATE member SET manifest_id = (SELECT manifest_id FROM member"
+            " WHERE path = 'model.safetensors') WHERE path <> 'model.safetensors'"
         )
         connection.commit()
     with hn.open(tmp_path / "store") as store:
         for use in (
-            lambda: store.file("one", "b.bin").read(),
+            lambda: store.file("one", "model.safetensors").read(),
             lambda: store.file("alone").read(),
             lambda: store.get("alone", tmp_path / "out"),
             lambda: store.export_all(tmp_path / "out"),
