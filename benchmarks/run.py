@@ -39,6 +39,8 @@ import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import media  # noqa: E402
+
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
@@ -57,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
     "copies": copies.run,
+    "media": media.run,
 }
 
 

@@ -16,6 +16,8 @@ from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
+from hartonomous.operations import embed as embedding
+from hartonomous.operations import encoders as encoding
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
@@ -30,7 +32,8 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
-from hartonomous.operations import spaces as embedding
+from hartonomous.operations import similar as resembling
+from hartonomous.operations import spaces as comparing
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import transfer as transferring
@@ -63,8 +66,9 @@ class Store(Closing):
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.TextViews(held.parts, self.files)
-        self.spaces = embedding.Spaces(held.parts, self.files)
+        self.views = deriving.StoreViews(held.parts, self.files)
+        self.spaces = comparing.Spaces(held.parts, self.files)
+        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     def __repr__(self) -> str:
@@ -72,6 +76,7 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
+        self.spaces.close()
         self.files.close()
         self._held.close()
 
@@ -81,19 +86,11 @@ class Store(Closing):
         self,
         paths: Places,
         *,
-        name: str | None = None,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        update: bool = False,
-        move: bool = False,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-        hidden: bool = False,
-        delta: bool = True,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> adding.AddReport:
+        name: str | None = None, labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, update: bool = False, move: bool = False,
+        include: Iterable[str] = (), exclude: Iterable[str] = (), hidden: bool = False,
+        delta: bool = True, dry_run: bool = False, progress: Progress | None = None,
+    ) -> adding.AddReport:  # fmt: skip
         """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
 
         ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
@@ -127,9 +124,9 @@ class Store(Closing):
         tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
         name: str,
         *,
-        optimizer: object = None, step: int | None = None,
-        labels: Iterable[str] = (), tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None, progress: Progress | None = None,
+        optimizer: object = None, step: int | None = None, labels: Iterable[str] = (),
+        tags: Iterable[str] = (), metadata: dict[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> adding.Added:  # fmt: skip
         """Add tensors as a safetensors file that never lies on a disk.
 
@@ -163,10 +160,11 @@ class Store(Closing):
         pattern: str | None = None,
         *,
         versions: bool = False, trash: bool = False, tag: str | None = None,
+        kind: str | None = None,
     ) -> listing.Listing:  # fmt: skip
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
-            self.parts, pattern, all_versions=versions, trash=trash, tag=tag
+            self.parts, pattern, all_versions=versions, trash=trash, tag=tag, kind=kind
         )
 
     def show(self, spec: str, *, tensors: bool = True) -> listing.Shown:
@@ -214,11 +212,9 @@ class Store(Closing):
         spec: str,
         output: str | os.PathLike[str] | None = None,
         *,
-        members: Iterable[str] = (),
-        force: bool = False,
-        dry_run: bool = False,
+        members: Iterable[str] = (), force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> getting.GetReport:
+    ) -> getting.GetReport:  # fmt: skip
         """Write the exact files of a version."""
         return getting.get(
             self.parts, spec, output, members=members, force=force, dry_run=dry_run,
@@ -230,26 +226,19 @@ class Store(Closing):
         spec: str,
         output: str | os.PathLike[str] | None = None,
         *,
-        partial: bool = False,
-        force: bool = False,
-        dry_run: bool = False,
+        partial: bool = False, force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> converting.ConvertReport:
+    ) -> converting.ConvertReport:  # fmt: skip
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
             progress=progress)  # fmt: skip
 
     def export_all(
-        self,
-        output: str | os.PathLike[str],
-        *,
-        names: Iterable[str] | None = None,
-        versions: bool = False,
-        force: bool = False,
-        dry_run: bool = False,
+        self, output: str | os.PathLike[str], *, names: Iterable[str] | None = None,
+        versions: bool = False, force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> list[getting.GetReport]:
+    ) -> list[getting.GetReport]:  # fmt: skip
         """Write everything, or the artifacts of these names or patterns, plain below a folder."""
         return getting.export_all(
             self.parts, Path(output), names=None if names is None else tuple(names),
@@ -280,10 +269,8 @@ class Store(Closing):
         spec: str,
         name: str,
         *,
-        rows: Rows | None = None,
-        dequantise: bool = False,
-        member: str | None = None,
-    ) -> NDArray[Any]:
+        rows: Rows | None = None, dequantise: bool = False, member: str | None = None,
+    ) -> NDArray[Any]:  # fmt: skip
         """Return a tensor (or ``rows``: a slice or (start, stop)) as a read-only numpy array.
 
         Where its bytes lie raw it is a view of the pack, checked but not copied. It stays valid
@@ -389,13 +376,35 @@ class Store(Closing):
         text: str,
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+        per_file: int | None = None, varied: bool = False, update: bool = True,
+        progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
         """Find passages of documents and cards, models and tensors by words. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            update=update, progress=progress,
+            varied=varied, update=update, progress=progress,
         )  # fmt: skip
+
+    def embed(
+        self, *, space: str | None = None, encoder: str | None = None, modality: str | None = None,
+        switch: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> embedding.EmbedReport:  # fmt: skip
+        """Compute the vectors that spaces lack. See `hart embed`."""
+        options = embedding.EmbedOptions(
+            space=space, encoder=encoder, modality=modality, switch=switch
+        )
+        return embedding.embed(
+            self.parts, self.files, options=options, dry_run=dry_run, progress=progress
+        )
+
+    def similar_images(
+        self, given: str | os.PathLike[str] | bytes, *, top_k: int = 10, member: str | None = None,
+        update: bool = True, progress: Progress | None = None,
+    ) -> resembling.SimilarPictures:  # fmt: skip
+        """Find stored pictures like a path, a stored name or a file's bytes. See `hart similar`."""
+        return resembling.similar_images(
+            self.parts, self.files, given, top_k=top_k, member=member, update=update,
+            progress=progress)  # fmt: skip
 
     def search_tensors(
         self,
@@ -424,13 +433,10 @@ class Store(Closing):
     def verify(
         self,
         *,
-        quick: bool = False,
-        files: bool = False,
-        subset: Fraction = Fraction(1),
-        repair: bool = False,
-        max_duration_s: float | None = None,
+        quick: bool = False, files: bool = False, subset: Fraction = Fraction(1),
+        repair: bool = False, max_duration_s: float | None = None,
         progress: Progress | None = None,
-    ) -> verifying.VerifyReport:
+    ) -> verifying.VerifyReport:  # fmt: skip
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
@@ -464,13 +470,9 @@ class Store(Closing):
     # -- copies
 
     def backup(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        keep: int | None = None,
-        dry_run: bool = False,
+        self, folder: str | os.PathLike[str], *, keep: int | None = None, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> backing_up.BackedUp:
+    ) -> backing_up.BackedUp:  # fmt: skip
         """Copy the store into a folder of snapshots. See `hart backup`."""
         return backing_up.backup(
             self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress

@@ -14,7 +14,13 @@ from hartonomous.catalog.versions import LayerRow
 from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
-from hartonomous.core.name import check_label, check_name, check_tag, parse_meta
+from hartonomous.core.name import (
+    check_label,
+    check_name,
+    check_new_name,
+    check_tag,
+    parse_meta,
+)
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError, UsageError
@@ -278,7 +284,7 @@ def add_tensors(
 def check_options(options: AddOptions) -> None:
     """Raise UsageError for options that no add takes."""
     if options.name is not None:
-        check_name(options.name)
+        check_new_name(options.name)
         if options.update:
             raise UsageError(
                 "--name and --update exclude each other",

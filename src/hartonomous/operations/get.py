@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import dropped, manifests, resolve, versions
+from hartonomous.catalog import dropped, manifests, resolve, spaces, versions
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
@@ -143,7 +143,7 @@ def _to_export(
     newest = {row.artifact_id: row.id for row in live}
     offered = [row for row in live if all_versions or newest[row.artifact_id] == row.id]
     if names is None:
-        return offered
+        return [row for row in offered if row.kind != spaces.KIND]
     chosen: dict[int, versions.VersionRow] = {}
     for name in names:
         chosen.update((row.id, row) for row in _named(tx, name, offered))

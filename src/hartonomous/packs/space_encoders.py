@@ -1,0 +1,45 @@
+"""Encoders by name: those that are rules and always there, and those that the store keeps."""
+
+from hartonomous.core import hashed_ngrams
+from hartonomous.core.space import Space
+from hartonomous.errors import ConflictError, NotFoundError
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.parts import StoreParts
+from hartonomous.ports.encoder import Encoder
+
+RULES = {hashed_ngrams.NAME: hashed_ngrams.HashedNgrams}
+"""Rules, by name."""
+FIRST = {"text": hashed_ngrams.NAME}
+"""The rule for a modality that has no space yet."""
+
+
+def encoder_named(parts: StoreParts, files: OpenFiles, name: str) -> Encoder:
+    """Return an encoder, to be closed; raises NotFoundError."""
+    del parts, files
+    rule = RULES.get(name)
+    if rule is not None:
+        return rule()
+    raise NotFoundError(
+        f"there is no encoder {name!r}", hint="'hart encoders ls' lists the encoders of this store"
+    )
+
+
+def encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> Encoder:
+    """Return the encoder that computes a space's vectors, to be closed.
+
+    Raises NotFoundError where the store does not keep it, ConflictError where what it keeps under
+    that name computes another space.
+    """
+    found = encoder_named(parts, files, space.encoder)
+    try:
+        now = found.space(space.modality)
+        if now.key != space.key:
+            raise ConflictError(
+                f"the encoder {space.encoder!r} computes {now.title()} now, which is another space "
+                f"than {space.title()}",
+                hint=f"hart embed --encoder {space.encoder} makes the new space",
+            )
+    except BaseException:
+        found.close()
+        raise
+    return found
