@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK_ELEMENTS = 1 << 18
 """Elements read at once, a multiple of every block."""
-_PART_ELEMENTS = 1 << 15
-"""Elements compared at once, so that temporaries stay in a core's cache."""
+_PART_ELEMENTS = 1 << 17
+"""Elements compared at once: temporaries of 1 MB each; in smaller parts threads wait for each other."""
 
 Bytes = bytes | memoryview
 ReadBytes = Callable[[int, int], Bytes]
