@@ -164,7 +164,10 @@ def _postgres(server: Any) -> Iterator[ServerPlace]:
 
 @contextlib.contextmanager
 def _opened(where: Path | ServerPlace) -> Iterator[Database]:
-    database = Database(open_sqlite(where) if isinstance(where, Path) else open_postgres(where))
+    if isinstance(where, Path):
+        database = Database(open_sqlite(where, where.with_name("queue.lock")))
+    else:
+        database = Database(open_postgres(where))
     try:
         yield database
     finally:

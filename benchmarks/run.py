@@ -34,11 +34,12 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
-import media  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
+
+import media  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,

@@ -32,6 +32,7 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
+from hartonomous.operations import similar as resembling
 from hartonomous.operations import spaces as comparing
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
@@ -65,7 +66,7 @@ class Store(Closing):
         self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
         self.settings = settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.TextViews(held.parts, self.files)
+        self.views = deriving.StoreViews(held.parts, self.files)
         self.spaces = comparing.Spaces(held.parts, self.files)
         self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
@@ -396,6 +397,15 @@ class Store(Closing):
             self.parts, self.files, options=options, dry_run=dry_run, progress=progress
         )
 
+    def similar_images(
+        self, given: str | os.PathLike[str] | bytes, *, top_k: int = 10, member: str | None = None,
+        update: bool = True, progress: Progress | None = None,
+    ) -> resembling.SimilarPictures:  # fmt: skip
+        """Find stored pictures like a path, a stored name or a file's bytes. See `hart similar`."""
+        return resembling.similar_images(
+            self.parts, self.files, given, top_k=top_k, member=member, update=update,
+            progress=progress)  # fmt: skip
+
     def search_tensors(
         self,
         pattern: str = "*",
@@ -460,13 +470,9 @@ class Store(Closing):
     # -- copies
 
     def backup(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        keep: int | None = None,
-        dry_run: bool = False,
+        self, folder: str | os.PathLike[str], *, keep: int | None = None, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> backing_up.BackedUp:
+    ) -> backing_up.BackedUp:  # fmt: skip
         """Copy the store into a folder of snapshots. See `hart backup`."""
         return backing_up.backup(
             self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress

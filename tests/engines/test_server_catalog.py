@@ -262,7 +262,7 @@ def test_colliding_transactions_are_tried_again(served: hn.Store) -> None:
         one.start()
     for one in threads:
         one.join()
-    assert len(attempts) == 3
+    assert len(attempts) >= 3
     with database.read() as tx:
         assert (properties.get(tx, "one"), properties.get(tx, "two")) == ("2", "2")
 

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 
 from hartonomous.catalog import bases
-from hartonomous.catalog.batches import among, batches, insert_rows, new_ids
+from hartonomous.catalog.batches import among, batches, insert_new_rows, insert_rows, new_ids
 from hartonomous.catalog.columns import Words
 from hartonomous.catalog.schema import (
     atom,
@@ -142,14 +142,16 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
 def _insert_new(tx: Connection, rows: Sequence[tuple[Any, ...]]) -> dict[bytes, int]:
     """Insert those whose digest, the first value, is not there yet; return {digest: id} of them.
 
-    Nobody else writes meanwhile, so that what is looked for first need not be looked for again, and
-    the driver takes the rows as they are. The unique index would refuse what came between.
+    Nobody else writes meanwhile.
     """
-    there = find(tx, [row[0] for row in rows])
-    fresh = [row for row in rows if row[0] not in there]
-    ids = dict(zip((row[0] for row in fresh), new_ids(tx, atom, len(fresh)), strict=True))
-    insert_rows(tx, _ATOM_COLUMNS, [(ids[row[0]], *row) for row in fresh])
-    return ids
+    ids = dict(zip((row[0] for row in rows), new_ids(tx, atom, len(rows)), strict=True))
+    if len(ids) != len(rows):
+        raise ValueError("an atom is to be inserted twice")
+    numbered = [(ids[row[0]], *row) for row in rows]
+    inserted = insert_new_rows(tx, _ATOM_COLUMNS, numbered, key=atom.c.digest)
+    if len(inserted) == len(rows):
+        return ids
+    return {name: one for name, one in ids.items() if one in inserted}
 
 
 def _extent_row(atom_id: int, part: NewExtent) -> tuple[int, ...]:

@@ -13,10 +13,10 @@ from sqlalchemy import (
     LargeBinary,
     Table,
     insert,
+    select,
     text,
 )
 from sqlalchemy import column as found_column
-from sqlalchemy.dialects import postgresql, sqlite
 
 from hartonomous.catalog.columns import Words, escaped
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
@@ -56,6 +56,54 @@ def insert_rows(
     if not positional:
         values = [dict(zip(names, row, strict=True)) for row in values]
     tx.exec_driver_sql(said, values)
+
+
+def insert_new_rows(
+    tx: Connection,
+    columns: Sequence[Column[Any]],
+    rows: Sequence[tuple[Any, ...]],
+    *,
+    key: Column[Any],
+) -> set[int]:
+    """Insert those rows whose ``key``, a unique digest, is not there; return their ids.
+
+    The id is a row's first value, and was given out for it alone. Mostly no key is there: so the
+    rows are inserted without a question, which takes as long as they do. Only where one met
+    another is it asked which.
+    """
+    ids = {row[0] for row in rows}
+    if tx.dialect.name != "sqlite" and len(rows) >= COPIED_ROWS:
+        tx.exec_driver_sql("SAVEPOINT new_rows")
+        if _were_copied(tx, columns, rows):
+            return ids
+        at = list(columns).index(key)
+        there = select(key).where(among(tx, key, [row[at] for row in rows]))
+        met = set(tx.scalars(there))
+        rows = [row for row in rows if row[at] not in met]
+        insert_rows(tx, columns, rows)
+        return {row[0] for row in rows}
+    names = tuple(column.name for column in columns)
+    said, positional = _insert_text(tx.dialect, columns[0].table, names)
+    values: Any = rows if positional else [dict(zip(names, row, strict=True)) for row in rows]
+    # No savepoint here: SQLite would copy each page that is written behind it once more.
+    done = tx.exec_driver_sql(f"{said} ON CONFLICT ({key.name}) DO NOTHING", list(values))
+    if done.rowcount == len(rows):
+        return ids
+    return set(tx.scalars(select(columns[0]).where(columns[0].in_(ids))))
+
+
+def _were_copied(
+    tx: Connection, columns: Sequence[Column[Any]], rows: Sequence[tuple[Any, ...]]
+) -> bool:
+    """Insert rows by COPY behind a savepoint; False, and back to it, where a key was there."""
+    from psycopg.errors import UniqueViolation
+
+    try:
+        insert_rows(tx, columns, rows)
+    except UniqueViolation:
+        tx.exec_driver_sql("ROLLBACK TO SAVEPOINT new_rows")
+        return False
+    return True
 
 
 def copy_rows(
@@ -115,5 +163,10 @@ def among(tx: Connection, column: Column[Any], values: Sequence[bytes]) -> Colum
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:
     """Return the dialect's ``INSERT … ON CONFLICT DO NOTHING``."""
-    dialect = sqlite if connection.dialect.name == "sqlite" else postgresql
-    return dialect.insert(table).on_conflict_do_nothing()
+    if connection.dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table).on_conflict_do_nothing()
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table).on_conflict_do_nothing()

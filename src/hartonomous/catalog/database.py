@@ -6,6 +6,8 @@ What the two do each in its own way is in ``catalog.engines``.
 import contextlib
 import copy
 import os
+import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -29,16 +31,17 @@ SCHEMA_REVISION = "0003"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _ATTEMPTS = 5
+_PAUSE_S = (0.01, 0.05)
 
 
-def open_sqlite(path: Path) -> Engine:
-    """Return an engine on the database file, which must exist."""
+def open_sqlite(path: Path, queue: Path | None = None) -> Engine:
+    """Return an engine on the database file, which must exist; writers take turns by ``queue``."""
     if not path.exists():
         raise NoStoreError(
             f"the store has no catalog at {path}",
             hint="hart repair rebuilds it from the packs",
         )
-    return sqlite.file_engine(path)
+    return sqlite.file_engine(path, queue)
 
 
 def create_sqlite(path: Path) -> Engine:
@@ -53,7 +56,7 @@ def open_postgres(place: ServerPlace) -> Engine:
 
 def create_postgres(place: ServerPlace) -> Engine:
     """Make the schema of ``place``, which must not be there, with the newest tables."""
-    engine = postgres.server_engine(place)
+    engine = open_postgres(place)
     try:
         with Database(engine).write() as tx:
             quoted = engine.dialect.identifier_preparer.quote(place.schema)
@@ -179,6 +182,8 @@ class Database:
                 cause = _driver_error(error.__cause__)
                 if not left or cause is None or not self._rules.is_passing(cause):
                     raise
+            # The one that won may not be awake yet: tried again at once, both would collide again.
+            time.sleep(random.uniform(*_PAUSE_S))  # noqa: S311  # nothing secret
         raise AssertionError("the last attempt returns or raises")
 
     def refuse_lost(self, error: HartonomousError) -> None:

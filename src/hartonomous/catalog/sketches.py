@@ -7,7 +7,7 @@ after a moment is what has a higher id.
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, exists, func, select
+from sqlalchemy import Connection, Select, delete, exists, select
 
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.columns import decode_json
@@ -87,8 +87,8 @@ def add_missing(tx: Connection, new: Sequence[tuple[int, NewSketch]]) -> None:
 
 
 def newest(tx: Connection) -> int:
-    """Return the highest id, 0 where there is none."""
-    return int(tx.scalar(select(func.coalesce(func.max(sketch.c.id), 0))) or 0)
+    """Return the highest id, 0 where there is none; asked for each tensor that is looked for."""
+    return int(tx.exec_driver_sql("SELECT max(id) FROM sketch").scalar() or 0)
 
 
 def signs_after(

@@ -297,6 +297,8 @@ class _Search:
     def look(self, count: int, views: Sequence[_View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
+        if not any(len(one.ids) for one in near):
+            return
         declared = sketches.ids_of_atoms(self._tx, self._query.declared, count)
         waiting = []
         for view, one in zip(views, near, strict=True):

@@ -48,7 +48,7 @@ class CatalogFile:
 
     def open(self) -> Database:
         """Open what is there, of whatever revision; raises NoStoreError where there is nothing."""
-        return Database(open_sqlite(self.path))
+        return Database(open_sqlite(self.path, self._directory / "locks" / "catalog.lock"))
 
     def copy_aside(self, revision: str) -> str:
         """Copy the file beside itself."""

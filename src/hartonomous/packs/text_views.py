@@ -113,10 +113,10 @@ def _mark(parts: StoreParts) -> str:
     return f"{number} {_recipe('x.pdf')}"
 
 
-def waiting_count(parts: StoreParts) -> int:
-    """Return how many files' texts were not read yet."""
+def waiting_texts(parts: StoreParts) -> list[TextFile]:
+    """Return the files whose texts were not read yet."""
     with open_index(parts) as index:
-        return sum(1 for _ in _waiting(parts, index.recipes()))
+        return list(_waiting(parts, index.recipes()))
 
 
 def open_index(parts: StoreParts) -> TextIndex:

@@ -9,7 +9,6 @@ from hartonomous.core.job import MAX_ATTEMPTS, Job
 from hartonomous.core.schedule import Schedule
 from hartonomous.operations import jobs, schedules
 from hartonomous.packs.parts import StoreParts
-from hartonomous.worker.kinds import checked
 
 
 class Jobs:
@@ -34,6 +33,8 @@ class Jobs:
         Lower priorities run first. Raises UsageError for wrong arguments, NotFoundError for a path
         that is not there.
         """
+        from hartonomous.worker.kinds import checked  # all that jobs can do: 60 ms
+
         _, given = checked(kind, arguments or {})
         return jobs.submit(
             self._parts, kind, msgspec.to_builtins(given), key=key, priority=priority,
@@ -75,6 +76,8 @@ class Jobs:
         replace: bool = False,
     ) -> Schedule:
         """Put a kind of job again and again: every so many seconds, or by five fields in UTC."""
+        from hartonomous.worker.kinds import checked  # all that jobs can do: 60 ms
+
         _, given = checked(kind, arguments or {})
         jobs.check_size(msgspec.to_builtins(given))
         return schedules.add(

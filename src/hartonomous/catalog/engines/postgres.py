@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from hartonomous.catalog.schema import tell_postgres
 from hartonomous.errors import (
     HartonomousError,
     IntegrityError,
@@ -97,6 +98,7 @@ def password_is_kept() -> dict[str, str]:
 def server_engine(place: ServerPlace) -> Engine:
     """Return an engine whose connections see the schema of ``place`` alone; connects to nothing."""
     module = driver()
+    tell_postgres()
     options = (
         f"-c search_path={place.schema} -c lock_timeout={LOCK_TIMEOUT_S * 1000} "
         "-c client_min_messages=warning -c timezone=UTC -c bytea_output=hex"

@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
 
+from hartonomous.catalog.engines.write_queue import WriteQueue
 from hartonomous.errors import (
     HartonomousError,
     IntegrityError,
@@ -26,6 +27,7 @@ from hartonomous.errors import (
 
 BUSY_TIMEOUT_S = 120
 
+_TO_WRITE = "to write"
 _MEND_TIMEOUT_S = 5
 _CHECKPOINT_PAGES = 4096
 """The log is folded into the file every 16 MiB: an index's page that many transactions change is
@@ -37,8 +39,12 @@ def memory_engine() -> Engine:
     return create_engine("sqlite://")
 
 
-def file_engine(path: Path) -> Engine:
-    """Return an engine on a database file, which is made if it is not there."""
+def file_engine(path: Path, queue: Path | None = None) -> Engine:
+    """Return an engine on a database file, which is made if it is not there.
+
+    ``queue`` is the lock file by which its writers take turns.
+    """
+    writers = WriteQueue(queue, BUSY_TIMEOUT_S)
 
     def connect() -> sqlite3.Connection:
         # Not by URL: in one, a path with '?', '%' or bytes that are no text would mean another.
@@ -69,8 +75,11 @@ def file_engine(path: Path) -> Engine:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        mode = connection.get_execution_options().get("begin", "DEFERRED")
-        connection.exec_driver_sql(f"BEGIN {mode}")
+        raw: Any = connection.connection.dbapi_connection
+        if connection.get_execution_options().get("begin") == _TO_WRITE:
+            writers.begin(raw)
+        else:
+            raw.execute("BEGIN DEFERRED")
 
     return engine
 
@@ -133,7 +142,7 @@ class SqliteRules:
         raw: Any = connection.connection.dbapi_connection
         if isinstance(raw, sqlite3.Connection):
             raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
-        return connection.execution_options(begin="IMMEDIATE")
+        return connection.execution_options(begin=_TO_WRITE)
 
     def is_lost(self, error: BaseException) -> bool:
         """Say no: a file has no connection to lose."""
