@@ -157,6 +157,15 @@ class Settings:
             _read_whole, "Days that jobs are remembered after their end.", low=0, high=36_500
         ),
     )
+    stall_s: int = field(
+        default=6 * 3600,
+        metadata=_setting(
+            _read_whole,
+            "Seconds without any progress after which a job in the background is ended.",
+            low=1,
+            high=30 * 86_400,
+        ),
+    )
     cache_bytes: int = field(
         default=20 << 30,
         metadata=_setting(

@@ -17,6 +17,8 @@ from hartonomous.operations import change as changing
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import convert as converting
 from hartonomous.operations import diff as diffing
+from hartonomous.operations import embed as embedding
+from hartonomous.operations import encoders as encoding
 from hartonomous.operations import estimate as estimating
 from hartonomous.operations import events as feeding
 from hartonomous.operations import explain as explaining
@@ -31,7 +33,8 @@ from hartonomous.operations import relate as relating
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import search as finding
-from hartonomous.operations import spaces as embedding
+from hartonomous.operations import similar as resembling
+from hartonomous.operations import spaces as comparing
 from hartonomous.operations import stats as counting
 from hartonomous.operations import tensor_search as searching
 from hartonomous.operations import transfer as transferring
@@ -63,19 +66,30 @@ class Store(Closing):
         self.files = OpenFiles(held.parts)
         self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.TextViews(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
 
     @cached_property
-    def spaces(self) -> embedding.Spaces:
+    def views(self) -> deriving.StoreViews:
+        """What was read of documents and pictures."""
+        return deriving.StoreViews(self.parts, self.files)
+
+    @cached_property
+    def spaces(self) -> comparing.Spaces:
         """Embedding spaces; made when used, since what they need takes 60 ms to load."""
-        return embedding.Spaces(self.parts, self.files)
+        return comparing.Spaces(self.parts, self.files)
+
+    @cached_property
+    def encoders(self) -> encoding.Encoders:
+        """Models that turn texts and pictures into vectors, made when used."""
+        return encoding.Encoders(self.parts, self.files, self.add)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
+        if "spaces" in self.__dict__:  # else nobody used them
+            self.spaces.close()
         self.files.close()
         self._held.close()
 
@@ -85,19 +99,11 @@ class Store(Closing):
         self,
         paths: Places,
         *,
-        name: str | None = None,
-        labels: Iterable[str] = (),
-        tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None,
-        update: bool = False,
-        move: bool = False,
-        include: Iterable[str] = (),
-        exclude: Iterable[str] = (),
-        hidden: bool = False,
-        delta: bool = True,
-        dry_run: bool = False,
-        progress: Progress | None = None,
-    ) -> adding.AddReport:
+        name: str | None = None, labels: Iterable[str] = (), tags: Iterable[str] = (),
+        metadata: dict[str, str] | None = None, update: bool = False, move: bool = False,
+        include: Iterable[str] = (), exclude: Iterable[str] = (), hidden: bool = False,
+        delta: bool = True, dry_run: bool = False, progress: Progress | None = None,
+    ) -> adding.AddReport:  # fmt: skip
         """Add files, model folders, trees, hub caches or Ollama's folder. See `hart add`.
 
         ``dry_run`` stores nothing and returns what would be done, with estimated stored bytes.
@@ -131,9 +137,9 @@ class Store(Closing):
         tensors: Mapping[Any, Any] | Iterable[tuple[str, Any]],
         name: str,
         *,
-        optimizer: object = None, step: int | None = None,
-        labels: Iterable[str] = (), tags: Iterable[str] = (),
-        metadata: dict[str, str] | None = None, progress: Progress | None = None,
+        optimizer: object = None, step: int | None = None, labels: Iterable[str] = (),
+        tags: Iterable[str] = (), metadata: dict[str, str] | None = None,
+        progress: Progress | None = None,
     ) -> adding.Added:  # fmt: skip
         """Add tensors as a safetensors file that never lies on a disk.
 
@@ -167,10 +173,11 @@ class Store(Closing):
         pattern: str | None = None,
         *,
         versions: bool = False, trash: bool = False, tag: str | None = None,
+        kind: str | None = None,
     ) -> listing.Listing:  # fmt: skip
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
-            self.parts, pattern, all_versions=versions, trash=trash, tag=tag
+            self.parts, pattern, all_versions=versions, trash=trash, tag=tag, kind=kind
         )
 
     def show(self, spec: str, *, tensors: bool = True) -> listing.Shown:
@@ -218,11 +225,9 @@ class Store(Closing):
         spec: str,
         output: str | os.PathLike[str] | None = None,
         *,
-        members: Iterable[str] = (),
-        force: bool = False,
-        dry_run: bool = False,
+        members: Iterable[str] = (), force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> getting.GetReport:
+    ) -> getting.GetReport:  # fmt: skip
         """Write the exact files of a version."""
         return getting.get(
             self.parts, spec, output, members=members, force=force, dry_run=dry_run,
@@ -234,26 +239,19 @@ class Store(Closing):
         spec: str,
         output: str | os.PathLike[str] | None = None,
         *,
-        partial: bool = False,
-        force: bool = False,
-        dry_run: bool = False,
+        partial: bool = False, force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> converting.ConvertReport:
+    ) -> converting.ConvertReport:  # fmt: skip
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
             self.parts, spec, output, partial=partial, force=force, dry_run=dry_run,
             progress=progress)  # fmt: skip
 
     def export_all(
-        self,
-        output: str | os.PathLike[str],
-        *,
-        names: Iterable[str] | None = None,
-        versions: bool = False,
-        force: bool = False,
-        dry_run: bool = False,
+        self, output: str | os.PathLike[str], *, names: Iterable[str] | None = None,
+        versions: bool = False, force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> list[getting.GetReport]:
+    ) -> list[getting.GetReport]:  # fmt: skip
         """Write everything, or the artifacts of these names or patterns, plain below a folder."""
         return getting.export_all(
             self.parts, Path(output), names=None if names is None else tuple(names),
@@ -284,10 +282,8 @@ class Store(Closing):
         spec: str,
         name: str,
         *,
-        rows: Rows | None = None,
-        dequantise: bool = False,
-        member: str | None = None,
-    ) -> NDArray[Any]:
+        rows: Rows | None = None, dequantise: bool = False, member: str | None = None,
+    ) -> NDArray[Any]:  # fmt: skip
         """Return a tensor (or ``rows``: a slice or (start, stop)) as a read-only numpy array.
 
         Where its bytes lie raw it is a view of the pack, checked but not copied. It stays valid
@@ -299,13 +295,9 @@ class Store(Closing):
         )
 
     def tensor_bytes(
-        self,
-        spec: str,
-        name: str,
-        *,
-        bytes_range: slice | tuple[int, int] | None = None,
+        self, spec: str, name: str, *, bytes_range: slice | tuple[int, int] | None = None,
         member: str | None = None,
-    ) -> memoryview:
+    ) -> memoryview:  # fmt: skip
         """Return a tensor's bytes as they lie in its file, read-only; see ``tensor``."""
         return reading.tensor_bytes(
             self.parts, self.files, spec, name, bytes_range=bytes_range, member=member
@@ -329,23 +321,16 @@ class Store(Closing):
         return reading.open_file(self.parts, self.files, spec, member)
 
     def diff(
-        self,
-        a: str | os.PathLike[str],
-        b: str | os.PathLike[str],
-        *,
-        values: bool = True,
+        self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, values: bool = True,
         progress: Progress | None = None,
-    ) -> diffing.Difference:
+    ) -> diffing.Difference:  # fmt: skip
         """Compare two versions, or a version with a file or folder on disk. See `hart diff`."""
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
     def scan(
-        self,
-        target: str | os.PathLike[str],
-        *,
-        hidden: bool = False,
+        self, target: str | os.PathLike[str], *, hidden: bool = False,
         progress: Progress | None = None,
-    ) -> scanning.ScanReport:
+    ) -> scanning.ScanReport:  # fmt: skip
         """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
         return scanning.scan(self.parts, self.files, target, hidden=hidden, progress=progress)
 
@@ -354,15 +339,9 @@ class Store(Closing):
         return explaining.explain(self.parts, self.files, spec, name, member=member)
 
     def relate(
-        self,
-        source: str,
-        kind: str,
-        target: str,
-        *,
-        weight: float | None = None,
-        note: str = "",
+        self, source: str, kind: str, target: str, *, weight: float | None = None, note: str = "",
         dry_run: bool = False,
-    ) -> relating.Related:
+    ) -> relating.Related:  # fmt: skip
         """State that ``source`` is ``kind`` (such as ``fine-tune-of``) ``target``."""
         return relating.relate(
             self.parts, source, kind, target, weight=weight, note=note, dry_run=dry_run
@@ -390,16 +369,40 @@ class Store(Closing):
 
     def search(
         self,
-        text: str,
+        text: str = "",
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, update: bool = True, progress: Progress | None = None,
+        per_file: int | None = None, varied: bool = False, like: str | None = None,
+        space: str | None = None, modality: str | None = None, update: bool = True,
+        progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
-        """Find passages of documents and cards, models and tensors by words. See `hart search`."""
+        """Find passages, pictures, models and tensors by words and meaning. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
+            varied=varied, near=self.spaces.meaning, like=like, space=space, modality=modality,
             update=update, progress=progress,
         )  # fmt: skip
+
+    def embed(
+        self, *, space: str | None = None, encoder: str | None = None, modality: str | None = None,
+        switch: bool = False, dry_run: bool = False, progress: Progress | None = None,
+    ) -> embedding.EmbedReport:  # fmt: skip
+        """Compute the vectors that spaces lack. See `hart embed`."""
+        options = embedding.EmbedOptions(
+            space=space, encoder=encoder, modality=modality, switch=switch
+        )
+        return embedding.embed(
+            self.parts, self.files, options=options, dry_run=dry_run, progress=progress
+        )
+
+    def similar_images(
+        self, given: str | os.PathLike[str] | bytes, *, top_k: int = 10, member: str | None = None,
+        update: bool = True, progress: Progress | None = None,
+    ) -> resembling.SimilarPictures:  # fmt: skip
+        """Find stored pictures like a path, a stored name or a file's bytes. See `hart similar`."""
+        return resembling.similar_images(
+            self.parts, self.files, given, top_k=top_k, member=member, update=update,
+            progress=progress)  # fmt: skip
 
     def search_tensors(
         self,
@@ -428,13 +431,10 @@ class Store(Closing):
     def verify(
         self,
         *,
-        quick: bool = False,
-        files: bool = False,
-        subset: Fraction = Fraction(1),
-        repair: bool = False,
-        max_duration_s: float | None = None,
+        quick: bool = False, files: bool = False, subset: Fraction = Fraction(1),
+        repair: bool = False, max_duration_s: float | None = None,
         progress: Progress | None = None,
-    ) -> verifying.VerifyReport:
+    ) -> verifying.VerifyReport:  # fmt: skip
         """Check that every stored byte is what it was."""
         return verifying.verify(
             self.parts, quick=quick, files=files, subset=subset, repair=repair,
@@ -468,13 +468,9 @@ class Store(Closing):
     # -- copies
 
     def backup(
-        self,
-        folder: str | os.PathLike[str],
-        *,
-        keep: int | None = None,
-        dry_run: bool = False,
+        self, folder: str | os.PathLike[str], *, keep: int | None = None, dry_run: bool = False,
         progress: Progress | None = None,
-    ) -> backing_up.BackedUp:
+    ) -> backing_up.BackedUp:  # fmt: skip
         """Copy the store into a folder of snapshots. See `hart backup`."""
         return backing_up.backup(
             self.parts, Path(folder), keep=keep, dry_run=dry_run, progress=progress

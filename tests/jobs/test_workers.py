@@ -303,6 +303,72 @@ def test_terminated_it_lets_running_jobs_end(place, tmp_path):
         assert store.jobs.get(later.id).status == "pending"  # none is begun any more
 
 
+_HANGING = """
+import sys
+from pathlib import Path
+
+if any("hartonomous.worker.child" in word for word in sys.orig_argv):
+    import ctypes
+
+    from hartonomous.operations import {module}
+
+    sound = {module}.{name}
+
+    def hang(*args, **options):
+        mark = Path({mark!r})
+        if mark.exists():
+            return sound(*args, **options)
+        mark.touch()
+        library, mutex = ctypes.CDLL(None), ctypes.create_string_buffer(256)
+        while True:  # the second time it waits for itself: for ever, and deaf to signals
+            library.pthread_mutex_lock(mutex)
+
+    {module}.{name} = hang
+"""
+
+
+@pytest.mark.parametrize("kind", ["verify", "repair"])
+def test_a_child_that_hangs_is_ended_and_its_job_tried_again(place, tmp_path, monkeypatch, kind):
+    """Its heartbeat goes on meanwhile, and it hears no signal; a repair has no heartbeat at all."""
+    modules, mark = tmp_path / "modules", tmp_path / "hung"
+    modules.mkdir()
+    code = _HANGING.format(module=kind, name=kind, mark=str(mark))
+    (modules / "sitecustomize.py").write_text(code)
+    before = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", f"{modules}:{before}")
+    with hn.open(place) as store:
+        put = store.jobs.submit(kind)
+    with worker(place, "--once", "--stall-seconds", "2") as process:
+        code, worked = ended(process)
+    assert (code, worked["failed"]) == (3, 1)
+    assert mark.exists()
+    with hn.open(place) as store:
+        found = store.jobs.get(put.id)
+        assert found.status == "failed"
+        assert "no progress" in found.error["message"]
+        hurry(store)
+    with worker(place, "--until-empty", "--stall-seconds", str(LIMIT_S)) as process:
+        assert ended(process)[0] == 0
+    with hn.open(place) as store:
+        assert store.jobs.get(put.id).status == "done"
+
+
+def test_work_that_waits_too_long_is_interrupted(place, tmp_path):
+    with hn.open(place) as store:
+        put = put_files(tmp_path, store)
+        with held_up(store), worker(place, "--once", "--stall-seconds", "2") as process:
+            code, worked = ended(process)
+        assert (code, worked["failed"]) == (3, 1)
+        found = store.jobs.get(put.id)
+        assert (found.status, found.attempts) == ("failed", 1)
+        assert found.error["message"].startswith("no progress for 2 s")
+        hurry(store)
+        with worker(place, "--until-empty") as process:
+            assert ended(process)[0] == 0
+        assert store.jobs.get(put.id).status == "done"
+        assert len(store.ls()) == FILES
+
+
 @pytest.mark.parametrize("signals", [1, 2], ids=["limit", "second-signal"])
 def test_terminated_it_gives_back_what_does_not_end_in_time(place, tmp_path, signals):
     drain = "0.1" if signals == 1 else str(LIMIT_S)

@@ -155,6 +155,7 @@ def test_what_was_removed_for_good_is_forgotten(filled):
     assert {one.kind for one in filled.views.list().kinds} == {"text"}
 
 
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("damage", [b"", b"no database at all" * 300, None])
 def test_a_damaged_index_is_made_anew(filled, damage):
     filled.views.make()
@@ -166,6 +167,7 @@ def test_a_damaged_index_is_made_anew(filled, damage):
     assert names(filled.search("valve"))[0] == "report@1:report.md"
 
 
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("ending", ["", "-wal"])
 @pytest.mark.parametrize("kind", ["link", "dangling", "loop", "pipe"])
 def test_the_index_is_never_written_through_a_link(filled, tmp_path, kind, ending):
@@ -190,6 +192,7 @@ def test_the_index_is_never_written_through_a_link(filled, tmp_path, kind, endin
         assert not other.exists()
 
 
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("ending", ["", "-wal", "-shm"])
 def test_a_folder_in_place_of_the_index_is_told(filled, ending):
     filled.views.drop()
@@ -204,12 +207,13 @@ def test_a_folder_in_place_of_the_index_is_told(filled, ending):
     assert filled.search("valve").hits
 
 
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
 def test_a_database_of_other_tables_is_made_anew(filled):
     filled.views.drop()
     path = index_path(filled.parts)
     with contextlib.closing(sqlite3.connect(path)) as other:
         other.execute("CREATE TABLE source (a)")
-        other.execute("PRAGMA user_version = 1")
+        other.execute("PRAGMA user_version = 2")
     assert names(filled.search("valve"))[0] == "report@1:report.md"
 
 
@@ -226,7 +230,7 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
     paper = Path(__file__).parents[1] / "fixtures" / "documents" / "paper.pdf"
     store.add(source("paper.pdf", paper.read_bytes()))
     with monkeypatch.context() as patch:
-        patch.setattr(text_views, "_extras_path", lambda: ())
+        patch.setattr(text_views, "extras_path", lambda: ())
         patch.setattr(text_views, "find_spec", lambda _: None)
         patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
         assert store.search("gaskets").hits == ()
@@ -276,6 +280,11 @@ def test_searches_at_once_read_each_file_once(filled):
         one.join()
     assert errors == []
     assert sum(one.file_count for one in filled.views.list().kinds) == 2
+
+
+def test_an_empty_store_is_searched(store):
+    assert store.search("valve").hits == ()
+    assert store.search("valve").hits == ()
 
 
 @pytest.mark.parametrize(

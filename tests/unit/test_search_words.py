@@ -17,7 +17,11 @@ def test_a_query_has_words_phrases_and_what_must_not_be_there():
     assert found.phrases == ("main pump",)
     assert found.without == ("sea", "dead end")
     assert found.terms == ("leaking", "valve", "main", "pump")
-    assert found.grams[:3] == (" le", "lea", "eak")
+    match = found.match()
+    assert match.any_of == (("leaking",), ("valve",))
+    assert match.all_of == (("main", "pump"),)
+    assert match.none_of == (("sea",), ("dead", "end"))
+    assert match.terms == ("main", "pump", "leaking", "valve")
 
 
 @pytest.mark.parametrize(

@@ -3,11 +3,23 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, exists, func, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+    true,
+    update,
+)
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.patterns import fits, holding
 from hartonomous.catalog.schema import artifact, label, version
+from hartonomous.core.name import SPACES_FOLDER
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,11 +49,20 @@ def by_uid(tx: Connection, uid: bytes) -> ArtifactRow | None:
     return _one(tx, artifact.c.uid == uid)
 
 
+def _shown(text: str) -> ColumnElement[bool]:
+    """Return the condition that leaves blocks of vectors out unless ``text`` begins like theirs."""
+    if text.startswith(SPACES_FOLDER[0]):
+        return true()
+    return func.substr(artifact.c.name, 1, len(SPACES_FOLDER)) != SPACES_FOLDER
+
+
 def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
     """Return names in use that contain ``text``, for suggestions."""
     query = (
         select(artifact.c.name)
-        .where(artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, holding(text)))
+        .where(
+            artifact.c.removed_us.is_(None), fits(tx, artifact.c.name, holding(text)), _shown(text)
+        )
         .order_by(artifact.c.name)
         .limit(limit)
     )
@@ -50,13 +71,13 @@ def names_like(tx: Connection, text: str, *, limit: int = 5) -> list[str]:
 
 def all_names(tx: Connection, *, limit: int) -> list[str]:
     """Return names in use, in order."""
-    query = select(artifact.c.name).where(artifact.c.removed_us.is_(None))
+    query = select(artifact.c.name).where(artifact.c.removed_us.is_(None), _shown(""))
     return list(tx.scalars(query.order_by(artifact.c.name).limit(limit)))
 
 
 def names_beginning(tx: Connection, text: str, *, limit: int) -> list[str]:
     """Return names in use that begin with ``text``, in order."""
-    query = select(artifact.c.name).where(artifact.c.removed_us.is_(None))
+    query = select(artifact.c.name).where(artifact.c.removed_us.is_(None), _shown(text))
     if text:
         query = query.where(func.substr(artifact.c.name, 1, len(text)) == text)
     return list(tx.scalars(query.order_by(artifact.c.name).limit(limit)))

@@ -88,6 +88,8 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA trusted_schema=OFF")
+            if connection.execute("PRAGMA user_version").fetchone()[0]:
+                return connection
             connection.execute("BEGIN IMMEDIATE")
             try:
                 version = connection.execute("PRAGMA user_version").fetchone()[0]
@@ -144,10 +146,10 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
             return IntegrityError(
                 f"{self.what} is damaged: {error}", hint="hart views rebuild makes it anew"
             )
-        if "no such module: fts5" in str(error) or "trigram" in str(error):
+        if "no such module: fts5" in str(error):
             return HartonomousError(
                 f"this Python's SQLite ({sqlite3.sqlite_version}) cannot search texts: {error}",
-                hint="use a Python whose SQLite has FTS5 and is 3.34 or newer",
+                hint="use a Python whose SQLite has FTS5",
             )
         return HartonomousError(
             f"{self.what} failed: {error}", hint="hart views rebuild makes it anew"

@@ -424,7 +424,7 @@ space = Table(
     "space",
     metadata,
     _id(),
-    # Of this catalog's ids of vectors: a catalog that is made anew has others, and so other indexes.
+    # Of this catalog's ids of vectors: a catalog that is made anew has others, and other indexes.
     Column("uid", Binary(16), nullable=False),
     Column("key", Words(), nullable=False, unique=True),
     Column("name", Words(), nullable=False, unique=True),
@@ -432,6 +432,7 @@ space = Table(
     Column("modality", Words(), nullable=False),
     Column("use", Words(), nullable=False),
     Column("state", Words(), nullable=False),  # building, current or retired
+    Column("engine", Words(), nullable=False),  # of its index: auto, or the name of one
     Column("next_id", Count(), nullable=False),
     Column("epoch", Count(), nullable=False),  # grows with each change of its vectors
     Column("created_us", Whole(), nullable=False),

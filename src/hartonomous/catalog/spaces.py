@@ -33,9 +33,10 @@ KIND = "vectors"
 
 BUILDING, CURRENT, RETIRED = "building", "current", "retired"
 STATES = (BUILDING, CURRENT, RETIRED)
-MEANING, LIKENESS = "meaning", "likeness"
+MEANING, LIKENESS, OWN = "meaning", "likeness", "own"
 DETERMINISTIC = "deterministic/"
 """How the recipes of spaces begin that need no model."""
+IMPORTED = "imported/"
 _SEEN = "spaces_seen"
 _PLACES = msgspec.msgpack.Decoder(Place)
 
@@ -52,6 +53,7 @@ class SpaceRow(msgspec.Struct, frozen=True, kw_only=True):
     space: Space
     use: str
     state: str
+    engine: str
     next_id: int
     epoch: int
     created_us: int
@@ -88,8 +90,11 @@ class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
 def use_of(made: Space) -> str:
     """Return what a space is for: one space of each use of a modality is searched.
 
-    ``meaning`` where a model computes it, ``likeness`` where nothing but a rule does.
+    ``meaning`` where an encoder computes it, ``likeness`` where nothing but a rule does, ``own``
+    where somebody brought the vectors.
     """
+    if made.recipe.startswith(IMPORTED):
+        return OWN
     return LIKENESS if made.recipe.startswith(DETERMINISTIC) else MEANING
 
 
@@ -111,7 +116,8 @@ def add(tx: Connection, made: Space, *, name: str, use: str, state: str, now_us:
         insert(space).values(
             uid=os.urandom(16), key=made.key, name=name,
             content=msgspec.json.encode(made, order="deterministic").decode(),
-            modality=made.modality, use=use, state=state, next_id=1, epoch=0, created_us=now_us,
+            modality=made.modality, use=use, state=state, engine="auto",
+            next_id=1, epoch=0, created_us=now_us,
         )
     )  # fmt: skip
     found = by_key(tx, made.key)
@@ -162,6 +168,11 @@ def switch(tx: Connection, row: SpaceRow, *, now_us: int) -> None:
         .values(state=RETIRED)
     )  # fmt: skip
     tx.execute(update(space).where(space.c.id == row.id).values(state=CURRENT, switched_us=now_us))
+
+
+def set_engine(tx: Connection, space_id: int, engine: str) -> None:
+    """Say which index a space has from now on."""
+    tx.execute(update(space).where(space.c.id == space_id).values(engine=engine))
 
 
 def remove(tx: Connection, space_id: int) -> None:
@@ -331,7 +342,7 @@ def _space(row: Row[Any]) -> SpaceRow:
         raise damaged("a space is not what its key says")
     return SpaceRow(
         id=held["id"], uid=held["uid"], name=held["name"], space=found, use=held["use"],
-        state=held["state"], next_id=held["next_id"], epoch=held["epoch"],
+        state=held["state"], engine=held["engine"], next_id=held["next_id"], epoch=held["epoch"],
         created_us=held["created_us"], switched_us=held["switched_us"],
     )  # fmt: skip
 

@@ -11,6 +11,7 @@ from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.manifests import TensorRow
 from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, member, tensor, version
+from hartonomous.catalog.spaces import KIND
 from hartonomous.core.role import Role
 
 
@@ -203,6 +204,7 @@ def search(tx: Connection, wanted: TensorFilter, *, limit: int) -> list[FoundRow
             version.c.published == 1,
             version.c.removed_us.is_(None),
             artifact.c.removed_us.is_(None),
+            version.c.kind != KIND,
         )
         .order_by(artifact.c.name, version.c.number, member.c.ordinal, tensor.c.ordinal)
         .limit(limit)

@@ -1,24 +1,24 @@
-"""What may be found by words: stored files, where they are used, and what is said of models.
-
-Only versions in use count.
-"""
+"""What may be found by words: stored files, where they are used, and what is said of versions."""
 
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, func, literal, select
 
+from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
     artifact,
+    change,
     manifest,
     member,
     version,
     version_metadata,
     version_tag,
 )
+from hartonomous.catalog.spaces import KIND
 
 
 class TextFile(msgspec.Struct, frozen=True, gc=False):
@@ -31,7 +31,7 @@ class TextFile(msgspec.Struct, frozen=True, gc=False):
 
 
 class TextUse(msgspec.Struct, frozen=True, gc=False):
-    """A version in use that has a file, and under which path."""
+    """A version that has a file, and under which path; the size is the file's."""
 
     digest: bytes
     version_id: int
@@ -39,17 +39,20 @@ class TextUse(msgspec.Struct, frozen=True, gc=False):
     number: int
     path: str
     created_us: int
+    size_bytes: int
+    format: str
 
 
 class VersionWords(msgspec.Struct, frozen=True, gc=False):
-    """What is said of a version besides its files; ``model`` is None where it is no model."""
+    """What a version is called, and what people wrote beside it; the size is its files'."""
 
     version_id: int
+    uid: bytes
     name: str
     number: int
     kind: str
     created_us: int
-    model: dict[str, Any] | None
+    size_bytes: int
 
 
 _IN_USE = (
@@ -59,10 +62,57 @@ _IN_USE = (
 )
 
 
-def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile], int | None]:
-    """Return files in use, each once a path, of the next manifests beyond ``after_id``.
+class Moment(msgspec.Struct, frozen=True, kw_only=True):
+    """What was in use at a time: added until then, and not removed then."""
 
-    ``limit`` counts manifests. The second value is where to go on, None at the end.
+    time_us: int
+    removed_uids: frozenset[bytes]
+
+
+def moment(tx: Connection, time_us: int) -> Moment:
+    """Return what the journal says of a time; versions that were purged since are not known."""
+    removed: set[str] = set()
+    query = (
+        select(change.c.sequence, change.c.action, change.c.content)
+        .where(change.c.time_us <= time_us, change.c.action.in_(("remove", "undo")))
+        .order_by(change.c.sequence)
+    )
+    removals: dict[int, list[str]] = {}
+    for sequence, action, content in tx.execute(query):
+        told = decode_json(content, dict[str, Any])
+        if action == "remove":
+            removals[sequence] = told["version_uids"]
+            removed.update(told["version_uids"])
+        else:
+            removed.difference_update(removals.get(told["of"], ()))
+    return Moment(time_us=time_us, removed_uids=frozenset(bytes.fromhex(one) for one in removed))
+
+
+def _used(at: Moment | None) -> tuple[ColumnElement[bool], ...]:
+    return _IN_USE if at is None else (version.c.published == 1, version.c.created_us <= at.time_us)
+
+
+def change_number(tx: Connection) -> str:
+    """Return what differs whenever a file or what is said of a version may be another than before.
+
+    The last publication's number says it, but for catalogs that were rebuilt: there the newest ids
+    and the feed's era are others.
+    """
+    sequence, time_us = properties.last_publication(tx)
+    none = literal(0)
+    newest = tx.execute(
+        select(func.coalesce(select(func.max(manifest.c.id)).scalar_subquery(), none),
+               func.coalesce(select(func.max(version.c.id)).scalar_subquery(), none))
+    ).one()  # fmt: skip
+    era = properties.get(tx, "event-era") or ""
+    return f"{sequence} {time_us} {newest[0]} {newest[1]} {era}"
+
+
+def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile], int | None]:
+    """Return stored files, each once a path, of the next manifests beyond ``after_id``.
+
+    Those of the trash too, which may be asked for as of an earlier time. ``limit`` counts
+    manifests. The second value is where to go on, None at the end.
     """
     page = list(
         tx.scalars(
@@ -78,8 +128,7 @@ def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile],
             select(manifest.c.id, manifest.c.file_digest, manifest.c.size_bytes, member.c.path)
             .join(member, member.c.manifest_id == manifest.c.id)
             .join(version, version.c.id == member.c.version_id)
-            .join(artifact, artifact.c.id == version.c.artifact_id)
-            .where(manifest.c.id.in_(piece), *_IN_USE)
+            .where(manifest.c.id.in_(piece), version.c.published == 1)
             .distinct()
             .order_by(manifest.c.id, member.c.path)
         )
@@ -87,22 +136,50 @@ def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile],
     return found, (page[-1] if page else None)
 
 
-def uses(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[TextUse]]:
+def uses(
+    tx: Connection, digests: Iterable[bytes], at: Moment | None = None
+) -> dict[bytes, list[TextUse]]:
     """Return {file digest: versions in use that have it}, by name, the newest number first."""
     found: dict[bytes, list[TextUse]] = {}
     for piece in batches(sorted(set(digests))):
         query = (
             select(manifest.c.file_digest, version.c.id, artifact.c.name, version.c.number,
-                   member.c.path, version.c.created_us)
+                   member.c.path, version.c.created_us, manifest.c.size_bytes, manifest.c.format,
+                   version.c.uid)
+            .join(member, member.c.manifest_id == manifest.c.id)
+            .join(version, version.c.id == member.c.version_id)
+            .join(artifact, artifact.c.id == version.c.artifact_id)
+            .where(manifest.c.file_digest.in_(piece), *_used(at))
+            .order_by(artifact.c.name, version.c.number.desc(), member.c.ordinal)
+        )  # fmt: skip
+        for row in tx.execute(query):
+            if at is None or row[8] not in at.removed_uids:
+                found.setdefault(row[0], []).append(TextUse(*row[:8]))
+    return found
+
+
+def said_by_people(tx: Connection, digests: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
+    """Return (files to be found by meaning, files in use) of some file digests.
+
+    Of what belongs to models alone that is their cards: a vocabulary or a configuration is text,
+    but means nothing to anybody.
+    """
+    found: set[bytes] = set()
+    in_use: set[bytes] = set()
+    for piece in batches(sorted(set(digests))):
+        query = (
+            select(manifest.c.file_digest, version.c.kind, member.c.path)
             .join(member, member.c.manifest_id == manifest.c.id)
             .join(version, version.c.id == member.c.version_id)
             .join(artifact, artifact.c.id == version.c.artifact_id)
             .where(manifest.c.file_digest.in_(piece), *_IN_USE)
-            .order_by(artifact.c.name, version.c.number.desc(), member.c.ordinal)
-        )  # fmt: skip
-        for row in tx.execute(query):
-            found.setdefault(row[0], []).append(TextUse(*row))
-    return found
+            .distinct()
+        )
+        for digest, kind, path in tx.execute(query):
+            in_use.add(digest)
+            if kind != "model" or path.lower().endswith(".md"):
+                found.add(digest)
+    return found, in_use
 
 
 def kept(tx: Connection, digests: Iterable[bytes]) -> set[bytes]:
@@ -115,19 +192,47 @@ def kept(tx: Connection, digests: Iterable[bytes]) -> set[bytes]:
     return found
 
 
-def versions_said(tx: Connection) -> list[VersionWords]:
-    """Return what is said of every version in use, by name, the newest number first."""
+_WORDS = (version.c.id, version.c.uid, artifact.c.name, version.c.number, version.c.kind,
+          version.c.created_us, version.c.size_bytes)  # fmt: skip
+
+
+def versions(tx: Connection) -> list[VersionWords]:
+    """Return every version, those of the trash too."""
     query = (
-        select(version.c.id, artifact.c.name, version.c.number, version.c.kind,
-               version.c.created_us, version.c.model)
+        select(*_WORDS)
         .join(artifact, artifact.c.id == version.c.artifact_id)
-        .where(*_IN_USE)
-        .order_by(artifact.c.name, version.c.number.desc())
-    )  # fmt: skip
-    return [
-        VersionWords(*row[:5], None if row[5] is None else decode_json(row[5], dict[str, Any]))
-        for row in tx.execute(query)
-    ]
+        .where(version.c.published == 1, version.c.kind != KIND)
+        .order_by(version.c.id)
+    )
+    return [VersionWords(*row) for row in tx.execute(query)]
+
+
+def versions_of(
+    tx: Connection, uids: Iterable[bytes], at: Moment | None = None
+) -> dict[bytes, VersionWords]:
+    """Return {uid: version} of those that are in use."""
+    found = {}
+    for piece in batches(list(uids)):
+        query = (
+            select(*_WORDS)
+            .join(artifact, artifact.c.id == version.c.artifact_id)
+            .where(version.c.uid.in_(piece), *_used(at))
+        )
+        for row in tx.execute(query):
+            if at is None or row[1] not in at.removed_uids:
+                found[row[1]] = VersionWords(*row)
+    return found
+
+
+def models(tx: Connection, version_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Return {version id: summary} of those that are models."""
+    found = {}
+    for piece in batches(list(version_ids), 50):
+        query = select(version.c.id, version.c.model).where(
+            version.c.id.in_(piece), version.c.model.is_not(None)
+        )
+        found.update({row[0]: decode_json(row[1], dict[str, Any]) for row in tx.execute(query)})
+    return found
 
 
 def tags_and_metadata(tx: Connection) -> dict[int, tuple[set[str], dict[str, str]]]:

@@ -3,6 +3,7 @@
 from sqlalchemy import Connection, distinct, func, select
 
 from hartonomous.catalog.schema import artifact, atom, manifest, member, pack, tensor, version
+from hartonomous.catalog.spaces import KIND
 
 
 def by_encoding(tx: Connection) -> list[tuple[int, bool, int, int, int]]:
@@ -47,12 +48,13 @@ def count_all(tx: Connection) -> dict[str, int]:
         .subquery()
     )
     complete = manifest.c.complete == 1
+    people = live & (version.c.kind != KIND)  # blocks of vectors take bytes, but are no artifacts
     queries = {
-        "artifacts": select(func.count(distinct(artifact.c.id))).select_from(joined).where(live),
-        "versions": select(func.count()).select_from(joined).where(live),
+        "artifacts": select(func.count(distinct(artifact.c.id))).select_from(joined).where(people),
+        "versions": select(func.count()).select_from(joined).where(people),
         "files": select(func.coalesce(func.sum(version.c.file_count), 0))
         .select_from(joined)
-        .where(live),
+        .where(people),
         "logical_bytes": select(func.coalesce(func.sum(version.c.size_bytes), 0))
         .select_from(joined)
         .where(live),

@@ -341,6 +341,21 @@ def metadata_of(tx: Connection, artifact_id: int, key: str) -> dict[int, str]:
     return {row[0]: row[1] for row in tx.execute(query)}
 
 
+def with_metadata(tx: Connection, key: str) -> list[tuple[VersionRow, str]]:
+    """Return (version, value) of the versions in use that have a metadata key, in order of name."""
+    query = (
+        _PUBLISHED.add_columns(version_metadata.c.value)
+        .join(version_metadata, version_metadata.c.version_id == version.c.id)
+        .where(version_metadata.c.key == key, version.c.removed_us.is_(None))
+        .order_by(artifact.c.name, version.c.number)
+    )
+    names = VersionRow.__slots__
+    return [
+        (VersionRow(**dict(zip(names, row[:-1], strict=True))), row[-1])
+        for row in tx.execute(query)
+    ]
+
+
 def paths_of(tx: Connection, artifact_id: int, paths: Sequence[str]) -> dict[int, list[str]]:
     """Return {version id: those of these paths that it has} over an artifact's versions."""
     query = (

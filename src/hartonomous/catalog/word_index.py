@@ -1,27 +1,34 @@
-"""The index of words: passages of stored files, found by BM25 and by runs of three letters.
+"""The index of words of a store whose catalog is SQLite: a database file of its own, with FTS5.
 
-A database file of its own (SQLite, FTS5), derived: it may be deleted and is built anew from the
-stored files. It knows files by their digest, never by name, so that renaming and removing cost it
-nothing. Readers and writers of several processes may use it at once; one writes at a time.
+It is derived: it may be deleted and is built anew from the stored files. It gets terms, not texts
+(``core.terms``), so that what is a word is decided in one place for every index. Readers and
+writers of several processes may use it at once; one writes at a time.
 """
 
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-
-import msgspec
+from typing import Self
 
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
-from hartonomous.core.closing import Closing
-from hartonomous.core.query import WordQuery
+from hartonomous.core.indexed_text import (
+    IndexedPassage,
+    IndexedSource,
+    Phrase,
+    RankedPassage,
+    SaidVersion,
+    WordMatch,
+)
+from hartonomous.core.likeness import asked_keys, beginning, is_spelled, kept_keys
+from hartonomous.core.terms import terms
 
-SCHEMA = 1
+SCHEMA = 2
 """A file of another schema is deleted and built anew."""
 
-_HEADING_WEIGHT = 2.0
-_DELETED_AT_ONCE = 500
+# Terms are alphanumeric already: the tokenizer ``ascii`` only parts them at blanks.
 _TABLES = f"""
 CREATE TABLE source (
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, recipe TEXT NOT NULL, kind TEXT NOT NULL,
@@ -34,54 +41,33 @@ CREATE TABLE passage (
   body TEXT NOT NULL
 );
 CREATE INDEX ix_passage_source ON passage (source_id);
-CREATE VIRTUAL TABLE words USING fts5(
-  heading, body, content='passage', content_rowid='id',
-  tokenize='unicode61 remove_diacritics 2', prefix='3'
+CREATE VIRTUAL TABLE words USING fts5(heading, body, content='', tokenize='ascii');
+CREATE TABLE term (term TEXT PRIMARY KEY, passages INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE spelling (key INTEGER, term TEXT, PRIMARY KEY (key, term)) WITHOUT ROWID;
+CREATE TABLE said (
+  id INTEGER PRIMARY KEY, uid BLOB NOT NULL UNIQUE, stamp BLOB NOT NULL, terms TEXT NOT NULL
 );
-CREATE VIRTUAL TABLE known USING fts5vocab(words, row);
-CREATE VIRTUAL TABLE grams USING fts5(
-  heading, body, content='passage', content_rowid='id', tokenize='trigram', detail='none'
-);
+CREATE VIRTUAL TABLE said_words USING fts5(terms, content='', tokenize='ascii');
+CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA};
 """
+_HEADING_WEIGHT = 2.0
+_AT_ONCE = 500
+_CANDIDATES = 400
 
 
 _FILE = DerivedFile(
     what="the index of words",
     schema=SCHEMA,
     tables=_TABLES,
-    names=frozenset(("source", "passage", "words", "known", "grams")),
+    names=frozenset(
+        ("source", "passage", "words", "term", "spelling", "said", "said_words", "state")
+    ),
 )
 
 
-class IndexedSource(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one file; without passages where it has no text that is read."""
-
-    digest: bytes
-    recipe: str
-    kind: str
-    title: str = ""
-    pages: str = ""
-    metadata: dict[str, str] = {}
-    notices: tuple[tuple[str, str], ...] = ()
-    passages: int = 0
-
-
-class IndexedPassage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One passage; see ``core.passage.Passage``."""
-
-    id: int = 0
-    digest: bytes = b""
-    kind: str
-    heading: str
-    page: int
-    start: int
-    stop: int
-    text: str
-
-
-class WordIndex(Closing):
-    """One index, open; close it, or use it as a context manager. Not for several threads."""
+class WordIndex:
+    """One index, open; see ``ports.text_index.TextIndex``."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -91,7 +77,28 @@ class WordIndex(Closing):
         """Close the file."""
         self._connection.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def is_writable(self) -> bool:
+        """Say yes: opening it writes."""
+        return True
+
     # -- in
+
+    def mark(self) -> str:
+        """Return what ``set_mark`` was last given, empty at first."""
+        with _FILE.translated():
+            row = self._connection.execute("SELECT value FROM state WHERE name = 'mark'").fetchone()
+        return "" if row is None else str(row[0])
+
+    def set_mark(self, mark: str) -> None:
+        """Remember up to which change of the catalog everything is in it."""
+        with _FILE.writing(self._connection) as tx:
+            tx.execute("INSERT OR REPLACE INTO state VALUES ('mark', ?)", (mark,))
 
     def put(self, source: IndexedSource, passages: Sequence[IndexedPassage]) -> None:
         """Take in one file's passages, in the place of those that were there."""
@@ -103,25 +110,28 @@ class WordIndex(Closing):
                 (source.digest, source.recipe, source.kind, source.title, source.pages,
                  json.dumps(source.metadata), json.dumps(source.notices), len(passages)),
             ).lastrowid  # fmt: skip
+            counts: Counter[str] = Counter()
             for one in passages:
                 row_id = tx.execute(
                     "INSERT INTO passage (source_id, kind, heading, page, start, stop, body)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (source_id, one.kind, one.heading, one.page, one.start, one.stop, one.text),
                 ).lastrowid
-                for table in ("words", "grams"):
-                    tx.execute(
-                        f"INSERT INTO {table} (rowid, heading, body) VALUES (?, ?, ?)",  # noqa: S608
-                        (row_id, one.heading, one.text),
-                    )
+                heading, body = terms(one.heading), terms(one.text)
+                counts.update({*heading, *body})
+                tx.execute(
+                    "INSERT INTO words (rowid, heading, body) VALUES (?, ?, ?)",
+                    (row_id, " ".join(heading), " ".join(body)),
+                )
+            self._count(tx, counts)
 
     def forget(self, digests: Iterable[bytes]) -> int:
         """Leave files out from now on; return how many there were."""
         wanted = list(digests)
         count = 0
-        for at in range(0, len(wanted), _DELETED_AT_ONCE):
+        for at in range(0, len(wanted), _AT_ONCE):
             with _FILE.writing(self._connection) as tx:
-                count += self._forget(tx, wanted[at : at + _DELETED_AT_ONCE])
+                count += self._forget(tx, wanted[at : at + _AT_ONCE])
         return count
 
     def _forget(self, tx: sqlite3.Connection, digests: Sequence[bytes]) -> int:
@@ -131,16 +141,77 @@ class WordIndex(Closing):
             if found is None:
                 continue
             count += 1
-            for table in ("words", "grams"):
-                # An index of outside content has to be told what it held.
+            counts: Counter[str] = Counter()
+            query = "SELECT id, heading, body FROM passage WHERE source_id = ?"
+            for row_id, *texts in tx.execute(query, found).fetchall():
+                heading, body = (terms(text) for text in texts)
+                counts.update({*heading, *body})
+                # An index without content has to be told what it held.
                 tx.execute(
-                    f"INSERT INTO {table} ({table}, rowid, heading, body)"  # noqa: S608
-                    " SELECT 'delete', id, heading, body FROM passage WHERE source_id = ?",
-                    found,
+                    "INSERT INTO words (words, rowid, heading, body) VALUES ('delete', ?, ?, ?)",
+                    (row_id, " ".join(heading), " ".join(body)),
                 )
+            self._uncount(tx, counts)
             tx.execute("DELETE FROM passage WHERE source_id = ?", found)
             tx.execute("DELETE FROM source WHERE id = ?", found)
         return count
+
+    def _count(self, tx: sqlite3.Connection, counts: Counter[str]) -> None:
+        known = self._known(tx, counts)
+        tx.executemany(
+            "UPDATE term SET passages = passages + ? WHERE term = ?",
+            [(counts[one], one) for one in known],
+        )
+        new = sorted(counts.keys() - known)
+        tx.executemany("INSERT INTO term VALUES (?, ?)", [(one, counts[one]) for one in new])
+        tx.executemany("INSERT OR IGNORE INTO spelling VALUES (?, ?)", _spellings(new))
+
+    def _uncount(self, tx: sqlite3.Connection, counts: Counter[str]) -> None:
+        tx.executemany(
+            "UPDATE term SET passages = passages - ? WHERE term = ?",
+            [(count, one) for one, count in counts.items()],
+        )
+        marks = ((one,) for one in counts)
+        gone = [one for each in marks
+                for (one,) in tx.execute("SELECT term FROM term WHERE term = ? AND passages <= 0",
+                                         each)]  # fmt: skip
+        tx.executemany("DELETE FROM term WHERE term = ?", [(one,) for one in gone])
+        tx.executemany("DELETE FROM spelling WHERE key = ? AND term = ?", _spellings(gone))
+
+    def _known(self, tx: sqlite3.Connection, wanted: Iterable[str]) -> dict[str, int]:
+        listed = list(wanted)
+        found: dict[str, int] = {}
+        for at in range(0, len(listed), _AT_ONCE):
+            some = listed[at : at + _AT_ONCE]
+            query = f"SELECT term, passages FROM term WHERE term IN ({_marks(some)})"  # noqa: S608
+            found.update(tx.execute(query, some))
+        return found
+
+    def put_said(self, versions: Iterable[SaidVersion]) -> None:
+        """Take in what is said of versions, in the place of what was."""
+        with _FILE.writing(self._connection) as tx:
+            for one in versions:
+                self._forget_said(tx, one.uid)
+                text = " ".join(terms(one.text))
+                row_id = tx.execute(
+                    "INSERT INTO said (uid, stamp, terms) VALUES (?, ?, ?)",
+                    (one.uid, one.stamp, text),
+                ).lastrowid
+                tx.execute("INSERT INTO said_words (rowid, terms) VALUES (?, ?)", (row_id, text))
+
+    def forget_said(self, uids: Iterable[bytes]) -> None:
+        """Leave versions out from now on."""
+        with _FILE.writing(self._connection) as tx:
+            for uid in uids:
+                self._forget_said(tx, uid)
+
+    def _forget_said(self, tx: sqlite3.Connection, uid: bytes) -> None:
+        found = tx.execute("SELECT id, terms FROM said WHERE uid = ?", (uid,)).fetchone()
+        if found is not None:
+            tx.execute(
+                "INSERT INTO said_words (said_words, rowid, terms) VALUES ('delete', ?, ?)", found
+            )
+            tx.execute("DELETE FROM said WHERE id = ?", found[:1])
 
     # -- out
 
@@ -149,30 +220,43 @@ class WordIndex(Closing):
         with _FILE.translated():
             return dict(self._connection.execute("SELECT digest, recipe FROM source"))
 
-    def source(self, digest: bytes) -> IndexedSource | None:
-        """Return what is known of a file."""
+    def stamps(self) -> dict[bytes, bytes]:
+        """Return {uid: stamp} of every version that something is said of."""
         with _FILE.translated():
-            row = self._connection.execute(
-                "SELECT digest, recipe, kind, title, pages, metadata, notices, passages"
-                " FROM source WHERE digest = ?",
-                (digest,),
-            ).fetchone()
-        if row is None:
-            return None
-        return IndexedSource(
-            digest=row[0], recipe=row[1], kind=row[2], title=row[3], pages=row[4],
-            metadata=decode_json(row[5], dict[str, str]),
-            notices=decode_json(row[6], tuple[tuple[str, str], ...]), passages=row[7],
-        )  # fmt: skip
+            return dict(self._connection.execute("SELECT uid, stamp FROM said"))
+
+    def sources(self, digests: Iterable[bytes]) -> dict[bytes, IndexedSource]:
+        """Return what is known of files."""
+        listed = list(digests)
+        found = {}
+        for at in range(0, len(listed), _AT_ONCE):
+            some = listed[at : at + _AT_ONCE]
+            query = (
+                "SELECT digest, recipe, kind, title, pages, metadata, notices, passages"  # noqa: S608
+                f" FROM source WHERE digest IN ({_marks(some)})"
+            )
+            with _FILE.translated():
+                rows = self._connection.execute(query, some).fetchall()
+            for row in rows:
+                found[row[0]] = IndexedSource(
+                    digest=row[0], recipe=row[1], kind=row[2], title=row[3], pages=row[4],
+                    metadata=decode_json(row[5], dict[str, str]),
+                    notices=decode_json(row[6], tuple[tuple[str, str], ...]), passages=row[7],
+                )  # fmt: skip
+        return found
 
     def passages_of(self, digest: bytes) -> list[IndexedPassage]:
         """Return a file's passages in order."""
         return self._passages("source.digest = ? ORDER BY passage.id", (digest,))
 
     def passages(self, ids: Sequence[int]) -> dict[int, IndexedPassage]:
-        """Return {id: passage}, at most 500 at once."""
-        marks = ", ".join("?" * len(ids))
-        return {one.id: one for one in self._passages(f"passage.id IN ({marks})", tuple(ids))}
+        """Return {id: passage} of those that are there."""
+        found = {}
+        for at in range(0, len(ids), _AT_ONCE):
+            some = ids[at : at + _AT_ONCE]
+            for one in self._passages(f"passage.id IN ({_marks(some)})", tuple(some)):
+                found[one.id] = one
+        return found
 
     def _passages(self, condition: str, values: tuple[object, ...]) -> list[IndexedPassage]:
         query = (
@@ -189,39 +273,56 @@ class WordIndex(Closing):
             for row in rows
         ]  # fmt: skip
 
-    def by_words(self, query: WordQuery, *, limit: int) -> list[tuple[int, bytes, float]]:
-        """Return (passage id, file digest, BM25) of what holds a word or all phrases, best first.
-
-        Larger is better. SQLite's BM25 has k1 = 1.2 and b = 0.75; headings count twice.
-        """
-        return self._ranked("words", _match_words(query), limit)
-
-    def by_grams(self, query: WordQuery, *, limit: int) -> list[tuple[int, bytes, float]]:
-        """Return what shares runs of three letters with the words, best first."""
-        if not query.grams:
-            return []
-        return self._ranked("grams", " OR ".join(_quoted(one) for one in query.grams), limit)
-
-    def _ranked(self, table: str, match: str, limit: int) -> list[tuple[int, bytes, float]]:
+    def ranked(self, match: WordMatch, *, limit: int) -> list[RankedPassage]:
+        """Return what matches by its BM25, the best first."""
+        # The rows of the best alone are looked at: joining before the order took most of the time.
         query = (
-            f"SELECT {table}.rowid, source.digest, -bm25({table}, {_HEADING_WEIGHT}, 1.0) AS score"  # noqa: S608
-            f" FROM {table} JOIN passage ON passage.id = {table}.rowid"
-            " JOIN source ON source.id = passage.source_id"
-            f" WHERE {table} MATCH ? ORDER BY score DESC, {table}.rowid LIMIT ?"
+            "SELECT best.id, source.digest, passage.page, passage.start, best.score FROM ("  # noqa: S608
+            f" SELECT rowid AS id, -bm25(words, {_HEADING_WEIGHT}, 1.0) AS score FROM words"
+            " WHERE words MATCH ? ORDER BY score DESC, rowid LIMIT ?) AS best"
+            " JOIN passage ON passage.id = best.id JOIN source ON source.id = passage.source_id"
+            " ORDER BY best.score DESC, best.id"
         )
         with _FILE.translated():
-            return [tuple(row) for row in self._connection.execute(query, (match, limit))]
+            rows = self._connection.execute(query, (_said(match), limit)).fetchall()
+        return [RankedPassage(*row) for row in rows]
 
-    def unknown(self, terms: Iterable[str]) -> list[str]:
-        """Return the terms that no passage holds."""
-        found = []
+    def ranked_said(self, match: WordMatch, *, limit: int) -> list[tuple[bytes, float]]:
+        """Return (version's uid, BM25) of the versions of which it is said, the best first."""
+        query = (
+            "SELECT said.uid, best.score FROM ("
+            " SELECT rowid AS id, -bm25(said_words) AS score FROM said_words"
+            " WHERE said_words MATCH ? ORDER BY score DESC, rowid DESC LIMIT ?) AS best"
+            " JOIN said ON said.id = best.id ORDER BY best.score DESC, best.id DESC"
+        )
         with _FILE.translated():
-            for term in terms:
-                match = _quoted(term)
-                query = "SELECT 1 FROM words WHERE words MATCH ? LIMIT 1"
-                if self._connection.execute(query, (match,)).fetchone() is None:
-                    found.append(term)
-        return found
+            return [tuple(row) for row in self._connection.execute(query, (_said(match), limit))]
+
+    def passage_count(self) -> int:
+        """Return how many passages there are."""
+        with _FILE.translated():
+            row = self._connection.execute("SELECT sum(passages) FROM source").fetchone()
+        return int(row[0] or 0)
+
+    def counts(self, terms: Iterable[str]) -> dict[str, int]:
+        """Return {term: passages that have it} of those that any has."""
+        with _FILE.translated():
+            return self._known(self._connection, terms)
+
+    def candidates(self, term: str) -> list[str]:
+        """Return terms of passages that may be like this one."""
+        if not is_spelled(term):
+            return []
+        keys = sorted(asked_keys(term))
+        first = beginning(term)
+        spelled = f"SELECT DISTINCT term FROM spelling WHERE key IN ({_marks(keys)}) LIMIT ?"  # noqa: S608
+        begun = "SELECT term FROM term WHERE term >= ? AND term < ? LIMIT ?"
+        with _FILE.translated():
+            rows = [
+                *self._connection.execute(spelled, (*keys, _CANDIDATES)),
+                *self._connection.execute(begun, (first, f"{first}\U0010ffff", _CANDIDATES)),
+            ]
+        return [row[0] for row in rows]
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
@@ -229,23 +330,37 @@ class WordIndex(Closing):
         with _FILE.translated():
             return {kind: (files, count) for kind, files, count in self._connection.execute(query)}
 
-
-def _quoted(text: str) -> str:
-    """Return a text as a string of FTS5's language, in which nothing has a meaning."""
-    doubled = text.replace('"', '""').replace("\0", " ")  # a zero would end it
-    return f'"{doubled}"'
+    def stored_bytes(self) -> int:
+        """Return what its files take."""
+        return sum(one.stat().st_size for one in self.path.parent.glob(f"{self.path.name}*"))
 
 
-def _match_words(query: WordQuery) -> str:
-    words = [_quoted(one) for one in query.words]
-    required = " AND ".join(_quoted(one) for one in query.phrases)
-    match = " OR ".join(words)
-    if required:
+def _spellings(words: Iterable[str]) -> list[tuple[int, str]]:
+    return [(key, one) for one in words if is_spelled(one) for key in kept_keys(one)]
+
+
+def _marks(values: Sequence[object]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _said(match: WordMatch) -> str:
+    """Return what is looked for in FTS5's language; in quotes nothing of a term has a meaning."""
+    said = _any(match.any_of)
+    if match.all_of:
+        required = " AND ".join(map(_quoted, match.all_of))
         # The words are not required, but count where they are there.
-        match = f"({required}) AND ({' OR '.join([f'({required})', *words])})"
-    if query.without:
-        match = f"({match}) NOT ({' OR '.join(_quoted(one) for one in query.without)})"
-    return match
+        said = f"({required}) AND (({required}){f' OR {said}' if said else ''})"
+    if match.none_of:
+        said = f"({said}) NOT ({_any(match.none_of)})"
+    return said
+
+
+def _any(phrases: Sequence[Phrase]) -> str:
+    return " OR ".join(map(_quoted, phrases))
+
+
+def _quoted(phrase: Phrase) -> str:
+    return f'"{" ".join(phrase)}"'
 
 
 def delete_index(path: Path) -> None:

@@ -65,9 +65,27 @@ COMMANDS: dict[str, Entry] = {
         "hartonomous.cli.impact:command", "Say what depends on a version, and what it frees.", FIND
     ),
     "search": Entry("hartonomous.cli.search:command", "Find passages, models and tensors.", FIND),
+    "similar": Entry(
+        "hartonomous.cli.similar:command",
+        "Find stored pictures that are the same, or look alike.",
+        FIND,
+    ),
     "views": Entry(
         "hartonomous.cli.views:command",
-        "Show, rebuild or drop what was read of documents for search.",
+        "Show, rebuild or drop what was read of documents and pictures.",
+        FIND,
+    ),
+    "embed": Entry(
+        "hartonomous.cli.embed:command",
+        "Compute the vectors of what was added, and remove those of what is gone.",
+        FIND,
+    ),
+    "spaces": Entry(
+        "hartonomous.cli.spaces:command", "List, switch, remove or bring embedding spaces.", FIND
+    ),
+    "encoders": Entry(
+        "hartonomous.cli.encoders:command",
+        "Keep models that turn texts and pictures into vectors.",
         FIND,
     ),
     "explain": Entry(

@@ -31,8 +31,8 @@ def command(
 
     Reads a hundredth of the bytes at most (1 MiB of little ones): headers, and samples that are
     encoded as they would be. Where there is a store, what it holds already is told too. Equality
-    is told from samples; chunks that files without structure share are not looked for, nor are
-    tensors that only resemble stored ones: kept as what differs, these may take much less.
+    is told from samples, and so is what differs from tensors that are like others; chunks that
+    files without structure share are not looked for.
     """
     run(invocation, paths, include=include, exclude=exclude)
 

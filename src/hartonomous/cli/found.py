@@ -27,8 +27,7 @@ def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Bl
             others = ", ".join(hit.also_in) + (f" and {more} more" if more > 0 else "")
             yield Cell(f"   also in {others}", "dim")
         if explain:
-            ranks = ", ".join(f"{name} {rank}" for name, rank in hit.ranks.items())
-            yield Cell(f"   score {hit.score:.4f}: rank by {ranks}", "dim")
+            yield Cell(f"   score {hit.score:.4f}: rank by {hit.why}", "dim")
     if found.more:
         yield Cell(f"there are more: --skip {skip + len(found.hits)} shows the next", "dim")
 

@@ -97,6 +97,7 @@ def _page(done: "Collected") -> Iterable[Block]:
             ("stray packs removed", count(done.litter_count)),
             ("events past their time", count(done.event_count)),
             ("jobs past their time", count(done.job_count)),
+            ("vectors of what is gone", count(done.vector_count)),
             ("freed", _freed(done.freed_bytes)),
         ]
     )

@@ -32,6 +32,10 @@ _DIGITS_SHOWN = 8
 @click.option("--trash", is_flag=True, help="List what was removed and can still be had back.")
 @click.option("--tag", metavar="TAG", help="List versions that carry this tag.")
 @click.option(
+    "--kind", type=click.Choice(["model", "file", "vectors"]),
+    help="List artifacts of this kind; vectors are left out otherwise.",
+)  # fmt: skip
+@click.option(
     "--sort", type=click.Choice(list(_ORDERS)), help="Order: name, largest or newest first."
 )
 @click.pass_obj
@@ -42,6 +46,7 @@ def command(
     versions: bool,
     trash: bool,
     tag: str | None,
+    kind: str | None,
     sort: str | None,
 ) -> None:
     """List artifacts.
@@ -52,7 +57,7 @@ def command(
     if versions and trash:
         raise UsageError("--versions and --trash exclude each other", hint="the trash has versions")
     with invocation.store() as store:
-        found = store.ls(pattern, versions=versions, trash=trash, tag=tag)
+        found = store.ls(pattern, versions=versions, trash=trash, tag=tag, kind=kind)
     if sort is not None or not trash:
         found.sort(key=_ORDERS[sort or "name"])
     if not found and invocation.output.is_for_people:

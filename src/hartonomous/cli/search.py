@@ -12,12 +12,12 @@ from hartonomous.cli.found import hits_page
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
-from hartonomous.cli.sizes import size
+from hartonomous.cli.sizes import several, size
 from hartonomous.cli.text import clean
 from hartonomous.errors import ConflictError, HartonomousError, UsageError
 
 if TYPE_CHECKING:
-    from hartonomous.operations.search import SearchResult
+    from hartonomous.operations.search import SearchFilter, SearchResult
     from hartonomous.operations.tensor_search import FoundTensors, NearTensor
 
 _SHAPE = re.compile(
@@ -44,25 +44,35 @@ _NOTES_SHOWN = 5
 )  # fmt: skip
 @click.option("--skip", type=click.IntRange(0), default=0, help="Leave out the first hits.")
 @click.option(
-    "--kind", "kinds", multiple=True, type=click.Choice(["passage", "model", "tensor"]),
+    "--kind", "kinds", multiple=True,
+    type=click.Choice(["passage", "picture", "model", "tensor"]),
     help="Only hits of this kind.",
 )  # fmt: skip
 @click.option("--name", metavar="PATTERN", help="Only artifacts of such names.")
 @click.option("--tag", metavar="TAG", help="Only versions with this tag.")
 @click.option("--after", metavar="DATE", help="Only what was added then or later: 2026-01-31.")
 @click.option("--before", metavar="DATE", help="Only what was added before.")
+@click.option("--as-of", metavar="TIME", help="Search what was in use then: 2026-01-31T12:00.")
 @click.option(
-    "--where", "metadata", multiple=True, metavar="KEY=PATTERN",
-    help="Only versions whose metadata is such; may be repeated.",
+    "--where", "conditions", multiple=True, metavar="CONDITION",
+    help="Only what is such: 'meta.author = Ada* and size > 1MB'; may be repeated.",
 )  # fmt: skip
+@click.option("--like", metavar="WHAT", help="A file, a stored one (NAME@N:FILE), or VECTOR.npy.")
+@click.option("--space", metavar="NAME", help="Search this embedding space.")
+@click.option("--modality", type=click.Choice(["text", "picture"]), help="Only vectors of these.")
 @click.option("--per-file", type=click.IntRange(1), default=None, help="Most passages of one file.")
-@click.option("--explain", is_flag=True, help="Show each hit's ranks and score.")
+@click.option("--diverse", "varied", is_flag=True, help="Put back hits that repeat others.")
+@click.option("--explain", is_flag=True, help="Show each hit's ranks and scores, and why.")
 @click.option("--no-update", is_flag=True, help="Do not read new documents first.")
 @click.option(
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the hits as a page that needs no network.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Write over the page that is there.")
+@click.option(
+    "--open", "opened", type=click.IntRange(1, 1_000), metavar="NUMBER",
+    help="Write the text or the picture of this hit's page to a file here, and print its path.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.option(
     "--tensor", "pattern", metavar="PATTERN", help="A shell pattern over names, or a digest."
 )
@@ -84,10 +94,12 @@ def command(
     words: tuple[str, ...],
     explain: bool,
     page: Path | None,
+    opened: int | None,
     force: bool,
     near: tuple[str, str] | None,
     limit: int,
-    **conditions: Any,
+    like: str | None,
+    **options: Any,
 ) -> None:
     """Find passages, models and tensors.
 
@@ -100,16 +112,17 @@ def command(
     or the beginning of it. Conditions add up. --near finds stored tensors whose values lie close,
     whatever their type or name.
     """
-    by_tensor = {key: conditions.pop(key) for key in ("pattern", "role", "dtype", "shape")}
+    by_tensor = {key: options.pop(key) for key in ("pattern", "role", "dtype", "shape")}
     asked = [one for one in by_tensor.values() if one is not None]
-    if words:
+    if words or like is not None:
         if asked or near:
             raise UsageError(
                 "words and conditions on tensors are two searches", hint="leave one of them out"
             )
         _by_words(
-            invocation, " ".join(words), explain=explain, page=page, force=force, **conditions
-        )
+            invocation, " ".join(words), explain=explain, page=page, opened=opened, force=force,
+            like=like, **options,
+        )  # fmt: skip
         return
     if near:
         if asked:
@@ -141,29 +154,36 @@ def _by_words(
     *,
     explain: bool,
     page: Path | None,
+    opened: int | None,
     force: bool,
-    kinds: tuple[str, ...],
-    name: str | None,
-    tag: str | None,
-    after: str | None,
-    before: str | None,
-    metadata: tuple[str, ...],
     top_k: int,
     skip: int,
     per_file: int | None,
+    varied: bool,
+    like: str | None,
+    space: str | None,
+    modality: str | None,
     no_update: bool,
+    **conditions: Any,
 ) -> None:
-    from hartonomous.operations.search import KINDS, SearchFilter
-
-    where = SearchFilter(
-        kinds=kinds or KINDS, name=name, tag=tag, after_us=_time("--after", after),
-        before_us=_time("--before", before), metadata=tuple(map(_condition, metadata)),
-    )  # fmt: skip
+    where = _filter(**conditions)
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         found = store.search(
-            text, where=where, top_k=top_k, skip=skip, per_file=per_file, update=not no_update,
-            progress=progress,
+            text, where=where, top_k=top_k, skip=skip, per_file=per_file, varied=varied,
+            like=like, space=space, modality=modality, update=not no_update, progress=progress,
         )  # fmt: skip
+        if opened is not None:
+            if opened > len(found.hits):
+                raise UsageError(f"--open {opened}: there are {several(len(found.hits), 'hit')}")
+            hit = found.hits[opened - 1]
+            if not hit.member:
+                raise UsageError(f"--open {opened}: a {hit.kind} has no page")
+            click.echo(
+                store.views.write(
+                    f"{hit.name}@{hit.number}", hit.member, page=hit.page, force=force
+                )
+            )
+            return
     for note in found.notes[:_NOTES_SHOWN]:
         click.echo(f"hart: note: {clean(note)}", err=True)
     if page is not None:
@@ -175,6 +195,26 @@ def _by_words(
     )
 
 
+def _filter(
+    *,
+    kinds: tuple[str, ...],
+    name: str | None,
+    tag: str | None,
+    after: str | None,
+    before: str | None,
+    as_of: str | None,
+    conditions: tuple[str, ...],
+) -> "SearchFilter":
+    from hartonomous.core.condition import both, parse_condition
+    from hartonomous.operations.search import KINDS, SearchFilter
+
+    return SearchFilter(
+        kinds=kinds or KINDS, name=name, tag=tag, after_us=_time("--after", after),
+        before_us=_time("--before", before), as_of_us=_time("--as-of", as_of),
+        condition=both([parse_condition(one) for one in conditions]),
+    )  # fmt: skip
+
+
 def _time(option: str, text: str | None) -> int | None:
     """Return microseconds UTC of a date or time in ISO 8601; without a zone it is UTC."""
     if text is None:
@@ -184,13 +224,6 @@ def _time(option: str, text: str | None) -> int | None:
     except ValueError as error:
         raise UsageError(f"{option}: {text!r} is no date", hint="such as 2026-01-31") from error
     return int((found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp() * 1_000_000)
-
-
-def _condition(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not equals or not key.strip():
-        raise UsageError(f"--where: {text!r} is no condition", hint="such as author=Ada")
-    return key.strip().removeprefix("meta."), value.strip()
 
 
 def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:

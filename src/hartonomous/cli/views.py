@@ -1,4 +1,4 @@
-"""``hart views``: what was read of documents, for search."""
+"""``hart views``: what was read of documents and pictures, for search."""
 
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -14,8 +14,7 @@ from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.cli.sizes import several, size
 
 if TYPE_CHECKING:
-    from hartonomous.operations.views import FileViews, Views
-    from hartonomous.packs.text_views import ViewsMade
+    from hartonomous.operations.views import FileViews, ShownPicture, Views, ViewsMade
 
 
 command = HartGroup(
@@ -23,10 +22,12 @@ command = HartGroup(
     table={
         "ls": Entry(
             "hartonomous.cli.views:ls",
-            "List what was read by kind, or the passages of one version's files.",
+            "List what was read by kind, or the passages and pictures of one version.",
             "Views",
         ),
-        "rebuild": Entry("hartonomous.cli.views:rebuild", "Read all documents anew.", "Views"),
+        "rebuild": Entry(
+            "hartonomous.cli.views:rebuild", "Read all documents and pictures anew.", "Views"
+        ),
         "drop": Entry(
             "hartonomous.cli.views:drop",
             "Delete what was read; the next search reads it again.",
@@ -34,9 +35,9 @@ command = HartGroup(
         ),
     },
     sections=("Views",),
-    help="""Show, rebuild or drop what was read of documents for search.
+    help="""Show, rebuild or drop what was read of documents and pictures.
 
-    A document stays what it is; its passages are derived, and may be dropped and made again.
+    A file stays what it is; what is derived of it for search may be dropped and made again.
     """,
 )
 
@@ -44,22 +45,23 @@ command = HartGroup(
 @make_command("ls")
 @click.argument("spec", type=ARTIFACT, metavar="[NAME[@X]]", required=False)
 @click.option("--file", "member", metavar="PATH", help="One file of the version.")
+@click.option("--position", is_flag=True, help="Show where pictures were taken, if they say so.")
 @click.pass_obj
-def ls(invocation: Invocation, *, spec: str | None, member: str | None) -> None:
-    """List what was read by kind, or the passages of one version's files."""
+def ls(invocation: Invocation, *, spec: str | None, member: str | None, position: bool) -> None:
+    """List what was read by kind, or the passages and pictures of one version."""
     with invocation.store() as store:
         if spec is None:
             found = store.views.list()
             invocation.output.emit(found, human=_page, ids=lambda one: (k.kind for k in one.kinds))
             return
-        files = store.views.of(spec, member=member)
+        files = store.views.of(spec, member=member, position=position)
     invocation.output.emit_each(files, human=_files, ids=lambda one: one.member)
 
 
 @make_command("rebuild")
 @click.pass_obj
 def rebuild(invocation: Invocation) -> None:
-    """Read all documents anew."""
+    """Read all documents and pictures anew."""
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         made = store.views.make(rebuild=True, progress=progress)
     invocation.output.emit(made, human=_made, ids=lambda _: ())
@@ -78,14 +80,15 @@ def drop(invocation: Invocation) -> None:
 def _page(found: "Views") -> Iterable[Block]:
     if found.kinds:
         yield Table(
-            columns=(Column("kind"), Column("files", right=True), Column("passages", right=True)),
+            columns=(Column("kind"), Column("files", right=True), Column("passages", right=True),
+                     Column("pictures", right=True)),
             rows=[
                 (one.kind if one.kind != "file" else "not read", f"{one.file_count:,}",
-                 f"{one.passage_count:,}")
+                 f"{one.passage_count:,}", f"{one.picture_count:,}")
                 for one in found.kinds
             ],
         )  # fmt: skip
-    yield f"the index takes {size(found.stored_bytes)}"
+    yield f"the indexes take {size(found.stored_bytes)}"
     if found.waiting_count:
         waiting = several(found.waiting_count, "file")
         yield Cell(f"{waiting} not read yet: the next search reads them", "dim")
@@ -102,19 +105,42 @@ def _files(found: Iterable["FileViews"]) -> Iterable[Block]:
         rows += [("note", Cell(text, "warn")) for text in one.notices]
         yield Fields(rows=rows)
         columns = [Column("at", whole=True), Column("under"), Column("text")]
-        yield Table(
-            columns=columns,
-            rows=[
-                (f"{one.pages} {each.page}, {each.start}" if each.page else str(each.start),
-                 each.heading, each.text)
-                for each in one.passages
-            ],
-        )  # fmt: skip
+        if one.passages:
+            yield Table(
+                columns=columns,
+                rows=[
+                    (f"{one.pages} {each.page}, {each.start}" if each.page else str(each.start),
+                     each.heading, each.text)
+                    for each in one.passages
+                ],
+            )  # fmt: skip
+        yield from _pictures(one)
+
+
+def _pictures(one: "FileViews") -> Iterable[Block]:
+    for each in one.pictures:
+        rows: list[tuple[str, str | Cell]] = []
+        if each.part:
+            page = f" on {one.pages or 'page'} {each.page}" if each.page else ""
+            rows.append(("contains", Cell(f"{each.part}{page}", "strong")))
+        rows += [("picture", _form(each)), *each.exif.items()]
+        if each.position is not None:
+            above = each.position.altitude
+            height = "" if above is None else f", {above:.0f} m"
+            place = f"{each.position.latitude:.6f}, {each.position.longitude:.6f}{height}"
+            rows.append(("position", place))
+        yield Fields(rows=rows)
+
+
+def _form(one: "ShownPicture") -> str:
+    frames = f", {one.frames} frames" if one.frames > 1 else ""
+    return f"{one.format} {one.width} x {one.height} {one.mode}{frames}"
 
 
 def _made(made: "ViewsMade") -> Iterable[Block]:
     read, found = several(made.read_count, "file"), several(made.passage_count, "passage")
-    yield Cell(f"read {read}: {found}", "good")
+    pictures = several(made.picture_count, "picture")
+    yield Cell(f"read {read}: {found}, {pictures}", "good")
     for text in made.notes[:20]:
         yield Cell(text, "warn")
     if len(made.notes) > 20:

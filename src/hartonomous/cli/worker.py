@@ -31,15 +31,26 @@ if TYPE_CHECKING:
     "--drain-seconds", "drain_s", type=Duration(), default="30s", metavar="30s", show_default=True,
     help="How long running jobs may go on after SIGTERM before they are given back.",
 )  # fmt: skip
+@click.option(
+    "--stall-seconds", "stall_s", type=Duration(), metavar="6h",
+    help="End a run that shows no progress for so long (the setting stall_s).",
+)  # fmt: skip
 @click.pass_obj
 def command(
-    invocation: Invocation, *, processes: int, once: bool, until_empty: bool, drain_s: float
+    invocation: Invocation,
+    *,
+    processes: int,
+    once: bool,
+    until_empty: bool,
+    drain_s: float,
+    stall_s: float | None,
 ) -> None:
     """Run jobs in the background.
 
     Runs what --background and schedules put into the queue, the lowest priority number first; any
     number of workers may share a store. A job whose process is killed is tried again, with growing
-    pauses; one that failed too often is dead ('hart jobs dead').
+    pauses; one that failed too often is dead ('hart jobs dead'). One that hangs is ended after
+    --stall-seconds without progress, and tried again likewise.
 
     SIGTERM or Ctrl-C: no new job is begun, running ones may end within --drain-seconds, what is
     left is given back to the queue. A second one ends at once.
@@ -51,8 +62,11 @@ def command(
     if once and until_empty:
         raise UsageError("--once and --until-empty exclude each other", hint="leave one out")
     until = Until.ONCE if once else Until.EMPTY if until_empty else Until.STOPPED
+    settings = dict(invocation.options.settings)
+    if stall_s is not None:
+        settings["stall_s"] = max(round(stall_s), 1)
     worker = Worker(
-        invocation.store_path(), settings=dict(invocation.options.settings), processes=processes,
+        invocation.store_path(), settings=settings, processes=processes,
         drain_s=drain_s, tell=_tell, clock=_now_us, force=invocation.options.force_network,
     )  # fmt: skip
     if until is Until.STOPPED:

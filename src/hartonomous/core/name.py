@@ -65,6 +65,19 @@ def check_name(text: str) -> str:
     )
 
 
+def check_new_name(text: str) -> str:
+    """Return ``text`` as a name that somebody gives (in NFC); raises UsageError.
+
+    Names below ``.spaces/`` are those of blocks of vectors.
+    """
+    name = check_name(text)
+    if name.startswith(SPACES_FOLDER):
+        raise UsageError(
+            f"names below {SPACES_FOLDER} are those of vectors", hint="give another name"
+        )
+    return name
+
+
 def is_name(text: str) -> bool:
     """Say whether ``text`` is valid as an artifact's name."""
     return _problem_of(text) is None and _problem_of(unicodedata.normalize("NFC", text)) is None

@@ -30,11 +30,11 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     document, else of its pixels. ``mode`` is Pillow's word for its channels (RGB, L, CMYK …),
     ``orientation`` the value of EXIF, 1 to 8, which ``width`` and ``height`` have applied.
     ``frames`` counts those of an animation or the pages of a TIFF; all else is of the first.
-    ``hashes`` are the PDQ hashes of the eight orientations, 32 bytes each, see
+    ``hashes`` is the PDQ hash, 32 bytes, or those of the eight orientations, see
     ``core.picture_hash``; ``layout`` is a vector of ``core.picture_layout``, little-endian f32.
     """
 
-    digest: bytes
+    digest: bytes = b""
     format: str
     mode: str
     width: int
@@ -95,6 +95,17 @@ class PictureBytes(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     content: bytes = b""
     notices: tuple[Notice, ...] = ()
+
+
+def address(path: str, part: str = "") -> str:
+    """Return what a limited process is told of a picture: a file's path, and a part inside it."""
+    return f"{path}\0{part}" if part else path
+
+
+def split_address(text: str) -> tuple[str, str]:
+    """Return the path and the part of an address; the part is empty for the file itself."""
+    path, _, part = text.partition("\0")
+    return path, part
 
 
 class Patch(msgspec.Struct, frozen=True, kw_only=True, gc=False):

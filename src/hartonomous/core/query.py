@@ -1,9 +1,12 @@
 """What people type into a search: words, phrases in quotes, and what must not be there."""
 
 import re
+from collections.abc import Iterable
 
 import msgspec
 
+from hartonomous.core.indexed_text import Phrase, WordMatch
+from hartonomous.core.terms import terms
 from hartonomous.errors import UsageError
 
 MOST_CHARS = 4_096
@@ -11,8 +14,6 @@ MOST_TERMS = 64
 
 _TOKEN = re.compile(r'(-?)"([^"]*)"|(\S+)')
 _WORD = re.compile(r"\w+(?:['’]\w+)*")
-_GRAM = 3
-_MOST_GRAMS = 192
 
 
 class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,15 +30,17 @@ class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
         inside = [word.lower() for one in self.phrases for word in _WORD.findall(one)]
         return tuple(dict.fromkeys([*(one.lower() for one in self.words), *inside]))
 
-    @property
-    def grams(self) -> tuple[str, ...]:
-        """The runs of three letters in its words, with a blank before each word."""
-        found = [
-            f" {term}"[at : at + _GRAM]
-            for term in self.terms
-            for at in range(len(term) + 2 - _GRAM)
-        ]
-        return tuple(dict.fromkeys(found))[:_MOST_GRAMS]
+    def match(self) -> WordMatch:
+        """Return what is looked for, in the terms of an index."""
+        return WordMatch(
+            any_of=_phrases(self.words), all_of=_phrases(self.phrases),
+            none_of=_phrases(self.without),
+        )  # fmt: skip
+
+
+def _phrases(texts: Iterable[str]) -> tuple[Phrase, ...]:
+    found = (tuple(terms(one)) for one in texts)
+    return tuple(dict.fromkeys(one for one in found if one))
 
 
 def parse_query(text: str) -> WordQuery:

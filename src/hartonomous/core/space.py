@@ -42,6 +42,11 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
         """The space's identity, 32 hexadecimal digits."""
         return digest(msgspec.json.encode(self, order="deterministic")).hex()[:32]
 
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one vector."""
+        return self.dimension * (4 if self.dtype == "f32" else 2)
+
     def title(self) -> str:
         """Return it in a line for people, such as ``text minilm f32 384-d cosine``."""
         return (

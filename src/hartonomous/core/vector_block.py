@@ -134,11 +134,13 @@ def check_arrays(ids: NDArray[np.int64], places: PlaceTable) -> None:
         raise StructureError("a place of a block of vectors has no kind that is known")
 
 
-def checked_vectors(space: Space, vectors: NDArray[Any], *, file: str) -> NDArray[Any]:
+def checked_vectors(
+    space: Space, vectors: NDArray[Any], *, file: str, first_row: int = 0
+) -> NDArray[Any]:
     """Return vectors [n, d] of a space in its type; raises UsageError naming the row and ``file``.
 
-    Refused are another dimension, NaN, infinities (also those that the type makes of large
-    numbers), and in cosine spaces vectors of no length.
+    Rows are counted from ``first_row``. Refused are another dimension, NaN, infinities (also those
+    that the type makes of large numbers), and in cosine spaces vectors of no length.
     """
     import numpy as np
 
@@ -161,19 +163,21 @@ def checked_vectors(space: Space, vectors: NDArray[Any], *, file: str) -> NDArra
         # As an index computes it: the square of a small number may be nothing, of a large one more
         # than the type holds.
         norms = np.einsum("ij,ij->i", wide, wide)
-    _refuse_rows(~np.isfinite(wide).all(axis=1), "has a value that is no finite number", file)
-    _refuse_rows(~np.isfinite(norms), "is too long for its length to be computed", file)
+    _refuse_rows(
+        ~np.isfinite(wide).all(axis=1), "has a value that is no finite number", file, first_row
+    )
+    _refuse_rows(~np.isfinite(norms), "is too long for its length to be computed", file, first_row)
     if space.metric == "cosine":
-        _refuse_rows(norms == 0, "has no length", file)
+        _refuse_rows(norms == 0, "has no length", file, first_row)
     return found
 
 
-def _refuse_rows(bad: NDArray[np.bool_], what: str, file: str) -> None:
+def _refuse_rows(bad: NDArray[np.bool_], what: str, file: str, first_row: int) -> None:
     if not bool(bad.any()):
         return
-    row = int(bad.argmax())
+    row = first_row + int(bad.argmax())
     more = int(bad.sum()) - 1
-    also = f" (and {more} more)" if more else ""
+    also = f" (and {more} others)" if more else ""
     raise UsageError(
         f"{file}: vector {row}{also} {what}", hint="leave these vectors out, or compute them anew"
     )

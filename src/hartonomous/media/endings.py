@@ -16,6 +16,11 @@ OFFICE = frozenset(("docx", "docm", "pptx", "pptm", "xlsx", "xlsm"))
 OPEN_DOCUMENT = frozenset(("odt", "ods", "odp"))
 BOOKS = frozenset(("epub",))
 PDF = frozenset(("pdf",))
+PICTURES = frozenset((
+    "jpg", "jpeg", "jpe", "jfif", "png", "apng", "webp", "gif", "tif", "tiff", "bmp", "dib", "avif",
+))
+WITH_PICTURES = OFFICE | OPEN_DOCUMENT | BOOKS | PDF
+"""Documents in which pictures are looked for."""
 CODE = frozenset((
     "py", "pyi", "c", "h", "cc", "cpp", "cxx", "hpp", "cu", "cuh", "rs", "go", "java", "kt",
     "scala", "js", "mjs", "ts", "tsx", "jsx", "rb", "php", "pl", "lua", "r", "jl", "sh", "bash",

@@ -18,10 +18,11 @@ from hartonomous.catalog import (
     manifests,
     replay,
     resolve,
+    spaces,
     versions,
 )
 from hartonomous.catalog.versions import VersionRow
-from hartonomous.core.name import check_label, check_name
+from hartonomous.core.name import SPACES_FOLDER, check_label, check_new_name
 from hartonomous.core.quantity import several, size
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import ConflictError, NotFoundError, UsageError
@@ -145,7 +146,7 @@ def unlabel(parts: StoreParts, name: str, label_name: str, *, dry_run: bool = Fa
 
 def rename(parts: StoreParts, name: str, new_name: str, *, dry_run: bool = False) -> Changed:
     """Give an artifact another name; raises ConflictError if that is taken."""
-    new_name = check_name(new_name)
+    new_name = check_new_name(new_name)
 
     def plan(tx: Any, work: Publication | None) -> Changed:
         artifact, selector = resolve.split(tx, name)
@@ -241,7 +242,10 @@ def _to_remove(tx: Any, spec: str, keep_last: int | None) -> list[VersionRow]:
 
 def _fitting(tx: Any, pattern: str, keep_last: int | None) -> list[VersionRow]:
     fitting = {
-        one.artifact_id: None for one in versions.live(tx) if fnmatch.fnmatchcase(one.name, pattern)
+        one.artifact_id: None
+        for one in versions.live(tx)
+        if fnmatch.fnmatchcase(one.name, pattern)
+        and (one.kind != spaces.KIND or pattern.startswith(SPACES_FOLDER))
     }
     if not fitting:
         raise NotFoundError(f"no artifact fits {pattern!r}", hint="hart ls shows what is there")

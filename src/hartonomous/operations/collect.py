@@ -38,6 +38,7 @@ from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
 from hartonomous.packs.publication import publication
 from hartonomous.packs.session import WriteSession
+from hartonomous.packs.space_pruning import prune_spaces
 from hartonomous.packs.steps import (
     Steps,
     in_turn,
@@ -104,6 +105,7 @@ def collect(
             progress.stage("rows")
             _drop_manifests(parts, step, tally, trash_days)
             tally.atoms += _drop_atoms(parts, step)
+            tally.vectors = prune_spaces(parts)
             progress.stage("bases")
             _rebase(parts, tally, progress)
             _fold_counts(parts)

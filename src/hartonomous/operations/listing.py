@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, dropped, manifests, resolve, versions
+from hartonomous.catalog import artifacts, dropped, manifests, resolve, spaces, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, size
@@ -132,13 +132,18 @@ def list_artifacts(
     all_versions: bool = False,
     trash: bool = False,
     tag: str | None = None,
+    kind: str | None = None,
 ) -> Listing:
     """Return the newest version of each artifact, or all versions, or the trash.
 
+    Blocks of vectors are left out unless ``kind`` is ``vectors``.
     ``pattern`` is a name or a shell pattern (``*``, ``?``, ``[…]``) over whole names.
     """
     with parts.database.read() as tx:
         rows = versions.in_trash(tx) if trash else versions.live(tx)
+        rows = [one for one in rows if one.kind == (kind or one.kind)]
+        if kind != spaces.KIND:
+            rows = [one for one in rows if one.kind != spaces.KIND]
         labels = artifacts.all_labels(tx)
         tagged = None if tag is None else versions.with_tag(tx, tag)
     counts: dict[int, int] = {}

@@ -1,52 +1,50 @@
-"""Search by words: passages of stored documents and model cards, models, and tensors by name.
+"""Search: passages of stored documents and model cards, pictures, models, and tensors by name.
 
-Words are ranked by BM25, runs of three letters find what is misspelled, and models are found by
-what is said of them; the orders are fused by reciprocal rank.
+Each method gives an order: words by BM25, words that are like them, what is said of versions, names
+of tensors, and vectors of the text's meaning. The orders are fused by reciprocal rank.
 """
 
-import fnmatch
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Sequence
 
 import msgspec
 
-from hartonomous.catalog import tensors, texts
+from hartonomous.catalog import tensors
 from hartonomous.catalog.patterns import holding
 from hartonomous.catalog.tensors import TensorFilter
-from hartonomous.catalog.texts import TextUse, VersionWords
-from hartonomous.catalog.word_index import IndexedPassage, WordIndex
+from hartonomous.catalog.texts import VersionWords
+from hartonomous.core.diversity import diverse
+from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
+from hartonomous.core.place import Place
 from hartonomous.core.query import WordQuery, parse_query
-from hartonomous.core.rank_fusion import fuse
+from hartonomous.core.rank_fusion import fuse, ranks
 from hartonomous.core.snippet import Snippet, snippet
+from hartonomous.core.terms import terms
 from hartonomous.errors import UsageError
+from hartonomous.packs.meaning_search import MeaningSearch, Wanted
+from hartonomous.packs.model_views import said_of_version
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.text_views import open_index, update_views
+from hartonomous.packs.search_filter import KINDS, Chosen, SearchFilter
+from hartonomous.packs.text_views import open_index, refresh_views
+from hartonomous.packs.word_search import MOST_ROWS, WordSearch
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.ports.text_index import TextIndex
+
+__all__ = ["KINDS", "SearchFilter", "SearchHit", "SearchResult", "place_of", "search"]
 
 MOST_HITS = 1_000
-KINDS = ("passage", "model", "tensor")
 
-_FIRST_ROWS = 200
-_MOST_ROWS = 200_000
 _TENSORS_READ = 200
-_LETTERS_SHARE = 0.4
-_LETTERS_WEIGHT = 0.3
+_DIVERSE_POOL = 100
+_WEIGHTS = {"words": 1.0, "letters": 0.5, "meaning": 1.0}
+"""What the orders count, others 1; fitted to the development half of the questions in the tests."""
 _LETTERS_WEIGHT_MISSPELLED = 2.0
-_WORD = re.compile(r"\w+")
 _TENSOR_NAME = re.compile(r"[._]")
 
-_SAID = (
-    "title", "summary", "architecture", "model_type", "licence", "library", "pipeline_tag",
-    "formats", "languages", "tags", "datasets",
-)  # fmt: skip
-
 Key = tuple[str, object]
-"""The kind of a hit, and what names it: a passage's id, a version's, a tensor's place."""
+"""The kind of a hit, and what names it: a passage's place, a version's id, a tensor's place."""
 
 
 class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,8 +52,8 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
 
     ``page`` counts what ``pages`` names (page, slide, sheet, chapter, cell) from 1, 0 for none;
     ``start`` and ``stop`` are characters of that page's text. ``marks`` are the ranges of
-    ``snippet`` that match. ``ranks`` say which place each method gave it. ``also_in`` are further
-    versions with the same file.
+    ``snippet`` that match. ``ranks`` say which place each method gave it, ``scores`` its own score
+    there, ``why`` the same in words. ``also_in`` are further versions with the same file.
     """
 
     kind: str
@@ -67,6 +65,8 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     marks: tuple[tuple[int, int], ...]
     score: float
     ranks: dict[str, int]
+    scores: dict[str, float] = {}
+    why: str = ""
     heading: str = ""
     pages: str = ""
     page: int = 0
@@ -95,17 +95,6 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class SearchFilter(msgspec.Struct, frozen=True, kw_only=True):
-    """Which hits count. Times are microseconds UTC of when a version was added."""
-
-    kinds: tuple[str, ...] = KINDS
-    name: str | None = None
-    tag: str | None = None
-    after_us: int | None = None
-    before_us: int | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
-
-
 def place_of(hit: SearchHit) -> str:
     """Return where a hit is, such as ``reports@2:plan.pdf page 3``."""
     file = f":{hit.member}" if hit.member else ""
@@ -122,164 +111,130 @@ def search(
     top_k: int = 10,
     skip: int = 0,
     per_file: int | None = None,
+    varied: bool = False,
+    near: MeaningSearch | None = None,
+    like: str | None = None,
+    space: str | None = None,
+    modality: str | None = None,
     update: bool = True,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Find passages, models and tensors by words; see ``core.query`` for what ``text`` may say.
+    """Find passages, pictures, models and tensors; see ``core.query`` for what ``text`` may say.
+
+    ``near`` is what searches by vectors; with ``like``, ``space`` and ``modality`` it does so as
+    ``packs.meaning_search.Wanted`` says. ``text`` may be empty where something is ``like``.
 
     With ``update`` files that were not read yet are read first. ``skip`` leaves out the first hits
-    (pages of results), ``per_file`` is how many passages of one file are listed. Raises UsageError
-    for a wrong limit or kind, or where there is no word.
+    (pages of results), ``per_file`` is how many passages of one file are listed, ``varied`` puts
+    hits back that repeat what stands before them. Raises UsageError for a wrong limit or kind, or
+    where there is no word.
     """
-    wanted = where or SearchFilter()
-    query = parse_query(text)
-    _check(wanted, top_k, skip, per_file)
+    query = parse_query(text) if text.strip() or like is None else WordQuery(text="", words=())
+    _check(top_k, skip, per_file)
+    meaning = Wanted(text=text, like=like, space=space, modality=modality)
     notes: tuple[str, ...] = ()
     if update:
-        notes = update_views(parts, files, progress or NoProgress()).notes
+        made = refresh_views(parts, files, progress or NoProgress())
+        notes = () if made is None else made.notes
     with open_index(parts) as index:
-        searching = _Searching(parts, index, query, wanted)
-        return searching.result(top_k=top_k, skip=skip, per_file=per_file, notes=notes)
+        searching = _Searching(parts, index, query, where or SearchFilter())
+        if near is not None:
+            searching.by_meaning(near, meaning, needed=skip + top_k + 1)
+        return searching.result(
+            top_k=top_k, skip=skip, per_file=per_file, varied=varied, notes=notes
+        )
 
 
-def _check(wanted: SearchFilter, top_k: int, skip: int, per_file: int | None) -> None:
+def _check(top_k: int, skip: int, per_file: int | None) -> None:
     if not 1 <= top_k <= MOST_HITS:
         raise UsageError(f"top-k {top_k} is not between 1 and {MOST_HITS}")
-    if not 0 <= skip <= _MOST_ROWS:
-        raise UsageError(f"{skip} hits to skip are not between 0 and {_MOST_ROWS}")
+    if not 0 <= skip <= MOST_ROWS:
+        raise UsageError(f"{skip} hits to skip are not between 0 and {MOST_ROWS}")
     if per_file is not None and per_file < 1:
         raise UsageError(f"{per_file} passages of a file: there is at least 1")
-    for one in wanted.kinds:
-        if one not in KINDS:
-            raise UsageError(f"{one!r} is no kind of hit", hint=f"there are {', '.join(KINDS)}")
 
 
 class _Searching:
     """One search: the orders of its methods, filtered by the catalog, fused."""
 
     def __init__(
-        self, parts: StoreParts, index: WordIndex, query: WordQuery, wanted: SearchFilter
+        self, parts: StoreParts, index: TextIndex, query: WordQuery, wanted: SearchFilter
     ) -> None:
         self._index = index
         self._query = query
         self._wanted = wanted
         self._database = parts.database
-        self._uses: dict[bytes, list[TextUse]] = {}
-        self._digests: dict[int, bytes] = {}
-
-    @cached_property
-    def _annotations(self) -> dict[int, tuple[set[str], dict[str, str]]]:
-        """Tags and metadata by version, read once where a condition or a model asks for them."""
-        with self._database.read() as tx:
-            return texts.tags_and_metadata(tx)
+        self._parts = parts
+        self._chosen = Chosen(parts, index, wanted)
+        self._words = WordSearch(index, query, self._chosen)
+        self._orders: dict[str, list[Key]] = {}
+        self._scores: dict[str, dict[Key, float]] = {}
+        self._ids: dict[Key, int] = {}
+        self._places: dict[Key, Place] = {}
+        self._versions: dict[Key, VersionWords] = {}
+        self._told: dict[Key, SearchHit] = {}
 
     def result(
-        self, *, top_k: int, skip: int, per_file: int | None, notes: tuple[str, ...]
+        self, *, top_k: int, skip: int, per_file: int | None, varied: bool, notes: tuple[str, ...]
     ) -> SearchResult:
         """Return the hits ``[skip, skip + top_k)``."""
-        orders: dict[str, list[Key]] = {}
-        misspelled: list[str] = []
-        if "passage" in self._wanted.kinds:
-            needed = skip + top_k + 1
-            orders["words"] = self._passages(self._index.by_words, needed, per_file=per_file)
-            if not self._query.phrases and not self._query.without:
-                # Letters know neither what has to stand together nor what must not be there.
-                orders["letters"] = self._passages(
-                    self._index.by_grams, needed, per_file=per_file, least_share=_LETTERS_SHARE
-                )
-            misspelled = self._index.unknown(self._query.terms)
-        if "model" in self._wanted.kinds:
-            models, told = self._models()
-            orders["models"] = models
+        self._search(skip + top_k + 1, per_file)
+        weights = dict(_WEIGHTS)
+        if self._misspelled:
+            weights["letters"] = _LETTERS_WEIGHT_MISSPELLED
+        fused = fuse([(order, weights.get(name, 1.0)) for name, order in self._orders.items()])
+        fused = self._few_a_file(fused, per_file)
+        more = len(fused) > skip + top_k
+        hits: list[SearchHit] = []
+        if varied:
+            pool = self._hits(fused[: max(_DIVERSE_POOL, skip + top_k)])
+            order = diverse([set(terms(f"{one.heading} {one.snippet}")) for one in pool])
+            hits = [pool[at] for at in order][skip : skip + top_k]
         else:
-            told = {}
-        if "tensor" in self._wanted.kinds:
-            found, tensors_told = self._tensors()
-            orders["tensors"] = found
-            told = {**told, **tensors_told}
-        letters = _LETTERS_WEIGHT_MISSPELLED if misspelled else _LETTERS_WEIGHT
-        weights = {"letters": letters}
-        fused = fuse([(order, weights.get(name, 1.0)) for name, order in orders.items()])
-        fused = self._diverse(fused, per_file)
-        places = {
-            name: {key: at for at, key in enumerate(order, 1)} for name, order in orders.items()
-        }
-        shown = fused[skip : skip + top_k]
-        passages = self._read([_passage_id(key) for key, _ in shown if key[0] == "passage"])
-        hits = []
-        for key, score in shown:
-            ranks = {name: order[key] for name, order in places.items() if key in order}
-            if key[0] == "passage":
-                hits.append(self._passage_hit(passages[_passage_id(key)], score, ranks))
-            else:
-                hits.append(msgspec.structs.replace(told[key], score=score, ranks=ranks))
+            hits = self._hits(fused[skip : skip + top_k])
         return SearchResult(
-            query=self._query.text,
-            hits=tuple(hits),
-            more=len(fused) > skip + top_k,
-            misspelled=tuple(misspelled),
-            notes=notes,
-        )
+            query=self._query.text, hits=tuple(hits), more=more,
+            misspelled=self._misspelled, notes=notes,
+        )  # fmt: skip
 
-    # -- passages
+    def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:
+        """Find what is near in spaces."""
+        if not {"passage", "picture"} & set(self._wanted.kinds):
+            return
+        for name, found in near.orders(wanted, self._chosen, needed=needed).items():
+            scores: dict[Key, float] = {}
+            for place, score in found:
+                key = _key_of(place)
+                if key[0] in self._wanted.kinds and key not in scores:
+                    scores[key] = score
+                    self._places[key] = place
+            self._orders[name] = list(scores)
+            self._scores[name] = scores
 
-    def _passages(
-        self,
-        ranked: Callable[..., Sequence[tuple[int, bytes, float]]],
-        needed: int,
-        *,
-        per_file: int | None,
-        least_share: float = 0.0,
-    ) -> list[Key]:
-        """Return passages that pass the filter, the best first; as many as ``needed`` if there are.
+    def _search(self, needed: int, per_file: int | None) -> None:
+        self._misspelled: tuple[str, ...] = ()
+        kinds = self._wanted.kinds
+        if not self._query.text.strip():
+            return
+        if "passage" in kinds:
+            self._take("words", self._words.by_words(needed, per_file=per_file))
+            self._take("letters", self._words.by_letters(needed, per_file=per_file))
+            self._misspelled = tuple(self._words.unknown)
+        if "model" in kinds:
+            found = self._words.versions()
+            self._versions = {("model", one.version_id): one for one, _ in found}
+            self._scores["models"] = {("model", one.version_id): score for one, score in found}
+            self._orders["models"] = list(self._versions)
+        if "tensor" in kinds:
+            self._tensors()
 
-        Of one file ``per_file`` count, so that a long document does not hide the others.
-        What shares only few letters with the words is noise: it is left out.
-        """
-        limit = max(_FIRST_ROWS, 2 * needed)
-        while True:
-            rows = ranked(self._query, limit=limit)
-            self._learn(rows)
-            least = least_share * rows[0][2] if rows else 0.0
-            found: list[Key] = [
-                ("passage", row[0]) for row in rows if row[2] >= least and self._uses.get(row[1])
-            ]
-            ended = len(rows) < limit or rows[-1][2] < least or limit >= _MOST_ROWS
-            if ended or self._counting(found, per_file) >= needed:
-                return found
-            limit *= 4
+    def _take(self, name: str, rows: Sequence[RankedPassage]) -> None:
+        order: list[Key] = [("passage", (row.digest, row.page, row.start)) for row in rows]
+        self._orders[name] = order
+        self._scores[name] = dict(zip(order, (row.score for row in rows), strict=True))
+        self._ids.update(zip(order, (row.id for row in rows), strict=True))
 
-    def _counting(self, found: Sequence[Key], per_file: int | None) -> int:
-        if per_file is None:
-            return len(found)
-        files = Counter(self._digests[_passage_id(key)] for key in found)
-        return sum(min(count, per_file) for count in files.values())
-
-    def _learn(self, rows: Iterable[tuple[int, bytes, float]]) -> None:
-        new = {row[1] for row in rows} - self._uses.keys()
-        self._digests.update((row[0], row[1]) for row in rows)
-        with self._database.read() as tx:
-            found = texts.uses(tx, new)
-        for digest in new:
-            self._uses[digest] = [one for one in found.get(digest, ()) if self._passes(one)]
-
-    def _passes(self, use: TextUse | VersionWords) -> bool:
-        wanted = self._wanted
-        if wanted.name is not None and not fnmatch.fnmatchcase(use.name, wanted.name):
-            return False
-        if wanted.after_us is not None and use.created_us < wanted.after_us:
-            return False
-        if wanted.before_us is not None and use.created_us >= wanted.before_us:
-            return False
-        if not (wanted.tag or wanted.metadata):
-            return True
-        tags, metadata = self._annotations.get(use.version_id, (set(), {}))
-        if wanted.tag is not None and wanted.tag not in tags:
-            return False
-        return all(fnmatch.fnmatchcase(metadata.get(key, ""), value) and key in metadata
-                   for key, value in wanted.metadata)  # fmt: skip
-
-    def _diverse(
+    def _few_a_file(
         self, fused: list[tuple[Key, float]], per_file: int | None
     ) -> list[tuple[Key, float]]:
         if per_file is None:
@@ -287,59 +242,106 @@ class _Searching:
         counts: dict[object, int] = {}
         kept = []
         for key, score in fused:
-            group = self._digests[_passage_id(key)] if key[0] == "passage" else key
+            group = key[1][0] if isinstance(key[1], tuple) and key[0] == "passage" else key
             counts[group] = counts.get(group, 0) + 1
             if counts[group] <= per_file:
                 kept.append((key, score))
         return kept
 
-    def _read(self, ids: list[int]) -> dict[int, IndexedPassage]:
-        found: dict[int, IndexedPassage] = {}
-        for at in range(0, len(ids), 500):
-            found.update(self._index.passages(ids[at : at + 500]))
+    # -- hits
+
+    def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[SearchHit]:
+        passages = self._passages([key for key, _ in shown if key[0] == "passage"])
+        sources = self._index.sources({one.digest for one in passages.values()})
+        hits = []
+        for key, score in shown:
+            own = {
+                "score": score,
+                "ranks": ranks(self._orders, key),
+                "scores": {
+                    name: found[key] for name, found in self._scores.items() if key in found
+                },
+            }
+            if key[0] == "passage":
+                passage = passages.get(key)
+                if passage is None:
+                    continue  # read anew, or dropped, since it was found
+                source = sources.get(passage.digest)
+                hit = self._passage_hit(passage)
+                own |= {
+                    "title": source.title if source else "",
+                    "pages": source.pages if source else "",
+                }
+            elif key[0] == "picture":
+                hit = self._picture_hit(self._places[key])
+            elif key[0] == "model":
+                hit = self._model_hit(self._versions[key])
+            else:
+                hit = self._told[key]
+            hit = msgspec.structs.replace(hit, **own)
+            hits.append(msgspec.structs.replace(hit, why=self._why(hit)))
+        return hits
+
+    def _passages(self, keys: Sequence[Key]) -> dict[Key, IndexedPassage]:
+        """Return passages by their keys; those that vectors alone found are looked for in files."""
+        ids = {self._ids[key]: key for key in keys if key in self._ids}
+        found = {ids[number]: one for number, one in self._index.passages(list(ids)).items()}
+        for key in keys:
+            if key not in found and key in self._places:
+                place = self._places[key]
+                for one in self._index.passages_of(place.digest):
+                    if (one.page, one.start) == (place.page, place.start):
+                        found[key] = one
         return found
 
-    def _passage_hit(self, one: IndexedPassage, score: float, ranks: dict[str, int]) -> SearchHit:
-        source = self._index.source(one.digest)
-        first, *others = self._uses[one.digest]
+    def _picture_hit(self, place: Place) -> SearchHit:
+        first, *others = self._chosen.uses(place.digest)
+        part = f"{place.width} × {place.height} at {place.x}, {place.y}" if place.width else ""
+        return SearchHit(
+            kind="picture", name=first.name, number=first.number, member=first.path, title="",
+            snippet=part, marks=(), score=0.0, ranks={}, page=place.page,
+            also_in=tuple(f"{each.name}@{each.number}" for each in others[:8]),
+            also_in_count=len(others),
+        )  # fmt: skip
+
+    def _passage_hit(self, one: IndexedPassage) -> SearchHit:
+        first, *others = self._chosen.uses(one.digest)
         part = snippet(one.text, self._query.terms)
         return SearchHit(
-            kind="passage", name=first.name, number=first.number, member=first.path,
-            title=source.title if source else "", snippet=part.text, marks=part.marks,
-            score=score, ranks=ranks, heading=one.heading, pages=source.pages if source else "",
+            kind="passage", name=first.name, number=first.number, member=first.path, title="",
+            snippet=part.text, marks=part.marks, score=0.0, ranks={}, heading=one.heading,
             page=one.page, start=one.start, stop=one.stop,
             also_in=tuple(f"{each.name}@{each.number}" for each in others[:8]),
             also_in_count=len(others),
         )  # fmt: skip
 
-    # -- models and tensors
+    def _model_hit(self, one: VersionWords) -> SearchHit:
+        text = said_of_version(self._parts, one)
+        return _hit("model", one.name, one.number, "", snippet(text, self._query.terms))
 
-    def _models(self) -> tuple[list[Key], dict[Key, SearchHit]]:
-        """Return versions by how many of the words are said of them, the newest of a name alone."""
-        with self._database.read() as tx:
-            said = texts.versions_said(tx)
-        terms = set(self._query.terms)
-        found: dict[str, tuple[int, VersionWords, str]] = {}
-        for one in said:
-            if one.name in found or not self._passes(one):
-                continue
-            text = _said_of(one, *self._annotations.get(one.version_id, (set(), {})))
-            count = len(terms & {word.lower() for word in _WORD.findall(text.replace("_", " "))})
-            if count:
-                found[one.name] = (count, one, text)
-        ordered = sorted(found.values(), key=lambda item: (-item[0], item[1].name))
-        told: dict[Key, SearchHit] = {}
-        for _, one, text in ordered[:MOST_HITS]:
-            told["model", one.version_id] = _hit(
-                "model", one.name, one.number, "", snippet(text, self._query.terms)
-            )
-        return list(told), told
+    def _why(self, hit: SearchHit) -> str:
+        """Say which words were found, and what each method makes of it."""
+        told: list[str] = []
+        shown = terms(f"{hit.heading} {hit.snippet}")
+        has = [one for one in self._query.match().terms if one in shown]
+        if has:
+            told.append(f"has {', '.join(has)}")
+        like = [
+            f"{similar} for {term}"
+            for term, found in self._words.like.items() if term not in has
+            for similar in found if similar in shown
+        ]  # fmt: skip
+        if like and "letters" in hit.ranks:
+            told.append(f"like: {', '.join(like)}")
+        for name, rank in hit.ranks.items():
+            score = hit.scores.get(name)
+            told.append(f"{name} {rank}" + (f" ({score:.3g})" if score is not None else ""))
+        return "; ".join(told)
 
-    def _tensors(self) -> tuple[list[Key], dict[Key, SearchHit]]:
-        """Return tensors whose names hold a word that looks like a part of one."""
-        told: dict[Key, SearchHit] = {}
-        parts = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
-        for part in parts[:4]:
+    def _tensors(self) -> None:
+        """Find tensors whose names hold a word that looks like a part of one."""
+        wanted = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
+        for part in wanted[:4]:
             like = holding(part.strip(".,;\"'"))
             with self._database.read() as tx:
                 rows = tensors.search(tx, TensorFilter(name=like), limit=_TENSORS_READ)
@@ -347,29 +349,20 @@ class _Searching:
                 key = ("tensor", (row.name, row.number, row.path, row.tensor))
                 shape = ", ".join(map(str, row.shape))
                 line = f"{row.tensor} {row.dtype} [{shape}] {row.role}"
-                told[key] = _hit(
+                self._told[key] = _hit(
                     "tensor", row.name, row.number, row.path, snippet(line, self._query.terms)
                 )
-        return list(told), told
+        self._orders["tensors"] = list(self._told)
 
 
-def _passage_id(key: Key) -> int:
-    assert isinstance(key[1], int)
-    return key[1]
-
-
-def _said_of(one: VersionWords, tags: set[str], metadata: dict[str, str]) -> str:
-    """Return what is said of a version, in one line."""
-    model = one.model or {}
-    told: list[Any] = [one.name, *sorted(tags), *(f"{k}: {v}" for k, v in metadata.items())]
-    for key in _SAID:
-        value = model.get(key)
-        told.extend(value if isinstance(value, list) else [value])
-    return " · ".join(item for item in told if isinstance(item, str))
+def _key_of(place: Place) -> Key:
+    if place.kind == "passage":
+        return "passage", (place.digest, place.page, place.start)
+    return "picture", place.digest  # its patches are the picture's
 
 
 def _hit(kind: str, name: str, number: int, member: str, part: Snippet) -> SearchHit:
     return SearchHit(
-        kind=kind, name=name, number=number, member=member, title="", snippet=part.text,
+        kind=kind, name=name, number=number, member=member, title=name, snippet=part.text,
         marks=part.marks, score=0.0, ranks={},
     )  # fmt: skip

@@ -5,6 +5,9 @@ See ``docs/spaces.md``.
 
 from __future__ import annotations
 
+import os
+from collections.abc import Set
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,11 +15,17 @@ import msgspec
 from hartonomous.catalog import spaces
 from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import Space
+from hartonomous.errors import UsageError
+from hartonomous.packs.meaning_search import MeaningSearch
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.space_writer import find_space
 from hartonomous.packs.vector_blocks import drop_blocks, find_blocks
+from hartonomous.packs.vector_import import Imported, import_vectors
+from hartonomous.packs.vector_search import Near, OpenSpaces
 from hartonomous.packs.vector_truth import SpaceTruth
+from hartonomous.ports.vector_index import Vectors
+from hartonomous.vectors.opening import ENGINES
 
 
 class ListedSpace(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +46,7 @@ class ListedSpace(msgspec.Struct, frozen=True, kw_only=True):
     block_count: int
     tail_count: int
     dead_count: int
+    engine: str
     logical_bytes: int
     key: str
     created_us: int
@@ -78,6 +88,23 @@ class Spaces:
     def __init__(self, parts: StoreParts, files: OpenFiles) -> None:
         self._parts = parts
         self._files = files
+        self.open = OpenSpaces(parts, files)
+        self.meaning = MeaningSearch(parts, files, self.open)
+
+    def close(self) -> None:
+        """Close the indexes and encoders that are open."""
+        self.meaning.close()
+        self.open.close()
+
+    def nearest(
+        self, name: str, queries: Vectors, k: int = 10, *, files: Set[bytes] | None = None
+    ) -> list[list[Near]]:
+        """Return what is nearest to each query [n, dimension] in a space, the best first.
+
+        ``files`` are digests (BLAKE3): only parts of these files are found.
+        """
+        row = find_space(self._parts, self._files, name)
+        return self.open.nearest(row, queries, k, files=files)
 
     def list(self) -> list[ListedSpace]:
         """Return every space, by name."""
@@ -87,13 +114,29 @@ class Spaces:
         """Return everything known of a space; raises NotFoundError."""
         return show_space(self._parts, self._files, name)
 
-    def switch(self, name: str, *, dry_run: bool = False) -> SpaceSwitched:
+    def switch(
+        self, name: str, *, engine: str | None = None, dry_run: bool = False
+    ) -> SpaceSwitched:
         """Search this space from now on in the place of the one of its modality and use."""
-        return switch_space(self._parts, self._files, name, dry_run=dry_run)
+        return switch_space(self._parts, self._files, name, engine=engine, dry_run=dry_run)
 
     def rm(self, name: str, *, dry_run: bool = False) -> SpaceRemoved:
         """Remove a space; its blocks go to the trash."""
         return remove_space(self._parts, self._files, name, dry_run=dry_run)
+
+    def add_vectors(
+        self,
+        name: str,
+        vectors: str | os.PathLike[str],
+        names: str | os.PathLike[str],
+        *,
+        encoder: str, metric: str = "cosine", modality: str = "text", dry_run: bool = False,
+    ) -> Imported:  # fmt: skip
+        """Bring vectors of one's own, from an ``.npy`` and a list. See `hart spaces import`."""
+        return import_vectors(
+            self._parts, self._files, name=name, vectors=Path(vectors), names=Path(names),
+            encoder=encoder, metric=metric, modality=modality, dry_run=dry_run,
+        )  # fmt: skip
 
     def truth(self, name: str) -> SpaceTruth:
         """Return the exact vectors of a space, by id."""
@@ -116,7 +159,8 @@ def _listed(tx: Any, row: SpaceRow) -> ListedSpace:
         name=row.name, state=row.state, use=row.use, modality=made.modality, encoder=made.encoder,
         quantisation=made.quantisation, dimension=made.dimension, metric=made.metric,
         dtype=made.dtype, vector_count=count, block_count=len(blocks), tail_count=tail,
-        dead_count=dead, logical_bytes=count * made.dimension * (4 if made.dtype == "f32" else 2),
+        dead_count=dead, engine=row.engine,
+        logical_bytes=count * made.vector_bytes,
         key=made.key, created_us=row.created_us,
     )  # fmt: skip
 
@@ -137,9 +181,19 @@ def show_space(parts: StoreParts, files: OpenFiles, name: str) -> ShownSpace:
 
 
 def switch_space(
-    parts: StoreParts, files: OpenFiles, name: str, *, dry_run: bool = False
+    parts: StoreParts,
+    files: OpenFiles,
+    name: str,
+    *,
+    engine: str | None = None,
+    dry_run: bool = False,
 ) -> SpaceSwitched:
-    """Make a space the one that is searched, in one transaction; raises NotFoundError."""
+    """Make a space the one that is searched, in one transaction; raises NotFoundError.
+
+    With ``engine`` its index is another one from now on; UsageError for an unknown one.
+    """
+    if engine is not None and engine not in ENGINES:
+        raise UsageError(f"there is no engine {engine!r}", hint=f"one of {', '.join(ENGINES)}")
     row = find_space(parts, files, name)
 
     def work(tx: Any) -> SpaceSwitched:
@@ -147,6 +201,8 @@ def switch_space(
         same = former is not None and former.id == row.id
         if not same and not dry_run:
             spaces.switch(tx, row, now_us=parts.clock())
+        if engine is not None and not dry_run:
+            spaces.set_engine(tx, row.id, engine)
         return SpaceSwitched(
             name=row.name, former=None if former is None else former.name, changed=not same,
             dry_run=dry_run,

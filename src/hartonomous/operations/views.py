@@ -1,34 +1,60 @@
 """Views: what was derived from stored files for search; brought up to date, listed, dropped."""
 
+import os
+from pathlib import Path
+
 import msgspec
 
-from hartonomous.packs.open_files import OpenFiles, find_version
+from hartonomous.catalog.picture_index import PictureIndex
+from hartonomous.core.picture import Patch, Position, address, patches
+from hartonomous.errors import NotFoundError, StructureError
+from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
+from hartonomous.packs.page_files import write_page
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.picture_views import (
+    content_process,
+    drop_pictures,
+    open_pictures,
+    pictures_path,
+    update_pictures,
+    waiting_pictures,
+)
 from hartonomous.packs.text_views import (
-    ViewsMade,
     drop_views,
-    index_path,
     open_index,
     update_views,
-    waiting_count,
+    waiting_texts,
 )
+from hartonomous.packs.viewed_files import plain_copy
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.ports.text_index import TextIndex
 
 
 class ViewsOfKind(msgspec.Struct, frozen=True, kw_only=True):
-    """How many files of a kind were read, and into how many passages."""
+    """How many files of a kind were read, into how many passages, with how many pictures."""
 
     kind: str
     file_count: int
     passage_count: int
+    picture_count: int = 0
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):
-    """What the index of words holds; ``waiting_count`` files were not read yet."""
+    """What the indexes of words and pictures hold; ``waiting_count`` files were not read yet."""
 
     kinds: tuple[ViewsOfKind, ...]
     waiting_count: int
     stored_bytes: int
+
+
+class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What bringing the views up to date did; a document is read for words, and for pictures."""
+
+    read_count: int
+    passage_count: int
+    picture_count: int
+    forgotten_count: int
+    notes: tuple[str, ...] = ()
 
 
 class ShownPassage(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,8 +67,31 @@ class ShownPassage(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class ShownPicture(msgspec.Struct, frozen=True, kw_only=True):
+    """A picture's file, or a picture that a document contains.
+
+    ``part`` names it in the document; ``area`` is its rectangle (x, y, width, height) in parts of
+    the page's size, all 0 where it is not known. Sizes and ``patches`` are in pixels of the picture
+    with its orientation applied. ``position`` is where it was taken, None if that was not asked.
+    """
+
+    part: str
+    page: int
+    area: tuple[float, float, float, float]
+    digest: bytes
+    format: str
+    mode: str
+    width: int
+    height: int
+    frames: int
+    orientation: int
+    exif: dict[str, str]
+    patches: tuple[Patch, ...]
+    position: Position | None = None
+
+
 class FileViews(msgspec.Struct, frozen=True, kw_only=True):
-    """The passages of one file of a version; ``recipe`` is empty where it was not read."""
+    """The passages and pictures of one file of a version, and the recipes that read them."""
 
     name: str
     number: int
@@ -54,49 +103,100 @@ class FileViews(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, str]
     notices: tuple[str, ...]
     passages: tuple[ShownPassage, ...]
+    pictures: tuple[ShownPicture, ...] = ()
 
 
 def list_views(parts: StoreParts) -> Views:
-    """Return what the index holds, by kind of file."""
-    path = index_path(parts)
+    """Return what the indexes hold, by kind of file."""
     with open_index(parts) as index:
-        kinds = tuple(
-            ViewsOfKind(kind=kind, file_count=files, passage_count=passages)
-            for kind, (files, passages) in index.totals().items()
+        words, stored = index.totals(), index.stored_bytes()
+    with open_pictures(parts) as pictures:
+        seen = pictures.totals()
+    kinds = tuple(
+        ViewsOfKind(
+            kind=kind,
+            file_count=max(words.get(kind, (0, 0))[0], seen.get(kind, (0, 0))[0]),
+            passage_count=words.get(kind, (0, 0))[1],
+            picture_count=seen.get(kind, (0, 0))[1],
         )
-    waiting = waiting_count(parts)
-    stored = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
-    return Views(kinds=kinds, waiting_count=waiting, stored_bytes=stored)
+        for kind in sorted({*words, *seen})
+    )
+    waiting = {one.digest for one in (*waiting_texts(parts), *waiting_pictures(parts))}
+    path = pictures_path(parts)
+    stored += sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
+    return Views(kinds=kinds, waiting_count=len(waiting), stored_bytes=stored)
 
 
-def file_views(parts: StoreParts, spec: str, *, member: str | None = None) -> tuple[FileViews, ...]:
-    """Return the passages of a version's files; raises NotFoundError, AmbiguousNameError."""
+def file_views(
+    parts: StoreParts, spec: str, *, member: str | None = None, position: bool = False
+) -> tuple[FileViews, ...]:
+    """Return the passages and pictures of a version's files; ``position`` asks for that too.
+
+    Raises NotFoundError, AmbiguousNameError.
+    """
     found = find_version(parts, spec)
     told = []
-    with open_index(parts) as index:
+    with open_index(parts) as index, open_pictures(parts) as pictures:
         for one in found.chosen(member):
-            source = index.source(one.row.file_digest)
-            if source is None:
-                continue
-            told.append(
-                FileViews(
-                    name=found.version.name, number=found.version.number, member=one.path,
-                    kind=source.kind, recipe=source.recipe, title=source.title, pages=source.pages,
-                    metadata=source.metadata, notices=tuple(text for _, text in source.notices),
-                    passages=tuple(
-                        ShownPassage(
-                            page=each.page, start=each.start, stop=each.stop,
-                            heading=each.heading, text=each.text,
-                        )
-                        for each in index.passages_of(one.row.file_digest)
-                    ),
+            views = _of_file(index, pictures, one, position=position)
+            if views is not None:
+                told.append(
+                    msgspec.structs.replace(
+                        views, name=found.version.name, number=found.version.number
+                    )
                 )
-            )  # fmt: skip
     return tuple(told)
 
 
-class TextViews:
-    """What was read of an open store's documents, as ``Store.views``."""
+def _of_file(
+    index: TextIndex, pictures: PictureIndex, one: VersionFile, *, position: bool
+) -> FileViews | None:
+    digest = one.row.file_digest
+    source, seen = index.sources([digest]).get(digest), pictures.source(digest)
+    if source is None and seen is None:
+        return None
+    notices = [*(source.notices if source else ()), *(seen.notices if seen else ())]
+    return FileViews(
+        name="", number=0, member=one.path,
+        kind=source.kind if source else seen.kind if seen else "file",
+        recipe=" ".join(each.recipe for each in (source, seen) if each),
+        title=source.title if source else "",
+        pages=(source.pages if source else "") or (seen.pages if seen else ""),
+        metadata=source.metadata if source else {},
+        notices=tuple(text for _, text in notices),
+        passages=tuple(
+            ShownPassage(
+                page=each.page, start=each.start, stop=each.stop, heading=each.heading,
+                text=each.text,
+            )
+            for each in index.passages_of(digest)
+        ),
+        pictures=_pictures(pictures, digest, position=position),
+    )  # fmt: skip
+
+
+def _pictures(index: PictureIndex, digest: bytes, *, position: bool) -> tuple[ShownPicture, ...]:
+    found = []
+    for place in index.places_in(digest):
+        picture = index.picture(place.picture_id)
+        if picture is None:
+            continue
+        facts = picture.facts
+        found.append(
+            ShownPicture(
+                part=place.part, page=place.page,
+                area=(place.x, place.y, place.width, place.height), digest=picture.digest,
+                format=facts.format, mode=facts.mode, width=facts.width, height=facts.height,
+                frames=facts.frames, orientation=facts.orientation, exif=facts.exif,
+                patches=patches(facts.width, facts.height),
+                position=picture.position if position else None,
+            )
+        )  # fmt: skip
+    return tuple(found)
+
+
+class StoreViews:
+    """What was read of an open store's documents and pictures, as ``Store.views``."""
 
     def __init__(self, parts: StoreParts, files: OpenFiles) -> None:
         self._parts = parts
@@ -106,14 +206,68 @@ class TextViews:
         """Return what was read, by kind of file."""
         return list_views(self._parts)
 
-    def of(self, spec: str, *, member: str | None = None) -> tuple[FileViews, ...]:
-        """Return the passages of a version's documents, with their places."""
-        return file_views(self._parts, spec, member=member)
+    def of(
+        self, spec: str, *, member: str | None = None, position: bool = False
+    ) -> tuple[FileViews, ...]:
+        """Return the passages and pictures of a version's files, with their places.
+
+        ``position`` asks for where pictures were taken.
+        """
+        return file_views(self._parts, spec, member=member, position=position)
+
+    def picture(self, spec: str, part: str, *, member: str | None = None) -> bytes:
+        """Return a picture that a stored document contains, as a file: see ``ShownPicture.part``.
+
+        Its own bytes where it lies in the document as a file, else PNG. Raises NotFoundError where
+        there is none, StructureError where it cannot be taken out.
+        """
+        one = find_version(self._parts, spec).single(member)
+        with open_pictures(self._parts) as index:
+            known = {place.part for place in index.places_in(one.row.file_digest)}
+        if not part or part not in known:
+            raise NotFoundError(
+                f"{spec} contains no picture {part!r}", hint=f"hart views ls {spec} lists them"
+            )
+        with (
+            content_process() as process,
+            plain_copy(self._parts, self._files, one.row) as plain,
+        ):
+            found = process.look(plain.fileno(), address(one.path, part))[0]
+        if found.notices:
+            raise StructureError(f"{part} is not taken out of {spec}: {found.notices[0].text}")
+        return found.content
+
+    def write(
+        self,
+        spec: str,
+        member: str | None = None,
+        *,
+        page: int = 0,
+        folder: str | os.PathLike[str] = ".",
+        force: bool = False,
+    ) -> Path:
+        """Write a page of a document into a folder, drawn or as text; see ``hart search --open``.
+
+        ``page`` counts from 1, 0 is the whole document. What has no text is written as it is.
+        """
+        return write_page(
+            self._parts, self._files, spec, member, page=page, folder=Path(folder), force=force
+        )
 
     def make(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
-        """Read the documents that were not read yet; with ``rebuild`` all of them anew."""
-        return update_views(self._parts, self._files, progress or NoProgress(), rebuild=rebuild)
+        """Read what was not read yet; with ``rebuild`` all of it anew."""
+        told = progress or NoProgress()
+        words = update_views(self._parts, self._files, told, rebuild=rebuild)
+        pictures = update_pictures(self._parts, self._files, told, rebuild=rebuild)
+        return ViewsMade(
+            read_count=words.read_count + pictures.read_count,
+            passage_count=words.passage_count,
+            picture_count=pictures.picture_count,
+            forgotten_count=words.forgotten_count + pictures.forgotten_count,
+            notes=(*words.notes, *pictures.notes),
+        )
 
     def drop(self) -> bool:
         """Delete what was read, and return whether there was any; searching reads it anew."""
-        return drop_views(self._parts)
+        dropped = [drop_views(self._parts), drop_pictures(self._parts)]
+        return any(dropped)

@@ -13,7 +13,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     ``rebased_count`` atoms were written anew without bases that no file holds any more; what they
     and those bases took was ``rebased_saved_bytes`` more, by estimate. ``kept_count`` atoms of
     ``kept_bytes`` stay because others are built on them. ``event_count`` events went from the
-    change feed.
+    change feed, ``vector_count`` vectors of files that are gone from the spaces.
     """
 
     purged_versions: tuple[str, ...]
@@ -25,6 +25,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     freed_bytes: int
     event_count: int = 0
     job_count: int = 0
+    vector_count: int = 0
     rebased_count: int = 0
     rebased_saved_bytes: int = 0
     kept_count: int = 0
@@ -43,6 +44,7 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
             "litter_count": self.litter_count,
             "event_count": self.event_count,
             "job_count": self.job_count,
+            "vector_count": self.vector_count,
             "rebased_count": self.rebased_count,
         }
 
@@ -59,6 +61,7 @@ class Tally:
     litter: int = 0
     events: int = 0  # gone from the change feed
     jobs: int = 0  # that ended long ago
+    vectors: int = 0  # of files that are gone
     freed_bytes: int = 0
     rebased: Rebased = field(default_factory=Rebased)
     gone: set[int] = field(default_factory=set)  # atoms, in a dry run
@@ -76,6 +79,7 @@ class Tally:
             litter_count=self.litter,
             event_count=self.events,
             job_count=self.jobs,
+            vector_count=self.vectors,
             freed_bytes=self.freed_bytes,
             rebased_count=self.rebased.atom_count,
             rebased_saved_bytes=self.rebased.saved_bytes,

@@ -24,6 +24,7 @@ from hartonomous.formats.detect import HEAD_BYTES
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs import overhead
 from hartonomous.packs.foreseen_variants import EXACT, NEAR, ForeseenVariants, looked_bytes
+from hartonomous.packs.hints import heads_of
 from hartonomous.packs.likeness import StoredLikeness, mark_equal
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.sampling import (
@@ -91,6 +92,7 @@ class _Work:
     tensor_count: int = 0
     overhead: dict[int, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    heads: dict[int, tuple[int, ...]] = field(default_factory=dict)  # that a file names
     shares: dict[int, float] = field(default_factory=dict)  # of a kind: what a byte would take
 
     def add(
@@ -232,6 +234,8 @@ def _cut(work: _Work, index: int, size: int, description: Description) -> None:
     pieces = partition(size, description.tensors)
     work.tensor_count += len(description.tensors)
     work.overhead[index] = overhead.file_overhead(size, pieces, description)
+    if found := heads_of(description):
+        work.heads[index] = found
     tensors = {one.offset: one for one in description.tensors if one.length}
     rest = _HEADERS if description.tensors else _DATA
     for piece in pieces:
@@ -249,8 +253,8 @@ def _cut(work: _Work, index: int, size: int, description: Description) -> None:
 def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
     """Mark new tensors that would be computed from others, or kept as what differs from them.
 
-    In the order in which they would be added, the large ones where not all can be looked at: the
-    others of a type are taken for what most of these are.
+    In the order in which they would be added, the large ones where not all can be looked at, but
+    one of each type: the others of a type are taken for what most of these are.
     """
     new = [
         at
@@ -261,7 +265,9 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
     least = sampler.left_bytes // 4
     share = sampler.left_bytes - least
     chosen: set[int] = set()
-    for at in sorted(new, key=lambda at: (-int(pieces["length"][at]), at)):
+    ordered = sorted(new, key=lambda at: (-int(pieces["length"][at]), at))
+    first = {int(pieces["kind"][at]): at for at in reversed(ordered)}
+    for at in sorted(ordered, key=lambda at: first[int(pieces["kind"][at])] != at):
         needed = looked_bytes(_dtype_of(work.kinds[pieces["kind"][at]]))
         if needed <= share:
             share -= needed
@@ -269,11 +275,14 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
     looked: dict[str, list[int]] = {}  # of a kind: bytes looked at, and of these with plans
     for at in sorted(chosen):
         kind = work.kinds[pieces["kind"][at]]
-        if sampler.left_bytes - 3 * looked_bytes(_dtype_of(kind)) < least:
+        if sampler.left_bytes - looked_bytes(_dtype_of(kind)) < least:
             chosen.discard(at)
             continue
         try:
-            told = foreseen.look(at, _dtype_of(kind), work.shapes[at])
+            told = foreseen.look(
+                at, _dtype_of(kind), work.shapes[at], name=work.names[at],
+                heads=work.heads.get(int(pieces["file"][at]), ()),
+            )  # fmt: skip
         except HartonomousError as error:
             work.notes.append(f"not compared: {error.message}")
             continue
@@ -382,10 +391,10 @@ def _overhead(work: _Work, pieces: Pieces, artifact_count: int) -> tuple[Estimat
         + overhead.artifacts_overhead(artifact_count)
         + sum(
             overhead.sketches_overhead(
-                _dtype_of(name), tensors["length"][tensors["kind"] == kind].tolist()
+                _dtype_of(work.kinds[one["kind"]]), int(one["length"]), work.shapes[at]
             )
-            for kind, name in enumerate(work.kinds)
-            if kind > _DATA
+            for at, one in enumerate(pieces)
+            if fresh[at] and one["kind"] > _DATA
         )
     )
     guess = Guess(estimated=size, low=size // 2, high=size + size // 2)

@@ -7,12 +7,13 @@ anyway, by the code that encodes.
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.elements import Indices, values_of
+from hartonomous.core.elements import Indices, ReadValues, Values, values_of
 from hartonomous.core.sketch import POSITIONS, Part, distances, furthest
 from hartonomous.errors import LimitError
 from hartonomous.packs.atoms import AtomReader
@@ -42,7 +43,7 @@ _GIVEN = b"given"
 
 
 def looked_bytes(dtype: str) -> int:
-    """Return what looking at a tensor reads: its sketch; up to three times that in hard cases."""
+    """Return what looking at a tensor reads: its sketch; a few times that in hard cases."""
     return POSITIONS * DTYPES[dtype].block_bytes
 
 
@@ -101,20 +102,36 @@ class ForeseenVariants:
         if self._reader is not None:
             self._reader.close()
 
-    def look(self, at: int, dtype: str, shape: tuple[int, ...]) -> str | None:
+    def look(
+        self,
+        at: int,
+        dtype: str,
+        shape: tuple[int, ...],
+        *,
+        name: str = "",
+        heads: tuple[int, ...] = (),
+    ) -> str | None:
         """Say whether a tensor would be ``EXACT``, ``NEAR``, or (None) kept on its own.
 
-        Later ones are compared with it. Raises SourceChangedError, NotFoundError.
+        ``name`` is what its file calls it, ``heads`` are the numbers of heads that the file names.
+        Later ones are compared with it. Raises SourceChangedError, NotFoundError, and LimitError
+        where more would be read than is granted.
         """
         if not can_be_searched(dtype, shape):
             return None
-        query = self._query(at, dtype, (int(np.prod(shape)),))
-        if query.count < LEAST_ELEMENTS:
+        whole = TensorQuery(
+            dtype=dtype, shape=shape, read=self._values(at, dtype), heads=heads, name=name
+        )
+        if whole.count < LEAST_ELEMENTS:
             return None
+        # As one row first: other ways of looking at it read other places.
+        query = TensorQuery(dtype=dtype, shape=(whole.count,), read=whole.read)
         found = self._candidates(query)
-        if not found and len(shape) > 1 and min(shape) > 1:
-            query = self._query(at, dtype, shape)
-            found = self._candidates(query)
+        if len(shape) > 1 and min(shape) > 1:
+            if not found:
+                query, found = whole, self._candidates(whole)
+            elif all(one.shape == query.shape and not one.first for one in found):
+                query, found = whole, [replace(one, shape=shape) for one in found]
         if can_be_sketched(dtype, shape):
             self._remember(at, query)
         if not found:
@@ -148,15 +165,27 @@ class ForeseenVariants:
             best = taken if best is None else min(best, taken)
         return best
 
-    def _query(self, at: int, dtype: str, shape: tuple[int, ...]) -> TensorQuery:
+    def _values(self, at: int, dtype: str) -> ReadValues:
+        """Return what reads elements of a tensor; the same ones once."""
         file, offset, _ = self._places[at]
+        known: dict[bytes, Values] = {}
 
         def read(offsets: Indices, length: int) -> bytes:
+            if len(offsets) * length > self._sampler.left_bytes:
+                raise LimitError("more would be read than is granted")
             return b"".join(
                 self._sampler.read(file, offset + one, length) for one in offsets.tolist()
             )
 
-        return TensorQuery(dtype=dtype, shape=shape, read=values_of(read, dtype))
+        values = values_of(read, dtype)
+
+        def values_once(elements: Indices) -> Values:
+            key = elements.tobytes()
+            if key not in known:
+                known[key] = values(elements)
+            return known[key]
+
+        return values_once
 
     def _candidates(self, query: TensorQuery) -> list[Candidate]:
         stored = [] if self._choice is None else self._choice.first_candidates(query)
@@ -164,7 +193,9 @@ class ForeseenVariants:
         return sorted(found, key=lambda one: one.distance)[:MOST_CANDIDATES]
 
     def _proposals(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
-        made = propose(query, found, SketchSamples())
+        choice = self._choice
+        made = (propose(query, found, SketchSamples()) if choice is None
+                else choice.propose(query, found))  # fmt: skip
         given = [one for one in made if all(base in self._by_digest for base in one.bases)]
         stored = [one for one in made if not any(base in self._by_digest for base in one.bases)]
         if self._choice is not None:

@@ -5,8 +5,13 @@ catalog that was replaced by an older copy does not know acknowledged packs eith
 numbers tell the two apart at first: a commit or change with a number that the catalog has not
 reached yet may have been acknowledged. Once work has gone on with the older copy, its numbers were
 given out again; so a commit or change that the catalog does not have, whatever its number, speaks
-for everything that its writer wrote. (A writer registers a pack right after it sealed it: only one
-that dies between the two leaves such a record without having acknowledged it.)
+for everything that its writer wrote.
+
+A writer that dies between the seal of a pack and its row leaves such a record too, and nobody was
+told of it. The catalog remembers publications from before their first record until they are done,
+by their times. A record of one that began in this catalog and was not done in it, by a writer that
+is dead, is litter; unless there are records of others too, for then the catalog is an older copy,
+and may have been made in the midst of a publication that was acknowledged later.
 """
 
 import contextlib
@@ -65,7 +70,10 @@ def orphans(parts: StoreParts, *, before_us: int) -> list[Orphan]:
             found.append((entry, writer, journal))
     with parts.database.read() as tx:
         known = {pack_object_key(row.key) for row in packs.everything(tx)}
-        feared = {writer for _, writer, journal in found if _says_more(tx, journal)}
+        begun = set(properties.begun_publications(tx))
+        unknown = [(writer, _unknown(tx, journal)) for _, writer, journal in found]
+    older = any(not times <= begun for _, times in unknown)
+    feared = {writer for writer, times in unknown if times} if older else set()
     return damaged + [
         Orphan(
             key=entry.key,
@@ -94,10 +102,10 @@ def unknown_times(parts: StoreParts) -> list[int]:
     return times
 
 
-def _says_more(tx: Any, journal: list[_Numbered]) -> bool:
-    """Say whether one of these commits and changes is not in the catalog."""
+def _unknown(tx: Any, journal: list[_Numbered]) -> set[int]:
+    """Return the times of those of these commits and changes that are not in the catalog."""
     reached, _ = properties.last_publication(tx)
-    return any(one.seq > reached or not _is_known(tx, one) for one in journal)
+    return {one.time_us for one in journal if one.seq > reached or not _is_known(tx, one)}
 
 
 def _is_known(tx: Any, one: _Numbered) -> bool:

@@ -1,7 +1,6 @@
 """What a store needs beside the bytes of atoms: manifests, record headers, rows of the catalog."""
 
 import random
-from collections.abc import Sequence
 
 from hartonomous.core import manifest as manifests
 from hartonomous.core.chunking import NORMAL_BYTES
@@ -11,7 +10,7 @@ from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import has_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment
 from hartonomous.core.record import FRAME_BYTES, FRAME_ENTRY, MIN_RECORD_BYTES, Encoding
-from hartonomous.core.sketch import LEAST_ELEMENTS, POSITIONS
+from hartonomous.core.sketch import LEAST_ELEMENTS, POSITIONS, parts
 from hartonomous.packs.frames import encode_frame, split_frames
 
 CHUNK_BYTES = NORMAL_BYTES + NORMAL_BYTES // 8
@@ -22,9 +21,9 @@ _ARTIFACT_BYTES = 870  # commit record, and the rows of a version
 _FILE_BYTES = 300  # rows of a manifest and of a member
 _TENSOR_BYTES = 250  # a row of a tensor, with its indexes
 _ATOM_BYTES = 130  # rows of an atom, its extent and the reference to it, with their indexes
-
-
-_SKETCH_BYTES = 200  # a row of a sketch without its values, with its indexes
+_SKETCH_ROW_BYTES = 60  # a row of a sketch without its values
+_SKETCH_INDEX_BYTES = 100
+_PAGE_BYTES = 4060
 
 
 def atom_count(pieces: list[Piece]) -> int:
@@ -80,14 +79,19 @@ def atoms_overhead(count: int, length: int) -> int:
     )
 
 
-def sketches_overhead(dtype: str, lengths: Sequence[int]) -> int:
-    """Return the bytes that the sketches of new tensors of these lengths take."""
+def sketches_overhead(dtype: str, length: int, shape: tuple[int, ...]) -> int:
+    """Return the bytes that the sketches of a new tensor take: of the whole, and of its parts.
+
+    ``shape`` is empty where it is not known. Few such rows fit into a page of the catalog.
+    """
     known = DTYPES.get(dtype)
     if known is None or not has_values(dtype):
         return 0
-    least = LEAST_ELEMENTS * known.block_bytes // known.block_elements
-    values = POSITIONS * (2 if dtype == "BF16" else 4)
-    return sum(length >= least for length in lengths) * (_SKETCH_BYTES + values)
+    if length < LEAST_ELEMENTS * known.block_bytes // known.block_elements:
+        return 0
+    row = POSITIONS * (2 if dtype == "BF16" else 4) + _SKETCH_ROW_BYTES
+    in_page = max(_PAGE_BYTES // row, 1)
+    return (1 + len(parts(shape))) * (_PAGE_BYTES // in_page + _SKETCH_INDEX_BYTES)
 
 
 def artifacts_overhead(count: int) -> int:

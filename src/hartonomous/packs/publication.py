@@ -69,7 +69,7 @@ class Publication:
         # that dies leaves it to the next, so it needs no sync of its own; a server may die alone.
         self.time_us = max(parts.clock(), last_us + 1)
         with parts.database.write(durable=parts.database.dialect != "sqlite") as tx:
-            properties.set_last_publication(tx, self.sequence, self.time_us)
+            properties.begin_publication(tx, self.sequence, self.time_us)
             if boot is not None and boot != seen_boot:
                 properties.put(tx, _BOOT, boot)
         self._changes: list[tuple[dict[str, Any], bytes, int]] = []
@@ -121,7 +121,7 @@ class Publication:
                 )
                 replay.apply_change(tx, content)
                 self.events += witness.events(tx)
-            properties.set_last_publication(tx, self.sequence, self.time_us)
+            properties.end_publication(tx, self.sequence, self.time_us)
             events.append_all(tx, self.events, now_us=self.time_us)
 
 

@@ -16,7 +16,7 @@ from hartonomous.packs.manifest_rows import member_row
 from hartonomous.packs.member_paths import safe_path
 from hartonomous.packs.session import WriteSession
 
-_KINDS = ("model", "file")
+_KINDS = ("model", "file", "vectors")
 _MOST_MODE = 0o7777
 
 

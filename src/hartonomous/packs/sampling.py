@@ -1,15 +1,17 @@
 """Looking at files outside the store through a few of their bytes, within a limit on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from hartonomous.core.dtype import DTYPES
 from hartonomous.core.estimation import Guess, guess_from_samples, spots, steps
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.packs.frames import encode_frame
 from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.variants import MOST_SHARE
 from hartonomous.ports.source import MemberSource
 
 PIECE = np.dtype(
@@ -22,6 +24,8 @@ Pieces = npt.NDArray[np.void]
 
 _LEAST_WINDOW_BYTES = 4096
 _GOOD_SAMPLES = 16
+_GOOD_SAMPLES_OF_BLOCKS = 4
+"""Of quantised tensors that are predicted: what is left varies little, and short windows cost."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,25 +92,90 @@ def measure(
     ``longest`` is the size of a frame or chunk in the store. Windows are shorter where that is
     needed to look at enough places; short windows compress a little worse, which the least width
     of the range allows for. ``cost`` tells, of a piece (its row in ``pieces``), what bytes from an
-    offset on take otherwise; the smaller counts.
+    offset on take otherwise; that counts for pieces of which it saves enough to be chosen.
     """
     total = int(pieces["length"].sum())
     whole = total <= share
     window = longest
-    while not whole and window > _LEAST_WINDOW_BYTES and share // window < _GOOD_SAMPLES:
+    block = DTYPES[dtype].block_bytes if dtype in DTYPES else 1
+    good = (
+        _GOOD_SAMPLES_OF_BLOCKS
+        if cost and DTYPES[dtype or ""].block_elements > 1
+        else _GOOD_SAMPLES
+    )
+    while not whole and window > _LEAST_WINDOW_BYTES and share // window < good:
         window //= 2
+    window -= window % block if window > block else 0
     wanted = _all_windows(pieces, longest) if whole else _some_windows(pieces, share, window, total)
-    samples: list[tuple[int, int]] = []
+    seen: list[_Sample] = []
     for index, offset, length, at in sorted(wanted):
         if length > sampler.left_bytes:
             break  # what others are compared with was read too
         content = sampler.read(index, offset, length)
-        taken = encoded_size(content, dtype)
-        otherwise = cost(at, offset - int(pieces[at]["offset"]), content) if cost else None
-        samples.append((length, taken if otherwise is None else min(taken, otherwise)))
+        otherwise = None
+        if cost is not None:
+            frame = min(longest, int(pieces[at]["length"]))
+            otherwise = _cost_in_frame(
+                cost, at, offset - int(pieces[at]["offset"]), content, frame=frame, block=block
+            )
+        seen.append(_Sample(at, length, encoded_size(content, dtype), otherwise))
         advance(length)
+    samples = _chosen(seen)
     floor = 0.01 if whole else 0.03 if window >= FRAME_BYTES // 4 else 0.1
     return guess_from_samples(total, samples, floor=floor, whole=whole)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sample:
+    """A window of a piece: its bytes, what it takes on its own, and otherwise."""
+
+    at: int
+    length: int
+    alone: int
+    otherwise: float | None
+
+
+def _cost_in_frame(
+    cost: Callable[[int, int, bytes], int | None],
+    at: int,
+    offset: int,
+    content: bytes,
+    *,
+    frame: int,
+    block: int,
+) -> float | None:
+    """Return what a window takes as a part of a frame of ``frame`` bytes.
+
+    What each frame takes whatever its length (tables, beginnings) is told from the window's first
+    half, and counts by the window's share of the frame.
+    """
+    taken = cost(at, offset, content)
+    half = len(content) // 2 // block * block
+    if taken is None or len(content) >= frame or not half:
+        return taken
+    of_half = cost(at, offset, content[:half])
+    if of_half is None:
+        return taken
+    a_byte = max(taken - of_half, 0) / (len(content) - half)
+    fixed = max(taken - a_byte * len(content), 0.0)
+    return a_byte * len(content) + fixed * len(content) / frame
+
+
+def _chosen(seen: Sequence[_Sample]) -> list[tuple[int, int]]:
+    """Return (bytes, stored bytes) of samples, of each piece by the way that would be chosen."""
+    sums: dict[int, tuple[float, float]] = {}
+    for one in seen:
+        alone, otherwise = sums.get(one.at, (0.0, 0.0))
+        best = one.alone if one.otherwise is None else one.otherwise
+        sums[one.at] = alone + one.alone, otherwise + best
+    built = {at for at, (alone, otherwise) in sums.items() if otherwise < MOST_SHARE * alone}
+    return [
+        (
+            one.length,
+            one.alone if one.otherwise is None or one.at not in built else round(one.otherwise),
+        )
+        for one in seen
+    ]
 
 
 def _all_windows(pieces: Pieces, window: int) -> set[tuple[int, int, int, int]]:

@@ -14,22 +14,26 @@ from pathlib import Path
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import manifests
+from hartonomous.catalog import manifests, texts
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
-from hartonomous.catalog.word_index import IndexedPassage, IndexedSource, WordIndex, delete_index
+from hartonomous.catalog.word_index import WordIndex, delete_index
+from hartonomous.catalog.word_table import WordTable, drop_tables
 from hartonomous.core import passage
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
+from hartonomous.core.indexed_text import IndexedPassage, IndexedSource
 from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.reading import READERS
+from hartonomous.packs.model_views import update_said
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
 from hartonomous.ports.progress import Progress
+from hartonomous.ports.text_index import TextIndex
 
 DOCUMENT_LIMIT_BYTES = 256 << 20
 """Larger files are not read for their text."""
@@ -50,17 +54,28 @@ class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def index_path(parts: StoreParts) -> Path:
-    """Return where the index of words lies."""
+    """Return where the index of words lies, if the catalog is SQLite."""
     return parts.directory / "index" / _INDEX
 
 
 def drop_views(parts: StoreParts) -> bool:
-    """Delete the index; return whether there was one."""
+    """Drop what the index holds; return whether there was anything."""
     with _held(parts):
-        path = index_path(parts)
-        there = path.exists()
-        _delete(parts)
-        return there
+        return _drop(parts)
+
+
+def refresh_views(parts: StoreParts, files: OpenFiles, progress: Progress) -> ViewsMade | None:
+    """Bring the views up to date if the catalog changed since they last were; None if it did not.
+
+    Who may only read searches what is there, and a note says if there is more.
+    """
+    with open_index(parts) as index:
+        if index.mark() == _mark(parts):
+            return None
+        if not index.is_writable():
+            note = "what was added lately is not searched: this role may not write the index"
+            return ViewsMade(read_count=0, passage_count=0, forgotten_count=0, notes=(note,))
+    return update_views(parts, files, progress)
 
 
 def update_views(
@@ -69,8 +84,9 @@ def update_views(
     """Read the files that were not read yet, or by an older recipe; forget those that are gone."""
     with _held(parts):
         if rebuild:
-            _delete(parts)
+            _drop(parts)
         with open_index(parts) as index:
+            mark = _mark(parts)  # before anything is looked at: what comes meanwhile is seen later
             known = index.recipes()
             waiting = list(_waiting(parts, known))
             made = _Making(parts, files, index)
@@ -79,29 +95,46 @@ def update_views(
                 for one in waiting:
                     made.take(process, one)
                     progress.advance(one.size_bytes)
+            forgotten = index.forget(gone_files(parts, known))
+            update_said(parts, index)
+            index.set_mark(mark)
             return ViewsMade(
                 read_count=len(waiting),
                 passage_count=made.passages,
-                forgotten_count=index.forget(gone_files(parts, known)),
+                forgotten_count=forgotten,
                 notes=tuple(made.notes),
             )
 
 
-def waiting_count(parts: StoreParts) -> int:
-    """Return how many files' texts were not read yet."""
+def _mark(parts: StoreParts) -> str:
+    """Return what changes whenever views may have to be made: the catalog, or how they are made."""
+    with parts.database.read() as tx:
+        number = texts.change_number(tx)
+    return f"{number} {_recipe('x.pdf')}"
+
+
+def waiting_texts(parts: StoreParts) -> list[TextFile]:
+    """Return the files whose texts were not read yet."""
     with open_index(parts) as index:
-        return sum(1 for _ in _waiting(parts, index.recipes()))
+        return list(_waiting(parts, index.recipes()))
 
 
-def open_index(parts: StoreParts) -> WordIndex:
+def open_index(parts: StoreParts) -> TextIndex:
     """Open the index of words; raises what opening it raises."""
+    if parts.database.dialect != "sqlite":
+        return WordTable(parts.database)
     with _whole(parts):
         return WordIndex(index_path(parts))
 
 
-def _delete(parts: StoreParts) -> None:
+def _drop(parts: StoreParts) -> bool:
+    if parts.database.dialect != "sqlite":
+        return drop_tables(parts.database)
     with _whole(parts):
-        delete_index(index_path(parts))
+        path = index_path(parts)
+        there = path.exists()
+        delete_index(path)
+        return there
 
 
 def _whole(parts: StoreParts) -> AbstractContextManager[None]:
@@ -143,10 +176,10 @@ def document_process() -> LimitedProcess[Document]:
         refused=_refused,
         check=_check,
     )
-    return LimitedProcess(task, search_path=_extras_path(), memory_bytes=512 << 20, cpu_s=60)
+    return LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)
 
 
-def _extras_path() -> tuple[str, ...]:
+def extras_path() -> tuple[str, ...]:
     """Return where pdfium's package lies, if it is installed."""
     found = find_spec("pypdfium2")
     if found is None or found.origin is None:
@@ -157,7 +190,7 @@ def _extras_path() -> tuple[str, ...]:
 class _Making:
     """Reads files one after the other into the index."""
 
-    def __init__(self, parts: StoreParts, files: OpenFiles, index: WordIndex) -> None:
+    def __init__(self, parts: StoreParts, files: OpenFiles, index: TextIndex) -> None:
         self._parts = parts
         self._files = files
         self._index = index

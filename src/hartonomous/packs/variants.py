@@ -172,7 +172,7 @@ class VariantChoice:
         Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
         tried beside what the candidates suggest. None if there is none.
         """
-        proposals = self._propose(query, candidates)
+        proposals = self.propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
         proposals = self.allowed(proposals, deepest=deepest, usable=usable)
         if not proposals:
@@ -220,7 +220,8 @@ class VariantChoice:
         made = self._exact.composed(Variant(one.plan, one.bases))
         return one if made.bases == one.bases else replace(one, plan=made.plan, bases=made.bases)
 
-    def _propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
+    def propose(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
+        """Return the plans that candidates suggest, with the adapters that the store holds."""
         if not found:
             return []
         return propose(query, found, SketchSamples(), factors=lambda: self._factors.of(query))

@@ -128,10 +128,10 @@ def write_block(
     vectors = checked_vectors(row.space, new.vectors, file=f"space {row.name}")
     check_arrays(new.ids, new.places)
     first, last = int(new.ids[0]), int(new.ids[-1])
-    name = f"{SPACES_FOLDER}{row.space.key}/{first:012d}-{last:012d}"
-    made = TensorFile(name, *block_tensors(row.space, new.ids, vectors, new.places))
+    folder = f"{SPACES_FOLDER}{row.space.key}"
+    made = TensorFile(folder, *block_tensors(row.space, new.ids, vectors, new.places))
     source = MemberSource(
-        path=FILE_NAME, location=name, size=made.size, mode=0o644, modified_us=parts.clock(),
+        path=FILE_NAME, location=folder, size=made.size, mode=0o644, modified_us=parts.clock(),
         made=made,
     )  # fmt: skip
     # Vectors resemble no other tensor, and are read often: they are kept on their own.
@@ -144,6 +144,8 @@ def write_block(
         finally:
             ingest.close()
             reader.close()
+        # Blocks of several stores that exchange theirs have names of their own.
+        name = f"{folder}/{first:012d}-{file.digest.hex()[:12]}"
         proposal = Proposal(
             kind=spaces.KIND, names=(name,), files=(file,), source_place=_MADE_BY,
             tensor_count=len(file.description.tensors),

@@ -15,7 +15,7 @@ from hartonomous.core.array import numpy_dtype
 from hartonomous.core.place import Place
 from hartonomous.core.space import Space
 from hartonomous.core.vector_block import TYPES, PlaceTable, joined, place_table, taken
-from hartonomous.errors import NotFoundError, UsageError
+from hartonomous.errors import NotFoundError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.vector_blocks import BlockFile
@@ -101,7 +101,7 @@ class SpaceTruth:
         return self._now().ids
 
     def vectors(self, ids: Ids) -> Vectors:
-        """Return vectors, shape [n, dimension], in the order of ``ids``; raises UsageError."""
+        """Return vectors, shape [n, dimension], in the order of ``ids``; raises NotFoundError."""
         moment = self._moment or self._now()
         wanted = np.asarray(ids, np.int64)
         out = np.empty((len(wanted), self.space.dimension), np.float32)
@@ -206,11 +206,9 @@ class SpaceTruth:
             known = moment.tail_ids if block is None else block.ids
             rows = np.searchsorted(known, ids[where])
             inside = rows < len(known)
-            if not inside.all() or bool((known[rows] != ids[where]).any()):
-                raise UsageError(
-                    f"the space {self.row.name} has no vector of such an id",
-                    hint="the index is older than the space: bring it up to date",
-                )
+            there = bool(inside.all()) and bool((known[rows] == ids[where]).all())
+            if not there or (block is not None and not block.is_live[rows].all()):
+                raise NotFoundError(f"the space {self.row.name} has no vector of such an id")
             yield where, rows, block
 
     def _rows(self, block: _Block, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -1,10 +1,10 @@
 """What makes a folder one model, and the candidate made of it.
 
 A folder is a model if a config (``config.json``, ``adapter_config.json``) or a shard index
-(``*.index.json``) lies beside weight files, or if it is composite: ``model_index.json`` (diffusers)
-or ``modules.json`` (sentence-transformers) with weights beside it or one folder down. So is a
-checkpoint that several processes wrote (``checkpoint_folder``). A folder that holds GGUF files and
-no config is none: each file in it is a model.
+(``*.index.json``) lies beside weight files or a folder ``onnx`` with graphs, or if it is composite:
+``model_index.json`` (diffusers) or ``modules.json`` (sentence-transformers) with weights beside it
+or one folder down. So is a checkpoint that several processes wrote (``checkpoint_folder``). A
+folder that holds GGUF files and no config is none: each file in it is a model.
 
 Everything below a model folder belongs to it, except a folder that is a complete model by itself
 (config and weights, such as ``checkpoint-500``); in a composite the parts are complete too, so
@@ -23,6 +23,7 @@ from hartonomous.sources.listing import Entry, EntryKind, join, last_part, list_
 _CONFIGS = frozenset({"config.json", "adapter_config.json"})
 _COMPOSITES = frozenset({"model_index.json", "modules.json"})
 _CHECKPOINT = re.compile(r"checkpoint-[0-9]+")
+_GRAPHS = "onnx"
 _FILES = (EntryKind.FILE, EntryKind.LINK)
 
 
@@ -32,7 +33,7 @@ def is_model_folder(location: str, entries: list[Entry]) -> bool:
         return _has_weights(entries) or _has_weights_below(location, entries)
     if is_checkpoint_folder(location, entries):
         return True
-    return _has_weights(entries) and any(
+    return (_has_weights(entries) or _has_graphs_below(location, entries)) and any(
         entry.name in _CONFIGS or entry.name.endswith(".index.json") for entry in _files(entries)
     )
 
@@ -72,6 +73,17 @@ def _files(entries: list[Entry]) -> list[Entry]:
 
 def _has_weights(entries: list[Entry]) -> bool:
     return any(is_weight_file(entry.name) for entry in _files(entries))
+
+
+def _has_graphs_below(location: str, entries: list[Entry]) -> bool:
+    """Say whether there is a folder ``onnx`` with graphs in it, as exporters lay them out."""
+    if not any(one.kind is EntryKind.FOLDER and one.name == _GRAPHS for one in entries):
+        return False
+    try:
+        below = list_folder(join(location, _GRAPHS))
+    except OSError:
+        return False  # the walk meets it again and says so
+    return any(entry.name.endswith(".onnx") for entry in _files(below))
 
 
 def _has_weights_below(location: str, entries: list[Entry]) -> bool:

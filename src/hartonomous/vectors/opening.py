@@ -6,23 +6,47 @@ from pathlib import Path
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
 from hartonomous.vectors.exact import ExactIndex
+from hartonomous.vectors.graph import GraphIndex, GraphSettings
+from hartonomous.vectors.scan import ScanIndex
 
 ENGINES = ("auto", "exact", "scan", "graph")
 
+_EXTRAS = {"scan": ("faiss", "search"), "graph": ("usearch", "graph")}
 
-def open_vectors(directory: Path, truth: VectorTruth, engine: str = "auto") -> VectorIndex:
+
+def open_vectors(
+    directory: Path,
+    truth: VectorTruth,
+    engine: str = "auto",
+    *,
+    graph: GraphSettings | None = None,
+) -> VectorIndex:
     """Return the index of one space, whose files are in ``directory`` (its own; made when needed).
 
-    ``auto`` is ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
+    Each engine needs a folder of its own. ``graph``: how a graph is built and searched. ``auto`` is
+    ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
     name, or naming the extra that an engine needs.
     """
     if engine not in ENGINES:
         raise UsageError(
             f"there is no engine of vectors '{engine}'", hint=f"one of {', '.join(ENGINES)}"
         )
+    if engine == "auto":
+        engine = "scan" if has("faiss") else "exact"
+    if engine in _EXTRAS:
+        module, extra = _EXTRAS[engine]
+        if not has(module):
+            raise UsageError(
+                f"vectors by '{engine}' need {module}, which is not installed here",
+                hint=f"pip install 'hartonomous[{extra}]'",
+            )
+    if engine == "scan":
+        return ScanIndex(directory, truth)
+    if engine == "graph":
+        return GraphIndex(directory, truth, settings=graph)
     return ExactIndex(truth)
 
 
 def has(module: str) -> bool:
-    """Say whether a module can be imported, without doing so."""
+    """Say whether a module is installed, without importing it."""
     return importlib.util.find_spec(module) is not None

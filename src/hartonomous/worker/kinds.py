@@ -15,9 +15,11 @@ from hartonomous.core.job import MAX_RESULT_BYTES
 from hartonomous.errors import HartonomousError, IntegrityError, PartlyDoneError, UsageError
 from hartonomous.operations import add as adding
 from hartonomous.operations import collect as collecting
+from hartonomous.operations import embed as embedding
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import repair as repairing
 from hartonomous.operations import verify as verifying
+from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings
@@ -104,6 +106,21 @@ class GcArguments(_Arguments, frozen=True, kw_only=True):
 
     trash_days: float | None = None
     grace_s: float = 3600
+
+
+class EmbedArguments(_Arguments, frozen=True, kw_only=True):
+    """What ``hart embed`` takes."""
+
+    space: str | None = None
+    encoder: str | None = None
+    modality: str | None = None
+    switch: bool = False
+
+    def options(self) -> embedding.EmbedOptions:
+        """Return them as the operation takes them."""
+        return embedding.EmbedOptions(
+            space=self.space, encoder=self.encoder, modality=self.modality, switch=self.switch
+        )
 
 
 class RepairArguments(_Arguments, frozen=True, kw_only=True):
@@ -241,6 +258,20 @@ def _gc(work: Work, given: GcArguments) -> Outcome:
     return Outcome(report.atom_count + report.manifest_count, report)
 
 
+def _check_embed(given: EmbedArguments) -> EmbedArguments:
+    embedding.check_options(given.options())
+    return given
+
+
+def _embed(work: Work, given: EmbedArguments) -> Outcome:
+    files = OpenFiles(work.parts)
+    try:
+        report = embedding.embed(work.parts, files, options=given.options(), progress=work.progress)
+    finally:
+        files.close()
+    return Outcome(report.added_count + report.removed_count, report)
+
+
 def _repair(work: Work, _given: RepairArguments) -> Outcome:
     report = repairing.repair(work.parts, progress=work.progress)
     error = None
@@ -262,5 +293,6 @@ KINDS: dict[str, Kind] = {
     "repack": Kind(RepackArguments, _as_it_is, _repack),
     "verify": Kind(VerifyArguments, _check_verify, _verify),
     "gc": Kind(GcArguments, _check_gc, _gc),
+    "embed": Kind(EmbedArguments, _check_embed, _embed),
     "repair": Kind(RepairArguments, _as_it_is, _repair, alone=True),
 }

@@ -2,13 +2,17 @@
 
 The heartbeat lengthens the lease, tells the progress, and learns that the job was cancelled or
 lost; then it interrupts the work as Ctrl-C does, after which a store is whole like after any end.
+A third thread does the same where the work shows no progress any more, and ends the process where
+that does not help either.
 """
 
+import contextlib
+import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum
 from types import FrameType
 
@@ -31,6 +35,8 @@ from hartonomous.worker.kinds import Outcome, Work, bounded, checked, described
 
 _ASK_AGAIN_S = 30.0
 """Work that was interrupted and goes on all the same is interrupted again after this time."""
+STALLED_CODE = 75
+"""The exit code of a process that ended itself because its job neither went on nor ended."""
 _FINISH_TRIES = 5
 _MOST_MESSAGES = 1000
 
@@ -41,6 +47,7 @@ class Why(Enum):
     CANCELLED = "cancelled"
     LOST = "lost"  # the lease ran out; the job is somebody else's now
     GIVEN_UP = "given up"  # the worker ends
+    STALLED = "stalled"  # no progress for too long: the run failed
 
 
 class JobProgress:
@@ -53,12 +60,14 @@ class JobProgress:
         self._done = self._all_done = 0
         self._total: int | None = None
         self._changed = False
+        self._moved = time.monotonic()
 
     def stage(self, name: str, *, total_bytes: int | None = None) -> None:
         """Begin a stage."""
         with self._lock:
             self._stage, self._total, self._done = name[:200], total_bytes, 0
             self._changed = True
+            self._moved = time.monotonic()
 
     def advance(self, byte_count: int) -> None:
         """Count bytes of the stage."""
@@ -66,10 +75,12 @@ class JobProgress:
             self._done += byte_count
             self._all_done += byte_count
             self._changed = True
+            self._moved = time.monotonic()
 
     def note(self, text: str) -> None:
         """Keep a message for the job's result."""
         with self._lock:
+            self._moved = time.monotonic()
             if len(self.messages) < _MOST_MESSAGES:
                 self.messages.append(text[:1000])
 
@@ -77,6 +88,11 @@ class JobProgress:
     def done_bytes(self) -> int:
         """Bytes of all stages."""
         return self._all_done
+
+    @property
+    def still_s(self) -> float:
+        """Seconds since the operation told anything."""
+        return time.monotonic() - self._moved
 
     @property
     def changed(self) -> bool:
@@ -160,9 +176,12 @@ def carry_out(
     try:
         kind, arguments = checked(job.kind, job.arguments)
         work = Work(parts, settings, progress)
-        outcome = interruption.during(lambda: kind.run(work, arguments))
+        with _watched(progress, interruption, settings.stall_s):
+            outcome = interruption.during(lambda: kind.run(work, arguments))
     except KeyboardInterrupt:
-        return _interrupted(parts, job, interruption.why)
+        if interruption.why is not Why.STALLED:
+            return _interrupted(parts, job, interruption.why)
+        outcome = Outcome(0, None, stalled(settings.stall_s))
     except MemoryError:
         outcome = Outcome(0, None, HartonomousError("out of memory", hint="give it more"))
     except HartonomousError as error:
@@ -184,6 +203,42 @@ def carry_out(
     return msgspec.structs.replace(
         ending, result=result, record_count=outcome.record_count, done_bytes=progress.done_bytes
     )
+
+
+def stalled(stall_s: float) -> HartonomousError:
+    """Return the error of a run that showed no progress for too long."""
+    return HartonomousError(
+        f"no progress for {stall_s:g} s: what hung was ended",
+        hint="look at the disk or server that it waited for; 'stall_s' is the limit",
+    )
+
+
+@contextlib.contextmanager
+def _watched(progress: JobProgress, interruption: Interruption, stall_s: float) -> Iterator[None]:
+    """End work that stands still for longer than ``stall_s``, and the process if it must be."""
+    over = threading.Event()
+    watch = threading.Thread(
+        target=_watch, args=(progress, interruption, stall_s, over), name="watch", daemon=True
+    )
+    watch.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watch.join()
+
+
+def _watch(
+    progress: JobProgress, interruption: Interruption, stall_s: float, over: threading.Event
+) -> None:
+    while not over.wait(max(stall_s - progress.still_s, PROGRESS_S / 10)):
+        if progress.still_s < stall_s:
+            continue
+        interruption.ask(Why.STALLED)
+        # What ends in good order is whole at once; else the process dies, and the store is as
+        # after any kill. Nothing in it is asked, for whatever hangs may hold any lock.
+        if not over.wait(min(stall_s, _ASK_AGAIN_S)):
+            os._exit(STALLED_CODE)
 
 
 def _interrupted(parts: StoreParts, job: Job, why: Why | None) -> Ending | None:

@@ -7,6 +7,7 @@ import sys
 
 from hartonomous.core.job import Job
 from hartonomous.worker import messages
+from hartonomous.worker.running import STALLED_CODE
 
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[1:]; from hartonomous.worker.child import main; main()"
@@ -66,6 +67,10 @@ class Slot:
         self.release()
         code = self._process.wait()
         self._told.close()
+        if code == STALLED_CODE:
+            return (
+                "showed no progress for longer than 'stall_s', did not stop either, and was ended"
+            )
         return f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
 
     def _say(self, text: bytes) -> None:

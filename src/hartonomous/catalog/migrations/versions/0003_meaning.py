@@ -49,6 +49,7 @@ def _spaces() -> None:
         sa.Column("modality", sa.Text(), nullable=False),
         sa.Column("use", sa.Text(), nullable=False),
         sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("engine", sa.Text(), nullable=False),
         sa.Column("next_id", sa.BigInteger(), nullable=False),
         sa.Column("epoch", sa.BigInteger(), nullable=False),
         sa.Column("created_us", sa.BigInteger(), nullable=False),

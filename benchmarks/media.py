@@ -1,0 +1,118 @@
+"""Documents: what taking in 10,000 mixed ones costs, and how long a search over them takes.
+
+``add`` and ``views make`` run as a user runs them, in a process of their own with all its children;
+memory is that of all of them together. Queries are three words drawn from passages, so that each
+finds something; those with a typo have one letter changed. The store stays open between queries, as
+a server's or a notebook's does.
+"""
+
+import hashlib
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import measure
+from context import Context, Result
+from documents import mixed_documents
+from tables import table
+
+import hartonomous as hn
+from hartonomous.core.terms import terms
+from hartonomous.packs.text_views import open_index
+from hartonomous.store import Store
+
+_QUERIES = 300
+_SOURCE = str(Path(hn.__file__).resolve().parents[1])
+
+
+def run(context: Context) -> Result:
+    """Take the documents in, and search them."""
+    folder = mixed_documents(context)
+    count = sum(1 for path in folder.rglob("*") if path.is_file())
+    store, rows = stored(context)
+    try:
+        speeds = searches(store)
+    finally:
+        store.close()
+    kinds: dict[str, int] = {}
+    for path in folder.rglob("*.*"):
+        kinds[path.suffix[1:]] = kinds.get(path.suffix[1:], 0) + path.is_file()
+    mixed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if number > 20)
+    text = table(
+        f"media: taking in {count:,} documents ({mixed})",
+        ["step", "wall s", "CPU s", "documents/s", "memory of all processes MB"], rows,
+    )  # fmt: skip
+    text += "\n" + speed_table(speeds)
+    return Result(text=text, figures={"ingest": rows, "search": speeds})
+
+
+def stored(context: Context) -> tuple[Store, list[list[Any]]]:
+    """Return the open store of the documents, made once, and what making it took."""
+    folder = mixed_documents(context)
+    count = sum(1 for path in folder.rglob("*") if path.is_file())
+    place = context.work / f"media-{folder.name}"
+    rows: list[list[Any]] = []
+    if not (place / "store.json").exists():
+        command = [sys.executable, "-m", "hartonomous"]
+        environment = {"PYTHONPATH": _SOURCE, "HARTONOMOUS_STORE": str(place)}
+        hn.init(place).close()
+        quiet = ["--progress", "none"]
+        steps = {"add": ["add", *quiet, str(folder)], "read texts": ["views", "rebuild", *quiet]}
+        for name, words in steps.items():
+            done = measure.run([*command, *words], env=environment, timeout_s=7200)
+            if not done.ok:
+                raise RuntimeError(f"hart {words[0]} failed: {done.output}")
+            rows.append([name, done.wall_s, done.cpu_s, count / done.wall_s,
+                         done.peak_anon_bytes / 1e6])  # fmt: skip
+    return hn.open(place), rows
+
+
+def searches(store: Store) -> dict[str, Any]:
+    """Return milliseconds of searches, by kind of query."""
+    store.search("warm up")
+    with open_index(store.parts) as index:
+        total = index.passage_count()
+        drawn = _drawn(index, total)
+    figures: dict[str, Any] = {"passages": total}
+    for kind, queries in drawn.items():
+        taken = []
+        for text in queries:
+            started = time.perf_counter()
+            store.search(text)
+            taken.append((time.perf_counter() - started) * 1000)
+        taken.sort()
+        figures[kind] = {
+            "p50 ms": statistics.median(taken), "p95 ms": taken[int(len(taken) * 0.95)],
+        }  # fmt: skip
+    return figures
+
+
+def speed_table(figures: dict[str, Any]) -> str:
+    """Return the table of what ``searches`` found."""
+    rows = [[kind, found["p50 ms"], found["p95 ms"]]
+            for kind, found in figures.items() if kind != "passages"]  # fmt: skip
+    return table(
+        f"search: {figures['passages']:,} passages, top 10", ["queries", "p50 ms", "p95 ms"], rows
+    )
+
+
+def _drawn(index: Any, total: int) -> dict[str, list[str]]:
+    """Return queries of words of passages, and of the same words with a typo."""
+    plain, typos = [], []
+    ids = [1 + _number(f"passage {at}") % max(total, 1) for at in range(2 * _QUERIES)]
+    for row_id, one in index.passages(ids).items():
+        words = sorted({word for word in terms(one.text) if word.isalpha() and len(word) > 3},
+                       key=lambda word, row_id=row_id: _number(f"{row_id} {word}"))[:3]  # fmt: skip
+        if len(words) < 3 or len(plain) >= _QUERIES:
+            continue
+        plain.append(" ".join(words))
+        at = 1 + row_id % (len(words[0]) - 2)
+        swapped = words[0][:at] + words[0][at + 1] + words[0][at] + words[0][at + 2 :]
+        typos.append(" ".join([swapped, *words[1:]]))
+    return {"three words": plain, "one misspelled": typos}
+
+
+def _number(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")

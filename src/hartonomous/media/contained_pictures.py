@@ -1,0 +1,158 @@
+"""Pictures in zip documents (Office, OpenDocument, EPUB): which members they are, and where shown.
+
+A member is a picture by its ending. What shows it gives the page: the slide, the sheet, the
+chapter, and in DOCX the page by the breaks in it. A picture that nothing shows (in a header, a
+layout, or not used) is on page 0.
+"""
+
+import re
+from collections.abc import Iterator
+from posixpath import dirname, join, normpath
+from typing import NamedTuple
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element
+
+from hartonomous.media.archive import Archive
+from hartonomous.media.decoding import decode
+from hartonomous.media.endings import BOOKS, OPEN_DOCUMENT, PICTURES, ending
+
+_W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
+_A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
+_S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_V = "{urn:schemas-microsoft-com:vml}"
+_DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
+_TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+_CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}rootfile"
+_OPF = "{http://www.idpf.org/2007/opf}"
+
+PLACES_LIMIT = 5_000
+"""Most places of pictures that are taken of one document."""
+
+_SHOWN = re.compile(
+    r"<(?:img|image)\b[^>]{0,2000}?\b(?:src|href)\s*=\s*[\"']([^\"'<>]{1,1000})", re.I
+)
+
+
+class Shown(NamedTuple):
+    """A picture's part of the document and where it is shown; see ``core.picture.PicturePlace``."""
+
+    part: str
+    page: int = 0
+    x: float = 0.0
+    y: float = 0.0
+    width: float = 0.0
+    height: float = 0.0
+
+
+def shown_in_archive(archive: Archive, path: str) -> tuple[str, list[Shown]]:
+    """Return what a page is called, and every place of a picture; raises StructureError."""
+    kind = ending(path)
+    if kind in BOOKS:
+        pages, found = "chapter", _book(archive)
+    elif kind in OPEN_DOCUMENT:
+        pages, found = {"ods": "sheet", "odp": "slide"}.get(kind, ""), _open_document(archive)
+    elif kind.startswith("p"):
+        pages, found = "slide", _slides(archive)
+    elif kind.startswith("x"):
+        pages, found = "sheet", _sheets(archive)
+    else:
+        pages, found = "page", _word(archive)
+    places: dict[Shown, None] = {}
+    for one in found:
+        if one.part in archive.names and ending(one.part) in PICTURES:
+            places[one] = None
+        if len(places) >= PLACES_LIMIT:
+            break
+    seen = {one.part for one in places}
+    rest = sorted(
+        name for name in archive.names - seen
+        if ending(name) in PICTURES and not name.endswith("/") and "thumbnail" not in name.lower()
+    )  # fmt: skip
+    return pages, [*places, *map(Shown, rest)][:PLACES_LIMIT]
+
+
+def _word(archive: Archive) -> Iterator[Shown]:
+    relations = archive.relations("word/document.xml")
+    page = 1
+    for one in archive.xml("word/document.xml").iter():
+        if one.tag == f"{_W}lastRenderedPageBreak":
+            page += 1
+        elif one.tag == f"{_W}br":
+            page += one.get(f"{_W}type") == "page"
+        elif one.tag in (f"{_A}blip", f"{_V}imagedata"):
+            id_ = one.get(f"{_R}embed") or one.get(f"{_R}id") or ""
+            yield Shown(relations.get(id_, ("", ""))[1], page)
+
+
+def _slides(archive: Archive) -> Iterator[Shown]:
+    place = "ppt/presentation.xml"
+    root = archive.xml(place)
+    size = next(root.iter(f"{_P}sldSz"), None)
+    across, down = (_length(size, "cx"), _length(size, "cy")) if size is not None else (0, 0)
+    relations = archive.relations(place)
+    for page, one in enumerate(root.iter(f"{_P}sldId"), 1):
+        slide = relations.get(one.get(f"{_R}id", ""), ("", ""))[1]
+        if slide not in archive.names:
+            continue
+        pictures = archive.relations(slide)
+        content = archive.xml(slide)
+        framed = {}
+        for drawn in content.iter(f"{_P}pic"):
+            blip, offset, extent = (
+                next(drawn.iter(tag), None) for tag in (f"{_A}blip", f"{_A}off", f"{_A}ext")
+            )
+            if None not in (blip, offset, extent) and across and down:
+                assert blip is not None and offset is not None and extent is not None
+                framed[id(blip)] = (
+                    _length(offset, "x") / across, _length(offset, "y") / down,
+                    _length(extent, "cx") / across, _length(extent, "cy") / down,
+                )  # fmt: skip
+        for blip in content.iter(f"{_A}blip"):
+            part = pictures.get(blip.get(f"{_R}embed", ""), ("", ""))[1]
+            yield Shown(part, page, *framed.get(id(blip), (0.0, 0.0, 0.0, 0.0)))
+
+
+def _length(element: Element, name: str) -> int:
+    value = element.get(name, "0")
+    return int(value) if value.lstrip("-").isdecimal() and len(value) < 16 else 0
+
+
+def _sheets(archive: Archive) -> Iterator[Shown]:
+    place = "xl/workbook.xml"
+    relations = archive.relations(place)
+    for page, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
+        part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
+        for kind, drawing in archive.relations(part).values() if part in archive.names else ():
+            if kind == "drawing" and drawing in archive.names:
+                for what, picture in archive.relations(drawing).values():
+                    if what == "image":
+                        yield Shown(picture, page)
+
+
+def _open_document(archive: Archive) -> Iterator[Shown]:
+    root = archive.xml("content.xml")
+    paged = next(root.iter("{urn:oasis:names:tc:opendocument:xmlns:office:1.0}text"), None) is None
+    page = 0
+    for one in root.iter():
+        if paged and one.tag in (f"{_DRAW}page", f"{_TABLE}table"):
+            page += 1
+        elif one.tag == f"{_DRAW}image":
+            yield Shown(normpath(one.get(_LINK, "")), page)
+
+
+def _book(archive: Archive) -> Iterator[Shown]:
+    root = next(archive.xml("META-INF/container.xml").iter(_CONTAINER), None)
+    place = "" if root is None else root.get("full-path", "")
+    book = archive.xml(place)
+    files = {
+        one.get("id", ""): normpath(join(dirname(place), unquote(one.get("href", ""))))
+        for one in book.iter(f"{_OPF}item")
+    }
+    for page, one in enumerate(book.iter(f"{_OPF}itemref"), 1):
+        name = files.get(one.get("idref", ""), "")
+        if name in archive.names:
+            for target in _SHOWN.findall(decode(archive.read(name))[0]):
+                yield Shown(normpath(join(dirname(name), unquote(target))), page)

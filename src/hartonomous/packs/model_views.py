@@ -1,0 +1,77 @@
+"""What is said of versions, as the index of words holds it: names, tags, metadata, model cards.
+
+A summary of a model is decoded once for each version; what people change later (names, tags,
+metadata) is compared by a digest whenever the catalog changed.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from hartonomous.catalog import texts, versions
+from hartonomous.catalog.texts import VersionWords
+from hartonomous.core.digest import digest
+from hartonomous.core.indexed_text import SaidVersion
+from hartonomous.packs.parts import StoreParts
+from hartonomous.ports.text_index import TextIndex
+
+_RECIPE = "said-1"
+_AT_ONCE = 200
+_SAID = (
+    "title", "summary", "architecture", "model_type", "licence", "library", "pipeline_tag",
+    "formats", "languages", "tags", "datasets",
+)  # fmt: skip
+
+
+def update_said(parts: StoreParts, index: TextIndex) -> None:
+    """Bring what is said of versions up to date."""
+    with parts.database.read() as tx:
+        listed = texts.versions(tx)
+        annotations = texts.tags_and_metadata(tx)
+    known = index.stamps()
+    waiting = []
+    for one in listed:
+        tags, metadata = annotations.get(one.version_id, (set(), {}))
+        stamp = _stamp(one, tags, metadata)
+        if known.pop(one.uid, None) != stamp:
+            waiting.append((one, stamp, tags, metadata))
+    for at in range(0, len(waiting), _AT_ONCE):
+        some = waiting[at : at + _AT_ONCE]
+        with parts.database.read() as tx:
+            models = texts.models(tx, [one.version_id for one, *_ in some])
+        index.put_said(
+            SaidVersion(
+                uid=one.uid,
+                stamp=stamp,
+                text=said_of(one.name, tags, metadata, models.get(one.version_id, {})),
+            )
+            for one, stamp, tags, metadata in some
+        )
+    if known:
+        index.forget_said(known)
+
+
+def _stamp(one: VersionWords, tags: set[str], metadata: dict[str, str]) -> bytes:
+    # The id too: a catalog that was rebuilt may have made another summary.
+    told = [_RECIPE, str(one.version_id), one.name, sorted(tags), sorted(metadata.items())]
+    return digest(msgspec.json.encode(told))
+
+
+def said_of(
+    name: str, tags: Sequence[str] | set[str], metadata: dict[str, str], model: dict[str, Any]
+) -> str:
+    """Return what is said of a version, in one line."""
+    told: list[Any] = [name, *sorted(tags), *(f"{k}: {v}" for k, v in metadata.items())]
+    for key in _SAID:
+        value = model.get(key)
+        told.extend(value if isinstance(value, list) else [value])
+    return " · ".join(item for item in told if isinstance(item, str))
+
+
+def said_of_version(parts: StoreParts, one: VersionWords) -> str:
+    """Return what is said of a version now."""
+    with parts.database.read() as tx:
+        tags, metadata = versions.annotations_of(tx, one.version_id)
+        model = versions.model_of(tx, one.version_id)
+    return said_of(one.name, tags, metadata, model or {})

@@ -1,0 +1,93 @@
+"""Pages of stored files, written out to be looked at: drawn, as text, or the picture itself."""
+
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO
+
+from hartonomous.errors import ConflictError, HartonomousError, StructureError, UsageError
+from hartonomous.formats.sandbox import LimitedProcess, Task
+from hartonomous.media.endings import PDF, ending, worth_a_look
+from hartonomous.media.page_image import PageImage
+from hartonomous.packs.open_files import OpenFiles, find_version
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.text_views import document_process, extras_path
+from hartonomous.packs.viewed_files import plain_copy
+
+
+def write_page(
+    parts: StoreParts,
+    files: OpenFiles,
+    spec: str,
+    member: str | None,
+    *,
+    page: int,
+    folder: Path,
+    force: bool,
+) -> Path:
+    """Write a page of a file of a version into a folder, and return where.
+
+    A page of a PDF becomes a picture, that of another document its text; what has no text is
+    written as it is. Raises NotFoundError, AmbiguousNameError, StructureError where it cannot be
+    read, and ConflictError where a file of that name is there, unless ``force``.
+    """
+    one = find_version(parts, spec).single(member)
+    name = one.path.rpartition("/")[2]
+    with plain_copy(parts, files, one.row) as plain:
+        if ending(one.path) in PDF and find_spec("pypdfium2") is not None:
+            name, content = f"{name}-page-{max(page, 1)}.png", _drawn(plain, max(page, 1))
+        elif worth_a_look(one.path):
+            suffix = f"-page-{page}" if page else ""
+            name, content = f"{name}{suffix}.txt", _text(plain, one.path, page).encode()
+        else:
+            return _written(folder / name, plain, force=force)
+    with tempfile.SpooledTemporaryFile(max_size=64 << 20) as held:
+        held.write(content)
+        held.seek(0)
+        return _written(folder / name, held, force=force)
+
+
+def _drawn(plain: IO[bytes], page: int) -> bytes:
+    task = Task(
+        program="hartonomous.media.page_image:draw", formats=("pypdfium2:PdfDocument",),
+        result=PageImage,
+        refused=lambda _, reason: PageImage(refused=reason), check=_check,
+    )  # fmt: skip
+    limits = LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)
+    with limits as process:
+        found = process.look(plain.fileno(), str(page))[0]
+    if found.refused:
+        raise StructureError(f"page {page} cannot be drawn: {found.refused}")
+    return found.png
+
+
+def _check(found: PageImage, size_bytes: int) -> None:  # noqa: ARG001 - the task's signature
+    if not (found.refused or found.png.startswith(b"\x89PNG")):
+        raise ValueError("it is no picture")
+
+
+def _text(plain: IO[bytes], path: str, page: int) -> str:
+    with document_process() as process:
+        document = process.look(plain.fileno(), path)[0]
+    if not document.blocks:
+        said = "; ".join(one.text for one in document.notices) or "no reader takes it"
+        raise StructureError(f"{path} has no text: {said}")
+    return "\n".join(one.text for one in document.blocks if page in (0, one.page)) + "\n"
+
+
+def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
+    if path.name in ("", ".", ".."):
+        raise UsageError(f"{path.name!r} is no name of a file")
+    try:
+        with path.open("wb" if force else "xb") as file:
+            while piece := content.read(1 << 20):
+                file.write(piece)
+    except FileExistsError as error:
+        raise ConflictError(
+            f"{path} is there already", hint="move it away, or write over it with --force"
+        ) from error
+    except OSError as error:
+        raise HartonomousError(
+            f"{path} cannot be written: {error.strerror}", hint="give another folder"
+        ) from error
+    return path

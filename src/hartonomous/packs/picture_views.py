@@ -1,0 +1,279 @@
+"""Picture views: what is derived of stored pictures and of those in documents, kept in the index.
+
+Read in a limited process, known by the file's digest and the recipe, as text views are. A picture
+in a document is not stored a second time: the index says where it lies, and its bytes are taken out
+of the document again when they are wanted.
+"""
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TypeVar
+
+import msgspec
+
+from hartonomous import locks
+from hartonomous.catalog import manifests
+from hartonomous.catalog.manifests import ManifestRow
+from hartonomous.catalog.picture_index import PictureIndex, delete_index
+from hartonomous.catalog.texts import TextFile
+from hartonomous.core import picture_hash, picture_layout
+from hartonomous.core.description import Notice
+from hartonomous.core.picture import PictureBytes, PictureViews, Pixels
+from hartonomous.core.quantity import size
+from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.formats.sandbox import LimitedProcess, Task
+from hartonomous.media.endings import PDF, PICTURES, WITH_PICTURES, ending
+from hartonomous.media.picture_reading import ENTRIES, PDF_ENTRY
+from hartonomous.packs.open_files import OpenFiles
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
+from hartonomous.ports.progress import Progress
+
+PICTURE_LIMIT_BYTES = 256 << 20
+"""Larger files are not looked at."""
+
+_READING = "pictures-1"
+_INDEX = "pictures.sqlite"
+_PACKAGES = ("numpy", "PIL", "pdqhash")
+_PDF_PACKAGE = "pypdfium2"
+_EXTRA_HINT = "pip install 'hartonomous[images]'"
+
+Answer = TypeVar("Answer", PictureViews, Pixels, PictureBytes)
+
+
+class PictureViewsMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What bringing the views up to date did. ``notes`` say which pictures are missing."""
+
+    read_count: int
+    picture_count: int
+    forgotten_count: int
+    notes: tuple[str, ...] = ()
+
+
+def pictures_path(parts: StoreParts) -> Path:
+    """Return where the index of pictures lies."""
+    return parts.directory / "index" / _INDEX
+
+
+def has_images() -> bool:
+    """Say whether the extra ``images`` is installed."""
+    return all(find_spec(one) is not None for one in _PACKAGES)
+
+
+def need_images() -> None:
+    """Raise UsageError that names the extra where it is missing."""
+    if not has_images():
+        raise UsageError("pictures need Pillow and pdqhash, which are not installed here",
+                         hint=_EXTRA_HINT)  # fmt: skip
+
+
+def open_pictures(parts: StoreParts) -> PictureIndex:
+    """Open the index of pictures; raises what opening it raises."""
+    with _whole(parts):
+        return PictureIndex(pictures_path(parts))
+
+
+def drop_pictures(parts: StoreParts) -> bool:
+    """Delete the index; return whether there was one."""
+    with _held(parts):
+        there = pictures_path(parts).exists()
+        _delete(parts)
+        return there
+
+
+def update_pictures(
+    parts: StoreParts, files: OpenFiles, progress: Progress, *, rebuild: bool = False
+) -> PictureViewsMade:
+    """Look at files that were not looked at yet, or by an older recipe; forget those gone.
+
+    Without the extra ``images`` nothing is read, and a note says so if there is anything to read.
+    """
+    with _held(parts):
+        if rebuild:
+            _delete(parts)
+        with open_pictures(parts) as index:
+            known = index.recipes()
+            forgotten = index.forget(gone_files(parts, known))
+            waiting = list(_waiting(parts, known))
+            made = _Making(parts, files, index)
+            if not has_images():
+                made.notes += [f"pictures are not read: {_EXTRA_HINT}"] if waiting else []
+                waiting = []
+            if waiting:
+                progress.stage("read pictures", total_bytes=sum(one.size_bytes for one in waiting))
+                with picture_process() as process:
+                    for one in waiting:
+                        made.take(process, one)
+                        progress.advance(one.size_bytes)
+            return PictureViewsMade(
+                read_count=len(waiting),
+                picture_count=made.pictures,
+                forgotten_count=forgotten,
+                notes=tuple(made.notes),
+            )
+
+
+def waiting_pictures(parts: StoreParts) -> list[TextFile]:
+    """Return the files that were not looked at yet; none where the extra is missing."""
+    if not has_images():
+        return []
+    with open_pictures(parts) as index:
+        return list(_waiting(parts, index.recipes()))
+
+
+def picture_process(*, sought: bool = False) -> LimitedProcess[PictureViews]:
+    """Return a limited process that makes views of pictures; close it when it is not needed.
+
+    With ``sought`` of one to be searched for: with hashes of all orientations; of documents none.
+    """
+
+    def refused(kind: str, reason: str) -> PictureViews:
+        notice = Notice(kind=kind, text=f"its pictures are not read: the reader {reason}")
+        return PictureViews(kind="file", notices=(notice,))
+
+    return _process("sought" if sought else "look", PictureViews, refused, _check)
+
+
+def pixel_process() -> LimitedProcess[Pixels]:
+    """Return a limited process that decodes pictures; its paths are ``core.picture.address``."""
+
+    def refused(kind: str, reason: str) -> Pixels:
+        return Pixels(notices=(Notice(kind=kind, text=f"the reader {reason}"),))
+
+    def check(found: Pixels, size_bytes: int) -> None:  # noqa: ARG001 - the task's signature
+        if found.width < 0 or len(found.rgb) != 3 * found.width * found.height:
+            raise ValueError("the pixels are not as many as it says")
+
+    return _process("pixels", Pixels, refused, check)
+
+
+def content_process() -> LimitedProcess[PictureBytes]:
+    """Return a limited process that takes pictures out of documents, by their address."""
+
+    def refused(kind: str, reason: str) -> PictureBytes:
+        return PictureBytes(notices=(Notice(kind=kind, text=f"the reader {reason}"),))
+
+    return _process("content", PictureBytes, refused, lambda _found, _size: None)
+
+
+def plain_bytes(parts: StoreParts, content: bytes) -> IO[bytes]:
+    """Return a temporary file of bytes from memory, for a limited process; close it."""
+    plain = tempfile.TemporaryFile(dir=parts.directory / "tmp")  # noqa: SIM115 - the caller's
+    plain.write(content)
+    plain.flush()
+    os.lseek(plain.fileno(), 0, os.SEEK_SET)
+    return plain
+
+
+def _process(
+    name: str,
+    result: type[Answer],
+    refused: Callable[[str, str], Answer],
+    check: Callable[[Answer, int], None],
+) -> LimitedProcess[Answer]:
+    need_images()
+    pdf = find_spec(_PDF_PACKAGE) is not None
+    task = Task(
+        program=f"hartonomous.media.picture_reading:{name}",
+        formats=(*ENTRIES, *((PDF_ENTRY,) if pdf else ())),
+        result=result,
+        refused=refused,
+        check=check,
+    )
+    packages = (*_PACKAGES, *((_PDF_PACKAGE,) if pdf else ()))
+    roots = dict.fromkeys(map(_root, packages))
+    return LimitedProcess(task, search_path=tuple(roots), memory_bytes=512 << 20, cpu_s=60)
+
+
+def _root(package: str) -> str:
+    """Return the directory that a package is imported from."""
+    found = find_spec(package)
+    assert found is not None and found.origin is not None
+    return str(Path(found.origin).parents[1])
+
+
+def _check(found: PictureViews, size_bytes: int) -> None:  # noqa: ARG001 - the task's signature
+    if found.kind == "picture" and len(found.pictures) != 1:
+        raise ValueError("a picture's file has one picture")
+    for one in found.places:
+        if not 0 <= one.picture < len(found.pictures) or one.page < 0:
+            raise ValueError("a place has no picture")
+    for each in found.pictures:
+        layout_bytes = 4 * picture_layout.DIMENSION
+        if len(each.layout) != layout_bytes or len(each.hashes) not in (0, 32, 8 * 32):
+            raise ValueError("a picture's features have another length")
+
+
+def _recipe(path: str) -> str | None:
+    """Return what a file of this name would be looked at by now, None if it has no pictures."""
+    kind = ending(path)
+    if kind not in PICTURES and kind not in WITH_PICTURES:
+        return None
+    lacks = "-lacks-documents" if kind in PDF and find_spec(_PDF_PACKAGE) is None else ""
+    return f"{_READING}/{picture_hash.RECIPE}/{picture_layout.RECIPE}{lacks}"
+
+
+def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:
+    return waiting_files(parts, known, _recipe)
+
+
+def _delete(parts: StoreParts) -> None:
+    with _whole(parts):
+        delete_index(pictures_path(parts))
+
+
+def _whole(parts: StoreParts) -> AbstractContextManager[None]:
+    """Return a short lock: who opens the index finds all of its files, or none."""
+    return locks.held(parts.lock_path("pictures"), what="the lock of the pictures' files")
+
+
+def _held(parts: StoreParts) -> AbstractContextManager[None]:
+    return locks.held(parts.lock_path("picture-views"), what="the lock of the index of pictures")
+
+
+class _Making:
+    """Looks at files one after the other."""
+
+    def __init__(self, parts: StoreParts, files: OpenFiles, index: PictureIndex) -> None:
+        self._parts = parts
+        self._files = files
+        self._index = index
+        self.pictures = 0
+        self.notes: list[str] = []
+
+    def take(self, process: LimitedProcess[PictureViews], one: TextFile) -> None:
+        """Look at one file; what cannot be read is noted and not asked for again."""
+        with self._parts.database.read() as tx:
+            row = manifests.by_ids(tx, [one.manifest_id]).get(one.manifest_id)
+        recipe = _recipe(one.path)
+        if row is None or recipe is None:
+            return  # a collection removed it since the list was made
+        views = self._views(process, one, row)
+        if views.kind == "picture":
+            own = msgspec.structs.replace(views.pictures[0], digest=one.digest)
+            views = msgspec.structs.replace(views, pictures=(own,))
+        self.pictures += 1 if views.kind == "picture" else len(views.places)
+        self.notes.extend(f"{one.path}: {notice.text}" for notice in views.notices)
+        self._index.put(one.digest, recipe, views)
+
+    def _views(
+        self, process: LimitedProcess[PictureViews], one: TextFile, row: ManifestRow
+    ) -> PictureViews:
+        if one.size_bytes > PICTURE_LIMIT_BYTES:
+            return _unread("limit", f"files of up to {size(PICTURE_LIMIT_BYTES)} are read")
+        try:
+            with plain_copy(self._parts, self._files, row) as plain:
+                return process.look(plain.fileno(), one.path)[0]
+        except HartonomousError as error:
+            if error.kind not in ("integrity", "not-found"):
+                raise
+            return _unread("structure", f"it is damaged: {error.message}")
+
+
+def _unread(kind: str, reason: str) -> PictureViews:
+    text = f"its pictures are not read: {reason}"
+    return PictureViews(kind="file", notices=(Notice(kind=kind, text=text),))

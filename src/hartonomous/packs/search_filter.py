@@ -1,0 +1,138 @@
+"""Which versions and passages count in a search: names, tags, times, conditions, as of a time."""
+
+import fnmatch
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+
+import msgspec
+
+from hartonomous.catalog import texts
+from hartonomous.catalog.texts import Moment, TextUse, VersionWords
+from hartonomous.core.condition import Condition, fields_of, holds
+from hartonomous.core.indexed_text import IndexedSource
+from hartonomous.errors import UsageError
+from hartonomous.packs.parts import StoreParts
+from hartonomous.ports.text_index import TextIndex
+
+KINDS = ("passage", "picture", "model", "tensor")
+"""Kinds of hits."""
+
+_OF_DOCUMENTS = {"format", "kind", "title"}
+
+
+class SearchFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which hits count. Times are microseconds UTC of when a version was added.
+
+    ``metadata`` are keys of a version's metadata with shell patterns, ``condition`` is what
+    ``core.condition`` makes of a text. With ``as_of_us`` that is searched which was in use then,
+    under the names that it has now.
+    """
+
+    kinds: tuple[str, ...] = KINDS
+    name: str | None = None
+    tag: str | None = None
+    after_us: int | None = None
+    before_us: int | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    condition: Condition | None = None
+    as_of_us: int | None = None
+
+
+class Chosen:
+    """What passes a filter, looked up in the catalog as it is asked for."""
+
+    def __init__(self, parts: StoreParts, index: TextIndex, wanted: SearchFilter) -> None:
+        for one in wanted.kinds:
+            if one not in KINDS:
+                hint = f"there are {', '.join(KINDS)}"
+                raise UsageError(f"{one!r} is no kind of hit", hint=hint)
+        self.wanted = wanted
+        self._database = parts.database
+        self._index = index
+        self._uses: dict[bytes, list[TextUse]] = {}
+        asked = fields_of(wanted.condition) if wanted.condition is not None else set()
+        self._asks_annotations = bool(
+            wanted.tag or wanted.metadata or any(f == "tag" or f[:5] == "meta." for f in asked)
+        )
+        self._asks_documents = any(f in _OF_DOCUMENTS or f[:5] == "meta." for f in asked)
+
+    @cached_property
+    def _moment(self) -> Moment | None:
+        if self.wanted.as_of_us is None:
+            return None
+        with self._database.read() as tx:
+            return texts.moment(tx, self.wanted.as_of_us)
+
+    @cached_property
+    def _annotations(self) -> dict[int, tuple[set[str], dict[str, str]]]:
+        """Tags and metadata by version, read once where a condition asks for them."""
+        with self._database.read() as tx:
+            return texts.tags_and_metadata(tx)
+
+    def learn(self, digests: Iterable[bytes]) -> None:
+        """Look up which versions in use have some files."""
+        new = set(digests) - self._uses.keys()
+        if not new:
+            return
+        with self._database.read() as tx:
+            found = texts.uses(tx, new, self._moment)
+        sources = self._index.sources(new) if self._asks_documents else {}
+        for digest in new:
+            self._uses[digest] = [
+                one for one in found.get(digest, ()) if self._passes(one, sources.get(digest))
+            ]
+
+    def uses(self, digest: bytes) -> list[TextUse]:
+        """Return the versions that count and have a file that was learned of."""
+        return self._uses.get(digest, [])
+
+    def versions(self, uids: Sequence[bytes]) -> dict[bytes, VersionWords]:
+        """Return {uid: version} of those that count."""
+        with self._database.read() as tx:
+            found = texts.versions_of(tx, uids, self._moment)
+        return {uid: one for uid, one in found.items() if self._passes(one, None)}
+
+    def _passes(self, use: TextUse | VersionWords, source: IndexedSource | None) -> bool:
+        wanted = self.wanted
+        if wanted.name is not None and not fnmatch.fnmatchcase(use.name, wanted.name):
+            return False
+        if wanted.after_us is not None and use.created_us < wanted.after_us:
+            return False
+        if wanted.before_us is not None and use.created_us >= wanted.before_us:
+            return False
+        tags: set[str] = set()
+        metadata: dict[str, str] = {}
+        if self._asks_annotations:
+            tags, metadata = self._annotations.get(use.version_id, (tags, metadata))
+        if wanted.tag is not None and wanted.tag not in tags:
+            return False
+        if not all(key in metadata and fnmatch.fnmatchcase(metadata[key], pattern)
+                   for key, pattern in wanted.metadata):  # fmt: skip
+            return False
+        if wanted.condition is None:
+            return True
+        return holds(wanted.condition, lambda field: _values(field, use, source, tags, metadata))
+
+
+def _values(
+    field: str, use: TextUse | VersionWords, source: IndexedSource | None,
+    tags: set[str], metadata: dict[str, str],
+) -> list[str]:  # fmt: skip
+    """Return what something has in a field of a condition."""
+    if field.startswith("meta."):
+        key = field[5:]
+        told = [metadata] if source is None else [metadata, source.metadata]
+        return [one[key] for one in told if key in one]
+    if field == "tag":
+        return sorted(tags)
+    found: dict[str, str] = {
+        "name": use.name, "number": str(use.number), "size": str(use.size_bytes),
+    }  # fmt: skip
+    if isinstance(use, TextUse):
+        found |= {"file": use.path, "format": use.format}
+    else:
+        found["kind"] = use.kind
+    if source is not None:
+        found |= {"kind": source.kind, "title": source.title}
+    values = [found[field]] if found.get(field) else []
+    return [*values, source.kind] if field == "format" and source is not None else values

@@ -1,0 +1,128 @@
+"""Search by words: passages by their terms, by terms that are like them, and versions."""
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import cached_property
+
+from hartonomous.catalog.texts import VersionWords
+from hartonomous.core.indexed_text import Phrase, RankedPassage, WordMatch
+from hartonomous.core.likeness import alike
+from hartonomous.core.query import WordQuery
+from hartonomous.core.terms import terms
+from hartonomous.packs.search_filter import Chosen
+from hartonomous.ports.text_index import TextIndex
+
+FIRST_ROWS = 100
+MOST_ROWS = 200_000
+MOST_VERSIONS = 1_000
+
+_COMMON_SHARE = 0.15
+_COMMON_LEAST = 2_000
+_MOST_TERMS = 48
+
+
+class WordSearch:
+    """One search of an index of words, by one query."""
+
+    def __init__(self, index: TextIndex, query: WordQuery, chosen: Chosen) -> None:
+        self._index = index
+        self._query = query
+        self._chosen = chosen
+        self._match = query.match()
+
+    @cached_property
+    def _counts(self) -> dict[str, int]:
+        return self._index.counts(self._match.terms)
+
+    @cached_property
+    def unknown(self) -> list[str]:
+        """The words of the query that no passage has."""
+        return [
+            word
+            for word in self._query.terms
+            if not all(term in self._counts for term in terms(word))
+        ]
+
+    @cached_property
+    def like(self) -> dict[str, list[str]]:
+        """Terms of passages that are like those of the query, by its terms."""
+        found = {}
+        for phrase in self._match.any_of:
+            if len(phrase) == 1:
+                similar = alike(phrase[0], self._index.candidates(phrase[0]))
+                if similar:
+                    found[phrase[0]] = similar
+        return found
+
+    def by_words(self, needed: int, *, per_file: int | None) -> list[RankedPassage]:
+        """Return passages that have the words, and count, the best first."""
+        return self._passages(self._rare(self._match), needed, per_file)
+
+    def by_letters(self, needed: int, *, per_file: int | None) -> list[RankedPassage]:
+        """Return passages that have the words or such as are like them, the best first.
+
+        Nothing where words have to stand together or must not be there: likeness knows neither.
+        """
+        if self._match.all_of or self._match.none_of or not self.like:
+            return []
+        own = [term for one in self._match.any_of for term in one]
+        every = [*own, *(one for similar in self.like.values() for one in similar)]
+        match = WordMatch(any_of=tuple((one,) for one in dict.fromkeys(every[:_MOST_TERMS])))
+        return self._passages(self._rare(match), needed, per_file)
+
+    def versions(self) -> list[tuple[VersionWords, float]]:
+        """Return versions by how rare the words are that are said of them, of a name the newest."""
+        if not (self._match.any_of or self._match.all_of):
+            return []
+        ranked = self._index.ranked_said(self._match, limit=MOST_VERSIONS)
+        chosen = self._chosen.versions([uid for uid, _ in ranked])
+        newest: dict[str, VersionWords] = {}
+        scores: dict[str, float] = {}
+        for uid, score in ranked:
+            one = chosen.get(uid)
+            if one is None:
+                continue
+            scores.setdefault(one.name, score)
+            if one.name not in newest or newest[one.name].number < one.number:
+                newest[one.name] = one
+        ordered = sorted(newest.values(), key=lambda one: (-scores[one.name], one.name))
+        return [(one, scores[one.name]) for one in ordered]
+
+    def _rare(self, match: WordMatch) -> WordMatch:
+        """Return the match without words of a great part of all passages, if others are left.
+
+        They decide nothing about the order, and ranking all that have them takes most of the time.
+        """
+        counts = self._index.counts(match.terms)
+        limit = max(_COMMON_LEAST, _COMMON_SHARE * self._index.passage_count())
+        rare: list[Phrase] = [
+            one for one in match.any_of if min(counts.get(term, 0) for term in one) <= limit
+        ]
+        known = any(min(counts.get(term, 0) for term in one) for one in rare)
+        if not (match.all_of or known) or len(rare) == len(match.any_of):
+            return match
+        return WordMatch(any_of=tuple(rare), all_of=match.all_of, none_of=match.none_of)
+
+    def _passages(self, match: WordMatch, needed: int, per_file: int | None) -> list[RankedPassage]:
+        """Return passages that pass the filter; as many as ``needed`` if there are.
+
+        Of one file ``per_file`` count, so that a long document does not hide the others.
+        """
+        if not (match.any_of or match.all_of):
+            return []
+        limit = max(FIRST_ROWS, 2 * needed)
+        while True:
+            rows = self._index.ranked(match, limit=limit)
+            self._chosen.learn(row.digest for row in rows)
+            found = [row for row in rows if self._chosen.uses(row.digest)]
+            ended = len(rows) < limit or limit >= MOST_ROWS
+            if ended or _counting(found, per_file) >= needed:
+                return found
+            limit *= 4
+
+
+def _counting(found: Sequence[RankedPassage], per_file: int | None) -> int:
+    if per_file is None:
+        return len(found)
+    files = Counter(row.digest for row in found)
+    return sum(min(count, per_file) for count in files.values())
