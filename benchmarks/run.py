@@ -36,6 +36,7 @@ import large_file  # noqa: E402
 import many_tensors  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
+import search  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
@@ -60,6 +61,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "jobs": job_rates.run,
     "copies": copies.run,
     "media": media.run,
+    "search": search.run,
 }
 
 
