@@ -1,7 +1,7 @@
 """Search quality on the frozen questions, and how long searches take.
 
 The questions (tests/fixtures/search_quality: exact words, typos, paraphrases) came before
-weights. Weights may be fitted to the development half; the frozen half is only measured.
+weights were fitted. They may be fitted to the development half; the frozen half is only measured.
 What is printed is the mean reciprocal rank of the entry that is asked for among 400. The encoder is
 the demo's model, kept in the store. txtai searches the same entries with the same model, with its
 vectors alone and with its hybrid of words and vectors; it needs an environment of its own, which
