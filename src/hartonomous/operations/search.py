@@ -358,7 +358,8 @@ class _Searching:
 def _key_of(place: Place) -> Key:
     if place.kind == "passage":
         return "passage", (place.digest, place.page, place.start)
-    return "picture", place.digest  # its patches are the picture's
+    # A picture's patches are the picture's; in a document each has a page and a number.
+    return "picture", (place.digest, place.page, place.start)
 
 
 def _hit(kind: str, name: str, number: int, member: str, part: Snippet) -> SearchHit:
