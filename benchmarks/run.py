@@ -37,6 +37,7 @@ import many_tensors  # noqa: E402
 import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
+import search  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
@@ -65,6 +66,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "copies": copies.run,
     "vectors": vectors.run,
     "media": media.run,
+    "search": search.run,
     "encoders": encoders.run,
 }
 
