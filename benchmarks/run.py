@@ -40,7 +40,9 @@ import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import encoders  # noqa: E402
 import media  # noqa: E402
+import vectors  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
@@ -61,7 +63,9 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "jobs": job_rates.run,
     "pictures": pictures.run,
     "copies": copies.run,
+    "vectors": vectors.run,
     "media": media.run,
+    "encoders": encoders.run,
 }
 
 
