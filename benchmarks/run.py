@@ -34,11 +34,13 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
+import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import encoders  # noqa: E402
 import media  # noqa: E402
 import vectors  # noqa: E402
 
@@ -59,9 +61,11 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "pictures": pictures.run,
     "copies": copies.run,
     "vectors": vectors.run,
     "media": media.run,
+    "encoders": encoders.run,
 }
 
 

@@ -92,6 +92,15 @@ class OpenSpaces:
             self._open.clear()
 
 
+def update_index(parts: StoreParts, row: SpaceRow, truth: SpaceTruth) -> None:
+    """Bring the files of a space's index up to its vectors, for those who search later."""
+    index = open_vectors(index_folder(parts, row), truth, _engine(row, truth))
+    try:
+        index.update()
+    finally:
+        index.close()
+
+
 def _engine(row: SpaceRow, truth: SpaceTruth) -> str:
     return "exact" if row.engine == "auto" and len(truth.ids()) <= EXACT_ROWS else row.engine
 
