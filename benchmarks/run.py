@@ -27,6 +27,7 @@ import child_cost  # noqa: E402
 import codec  # noqa: E402
 import copies  # noqa: E402
 import demo_family  # noqa: E402
+import encoders  # noqa: E402
 import estimate_error  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
@@ -34,12 +35,14 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
+import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
 import media  # noqa: E402
+import vectors  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
@@ -58,8 +61,11 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "pictures": pictures.run,
     "copies": copies.run,
+    "vectors": vectors.run,
     "media": media.run,
+    "encoders": encoders.run,
 }
 
 

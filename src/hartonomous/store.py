@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -63,13 +64,20 @@ class Store(Closing):
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
         self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
-        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
-        self.settings = settings
+        self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
         self.views = deriving.StoreViews(held.parts, self.files)
-        self.spaces = comparing.Spaces(held.parts, self.files)
-        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
+
+    @cached_property
+    def spaces(self) -> comparing.Spaces:
+        """Embedding spaces; made when used, since what they need takes 60 ms to load."""
+        return comparing.Spaces(self.parts, self.files)
+
+    @cached_property
+    def encoders(self) -> encoding.Encoders:
+        """Models that turn texts and pictures into vectors, made when used."""
+        return encoding.Encoders(self.parts, self.files, self.add)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
@@ -373,16 +381,18 @@ class Store(Closing):
 
     def search(
         self,
-        text: str,
+        text: str = "",
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, varied: bool = False, update: bool = True,
+        per_file: int | None = None, varied: bool = False, like: str | None = None,
+        space: str | None = None, modality: str | None = None, update: bool = True,
         progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
-        """Find passages of documents and cards, models and tensors by words. See `hart search`."""
+        """Find passages, pictures, models and tensors by words and meaning. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            varied=varied, update=update, progress=progress,
+            varied=varied, near=self.spaces.meaning, like=like, space=space, modality=modality,
+            update=update, progress=progress,
         )  # fmt: skip
 
     def embed(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, literal, select
 
 from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches
@@ -99,9 +99,10 @@ def change_number(tx: Connection) -> str:
     and the feed's era are others.
     """
     sequence, time_us = properties.last_publication(tx)
+    none = literal(0)
     newest = tx.execute(
-        select(select(func.max(manifest.c.id)).scalar_subquery(),
-               select(func.max(version.c.id)).scalar_subquery())
+        select(func.coalesce(select(func.max(manifest.c.id)).scalar_subquery(), none),
+               func.coalesce(select(func.max(version.c.id)).scalar_subquery(), none))
     ).one()  # fmt: skip
     era = properties.get(tx, "event-era") or ""
     return f"{sequence} {time_us} {newest[0]} {newest[1]} {era}"
@@ -155,6 +156,30 @@ def uses(
             if at is None or row[8] not in at.removed_uids:
                 found.setdefault(row[0], []).append(TextUse(*row[:8]))
     return found
+
+
+def said_by_people(tx: Connection, digests: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
+    """Return (files to be found by meaning, files in use) of some file digests.
+
+    Of what belongs to models alone that is their cards: a vocabulary or a configuration is text,
+    but means nothing to anybody.
+    """
+    found: set[bytes] = set()
+    in_use: set[bytes] = set()
+    for piece in batches(sorted(set(digests))):
+        query = (
+            select(manifest.c.file_digest, version.c.kind, member.c.path)
+            .join(member, member.c.manifest_id == manifest.c.id)
+            .join(version, version.c.id == member.c.version_id)
+            .join(artifact, artifact.c.id == version.c.artifact_id)
+            .where(manifest.c.file_digest.in_(piece), *_IN_USE)
+            .distinct()
+        )
+        for digest, kind, path in tx.execute(query):
+            in_use.add(digest)
+            if kind != "model" or path.lower().endswith(".md"):
+                found.add(digest)
+    return found, in_use
 
 
 def kept(tx: Connection, digests: Iterable[bytes]) -> set[bytes]:

@@ -30,7 +30,7 @@ class Picture(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     document, else of its pixels. ``mode`` is Pillow's word for its channels (RGB, L, CMYK …),
     ``orientation`` the value of EXIF, 1 to 8, which ``width`` and ``height`` have applied.
     ``frames`` counts those of an animation or the pages of a TIFF; all else is of the first.
-    ``hashes`` are the PDQ hashes of the eight orientations, 32 bytes each, see
+    ``hashes`` is the PDQ hash, 32 bytes, or those of the eight orientations, see
     ``core.picture_hash``; ``layout`` is a vector of ``core.picture_layout``, little-endian f32.
     """
 

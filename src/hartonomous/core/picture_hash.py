@@ -28,23 +28,37 @@ ORIENTATIONS = (
     "mirrored top to bottom", "mirrored", "mirrored and turned 90° left",
     "mirrored and turned 90° right",
 )  # fmt: skip
-"""What each of the eight hashes is of, in the order in which the PDQ library gives them."""
+"""What each of the eight hashes is of."""
 
 _BLOCK = 65_536
 
 
-def hashes_of(pixels: "NDArray[np.uint8]") -> tuple[bytes, int]:
-    """Return the eight hashes, 32 bytes each, and the quality from 0 to 100.
+def hashes_of(pixels: "NDArray[np.uint8]", *, turned: bool = False) -> tuple[bytes, int]:
+    """Return the hash, 32 bytes, and the quality from 0 to 100; ``turned`` adds the other seven.
 
-    ``pixels`` are [height, width, 3], RGB, at most 512 a side, so that time and memory are bounded.
+    ``pixels`` are [height, width, 3], RGB. Each orientation is hashed by itself: what the PDQ
+    library derives from one transform differs by up to 60 bits for small pictures.
     """
     import pdqhash
 
     if min(pixels.shape[:2]) < 1:
         raise UsageError("a picture without pixels has no hash")
-    vectors, quality = pdqhash.compute_dihedral(np.ascontiguousarray(pixels))
-    packed = [np.packbits(np.asarray(one, dtype=np.uint8)).tobytes() for one in vectors]
-    return b"".join(packed), int(quality)
+    packed = []
+    qualities = []
+    for one in _orientations(pixels) if turned else [pixels]:
+        vector, quality = pdqhash.compute(np.ascontiguousarray(one))
+        packed.append(np.packbits(np.asarray(vector, dtype=np.uint8)).tobytes())
+        qualities.append(int(quality))
+    return b"".join(packed), qualities[0]
+
+
+def _orientations(pixels: "NDArray[np.uint8]") -> "list[NDArray[np.uint8]]":
+    """Return the picture in the eight orientations, in the order of ``ORIENTATIONS``."""
+    mirrored = pixels[:, ::-1]
+    return [
+        pixels, np.rot90(pixels), np.rot90(pixels, 2), np.rot90(pixels, 3), pixels[::-1],
+        mirrored, np.rot90(mirrored), np.rot90(mirrored, 3),
+    ]  # fmt: skip
 
 
 def nearest(hashes: bytes, others: "NDArray[np.uint8]") -> tuple["NDArray[np.intp]", ...]:

@@ -25,17 +25,12 @@ _LEAST_SIDE = 16
 
 
 class PdfPicture(NamedTuple):
-    """A picture on a page. ``stream`` is what lies in the file, ``filters`` how it is coded."""
+    """A picture on a page. ``stream`` is what lies in the file; a JPEG if ``is_file``."""
 
     shown: Shown
     stream: bytes
-    filters: tuple[str, ...]
+    is_file: bool
     drawn: Any
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the stream is a file of its own: a JPEG."""
-        return self.filters == ("DCTDecode",)
 
     def image(self) -> "Image.Image":
         """Return it decoded; raises LimitError, StructureError."""
@@ -96,12 +91,13 @@ def _on_page(page: Any, number: int) -> Iterator[PdfPicture]:
             if min(width, height) < _LEAST_SIDE:
                 continue
             left, bottom, right, top = drawn.get_bounds()
-            stream = bytes(drawn.get_data())
-            filters = tuple(drawn.get_filters())
+            # What wraps a JPEG (deflate, ASCII) is taken off; other streams stay as they lie.
+            is_file = drawn.get_filters(skip_simple=True) == ["DCTDecode"]
+            stream = bytes(drawn.get_data(decode_simple=is_file))
         except (pypdfium2.PdfiumError, ValueError):
             continue  # an object that is none; the page's others count
         place = (0.0, 0.0, 0.0, 0.0)
         if across > 0 and down > 0:
             place = (left / across, 1 - top / down, (right - left) / across, (top - bottom) / down)
         shown = Shown(f"{number}/{order}", number, *(round(each, 4) for each in place))
-        yield PdfPicture(shown, stream, filters, drawn)
+        yield PdfPicture(shown, stream, is_file, drawn)

@@ -40,7 +40,6 @@ def opened(file: BinaryIO) -> Iterator["Image.Image"]:
     """
     from PIL import Image, UnidentifiedImageError
 
-    Image.MAX_IMAGE_PIXELS = PIXELS_LIMIT
     try:
         with Image.open(file, formats=FORMATS) as image:
             check_size(*image.size)

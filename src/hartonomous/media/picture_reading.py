@@ -1,14 +1,12 @@
 """What a limited process does with pictures: their views, their pixels, and taking them out.
 
-Three programs for ``formats.sandbox``, over the same addresses (``core.picture.address``): a file,
-or a part of a document. The entries that it loads are the modules that it needs.
+Programs for ``formats.sandbox``, over the same addresses (``core.picture.address``): a file,
+or a part of a document. The entries that it is given are the packages that it needs.
 """
 
 import functools
-import importlib
 import io
 from collections.abc import Callable, Sequence
-from types import ModuleType
 
 from hartonomous.core.description import Notice
 from hartonomous.core.digest import digest
@@ -25,15 +23,15 @@ from hartonomous.media import picture_decoding
 from hartonomous.media.archive import MAGIC, Archive
 from hartonomous.media.contained_pictures import Shown, shown_in_archive
 from hartonomous.media.endings import BOOKS, OFFICE, OPEN_DOCUMENT, ending
-from hartonomous.media.pdf_pictures import opened_pdf, pictures_of
+from hartonomous.media.pdf_pictures import PdfPicture, opened_pdf, pictures_of
 from hartonomous.media.picture_exif import exif_of
 from hartonomous.media.pictures import described
 from hartonomous.ports.format import RangeReader
 
-MODULES = ("numpy", "PIL.Image", "pdqhash")
-"""What has to be installed for pictures: the extra ``images``."""
-PDF_MODULE = "pypdfium2"
-"""What is needed for those in PDF files."""
+ENTRIES = ("numpy:ndarray", "pdqhash:compute_dihedral", "hartonomous.media.pillow:READY")
+"""What is imported ahead of the limits."""
+PDF_ENTRY = "pypdfium2:PdfDocument"
+"""What is needed, and imported, for pictures in PDF files."""
 DOCUMENT_PIXELS = 400_000_000
 """Pixels that are decoded of one document's pictures together."""
 DOCUMENT_PICTURES = 1_000
@@ -45,16 +43,6 @@ _HEAD_BYTES = 1_024
 _LEAST_SIDE = 16
 
 
-@functools.cache
-def load(entry: str) -> ModuleType:
-    """Import one module, ahead of the process's limits."""
-    module = importlib.import_module(entry)
-    if entry == "PIL.Image":
-        module.init()  # every format's part, which would be imported at the first file
-        importlib.import_module("PIL.AvifImagePlugin").DEFAULT_MAX_THREADS = 1
-    return module
-
-
 def look(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureViews:
     """Return the views of a picture's file, or of all pictures in a document."""
     try:
@@ -64,7 +52,7 @@ def look(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureVi
                 return PictureViews(kind="picture", pictures=(described(image),))
         found = _Found(kind)
         if kind == "pdf":
-            if PDF_MODULE in formats:
+            if PDF_ENTRY in formats:
                 _look_at_pdf(reader, found)
         else:
             _look_at_archive(reader, path, found)
@@ -72,6 +60,17 @@ def look(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureVi
     except StructureError as error:
         text = f"its pictures are not read: {error.message}"
         return PictureViews(kind="file", notices=(Notice(kind=error.kind, text=text),))
+
+
+def sought(reader: RangeReader, path: str, *, formats: Sequence[str]) -> PictureViews:  # noqa: ARG001
+    """Return the views of a picture that is searched for: with hashes of all orientations."""
+    try:
+        if _kind(reader, path) != "picture":
+            return PictureViews(kind="document")
+        with picture_decoding.opened(picture_decoding.open_reader(reader)) as image:
+            return PictureViews(kind="picture", pictures=(described(image, turned=True),))
+    except StructureError as error:
+        return PictureViews(kind="file", notices=(Notice(kind=error.kind, text=error.message),))
 
 
 def pixels(reader: RangeReader, path: str, *, formats: Sequence[str]) -> Pixels:  # noqa: ARG001
@@ -145,16 +144,16 @@ def _look_at_pdf(reader: RangeReader, found: "_Found") -> None:
     with opened_pdf(reader) as document:
         for one in pictures_of(document):
             width, height = one.drawn.get_px_size()
-            key = (digest(one.stream), one.filters, width, height)
+            key = (digest(one.stream), one.is_file, width, height)
+            found.take(one.shown, key, functools.partial(_of_page, one))
 
-            def made(one=one):  # type: ignore[no-untyped-def]  # called before the next one
-                if one.is_file:
-                    return _of_bytes(one.stream)
-                image = one.image()
-                name = f"{image.mode} {image.width} {image.height}\0".encode()
-                return described(image, digest(name + image.tobytes()))
 
-            found.take(one.shown, key, made)
+def _of_page(one: PdfPicture) -> Picture:
+    if one.is_file:
+        return _of_bytes(one.stream)
+    image = one.image()
+    name = f"{image.mode} {image.width} {image.height}\0".encode()
+    return described(image, digest(name + image.tobytes()))
 
 
 class _Found:

@@ -19,8 +19,10 @@ _LEAST_SIDE = 16
 _QUALITIES = (75, 50, 25, 5)
 
 
-def described(image: "Image.Image", digest: bytes = b"") -> Picture:
+def described(image: "Image.Image", digest: bytes = b"", *, turned: bool = False) -> Picture:
     """Return what is derived of an opened picture; raises what Pillow raises.
+
+    With ``turned`` there are hashes of all eight orientations, as a search needs them.
 
     One of fewer than 16 pixels a side has no hash.
     """
@@ -37,7 +39,7 @@ def described(image: "Image.Image", digest: bytes = b"") -> Picture:
     pixels = np.asarray(working)
     hashes, quality = b"", 0
     if min(working.size) >= _LEAST_SIDE:
-        hashes, quality = picture_hash.hashes_of(pixels)
+        hashes, quality = picture_hash.hashes_of(pixels, turned=turned)
     thumbnail, kind = _thumbnail(working)
     return Picture(
         digest=digest,

@@ -17,6 +17,7 @@ from hartonomous.packs.space_encoders import FIRST, encoder_named, encoder_of
 from hartonomous.packs.space_writer import ensure_space, find_space, writing
 from hartonomous.packs.text_views import update_views
 from hartonomous.packs.vector_blocks import find_blocks
+from hartonomous.packs.vector_search import update_index
 from hartonomous.packs.vector_truth import SpaceTruth
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -170,6 +171,7 @@ def _embedded(
             count = embed_texts(parts, writer, encoder, work, progress)
             writer.merge()
             total = len(writer.truth.ids())
+            update_index(parts, row, writer.truth)
     finally:
         encoder.close()
     if switch:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from hartonomous.catalog import texts
-from hartonomous.catalog.picture_index import IndexedPicture, IndexedPlace, PictureIndex
+from hartonomous.catalog.picture_index import Features, IndexedPicture, IndexedPlace, PictureIndex
 from hartonomous.catalog.texts import TextUse
 from hartonomous.core.picture import Picture
 from hartonomous.core.picture_hash import ALIKE_BITS, LEAST_QUALITY, ORIENTATIONS, SAME_BITS
@@ -35,6 +35,7 @@ from hartonomous.packs.viewed_files import plain_copy
 from hartonomous.ports.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 MOST_HITS = 1_000
@@ -43,6 +44,8 @@ ALIKE_COSINE = 0.8
 """Least cosine of two layouts that is reported; see benchmarks/pictures.py."""
 
 _UNRELATED_BITS = 128
+_NO_BITS = 257
+"""Of two hashes that are not compared."""
 _ALSO_SHOWN = 8
 
 
@@ -158,8 +161,11 @@ def _opened(
 
 
 def _file(place: str | os.PathLike[str]) -> IO[bytes]:
+    path = Path(place)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+        raise UsageError(f"{os.fspath(place)!r} is no regular file", hint="give a picture's file")
     try:
-        return Path(place).open("rb")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {os.fspath(place)!r}") from error
     except OSError as error:
@@ -167,7 +173,7 @@ def _file(place: str | os.PathLike[str]) -> IO[bytes]:
 
 
 def _looked_at(plain: IO[bytes], title: str) -> Picture:
-    with picture_process() as process:
+    with picture_process(sought=True) as process:
         views = process.look(plain.fileno(), title)[0]
     if views.kind != "picture":
         reason = views.notices[0].text if views.notices else "it is a document"
@@ -214,18 +220,18 @@ class _Comparing:
         for at in np.lexsort((ids, -strengths, bits > SAME_BITS)):
             yield int(ids[at]), int(bits[at]), int(orientations[at]), float(cosines[at])
 
-    def _near(self, block):  # type: ignore[no-untyped-def]
+    def _near(self, block: Features) -> "tuple[NDArray[np.generic], ...]":
         """Return ids, bits apart, orientations, cosines of what counts in one block."""
         import numpy as np
 
         from hartonomous.core.picture_hash import nearest
 
         count = len(block.ids)
-        bits = np.full(count, 256)
+        bits = np.full(count, _NO_BITS, np.intp)
         orientations = np.zeros(count, np.intp)
         if self._picture.hashes and self._picture.quality >= LEAST_QUALITY:
             bits, orientations = nearest(self._picture.hashes, block.hashes)
-            bits[block.qualities < LEAST_QUALITY] = 256
+            bits[block.qualities < LEAST_QUALITY] = _NO_BITS
         layout: NDArray[np.float32] = np.frombuffer(self._picture.layout, "<f4")
         cosines = block.layouts.astype(np.float32) @ layout
         near = (bits <= ALIKE_BITS) | (cosines >= ALIKE_COSINE)
@@ -266,7 +272,7 @@ class _Comparing:
         return SimilarPicture(
             kind=SAME if bits <= SAME_BITS else ALIKE,
             strength=round(_strength(bits, cosine), 4),
-            bits_apart=bits if bits < 256 else None,
+            bits_apart=bits if bits < _NO_BITS else None,
             layout_cosine=round(cosine, 4),
             turned=ORIENTATIONS[orientation] if near else "",
             name=use.name, number=use.number, member=use.path, part=place.part, pages=place.pages,

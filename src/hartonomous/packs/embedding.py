@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import numpy as np
 
+from hartonomous.catalog import texts
 from hartonomous.core.indexed_text import IndexedPassage
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS, PlaceTable
@@ -71,8 +72,16 @@ def plan_texts(parts: StoreParts, truth: SpaceTruth | None) -> TextWork:
     held = {} if truth is None else _held(*truth.every_place())
     work = TextWork()
     with open_index(parts) as index:
-        for digest in sorted(index.recipes()):
+        known = index.recipes()
+        with parts.database.read() as tx:
+            chosen, in_use = texts.said_by_people(tx, known)
+        for digest in sorted(known):
             have = held.pop(digest, {})
+            if digest not in in_use:
+                continue  # in the trash: it may come back
+            if digest not in chosen:
+                work.dead += [number for numbers in have.values() for number in numbers]
+                continue
             wanted: dict[_Spot, int] = {
                 _spot(one): len(one.text) for one in index.passages_of(digest)
             }
@@ -121,27 +130,27 @@ def _missing(parts: StoreParts, work: TextWork) -> Iterator[IndexedPassage]:
 
 
 def _encode(
-    writer: SpaceWriter, encoder: Encoder, texts: Sequence[IndexedPassage], progress: Progress
+    writer: SpaceWriter, encoder: Encoder, passages: Sequence[IndexedPassage], progress: Progress
 ) -> int:
-    if not texts:
+    if not passages:
         return 0
     # Of one length, so that little is padded; they are kept as they were read.
-    order = sorted(range(len(texts)), key=lambda at: len(texts[at].text))
+    order = sorted(range(len(passages)), key=lambda at: len(passages[at].text))
     rows: NDArray[np.float32] | None = None
     for first in range(0, len(order), BATCH_TEXTS):
         batch = order[first : first + BATCH_TEXTS]
-        found = encoder.encode_texts([embedded_text(texts[at]) for at in batch])
+        found = encoder.encode_texts([embedded_text(passages[at]) for at in batch])
         if rows is None:
-            rows = np.empty((len(texts), found.shape[1]), np.float32)
+            rows = np.empty((len(passages), found.shape[1]), np.float32)
         rows[batch] = found
-        progress.advance(sum(len(texts[at].text) for at in batch))
+        progress.advance(sum(len(passages[at].text) for at in batch))
     assert rows is not None
     places = [
         Place(digest=one.digest, kind="passage", page=one.page, start=one.start, stop=one.stop)
-        for one in texts
+        for one in passages
     ]
-    writer.append(places, rows, source=f"texts of blake3:{texts[0].digest.hex()[:16]}")
-    return len(texts)
+    writer.append(places, rows, source=f"texts of blake3:{passages[0].digest.hex()[:16]}")
+    return len(passages)
 
 
 def embedded_text(one: IndexedPassage) -> str:

@@ -7,7 +7,7 @@ of the document again when they are wanted.
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,7 +27,7 @@ from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, PICTURES, WITH_PICTURES, ending
-from hartonomous.media.picture_reading import MODULES, PDF_MODULE
+from hartonomous.media.picture_reading import ENTRIES, PDF_ENTRY
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
@@ -38,6 +38,8 @@ PICTURE_LIMIT_BYTES = 256 << 20
 
 _READING = "pictures-1"
 _INDEX = "pictures.sqlite"
+_PACKAGES = ("numpy", "PIL", "pdqhash")
+_PDF_PACKAGE = "pypdfium2"
 _EXTRA_HINT = "pip install 'hartonomous[images]'"
 
 Answer = TypeVar("Answer", PictureViews, Pixels, PictureBytes)
@@ -59,7 +61,7 @@ def pictures_path(parts: StoreParts) -> Path:
 
 def has_images() -> bool:
     """Say whether the extra ``images`` is installed."""
-    return all(find_spec(one.partition(".")[0]) is not None for one in MODULES)
+    return all(find_spec(one) is not None for one in _PACKAGES)
 
 
 def need_images() -> None:
@@ -123,14 +125,17 @@ def waiting_pictures(parts: StoreParts) -> list[TextFile]:
         return list(_waiting(parts, index.recipes()))
 
 
-def picture_process() -> LimitedProcess[PictureViews]:
-    """Return a limited process that makes views of pictures; close it when it is not needed."""
+def picture_process(*, sought: bool = False) -> LimitedProcess[PictureViews]:
+    """Return a limited process that makes views of pictures; close it when it is not needed.
+
+    With ``sought`` of one to be searched for: with hashes of all orientations; of documents none.
+    """
 
     def refused(kind: str, reason: str) -> PictureViews:
         notice = Notice(kind=kind, text=f"its pictures are not read: the reader {reason}")
         return PictureViews(kind="file", notices=(notice,))
 
-    return _process("look", PictureViews, refused, _check)
+    return _process("sought" if sought else "look", PictureViews, refused, _check)
 
 
 def pixel_process() -> LimitedProcess[Pixels]:
@@ -164,23 +169,29 @@ def plain_bytes(parts: StoreParts, content: bytes) -> IO[bytes]:
     return plain
 
 
-def _process(name, result, refused, check):  # type: ignore[no-untyped-def]
+def _process(
+    name: str,
+    result: type[Answer],
+    refused: Callable[[str, str], Answer],
+    check: Callable[[Answer, int], None],
+) -> LimitedProcess[Answer]:
     need_images()
-    modules = (*MODULES, *([PDF_MODULE] if find_spec(PDF_MODULE) else []))
+    pdf = find_spec(_PDF_PACKAGE) is not None
     task = Task(
         program=f"hartonomous.media.picture_reading:{name}",
-        formats=modules,
+        formats=(*ENTRIES, *((PDF_ENTRY,) if pdf else ())),
         result=result,
         refused=refused,
         check=check,
     )
-    roots = dict.fromkeys(_root(one) for one in modules)
+    packages = (*_PACKAGES, *((_PDF_PACKAGE,) if pdf else ()))
+    roots = dict.fromkeys(map(_root, packages))
     return LimitedProcess(task, search_path=tuple(roots), memory_bytes=512 << 20, cpu_s=60)
 
 
-def _root(module: str) -> str:
+def _root(package: str) -> str:
     """Return the directory that a package is imported from."""
-    found = find_spec(module.partition(".")[0])
+    found = find_spec(package)
     assert found is not None and found.origin is not None
     return str(Path(found.origin).parents[1])
 
@@ -193,7 +204,7 @@ def _check(found: PictureViews, size_bytes: int) -> None:  # noqa: ARG001 - the 
             raise ValueError("a place has no picture")
     for each in found.pictures:
         layout_bytes = 4 * picture_layout.DIMENSION
-        if len(each.layout) != layout_bytes or len(each.hashes) not in (0, 8 * 32):
+        if len(each.layout) != layout_bytes or len(each.hashes) not in (0, 32, 8 * 32):
             raise ValueError("a picture's features have another length")
 
 
@@ -202,7 +213,7 @@ def _recipe(path: str) -> str | None:
     kind = ending(path)
     if kind not in PICTURES and kind not in WITH_PICTURES:
         return None
-    lacks = "-lacks-documents" if kind in PDF and find_spec(PDF_MODULE) is None else ""
+    lacks = "-lacks-documents" if kind in PDF and find_spec(_PDF_PACKAGE) is None else ""
     return f"{_READING}/{picture_hash.RECIPE}/{picture_layout.RECIPE}{lacks}"
 
 

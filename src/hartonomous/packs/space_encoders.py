@@ -2,7 +2,8 @@
 
 from hartonomous.core import hashed_ngrams
 from hartonomous.core.space import Space
-from hartonomous.errors import ConflictError, NotFoundError
+from hartonomous.errors import ConflictError
+from hartonomous.packs.encoders import open_encoder, open_encoder_of
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.encoder import Encoder
@@ -14,14 +15,9 @@ FIRST = {"text": hashed_ngrams.NAME}
 
 
 def encoder_named(parts: StoreParts, files: OpenFiles, name: str) -> Encoder:
-    """Return an encoder, to be closed; raises NotFoundError."""
-    del parts, files
+    """Return an encoder, to be closed; raises NotFoundError, and what opening it raises."""
     rule = RULES.get(name)
-    if rule is not None:
-        return rule()
-    raise NotFoundError(
-        f"there is no encoder {name!r}", hint="'hart encoders ls' lists the encoders of this store"
-    )
+    return open_encoder(parts, files, name) if rule is None else rule()
 
 
 def encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> Encoder:
@@ -30,6 +26,8 @@ def encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> Encoder:
     Raises NotFoundError where the store does not keep it, ConflictError where what it keeps under
     that name computes another space.
     """
+    if space.encoder_digest:
+        return open_encoder_of(parts, files, space)
     found = encoder_named(parts, files, space.encoder)
     try:
         now = found.space(space.modality)
