@@ -27,7 +27,6 @@ import child_cost  # noqa: E402
 import codec  # noqa: E402
 import copies  # noqa: E402
 import demo_family  # noqa: E402
-import encoders  # noqa: E402
 import estimate_error  # noqa: E402
 import family_comparison  # noqa: E402
 import format_rates  # noqa: E402
@@ -41,6 +40,7 @@ import restore  # noqa: E402
 import small_objects  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import encoders  # noqa: E402
 import media  # noqa: E402
 import vectors  # noqa: E402
 

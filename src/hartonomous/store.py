@@ -66,8 +66,12 @@ class Store(Closing):
         self.files = OpenFiles(held.parts)
         self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.StoreViews(held.parts, self.files)
         self.events = feeding.Feed(held.parts, held.card.id)
+
+    @cached_property
+    def views(self) -> deriving.StoreViews:
+        """What was read of documents and pictures."""
+        return deriving.StoreViews(self.parts, self.files)
 
     @cached_property
     def spaces(self) -> comparing.Spaces:
@@ -84,7 +88,8 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
-        self.spaces.close()
+        if "spaces" in self.__dict__:  # else nobody used them
+            self.spaces.close()
         self.files.close()
         self._held.close()
 
@@ -290,13 +295,9 @@ class Store(Closing):
         )
 
     def tensor_bytes(
-        self,
-        spec: str,
-        name: str,
-        *,
-        bytes_range: slice | tuple[int, int] | None = None,
+        self, spec: str, name: str, *, bytes_range: slice | tuple[int, int] | None = None,
         member: str | None = None,
-    ) -> memoryview:
+    ) -> memoryview:  # fmt: skip
         """Return a tensor's bytes as they lie in its file, read-only; see ``tensor``."""
         return reading.tensor_bytes(
             self.parts, self.files, spec, name, bytes_range=bytes_range, member=member
@@ -320,23 +321,16 @@ class Store(Closing):
         return reading.open_file(self.parts, self.files, spec, member)
 
     def diff(
-        self,
-        a: str | os.PathLike[str],
-        b: str | os.PathLike[str],
-        *,
-        values: bool = True,
+        self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, values: bool = True,
         progress: Progress | None = None,
-    ) -> diffing.Difference:
+    ) -> diffing.Difference:  # fmt: skip
         """Compare two versions, or a version with a file or folder on disk. See `hart diff`."""
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
     def scan(
-        self,
-        target: str | os.PathLike[str],
-        *,
-        hidden: bool = False,
+        self, target: str | os.PathLike[str], *, hidden: bool = False,
         progress: Progress | None = None,
-    ) -> scanning.ScanReport:
+    ) -> scanning.ScanReport:  # fmt: skip
         """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
         return scanning.scan(self.parts, self.files, target, hidden=hidden, progress=progress)
 
@@ -345,15 +339,9 @@ class Store(Closing):
         return explaining.explain(self.parts, self.files, spec, name, member=member)
 
     def relate(
-        self,
-        source: str,
-        kind: str,
-        target: str,
-        *,
-        weight: float | None = None,
-        note: str = "",
+        self, source: str, kind: str, target: str, *, weight: float | None = None, note: str = "",
         dry_run: bool = False,
-    ) -> relating.Related:
+    ) -> relating.Related:  # fmt: skip
         """State that ``source`` is ``kind`` (such as ``fine-tune-of``) ``target``."""
         return relating.relate(
             self.parts, source, kind, target, weight=weight, note=note, dry_run=dry_run

@@ -10,9 +10,16 @@ from hartonomous.catalog import spaces
 from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import MODALITIES, Space
 from hartonomous.errors import HartonomousError, UsageError
-from hartonomous.packs.embedding import Embedded, embed_texts, plan_texts, rate
+from hartonomous.packs.embedding import Embedded, TextWork, embed_texts, plan_texts, rate
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.picture_embedding import (
+    PictureWork,
+    embed_pictures,
+    has_pictures,
+    plan_pictures,
+)
+from hartonomous.packs.picture_views import update_pictures
 from hartonomous.packs.space_encoders import FIRST, encoder_named, encoder_of
 from hartonomous.packs.space_writer import ensure_space, find_space, writing
 from hartonomous.packs.text_views import update_views
@@ -77,9 +84,13 @@ def embed(
     check_options(options)
     progress = progress or NoProgress()
     notes = list(find_blocks(parts, files))
+    if options.modality in (None, "picture") and options.space is None:
+        notes += update_pictures(parts, files, progress).notes
     targets = _chosen(parts, files, options)
     if any(one.space.modality == "text" for one in targets):
         notes += update_views(parts, files, progress).notes
+    if options.space is not None and targets[0].space.modality == "picture":
+        notes += update_pictures(parts, files, progress).notes
     done: list[Embedded] = []
     for one in targets:
         try:
@@ -121,6 +132,8 @@ def _chosen(parts: StoreParts, files: OpenFiles, options: EmbedOptions) -> Seque
     ]
     for modality, name in FIRST.items():
         has_one = any(one.space.modality == modality for one in targets)
+        if modality == "picture" and not has_pictures(parts):
+            continue
         if options.modality in (None, modality) and not has_one:
             targets += _of_encoder(parts, files, name, [modality], asked=True)
     return targets
@@ -146,10 +159,14 @@ def _of_encoder(
     return found
 
 
+def _plan(parts: StoreParts, truth: SpaceTruth | None, modality: str) -> TextWork | PictureWork:
+    return plan_pictures(parts, truth) if modality == "picture" else plan_texts(parts, truth)
+
+
 def _foreseen(parts: StoreParts, files: OpenFiles, target: _Target) -> Embedded:
     space, row = target
     truth = None if row is None else SpaceTruth(parts, files, row)
-    work = plan_texts(parts, truth)
+    work = _plan(parts, truth, space.modality)
     left = 0 if truth is None else len(truth.ids()) - len(work.dead)
     return Embedded(
         space=space.encoder if row is None else row.name, modality=space.modality,
@@ -167,8 +184,11 @@ def _embedded(
     try:
         row = target.row or ensure_space(parts, target.space)
         with writing(parts, files, row) as writer:
-            work = plan_texts(parts, writer.truth)
-            count = embed_texts(parts, writer, encoder, work, progress)
+            work = _plan(parts, writer.truth, row.space.modality)
+            if isinstance(work, PictureWork):
+                count = embed_pictures(parts, files, writer, encoder, work, progress)
+            else:
+                count = embed_texts(parts, writer, encoder, work, progress)
             writer.merge()
             total = len(writer.truth.ids())
             update_index(parts, row, writer.truth)

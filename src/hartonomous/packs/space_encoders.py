@@ -1,6 +1,8 @@
 """Encoders by name: those that are rules and always there, and those that the store keeps."""
 
-from hartonomous.core import hashed_ngrams
+from collections.abc import Callable
+
+from hartonomous.core import hashed_ngrams, layout_rule
 from hartonomous.core.space import Space
 from hartonomous.errors import ConflictError
 from hartonomous.packs.encoders import open_encoder, open_encoder_of
@@ -8,9 +10,12 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.encoder import Encoder
 
-RULES = {hashed_ngrams.NAME: hashed_ngrams.HashedNgrams}
+RULES: dict[str, Callable[[], Encoder]] = {
+    hashed_ngrams.NAME: hashed_ngrams.HashedNgrams,
+    layout_rule.NAME: layout_rule.LayoutRule,
+}
 """Rules, by name."""
-FIRST = {"text": hashed_ngrams.NAME}
+FIRST = {"text": hashed_ngrams.NAME, "picture": layout_rule.NAME}
 """The rule for a modality that has no space yet."""
 
 
