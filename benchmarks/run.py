@@ -37,6 +37,7 @@ import many_tensors  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
+import vector_blocks  # noqa: E402
 from context import Context, Result  # noqa: E402
 
 import media  # noqa: E402
@@ -58,6 +59,7 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "vector-blocks": vector_blocks.run,
     "copies": copies.run,
     "media": media.run,
 }
