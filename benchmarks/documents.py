@@ -1,8 +1,8 @@
 """A folder of mixed documents, made from Debian's documentation packages and by real writers.
 
-HTML, text and PDF are as the packages have them; DOCX and ODT are made of their texts by python-docx
-and odfpy, EPUB by pandoc where it is there. The packages come from the machine's own archive of
-Debian (``apt-get download``); which files are taken follows their digests.
+HTML, text and PDF are as the packages have them; DOCX and ODT are made of their texts by
+python-docx and odfpy, EPUB by pandoc where it is there. The packages come from the machine's own
+archive of Debian (``apt-get download``); which files are taken follows their digests.
 """
 
 import gzip

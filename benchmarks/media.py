@@ -55,11 +55,12 @@ def stored(context: Context) -> tuple[Store, list[list[Any]]]:
     place = context.work / f"media-{folder.name}"
     rows: list[list[Any]] = []
     if not (place / "store.json").exists():
-        command = [sys.executable, "-m", "hartonomous.cli.main"]
+        command = [sys.executable, "-m", "hartonomous"]
         environment = {"PYTHONPATH": _SOURCE, "HARTONOMOUS_STORE": str(place)}
         hn.init(place).close()
-        for name, words in (("add", ["add", "--progress", "none", str(folder)]),
-                            ("read texts", ["views", "rebuild", "--progress", "none"])):  # fmt: skip
+        quiet = ["--progress", "none"]
+        steps = {"add": ["add", *quiet, str(folder)], "read texts": ["views", "rebuild", *quiet]}
+        for name, words in steps.items():
             done = measure.run([*command, *words], env=environment, timeout_s=7200)
             if not done.ok:
                 raise RuntimeError(f"hart {words[0]} failed: {done.output}")

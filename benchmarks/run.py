@@ -34,13 +34,16 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
+import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import small_objects  # noqa: E402
 import vector_blocks  # noqa: E402
 from context import Context, Result  # noqa: E402
 
+import encoders  # noqa: E402
 import media  # noqa: E402
+import vectors  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
@@ -60,8 +63,11 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
     "vector-blocks": vector_blocks.run,
+    "pictures": pictures.run,
     "copies": copies.run,
+    "vectors": vectors.run,
     "media": media.run,
+    "encoders": encoders.run,
 }
 
 

@@ -137,15 +137,25 @@ def restore_store(
     path: str | os.PathLike[str],
     *,
     snapshot: str | None = None,
+    catalog: str | None = None,
     force: bool = False,
     dry_run: bool = False,
     progress: Progress | None = None,
 ) -> restoring.Restored:
-    """Make a store at ``path`` from a snapshot (the newest) of a folder. See `hart restore`."""
-    return restoring.restore(
+    """Make a store at ``path`` from a snapshot (the newest) of a folder. See `hart restore`.
+
+    ``catalog`` is the address of a PostgreSQL server for its catalog; a file in it otherwise.
+    """
+    if catalog is not None:
+        moving.check_server(catalog)
+    done = restoring.restore(
         Path(folder), Path(path), snapshot=snapshot, force_network=force, dry_run=dry_run,
         progress=progress,
     )  # fmt: skip
+    if catalog is not None and not dry_run:
+        settings = load_settings(store=Path(path))
+        moving.move_catalog(Path(path), catalog, settings=settings, clock=now_us, force=force)
+    return done
 
 
 def list_backups(folder: str | os.PathLike[str]) -> list[backing_up.SnapshotListed]:

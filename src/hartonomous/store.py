@@ -6,6 +6,7 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -63,20 +64,32 @@ class Store(Closing):
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
         self._held, self.parts = held, held.parts
         self.files = OpenFiles(held.parts)
-        self.jobs = Jobs(held.parts)  # work in the background: see worker/queue.py
-        self.settings = settings
+        self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.views = deriving.StoreViews(held.parts, self.files)
-        self.spaces = comparing.Spaces(held.parts, self.files)
-        self.encoders = encoding.Encoders(held.parts, self.files, self.add)
         self.events = feeding.Feed(held.parts, held.card.id)
+
+    @cached_property
+    def views(self) -> deriving.StoreViews:
+        """What was read of documents and pictures."""
+        return deriving.StoreViews(self.parts, self.files)
+
+    @cached_property
+    def spaces(self) -> comparing.Spaces:
+        """Embedding spaces; made when used, since what they need takes 60 ms to load."""
+        return comparing.Spaces(self.parts, self.files)
+
+    @cached_property
+    def encoders(self) -> encoding.Encoders:
+        """Models that turn texts and pictures into vectors, made when used."""
+        return encoding.Encoders(self.parts, self.files, self.add)
 
     def __repr__(self) -> str:
         return f"Store({str(self.path)!r})"
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
-        self.spaces.close()
+        if "spaces" in self.__dict__:  # else nobody used them
+            self.spaces.close()
         self.files.close()
         self._held.close()
 
@@ -282,13 +295,9 @@ class Store(Closing):
         )
 
     def tensor_bytes(
-        self,
-        spec: str,
-        name: str,
-        *,
-        bytes_range: slice | tuple[int, int] | None = None,
+        self, spec: str, name: str, *, bytes_range: slice | tuple[int, int] | None = None,
         member: str | None = None,
-    ) -> memoryview:
+    ) -> memoryview:  # fmt: skip
         """Return a tensor's bytes as they lie in its file, read-only; see ``tensor``."""
         return reading.tensor_bytes(
             self.parts, self.files, spec, name, bytes_range=bytes_range, member=member
@@ -312,23 +321,16 @@ class Store(Closing):
         return reading.open_file(self.parts, self.files, spec, member)
 
     def diff(
-        self,
-        a: str | os.PathLike[str],
-        b: str | os.PathLike[str],
-        *,
-        values: bool = True,
+        self, a: str | os.PathLike[str], b: str | os.PathLike[str], *, values: bool = True,
         progress: Progress | None = None,
-    ) -> diffing.Difference:
+    ) -> diffing.Difference:  # fmt: skip
         """Compare two versions, or a version with a file or folder on disk. See `hart diff`."""
         return diffing.diff(self.parts, self.files, a, b, values=values, progress=progress)
 
     def scan(
-        self,
-        target: str | os.PathLike[str],
-        *,
-        hidden: bool = False,
+        self, target: str | os.PathLike[str], *, hidden: bool = False,
         progress: Progress | None = None,
-    ) -> scanning.ScanReport:
+    ) -> scanning.ScanReport:  # fmt: skip
         """Tell what loading a version, or a file or folder on disk, would run. See `hart scan`."""
         return scanning.scan(self.parts, self.files, target, hidden=hidden, progress=progress)
 
@@ -337,15 +339,9 @@ class Store(Closing):
         return explaining.explain(self.parts, self.files, spec, name, member=member)
 
     def relate(
-        self,
-        source: str,
-        kind: str,
-        target: str,
-        *,
-        weight: float | None = None,
-        note: str = "",
+        self, source: str, kind: str, target: str, *, weight: float | None = None, note: str = "",
         dry_run: bool = False,
-    ) -> relating.Related:
+    ) -> relating.Related:  # fmt: skip
         """State that ``source`` is ``kind`` (such as ``fine-tune-of``) ``target``."""
         return relating.relate(
             self.parts, source, kind, target, weight=weight, note=note, dry_run=dry_run
@@ -373,16 +369,18 @@ class Store(Closing):
 
     def search(
         self,
-        text: str,
+        text: str = "",
         *,
         where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
-        per_file: int | None = None, varied: bool = False, update: bool = True,
+        per_file: int | None = None, varied: bool = False, like: str | None = None,
+        space: str | None = None, modality: str | None = None, update: bool = True,
         progress: Progress | None = None,
     ) -> finding.SearchResult:  # fmt: skip
-        """Find passages of documents and cards, models and tensors by words. See `hart search`."""
+        """Find passages, pictures, models and tensors by words and meaning. See `hart search`."""
         return finding.search(
             self.parts, self.files, text, where=where, top_k=top_k, skip=skip, per_file=per_file,
-            varied=varied, update=update, progress=progress,
+            varied=varied, near=self.spaces.meaning, like=like, space=space, modality=modality,
+            update=update, progress=progress,
         )  # fmt: skip
 
     def embed(

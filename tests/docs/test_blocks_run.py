@@ -34,6 +34,7 @@ def write_samples(folder):
     save_file(
         tensors | {"head.weight": tensors["head.weight"] + 0.01}, folder / "tuned.safetensors"
     )
+    shutil.copytree(ROOT / "tests" / "fixtures" / "encoders" / "bert", folder / "small-encoder")
     np.save(folder / "weights.npy", tensors["encoder.weight"])
     shutil.copyfile(_GGUF, folder / "downloads" / "mini.Q8_0.gguf")
     (folder / "downloads" / "notes.txt").write_text("What came from where.\n" * 20)

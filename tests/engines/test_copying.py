@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hartonomous.catalog import copying
 from hartonomous.catalog.copying import copy_catalog
 from hartonomous.catalog.database import Database, create_sqlite
 from hartonomous.catalog.schema import metadata
-from hartonomous.errors import ConflictError, IntegrityError, LockedError
-from hartonomous.opening import move_catalog
+from hartonomous.errors import ConflictError, HartonomousError, IntegrityError, LockedError
+from hartonomous.opening import move_catalog, restore_store
 from hartonomous.operations import catalog_copy
 
 
@@ -47,6 +48,15 @@ def rows_of(store: hn.Store) -> dict[str, list[tuple[object, ...]]]:
         }
 
 
+def assert_moved(now: dict[str, Any], before: dict[str, Any]) -> None:
+    """Every row is what it was, and events have ids from now on that the former catalog has not."""
+    held = [dict(rows["store_property"]) for rows in (now, before)]
+    eras = [int(one.pop("event-era")) for one in held]
+    assert eras[0] > eras[1]
+    assert held[0] == held[1]
+    assert {**now, "store_property": None} == {**before, "store_property": None}
+
+
 def check(store: hn.Store, out: Path, source_root: Path) -> None:
     assert store.verify(files=True).sound
     store.get("model", out / "model")
@@ -76,7 +86,7 @@ def test_to_a_server_and_back(
         move_catalog(place, postgres_url)
     with hn.open(place) as store:
         assert store.parts.database.dialect == "postgresql"
-        assert rows_of(store) == before
+        assert_moved(rows_of(store), before)
         check(store, tmp_path / "out", tmp_path / "source")
         again = rows_of(store)
     back = move_catalog(place, "sqlite")
@@ -84,7 +94,7 @@ def test_to_a_server_and_back(
     monkeypatch.delenv("HARTONOMOUS_CATALOG_URL")
     with hn.open(place) as store:
         assert store.parts.database.dialect == "sqlite"
-        assert rows_of(store) == again
+        assert_moved(rows_of(store), again)
         check(store, tmp_path / "out2", tmp_path / "source")
 
 
@@ -174,4 +184,38 @@ def test_a_move_that_is_cut_short_leaves_the_former_catalog(
         assert rows_of(store) == before
     move_catalog(place, postgres_url)
     with hn.open(place, catalog=postgres_url) as store:
-        assert rows_of(store) == before
+        assert_moved(rows_of(store), before)
+
+
+def test_a_snapshot_is_restored_to_a_server(
+    filled: hn.Store, tmp_path: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And backed up from there, into a catalog that is a file again."""
+    shown = [(one.name, one.number, one.labels) for one in filled.ls(versions=True)]
+    filled.backup(tmp_path / "backups")
+    done = restore_store(tmp_path / "backups", tmp_path / "there", catalog=postgres_url)
+    assert done.id != done.store_id
+    assert not (tmp_path / "there" / "catalog.sqlite3").exists()
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", postgres_url)
+    with hn.open(tmp_path / "there") as store:
+        assert store.parts.database.dialect == "postgresql"
+        assert [(one.name, one.number, one.labels) for one in store.ls(versions=True)] == shown
+        check(store, tmp_path / "out", tmp_path / "source")
+        store.backup(tmp_path / "backups")
+    monkeypatch.delenv("HARTONOMOUS_CATALOG_URL")
+    restore_store(tmp_path / "backups", tmp_path / "back")
+    with hn.open(tmp_path / "back") as store:
+        assert store.parts.database.dialect == "sqlite"
+        check(store, tmp_path / "out2", tmp_path / "source")
+
+
+def test_a_server_that_cannot_be_reached_is_told_before_anything_is_restored(
+    filled: hn.Store, tmp_path: Path
+) -> None:
+    filled.backup(tmp_path / "backups")
+    with pytest.raises(HartonomousError, match="cannot be reached"):
+        restore_store(
+            tmp_path / "backups", tmp_path / "there",
+            catalog=f"postgresql://x@/db?host={tmp_path}&connect_timeout=2",
+        )  # fmt: skip
+    assert not (tmp_path / "there").exists()

@@ -4,13 +4,16 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from postgres_server import VARIABLE
 from safetensors.numpy import save
 from sqlalchemy import text
 
@@ -97,11 +100,54 @@ def test_the_user_may_come_from_libpqs_own_variables(
 ) -> None:
     hn.init(tmp_path / "store", catalog=postgres_url).close()
     monkeypatch.setenv("PGUSER", "nobody_of_that_name")
-    with pytest.raises(HartonomousError, match="cannot be reached") as error:
+    with pytest.raises(HartonomousError, match="does not let you in") as error:
         hn.open(tmp_path / "store")
     assert "PGUSER" in str(error.value.hint)
     monkeypatch.setenv("PGUSER", psycopg.conninfo.conninfo_to_dict(postgres_url)["user"])
     hn.open(tmp_path / "store").close()
+
+
+def test_a_wrong_password_is_told_as_one(
+    tmp_path: Path, postgres_server: Any, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    role = f"with_password_{os.getpid()}"
+    postgres_server.say(f"CREATE ROLE {role} LOGIN SUPERUSER PASSWORD 'right'")
+    try:
+        if VARIABLE not in os.environ:  # the tests' own server, which trusts everybody otherwise
+            with psycopg.connect(postgres_server.url) as connection:
+                [(hba,)] = connection.execute("SHOW hba_file").fetchall()
+            rules = Path(hba).read_text()
+            Path(hba).write_text(f"local all {role} scram-sha-256\n{rules}")
+            postgres_server.say("SELECT pg_reload_conf()")
+            _wait_until_refused(postgres_url, user=role, password="wrong")
+        hn.init(tmp_path / "store", catalog=postgres_url).close()
+        monkeypatch.setenv("PGUSER", role)
+        for password, words in [("wrong", "password authentication failed"), (None, "no password")]:
+            if password is None:
+                monkeypatch.delenv("PGPASSWORD")
+            else:
+                monkeypatch.setenv("PGPASSWORD", password)
+            with pytest.raises(HartonomousError, match="does not let you in") as error:
+                hn.open(tmp_path / "store")
+            assert words in error.value.message
+            assert "cannot be reached" not in error.value.message
+            assert "PGPASSWORD" in str(error.value.hint)
+        monkeypatch.setenv("PGPASSWORD", "right")
+        hn.open(tmp_path / "store").close()
+    finally:
+        postgres_server.say(f"DROP ROLE {role}")
+
+
+def _wait_until_refused(url: str, **words: str) -> None:
+    """Wait until a server has read its rules again, which it does some time after it was told."""
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit:
+        try:
+            psycopg.connect(url, **words).close()
+        except psycopg.OperationalError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("the server lets everybody in")
 
 
 def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,3 +174,38 @@ def test_a_version_whose_manifest_has_no_row(made: Path, tmp_path: Path) -> None
     hn.repair(place)
     with hn.open(place) as store:
         assert store.file("b.bin").read() == bytes(range(256)) * 100
+
+
+def test_a_file_that_a_row_gives_out_under_anothers_name(tmp_path: Path) -> None:
+    """Its own digests are all right; that of the version is not."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    save_file({"w": np.ones((30, 30), np.float32)}, folder / "model.safetensors")
+    (tmp_path / "a.bin").write_bytes(b"a.bin" * 2000)
+    with hn.init(tmp_path / "store") as store:
+        store.add(folder, name="one")
+        store.add(tmp_path / "a.bin", name="alone", labels=["t"])
+    with closing(sqlite3.connect(tmp_path / "store" / "catalog.sqlite3")) as connection:
+        connection.execute(
+            "UPDATE member SET manifest_id = (SELECT manifest_id FROM member"
+            " WHERE path = 'model.safetensors') WHERE path <> 'model.safetensors'"
+        )
+        connection.commit()
+    with hn.open(tmp_path / "store") as store:
+        for use in (
+            lambda: store.file("one", "model.safetensors").read(),
+            lambda: store.file("alone").read(),
+            lambda: store.get("alone", tmp_path / "out"),
+            lambda: store.export_all(tmp_path / "out"),
+            lambda: store.plain("alone"),
+        ):
+            with pytest.raises(IntegrityError, match="not those that its digest names"):
+                use()
+        assert not (tmp_path / "out").exists()
+        found = store.verify().faults
+        assert {name for one in found for name in one.files} >= {"one@1", "alone@1"}
+    hn.repair(tmp_path / "store")
+    with hn.open(tmp_path / "store") as store:
+        assert store.file("alone").read() == b"a.bin" * 2000
+        assert store.verify(files=True).sound

@@ -52,7 +52,7 @@ with hn.open(sys.argv[1], settings={{"workers": 1}}) as store:
 """
 _POINTS = [("session", "WriteSession._register"), ("publication", "Publication.finish")]
 _WORKS = {
-    "add": "store.add(sys.argv[2], name='new.bin')",
+    "add": "store.add(sys.argv[2], name='new.bin', tags=['t'], metadata={'k': 'v'})",
     "update": "store.add(sys.argv[2], name='a.bin')",
     "rm": "store.rm('b.bin')",
     "label": "store.label('b.bin', 'prod')",
@@ -69,6 +69,7 @@ def test_what_a_writer_leaves_that_was_killed_is_collected(filled, source, modul
     for _ in range(2):  # the second one takes the number of the first
         killed_at(point, module, work, filled.path, new)
     before = listing(filled)
+    assert filled.verify(files=True).faults == ()
     assert filled.gc(grace_s=3600).litter_count <= 2  # lock files; packs are too young
     if point == "WriteSession._register":
         assert filled.gc(grace_s=0, dry_run=True).litter_count >= 2

@@ -282,6 +282,11 @@ def test_searches_at_once_read_each_file_once(filled):
     assert sum(one.file_count for one in filled.views.list().kinds) == 2
 
 
+def test_an_empty_store_is_searched(store):
+    assert store.search("valve").hits == ()
+    assert store.search("valve").hits == ()
+
+
 @pytest.mark.parametrize(
     "options", [{"top_k": 0}, {"top_k": 1001}, {"skip": -1}, {"skip": 1 << 70}, {"per_file": 0}]
 )

@@ -51,6 +51,7 @@ class Bench:
         where = MEMORY if MEMORY.is_dir() else None
         self.base = Path(tempfile.mkdtemp(dir=where, prefix="hartonomous-torture-"))
         self.files, self.made = self.base / "files", self.base / "made"
+        self.other = self.base / "other"
         self._states: dict[tuple[str, ...], Any] = {}
         self._reference: tuple[str, ...] = (
             "",
@@ -60,6 +61,8 @@ class Bench:
             self.shimmed = Server(shim.build(self.base))
             self.plain = Server(None)
             answer = self.plain.ask("make", store=str(self.made), files=str(self.files))
+            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
+            answer = self.plain.ask("make_other", store=str(self.other), files=str(self.files))
             assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
         except BaseException:
             shutil.rmtree(self.base)
@@ -93,6 +96,12 @@ class Bench:
     def run(self, store: Path, steps: tuple[str, ...], **how: Any) -> Answer:
         """Do steps with the shim in the process."""
         words = {"nth": 0, "mode": "none", **how}
+        beside = operations.beside(store)
+        shutil.rmtree(beside, ignore_errors=True)
+        if operations.WITH_OTHER.intersection(steps):
+            shutil.copytree(self.other, beside)
+        if operations.ELSEWHERE.intersection(steps):
+            words["root"] = str(beside)
         return self.shimmed.ask(
             "run", store=str(store), files=str(self.files), steps=list(steps), **words
         )
@@ -142,6 +151,10 @@ class Bench:
     def try_fault(self, step: str, mode: str, nth: int) -> Tally:
         """Do a step in which the n-th call fails; look at what is left."""
         tally = Tally(tried=1)
+        before = None if step in operations.FROM_NOTHING else self.state_after(())
+        after = self.state_after((step,))  # what lies beside a store is made anew by each run
+        if step == "push":
+            self._states_of_other(step)
         store = self.fresh(step)
         log = self.base / "log"
         done = self.run(store, (step,), nth=nth, mode=mode, again=mode in ONCE, log=str(log))
@@ -150,9 +163,11 @@ class Bench:
         tally.hit = int(bool(faults) or done["status"] == -9)
         what = faults[0].first.decode() if faults else "call"
         self._judge_end(tally, done, mode)
-        before = None if step in operations.FROM_NOTHING else self.state_after(())
         told = min(int(done["acknowledged"]), 1)
-        self._judge(tally, store, [before, self.state_after((step,))], told, step == "repair")
+        if step in operations.ELSEWHERE:
+            self._judge_beside(tally, store, step, told)
+            told = 0  # here nothing was to change
+        self._judge(tally, store, [before, after], told, step == "repair")
         tally.wrong = [f"{step} {mode} {nth} ({what}): {one}" for one in tally.wrong]
         return tally
 
@@ -184,6 +199,35 @@ class Bench:
             tally.lost += told
             allowed = states[told : told + 2]
             tally.wrong.append(f"shows what it must not: {difference(found.get('state'), allowed)}")
+
+    def _judge_beside(self, tally: Tally, store: Path, step: str, told: int) -> None:
+        """Compare what lies beside a store with what a step that writes there was to leave."""
+        place = operations.beside(store)
+        if step == "backup":
+            allowed = [None, self.state_after(())]
+            found = self.plain.ask(
+                "look_at_backups", folder=str(place), store=str(store), out=str(self.base / "out")
+            )
+        else:
+            allowed = self._states_of_other(step)
+            found = self.look(place)
+        tally.acknowledged += told
+        tally.wrong += [f"beside it: {one}" for one in found.get("wrong", [_short(found)])]
+        if "wrong" not in found or found["state"] not in allowed[told:]:
+            tally.lost += told
+            tally.wrong.append("beside it is what must not be there")
+
+    def _states_of_other(self, step: str) -> list[Any]:
+        """Return what the other store shows before a step that brings it something, and after."""
+        if (step, "other") not in self._states:
+            before = self.look(self.other, collect=False)
+            self.state_after((step,))
+            done = self.run(self.fresh(step), (step,))
+            assert done["acknowledged"] == 1, done
+            after = self.look(operations.beside(self.base / "store"), collect=False)
+            assert before["wrong"] == after["wrong"] == []
+            self._states[step, "other"] = [before["state"], after["state"]]
+        return list(self._states[step, "other"])
 
     # -- syncs that fail
 

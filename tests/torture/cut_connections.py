@@ -10,7 +10,8 @@ from tests.torture.bench import Answer, Bench, Tally, difference
 from tests.torture.proxy import Proxy
 
 MODES = ("before", "after")
-STEPS = [*operations.INSIDE, "repair"]
+_BESIDE = operations.WITH_OTHER | operations.ELSEWHERE
+STEPS = [*(one for one in operations.INSIDE if one not in _BESIDE), "repair"]
 
 
 class CutBench:

@@ -15,9 +15,9 @@ from tests.torture.bench import Bench, Tally
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.pack_file import PackReader
 
-KINDS = ("pack", "catalog", "rows", "twice", "plain", "stamp", "card")
+KINDS = ("pack", "catalog", "rows", "twice", "plain", "stamp", "card", "index")
 """Any place of a pack; of the catalog; of its pages that hold rows; a payload that is there twice;
-a plain file in the cache; what the cache keeps of it; ``store.json``."""
+a plain file in the cache; what the cache keeps of it; ``store.json``; the index of words."""
 _NAMED = ("pack ", "atom ", "manifest ", "file ", "version ", "change ", "second copy ", "catalog")
 
 
@@ -54,7 +54,7 @@ class FlipBench:
             return self._in_rows(chance)
         pattern = {
             "pack": "packs/*/*.pack", "catalog": "catalog.sqlite3", "card": "store.json",
-            "plain": "cache/[0-9a-f]*/*", "stamp": "cache/stamps/*",
+            "plain": "cache/[0-9a-f]*/*", "stamp": "cache/stamps/*", "index": "index/*",
         }[kind]  # fmt: skip
         path = chance.choice(sorted(self.made.glob(pattern)))
         place = chance.randrange(path.stat().st_size)
@@ -84,6 +84,11 @@ class FlipBench:
         wrong = self._wrong_bytes(found)
         told = bool(found["faults"]) or "refused" in found
         tally.hit = int(told)
+        if kind == "index":  # derived: it may say less, or something else; nothing else may
+            tally.hit = int(found.get("search") != self.sound["search"])
+            if told:
+                wrong.append(f"more than the index is damaged: {found['faults']}")
+            wrong += self._index_made_anew(flip)
         if not told and self._differs(found):
             wrong.append(f"verify finds nothing, and yet: {self._differs(found)}")
         wrong += [
@@ -141,6 +146,14 @@ class FlipBench:
                          if here.get(name) != there.get(name)]  # fmt: skip
                 return f"{part}: {sorted(names)[:5]}"
         return ""
+
+    def _index_made_anew(self, flip: Flip) -> list[str]:
+        """Remove the index, as the message of one that is damaged says, and search again."""
+        store = self._broken(flip)
+        shutil.rmtree(store / "index")
+        found = self._damaged(store, "index")
+        same = found.get("search") == self.sound["search"]
+        return [] if same else ["an index that is made anew finds something else"]
 
     def _brought_back(self, kind: str, flip: Flip, told: bool) -> list[str]:
         """Repair what was found, as far as that can be, and say what is wrong afterwards."""

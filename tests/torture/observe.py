@@ -1,14 +1,18 @@
 """What a store shows: its names, labels, trash and bytes; and whether anything lies about."""
 
 import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from tests.torture import operations
 
 import hartonomous as hn
 from hartonomous.errors import HartonomousError, NoStoreError
+from hartonomous.opening import check_backups, list_backups
+from hartonomous.packs.backup_folder import BACKUP_FILE
 
 OURS = {
     "store.json", "FORMAT.md", "FORMAT-FIELDS.md", "FORMAT-DELTA.md", "FORMAT-PLANS.md",
@@ -126,6 +130,35 @@ def litter(store: hn.Store) -> list[str]:
     return [f"litter: {one}" for one in found]
 
 
+def backups(folder: Path, store: Path, out: Path) -> dict[str, Any]:
+    """Return what the newest snapshot gives back, None where there is none, and what is wrong.
+
+    The store is backed up once more then: whatever a backup left that failed is no obstacle.
+    """
+    wrong: list[str] = []
+    restored, state = out.parent / "restored", None
+    if (folder / BACKUP_FILE).exists() and list_backups(folder):
+        wrong += check_backups(folder).faults
+        state = _restored(folder, restored, out, wrong)
+    with hn.open(store) as held:
+        wrong += held.backup(folder).faults
+        here = shown(held, out)
+    wrong += check_backups(folder).faults
+    if _restored(folder, restored, out, wrong) != here:
+        wrong.append("the next backup does not give back what is there")
+    return {"state": state, "wrong": wrong}
+
+
+def _restored(folder: Path, place: Path, out: Path, wrong: list[str]) -> dict[str, Any]:
+    shutil.rmtree(place, ignore_errors=True)
+    hn.restore(folder, place)
+    with hn.open(place) as store:
+        wrong += [f"{one.where}: {one.what}" for one in store.verify(files=True).faults]
+        state = shown(store, out)
+    shutil.rmtree(place)
+    return state
+
+
 def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
     """Return what comes out of a store that may be damaged, name by name, and what verify says.
 
@@ -147,10 +180,20 @@ def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
     try:
         with hn.open(place) as store:
             found["state"] = shown(store, out, times=True)
+            found["search"] = sought(store)
             found["log"] = [msgspec.to_builtins(one) for one in store.log(limit=1000)]
     except HartonomousError as error:
         found["failed"]["everything"] = error.message
     return found
+
+
+def sought(store: hn.Store) -> list[str]:
+    """Return what a search gives, hit by hit, or why it gives nothing."""
+    try:
+        hits = store.search(operations.SOUGHT, update=False).hits
+    except HartonomousError as error:
+        return [f"{type(error).__name__}: {error.message}"]
+    return [json.dumps(msgspec.to_builtins(one), sort_keys=True, default=str) for one in hits]
 
 
 def _try_version(store: hn.Store, spec: str, out: Path, found: dict[str, Any]) -> None:

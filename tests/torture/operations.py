@@ -12,7 +12,10 @@ import numpy as np
 from safetensors.numpy import save
 
 import hartonomous as hn
+from hartonomous.opening import sync_stores
 
+SOUGHT = "tried came base"
+"""Words that documents, models and tensors of the store have."""
 SETTINGS = {"pack_bytes": 1 << 20, "workers": 1}
 Work = Callable[[Path, Path], None]
 
@@ -73,6 +76,7 @@ def enrich(store: Path, files: Path) -> None:
         held.label("tuned.safetensors@1", "kept")
         held.repack()
         held.plain("later.safetensors")
+        held.search(SOUGHT)
 
 
 def _add(store: hn.Store, files: Path) -> None:
@@ -120,6 +124,40 @@ def _plain(store: hn.Store, files: Path) -> None:
     assert plain.read_bytes() == (files / "base.safetensors").read_bytes()
 
 
+def beside(store: Path) -> Path:
+    """Return where steps that have to do with another place have it: another store, or backups."""
+    return store.parent / "beside"
+
+
+def make_other(store: Path, files: Path) -> None:
+    """Make the store that others are brought together with; it has something that both have."""
+    with hn.open(store, create=True, settings=SETTINGS) as held:
+        held.add(files / "later.safetensors", name="far.safetensors", labels=["far"])
+        held.add(files / "base.safetensors", name="far/base.safetensors", metadata={"who": "they"})
+        held.add(files / "fresh.bin", name="far/fresh.bin", tags=["far"])
+        held.rm("far/fresh.bin")
+        held.undo()
+
+
+def _pull(store: hn.Store, files: Path) -> None:
+    with hn.open(beside(store.path), settings=SETTINGS) as other:
+        store.pull(other)
+
+
+def _push(store: hn.Store, files: Path) -> None:
+    with hn.open(beside(store.path), settings=SETTINGS) as other:
+        store.push(other)
+
+
+def _sync(store: hn.Store, files: Path) -> None:
+    with hn.open(beside(store.path), settings=SETTINGS) as other:
+        sync_stores(store, other)
+
+
+def _backup(store: hn.Store, files: Path) -> None:
+    assert not store.backup(beside(store.path)).faults
+
+
 def _repair(store: Path, files: Path) -> None:
     hn.repair(store, settings=SETTINGS)
 
@@ -141,11 +179,33 @@ INSIDE: dict[str, Callable[[hn.Store, Path], None]] = {
     "repack": _repack,
     "path": _plain,
     "verify": _verify,
+    "pull": _pull,
+    "sync": _sync,
+    "push": _push,
+    "backup": _backup,
 }
 """Steps on an open store."""
 ALONE: dict[str, Callable[[Path, Path], None]] = {"repair": _repair, "init": _init}
 """Steps that want the store for themselves."""
-AGAIN = ("add", "update", "label", "gc", "repack", "path", "verify", "repair", "init")
+WITH_OTHER = {"pull", "sync", "push"}
+"""Steps that have another store beside this one."""
+ELSEWHERE = {"push", "backup"}
+"""Steps that write beside the store: calls there are counted and fail, and no others."""
+AGAIN = (
+    "pull",
+    "sync",
+    "push",
+    "backup",
+    "add",
+    "update",
+    "label",
+    "gc",
+    "repack",
+    "path",
+    "verify",
+    "repair",
+    "init",
+)
 """Steps that can be tried again after they failed, whatever they had done by then."""
 FROM_NOTHING = {"init"}
 """Steps that begin with no store."""

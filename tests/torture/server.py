@@ -79,7 +79,12 @@ def _do_run(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
         say("acknowledged", len(done))
 
     if shim is not None:
-        shim.begin(request["store"], request.get("log"), request["nth"], request["mode"])
+        shim.begin(
+            request.get("root") or request["store"],
+            request.get("log"),
+            request["nth"],
+            request["mode"],
+        )
     # Somebody else has the store open, so that its log is not folded when this one closes it.
     other = hn.open(store) if request.get("held") else None
     if other is not None:
@@ -104,6 +109,17 @@ def _do_make(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
         operations.enrich(Path(request["store"]), Path(request["files"]))
 
 
+def _do_make_other(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
+    operations.make_other(Path(request["store"]), Path(request["files"]))
+
+
+def _do_look_at_backups(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
+    for name, value in observe.backups(
+        Path(request["folder"]), Path(request["store"]), Path(request["out"])
+    ).items():
+        say(name, value)
+
+
 def _do_observe(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
     clock = door.now_us
     # Later, so that what dead processes left is old enough to be litter.
@@ -120,13 +136,17 @@ def _do_damaged(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
     if before == "repair":
         report = hn.repair(request["store"])
         say("lost", [*report.lost, *report.damaged, *report.recovered])
+    if before == "index":
+        with hn.open(request["store"]) as store:
+            store.search(operations.SOUGHT)  # which makes it
     for name, value in observe.damaged(
         Path(request["store"]), Path(request["out"]), mend=before == "mend"
     ).items():
         say(name, value)
 
 
-_DOES = {"run": _do_run, "make": _do_make, "observe": _do_observe, "damaged": _do_damaged}
+_DOES = {"run": _do_run, "make": _do_make, "observe": _do_observe, "damaged": _do_damaged,
+         "make_other": _do_make_other, "look_at_backups": _do_look_at_backups}  # fmt: skip
 
 
 def _child(request: dict[str, Any], shim: Shim | None, out: int) -> None:

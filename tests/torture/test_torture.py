@@ -15,7 +15,16 @@ from tests.torture.flips import KINDS, FlipBench
 from tests.torture.shim import MODES, Operation
 
 SEED = int(os.environ.get("HARTONOMOUS_TEST_SEED", str(random.SystemRandom().getrandbits(31))))
-_FLIPS = {"pack": 3, "catalog": 3, "rows": 4, "twice": 2, "plain": 2, "stamp": 1, "card": 3}
+_FLIPS = {
+    "pack": 3,
+    "catalog": 3,
+    "rows": 4,
+    "twice": 2,
+    "plain": 2,
+    "stamp": 1,
+    "card": 3,
+    "index": 4,
+}
 STEPS = [*operations.INSIDE, *operations.ALONE]
 
 

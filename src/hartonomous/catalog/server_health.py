@@ -22,16 +22,18 @@ class ServerHealth:
     version_number: int
     latency_s: float
     syncs: bool
+    has_vectors: bool  # the extension pgvector
     catalog: CatalogHealth
 
 
 def examine_server(database: Database) -> ServerHealth:
     """Ask the server; raises what ``Database`` raises where it does not answer."""
     with database.read() as tx:
-        shown, number, fsync = tx.execute(
+        shown, number, fsync, has_vectors = tx.execute(
             text(
                 "SELECT current_setting('server_version'), "
-                "current_setting('server_version_num')::int, current_setting('fsync')"
+                "current_setting('server_version_num')::int, current_setting('fsync'), "
+                "EXISTS (SELECT FROM pg_extension WHERE extname = 'vector')"
             )
         ).one()
         waits = []
@@ -44,6 +46,7 @@ def examine_server(database: Database) -> ServerHealth:
         version_number=number,
         latency_s=min(waits),
         syncs=fsync == "on",
+        has_vectors=has_vectors,
         catalog=_examine(database),
     )
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, literal, select
 
 from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches
@@ -99,9 +99,10 @@ def change_number(tx: Connection) -> str:
     and the feed's era are others.
     """
     sequence, time_us = properties.last_publication(tx)
+    none = literal(0)
     newest = tx.execute(
-        select(select(func.max(manifest.c.id)).scalar_subquery(),
-               select(func.max(version.c.id)).scalar_subquery())
+        select(func.coalesce(select(func.max(manifest.c.id)).scalar_subquery(), none),
+               func.coalesce(select(func.max(version.c.id)).scalar_subquery(), none))
     ).one()  # fmt: skip
     era = properties.get(tx, "event-era") or ""
     return f"{sequence} {time_us} {newest[0]} {newest[1]} {era}"

@@ -137,10 +137,13 @@ def names_told(tx: Connection) -> Told:
     labels = select(label.c.artifact_id, label.c.name, label.c.version_id)
     for owner, name, version_id in tx.execute(labels):
         told["label", owners.get(owner), name] = (uids.get(version_id),)
-    for version_id, tag in tx.execute(select(version_tag.c.version_id, version_tag.c.tag)):
+    # What is staged is nobody's word yet, and its writer may be at work, or dead.
+    shown = select(version.c.id).where(version.c.published == 1)
+    tags = select(version_tag.c.version_id, version_tag.c.tag)
+    for version_id, tag in tx.execute(tags.where(version_tag.c.version_id.in_(shown))):
         told["tag", uids.get(version_id), tag] = ()
     pairs = select(version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value)
-    for version_id, key, value in tx.execute(pairs):
+    for version_id, key, value in tx.execute(pairs.where(version_metadata.c.version_id.in_(shown))):
         told["metadata", uids.get(version_id), key] = (value,)
     for one in tx.execute(select(relation)):
         ends = uids.get(one.source_version_id), uids.get(one.target_version_id)

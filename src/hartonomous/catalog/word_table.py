@@ -281,8 +281,12 @@ def drop_tables(database: Database) -> bool:
 
 
 def _schema(tx: Connection) -> str:
-    name = text("SELECT to_regclass(current_schema() || '.derived_word_state') IS NOT NULL")
-    return _state(tx, "schema") if tx.scalar(name) else ""
+    # Not by to_regclass: it may answer from what this connection knew when its transaction began.
+    there = text(
+        "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = current_schema()"
+        " AND tablename = 'derived_word_state')"
+    )
+    return _state(tx, "schema") if tx.scalar(there) else ""
 
 
 def _make(tx: Connection) -> None:

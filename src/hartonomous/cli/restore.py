@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     help="Where the store is made; the place that --store names otherwise.",
 )  # fmt: skip
 @click.option("--snapshot", metavar="SNAPSHOT", help="Which one; the newest otherwise.")
+@click.option(
+    "--catalog", metavar="URL",
+    help="Put the catalog on this PostgreSQL server; it is a file in the store otherwise.",
+)  # fmt: skip
 @dry_run_option
 @click.pass_obj
 def command(
@@ -31,6 +35,7 @@ def command(
     folder: Path,
     target: Path | None,
     snapshot: str | None,
+    catalog: str | None,
     dry_run: bool,
 ) -> None:
     """Make a store from a snapshot.
@@ -38,6 +43,9 @@ def command(
     DIR is what hart backup wrote; the place of the new store must be empty. Everything is compared
     with its digest before the folder becomes a store. Names, versions, labels and bytes are those
     of the snapshot; the store's id is a new one. A run that was cut short goes on where it stopped.
+
+    With --catalog the store is whole before its catalog goes to the server; where that fails, 'hart
+    catalog copy --to URL' does it later.
     """
     from hartonomous.opening import restore_store
 
@@ -47,6 +55,7 @@ def command(
             folder,
             place,
             snapshot=snapshot,
+            catalog=catalog,
             force=invocation.options.force_network,
             dry_run=dry_run,
             progress=progress,

@@ -57,6 +57,9 @@ _NOTES_SHOWN = 5
     "--where", "conditions", multiple=True, metavar="CONDITION",
     help="Only what is such: 'meta.author = Ada* and size > 1MB'; may be repeated.",
 )  # fmt: skip
+@click.option("--like", metavar="WHAT", help="A file, a stored one (NAME@N:FILE), or VECTOR.npy.")
+@click.option("--space", metavar="NAME", help="Search this embedding space.")
+@click.option("--modality", type=click.Choice(["text", "picture"]), help="Only vectors of these.")
 @click.option("--per-file", type=click.IntRange(1), default=None, help="Most passages of one file.")
 @click.option("--diverse", "varied", is_flag=True, help="Put back hits that repeat others.")
 @click.option("--explain", is_flag=True, help="Show each hit's ranks and scores, and why.")
@@ -95,6 +98,7 @@ def command(
     force: bool,
     near: tuple[str, str] | None,
     limit: int,
+    like: str | None,
     **options: Any,
 ) -> None:
     """Find passages, models and tensors.
@@ -110,14 +114,14 @@ def command(
     """
     by_tensor = {key: options.pop(key) for key in ("pattern", "role", "dtype", "shape")}
     asked = [one for one in by_tensor.values() if one is not None]
-    if words:
+    if words or like is not None:
         if asked or near:
             raise UsageError(
                 "words and conditions on tensors are two searches", hint="leave one of them out"
             )
         _by_words(
             invocation, " ".join(words), explain=explain, page=page, opened=opened, force=force,
-            **options,
+            like=like, **options,
         )  # fmt: skip
         return
     if near:
@@ -156,6 +160,9 @@ def _by_words(
     skip: int,
     per_file: int | None,
     varied: bool,
+    like: str | None,
+    space: str | None,
+    modality: str | None,
     no_update: bool,
     **conditions: Any,
 ) -> None:
@@ -163,7 +170,7 @@ def _by_words(
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         found = store.search(
             text, where=where, top_k=top_k, skip=skip, per_file=per_file, varied=varied,
-            update=not no_update, progress=progress,
+            like=like, space=space, modality=modality, update=not no_update, progress=progress,
         )  # fmt: skip
         if opened is not None:
             if opened > len(found.hits):

@@ -77,7 +77,7 @@ def is_among(ids: Ids, ascending: Ids) -> NDArray[np.bool_]:
 def of_unit_length(rows: Rows) -> Rows:
     """Return rows divided by their lengths."""
     wide = np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
-    return (rows / wide[:, None]).astype(np.float32)
+    return np.asarray(rows / wide[:, None], dtype=np.float32)
 
 
 def quick_scores(queries: Rows, rows: Rows, metric: str) -> NDArray[np.float32]:
@@ -99,12 +99,12 @@ def exact_scores(query: Rows, rows: Rows, metric: str) -> NDArray[np.float32]:
     wide, asked = rows.astype(np.float64), query.astype(np.float64)
     if metric == "euclidean":
         wide -= asked
-        return (-np.einsum("ij,ij->i", wide, wide)).astype(np.float32)
+        return np.asarray(-np.einsum("ij,ij->i", wide, wide), dtype=np.float32)
     products = wide @ asked
     if metric == "cosine":
         lengths = np.sqrt(np.einsum("ij,ij->i", wide, wide))
         products /= lengths * np.sqrt(asked @ asked)
-    return products.astype(np.float32)
+    return np.asarray(products, dtype=np.float32)
 
 
 class Best:

@@ -7,9 +7,9 @@ bits where the types are equal (so -0 is not 0, and NaN payloads count), else ab
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from math import isfinite, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -21,10 +21,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CHUNK_ELEMENTS = 1 << 18
-"""Elements compared at once: a multiple of every block, some 20 MB of temporaries."""
+"""Elements read at once, a multiple of every block."""
+_PART_ELEMENTS = 1 << 17
+"""Elements compared at once: temporaries of 1 MB each; in smaller parts threads wait for each other."""
 
-ReadBytes = Callable[[int, int], bytes | memoryview]
+Bytes = bytes | memoryview
+ReadBytes = Callable[[int, int], Bytes]
 """``read(offset, length)`` returns exactly these bytes of a tensor."""
+
+Chunk = tuple[Bytes, Bytes, int]
+"""The bytes of both sides, and how many elements they are."""
 
 
 class ValueDifference(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,10 +61,29 @@ class ValueDifference(msgspec.Struct, frozen=True, kw_only=True):
     cast_from: str | None = None
 
 
+class EachInOrder(Protocol):
+    """Like ``map``: results come in order, whatever calls run beside each other."""
+
+    def __call__(
+        self, work: Callable[[Chunk], Tally], chunks: Iterable[Chunk], /
+    ) -> Iterable[Tally]:
+        """Return what ``work`` makes of each chunk."""
+        ...
+
+
 def compare_values(
-    read_a: ReadBytes, read_b: ReadBytes, dtype_a: str, dtype_b: str, element_count: int
+    read_a: ReadBytes,
+    read_b: ReadBytes,
+    dtype_a: str,
+    dtype_b: str,
+    element_count: int,
+    *,
+    each: EachInOrder = map,
 ) -> ValueDifference:
     """Compare two tensors of ``element_count`` elements, chunk by chunk.
+
+    ``each`` may run the arithmetic of several chunks at once; reads stay in order, in the thread
+    that takes the next chunk. The result is the same to the bit however they run.
 
     Where an element type is unknown, or has no decoder and differs from the other, only bits can be
     compared: of two equal types the blocks (for an unknown one ``element_count`` counts bytes), of
@@ -66,13 +91,28 @@ def compare_values(
     """
     if not is_comparable(dtype_a, dtype_b):
         raise ValueError(f"values of {dtype_a} and {dtype_b} cannot be compared")
-    tally = _Tally(dtype_a, dtype_b)
-    for start in range(0, element_count, CHUNK_ELEMENTS):
-        count = min(CHUNK_ELEMENTS, element_count - start)
-        tally.add(
-            read_a(*_span(dtype_a, start, count)), read_b(*_span(dtype_b, start, count)), count
-        )
-    return tally.result()
+
+    def chunks() -> Iterator[Chunk]:
+        for start in range(0, element_count, CHUNK_ELEMENTS):
+            count = min(CHUNK_ELEMENTS, element_count - start)
+            read = read_a(*_span(dtype_a, start, count)), read_b(*_span(dtype_b, start, count))
+            yield *read, count
+
+    def tally(chunk: Chunk) -> Tally:
+        raw_a, raw_b, count = (memoryview(chunk[0]), memoryview(chunk[1]), chunk[2])
+        found = Tally(dtype_a, dtype_b)
+        for start in range(0, count, _PART_ELEMENTS):
+            size = min(_PART_ELEMENTS, count - start)
+            (at_a, length_a), (at_b, length_b) = (
+                _span(dtype, start, size) for dtype in (dtype_a, dtype_b)
+            )
+            found.add(raw_a[at_a : at_a + length_a], raw_b[at_b : at_b + length_b], size)
+        return found
+
+    whole = Tally(dtype_a, dtype_b)
+    for one in each(tally, chunks()):
+        whole.take(one)
+    return whole.result()
 
 
 def is_comparable(dtype_a: str, dtype_b: str) -> bool:
@@ -99,8 +139,8 @@ def _span(dtype: str, start: int, count: int) -> tuple[int, int]:
     return first, length
 
 
-class _Tally:
-    """Sums and extremes over the chunks seen so far."""
+class Tally:
+    """Sums and extremes over what was compared so far."""
 
     def __init__(self, dtype_a: str, dtype_b: str) -> None:
         self.dtypes = (dtype_a, dtype_b)
@@ -118,61 +158,99 @@ class _Tally:
         self.compared = 0
         self.exact = [True, True]  # b is a rounded, a is b rounded
 
-    def add(self, raw_a: bytes | memoryview, raw_b: bytes | memoryview, count: int) -> None:
+    def add(self, raw_a: Bytes, raw_b: Bytes, count: int) -> None:
         """Take one chunk of ``count`` elements."""
         import numpy as np
 
         with np.errstate(all="ignore"):
-            if not self.is_cast:
-                self._count_changed_bits(raw_a, raw_b)
+            same = not self.is_cast and not self._count_changed_bits(raw_a, raw_b)
             if not self.has_values:
                 return
             a, b = _decode(raw_a, self.dtypes[0]), _decode(raw_b, self.dtypes[1])
+            wide_a = _as_float64(a, in_parts=self.in_parts)
+            wide_b = wide_a if same else _as_float64(b, in_parts=self.in_parts)
+            self.units += count if self.is_cast else 0
+            finite = self._add_norms(wide_a, wide_b)
             if self.is_cast:
-                self.units += count
-                self.changed += _count_unequal(a, b)
-            self._add_norms(
-                _as_float64(a, in_parts=self.in_parts), _as_float64(b, in_parts=self.in_parts)
-            )
-            if self.has_steps:
-                self._add_steps(a, b)
+                exact = finite and _is_float(a) and _is_float(b)
+                self.changed += (
+                    int(np.count_nonzero(wide_a != wide_b)) if exact else _count_unequal(a, b)
+                )
+            if self.has_steps and not same:
+                self._add_steps(a, b, finite=finite)
 
-    def _count_changed_bits(self, raw_a: bytes | memoryview, raw_b: bytes | memoryview) -> None:
+    def take(self, other: Tally) -> None:
+        """Add what another one counted behind this."""
+        self.units += other.units
+        self.changed += other.changed
+        self.compared += other.compared
+        self.square_a += other.square_a
+        self.square_b += other.square_b
+        self.dot += other.dot
+        self.square_difference += other.square_difference
+        self.largest = max(self.largest, other.largest)
+        self.steps = max(self.steps, other.steps)
+        self.special = [x + y for x, y in zip(self.special, other.special, strict=True)]
+        self.exact = [x and y for x, y in zip(self.exact, other.exact, strict=True)]
+
+    def _count_changed_bits(self, raw_a: Bytes, raw_b: Bytes) -> int:
+        """Count, and return, the units whose bits differ."""
         import numpy as np
 
         size = self.kinds[0].block_bytes
         unit = np.dtype(f"<u{size}") if size in (1, 2, 4, 8) else np.dtype(np.uint8)
         a, b = np.frombuffer(raw_a, unit), np.frombuffer(raw_b, unit)
-        unequal = (a != b).reshape(-1, size // unit.itemsize).any(axis=1)
+        unequal = a != b
+        if size != unit.itemsize:
+            unequal = unequal.reshape(-1, size // unit.itemsize).any(axis=1)
+        changed = int(np.count_nonzero(unequal))
         self.units += len(unequal)
-        self.changed += int(np.count_nonzero(unequal))
+        self.changed += changed
+        return changed
 
-    def _add_norms(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> None:
+    def _add_norms(self, a: NDArray[np.float64], b: NDArray[np.float64]) -> bool:
+        """Add to the sums; say whether all elements of both are known to be finite."""
         import numpy as np
 
+        square_a = float(np.dot(a, a))
+        square_b = square_a if b is a else float(np.dot(b, b))
+        if isfinite(square_a) and isfinite(square_b):
+            self._add_sums(a, b, square_a, square_b)
+            return True
         for index, values in enumerate((a, b)):
             self.special[index] += int(np.count_nonzero(np.isnan(values)))
             self.special[index + 2] += int(np.count_nonzero(np.isinf(values)))
         finite = np.isfinite(a) & np.isfinite(b)
         if not finite.all():
             a, b = a[finite], b[finite]
-        if not len(a):
-            return
+        if len(a):
+            self._add_sums(a, b, float(np.dot(a, a)), float(np.dot(b, b)))
+        return False
+
+    def _add_sums(
+        self, a: NDArray[np.float64], b: NDArray[np.float64], square_a: float, square_b: float
+    ) -> None:
+        import numpy as np
+
         self.compared += len(a)
+        self.square_a += square_a
+        self.square_b += square_b
+        if b is a:
+            self.dot += square_a
+            return
         difference = b - a
-        self.square_a += float(np.dot(a, a))
-        self.square_b += float(np.dot(b, b))
         self.dot += float(np.dot(a, b))
         self.square_difference += float(np.dot(difference, difference))
-        self.largest = max(self.largest, float(np.abs(difference).max()))
+        self.largest = max(self.largest, float(difference.max()), -float(difference.min()))
 
-    def _add_steps(self, a: NDArray[Any], b: NDArray[Any]) -> None:
+    def _add_steps(self, a: NDArray[Any], b: NDArray[Any], *, finite: bool) -> None:
         """Find the largest ulp distance and, for two types, whether one side is the other rounded.
 
         Values are compared in the type with the fewer bits; of two equally wide ones in b's.
         """
         if not self.is_cast:
-            self.steps = max(self.steps, _largest_step(a, b))
+            step = _largest_short_step(a, b) if finite and _is_short_float(a) else None
+            self.steps = max(self.steps, _largest_step(a, b) if step is None else step)
             return
         if _is_float(a) != _is_float(b):
             # An integer side cannot hold NaN or fractions: it is always the one that is cast.
@@ -322,6 +400,24 @@ def _largest_step(a: NDArray[Any], b: NDArray[Any]) -> int:
     # Only -2^63 against nearly 2^64 can wrap around.
     across = np.where(across < size_a, np.uint64(2**64 - 1), across)
     return int(np.where(negative_a == negative_b, together, across).max())
+
+
+def _is_short_float(values: NDArray[Any]) -> bool:
+    """Say whether these are floats of 2 or 4 bytes with a sign bit."""
+    return _is_float(values) and values.dtype.kind != "c" and values.itemsize in (2, 4)
+
+
+def _largest_short_step(a: NDArray[Any], b: NDArray[Any]) -> int:
+    """Return what ``_largest_step`` does, of floats of 2 or 4 bytes that are all finite."""
+    import numpy as np
+
+    def places(values: NDArray[Any]) -> NDArray[np.int32]:
+        bits = values.view(f"<i{values.itemsize}").astype(np.int32, copy=False)
+        sign = bits >> 31  # all ones of negative numbers, whose sizes are counted downwards
+        return (bits ^ (sign & np.int32((1 << (8 * values.itemsize - 1)) - 1))) - sign
+
+    apart = np.subtract(places(a), places(b), dtype=np.int64)
+    return max(int(apart.max()), -int(apart.min()))
 
 
 def _sign_and_size(values: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:

@@ -129,7 +129,8 @@ class _Sentences:
             steps = [(str(one["type"]).rsplit(".", 1)[-1], str(one["path"])) for one in modules]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise UsageError("modules.json is no list of modules") from error
-        folder, pooling, include, normalise = "", ("mean",), True, False
+        folder, include, normalise = "", True, False
+        pooling: tuple[str, ...] = ("mean",)
         for kind, path in steps:
             if kind == "Transformer":
                 folder = f"{path}/" if path else ""
@@ -233,9 +234,9 @@ def read_preprocessing(told: Mapping[str, Any]) -> PictureRecipe:
         # Old files give one number: CLIP's short side where it crops, else both sides.
         shortest = size if told.get("do_center_crop") else None
     cropping = bool(told.get("do_center_crop"))
-    height, width = _extent(crop if cropping else size)
     if not cropping and shortest is not None:
         raise UsageError("preprocessor_config.json resizes by the short side and does not crop")
+    height, width = _extent(crop if cropping else size)
     scale = told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1.0
     shifted = told.get("do_normalize", True)
     return PictureRecipe(
@@ -312,10 +313,13 @@ def _prompts(told: Mapping[str, Any]) -> tuple[str, str]:
     passage = next(
         (known[one] for one in ("document", "passage", "corpus") if one in known), default
     )
-    for one in (query, passage):
-        if not isinstance(one, str) or len(one) > _MOST_PROMPT_CHARS:
-            raise UsageError("config_sentence_transformers.json has a prompt that is no short text")
-    return query, passage
+    return _prompt(query), _prompt(passage)
+
+
+def _prompt(given: object) -> str:
+    if not isinstance(given, str) or len(given) > _MOST_PROMPT_CHARS:
+        raise UsageError("config_sentence_transformers.json has a prompt that is no short text")
+    return given
 
 
 def _metric(told: Mapping[str, Any]) -> str:

@@ -136,7 +136,7 @@ class GraphWriter:
             written = 0
             for piece in one.pieces():
                 array = np.ascontiguousarray(piece, dtype=one.dtype)
-                out(memoryview(array).cast("B"))
+                out(array.data.cast("B") if array.size else b"")
                 written += array.nbytes
             assert written == one.length, "a weight has another size than was said"
 

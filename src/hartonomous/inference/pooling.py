@@ -29,9 +29,9 @@ def _pool(tokens: NDArray[np.float32], mask: NDArray[np.int64], mode: str) -> ND
     weights = mask.astype(np.float32)
     rows = np.arange(len(tokens))
     if mode == "cls":
-        return tokens[rows, mask.argmax(axis=1)]
+        return np.asarray(tokens[rows, mask.argmax(axis=1)])
     if mode == "last":
-        return tokens[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)]
+        return np.asarray(tokens[rows, mask.shape[1] - 1 - mask[:, ::-1].argmax(axis=1)])
     if mode == "max":
         kept = np.where(mask[:, :, None] > 0, tokens, np.float32(-1e9))
         return np.asarray(kept.max(axis=1), np.float32)

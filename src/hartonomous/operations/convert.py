@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import dropped, manifests, resolve, versions
+from hartonomous.catalog import contents, dropped, manifests, resolve, versions
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.objects.durable import storage_error
@@ -91,8 +91,7 @@ def convert(
     progress = progress or NoProgress()
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
-        members = versions.members_of(tx, row.id)
-        rows = manifests.every(tx, [one.manifest_id for one in members])
+        members, rows = contents.of_version(tx, row.id)
         single = dropped.is_single_file(tx, row)
     reader = AtomReader(parts)
     try:

@@ -4,7 +4,7 @@ Adding one adds its folder as an ordinary artifact, has it compute fixed texts a
 marks the version. Removing one takes the mark away; the model stays.
 """
 
-import tempfile
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from hartonomous import locks
 from hartonomous.catalog import versions
 from hartonomous.core.name import check_name
 from hartonomous.errors import ConflictError, UsageError
@@ -185,15 +186,29 @@ class Encoders:
         text = str(source)
         if text.startswith(HUB_PREFIX):
             asked = parse_hub_name(text)
-            with tempfile.TemporaryDirectory(dir=self._parts.directory / "tmp") as place:
+            with self._fetching() as place:
                 progress.stage(f"fetch {asked.repository}")
-                commit = download(asked, Path(place) / "model", quantisation)
+                commit = download(asked, place, quantisation)
                 told = {"hub.repository": asked.repository, "hub.commit": commit}
-                yield Path(place) / "model", asked.repository, told
+                yield place, asked.repository, told
         elif Path(source).is_dir():
             yield Path(source), None, {}
         else:
             yield None
+
+    @contextmanager
+    def _fetching(self) -> Iterator[Path]:
+        """Yield a folder to fetch into, which goes afterwards; one process fetches at a time.
+
+        What a killed process left is there still, and goes first.
+        """
+        place = self._parts.directory / "tmp" / "hub"
+        with locks.held(self._parts.lock_path("hub"), what="the lock of fetching from a hub"):
+            shutil.rmtree(place, ignore_errors=True)
+            try:
+                yield place
+            finally:
+                shutil.rmtree(place, ignore_errors=True)
 
     def _foreseen(
         self, source: str | Path, name: str | None, quantisation: Quantisation

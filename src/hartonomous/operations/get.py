@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import dropped, manifests, resolve, spaces, versions
+from hartonomous.catalog import contents, dropped, manifests, resolve, spaces, versions
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
@@ -78,8 +78,8 @@ def get(
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
         named = tuple(members)
-        rows = _chosen(versions.members_of(tx, row.id), named, spec)
-        files = manifests.every(tx, [one.manifest_id for one in rows])
+        all_rows, files = contents.of_version(tx, row.id)
+        rows = _chosen(all_rows, named, spec)
         own = dropped.is_single_file(tx, row)
     single = len(rows) == 1 and (own or (bool(named) and _is_file_name(output)))
     base = _base(None if output is None else Path(output), row.name, rows, single=single)
@@ -187,8 +187,7 @@ def _plan(
     parts: StoreParts, row: versions.VersionRow, output: Path, taken: _Taken, *, numbered: bool
 ) -> tuple[Path, list[_Wanted]]:
     with parts.database.read() as tx:
-        members = versions.members_of(tx, row.id)
-        files = manifests.every(tx, [one.manifest_id for one in members])
+        members, files = contents.of_version(tx, row.id)
         single = dropped.is_single_file(tx, row)
     for in_version in (True,) if numbered else (False, True):
         base = output / safe_path(f"{row.name}@{row.number}" if in_version else row.name)

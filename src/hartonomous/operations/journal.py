@@ -13,6 +13,8 @@ from hartonomous.packs.parts import StoreParts
 
 MAX_ENTRIES = 1_000_000
 
+_MOST_VALUE_CHARS = 80
+
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One event; ``name`` is what the artifact is called now, None when it is gone for good."""
@@ -111,7 +113,7 @@ def _detail(tx: Any, content: dict[str, Any], there: int) -> str:
         case "purge":
             return _counted(len(content["version_uids"]), "gone for good", None)
         case "annotate":
-            pairs = [f"{key}={value}" for key, value in sorted(content["metadata"].items())]
+            pairs = [f"{key}={_begun(value)}" for key, value in sorted(content["metadata"].items())]
             return ", ".join([*content["tags"], *pairs])
         case "renumber":
             return f"version {content['previous_number']} is now {content['number']}"
@@ -135,3 +137,8 @@ def _counted(count: int, what: str, there: int | None) -> str:
 
 def _spec(row: VersionRow) -> str:
     return f"{row.name}@{row.number}"
+
+
+def _begun(value: str) -> str:
+    """Return a value for a line: of a long one the beginning."""
+    return value if len(value) <= _MOST_VALUE_CHARS else f"{value[:_MOST_VALUE_CHARS]}..."

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hartonomous.catalog import dropped, manifests, resolve, versions
+from hartonomous.catalog import contents, dropped, resolve, versions
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core.digest import AtomHasher, ContentHasher, format_digest
 from hartonomous.errors import IntegrityError, NotFoundError
@@ -82,23 +82,22 @@ def path(
     progress = progress or NoProgress()
     with parts.database.read() as tx:
         version = resolve.version(tx, spec)
-        members = versions.members_of(tx, version.id)
-        rows = manifests.every(tx, [one.manifest_id for one in members])
+        members, rows = contents.of_version(tx, version.id)
         own_file = dropped.is_single_file(tx, version)
     chosen = _chosen(members, file, spec)
     single = len(chosen) == 1 and (file is not None or own_file)
-    contents: dict[bytes, ManifestRow] = {}
+    by_sha256: dict[bytes, ManifestRow] = {}
     files = []
     for one in chosen:
         row = rows[one.manifest_id]
-        contents[row.sha256] = row
+        by_sha256[row.sha256] = row
         place = None if single else member_path(one)
         files.append(PlainFile(path=place, sha256=row.sha256, size=row.size_bytes))
     own = member_path(chosen[0]).name if single else folder_name(version.name)
     key = files[0].sha256 if single else _folder_key(files)
     cache = plain_cache(parts, cache_bytes=cache_bytes, keep_hours=keep_hours)
     target, built = _place(
-        parts, cache, key=key, own=own, files=files, contents=contents, progress=progress
+        parts, cache, key=key, own=own, files=files, contents=by_sha256, progress=progress
     )
     if file is not None and not single:
         target = target / member_path(next(one for one in chosen if one.path == file))

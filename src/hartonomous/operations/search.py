@@ -16,11 +16,13 @@ from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.diversity import diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
+from hartonomous.core.place import Place
 from hartonomous.core.query import WordQuery, parse_query
 from hartonomous.core.rank_fusion import fuse, ranks
 from hartonomous.core.snippet import Snippet, snippet
 from hartonomous.core.terms import terms
 from hartonomous.errors import UsageError
+from hartonomous.packs.meaning_search import MeaningSearch, Wanted
 from hartonomous.packs.model_views import said_of_version
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
@@ -36,7 +38,8 @@ MOST_HITS = 1_000
 
 _TENSORS_READ = 200
 _DIVERSE_POOL = 100
-_WEIGHTS = {"words": 1.0, "letters": 0.5, "models": 1.0, "tensors": 1.0}
+_WEIGHTS = {"words": 1.0, "letters": 0.5, "meaning": 1.0}
+"""What the orders count, others 1; fitted to the development half of the questions in the tests."""
 _LETTERS_WEIGHT_MISSPELLED = 2.0
 _TENSOR_NAME = re.compile(r"[._]")
 
@@ -109,24 +112,34 @@ def search(
     skip: int = 0,
     per_file: int | None = None,
     varied: bool = False,
+    near: MeaningSearch | None = None,
+    like: str | None = None,
+    space: str | None = None,
+    modality: str | None = None,
     update: bool = True,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Find passages, models and tensors by words; see ``core.query`` for what ``text`` may say.
+    """Find passages, pictures, models and tensors; see ``core.query`` for what ``text`` may say.
+
+    ``near`` is what searches by vectors; with ``like``, ``space`` and ``modality`` it does so as
+    ``packs.meaning_search.Wanted`` says. ``text`` may be empty where something is ``like``.
 
     With ``update`` files that were not read yet are read first. ``skip`` leaves out the first hits
     (pages of results), ``per_file`` is how many passages of one file are listed, ``varied`` puts
     hits back that repeat what stands before them. Raises UsageError for a wrong limit or kind, or
     where there is no word.
     """
-    query = parse_query(text)
+    query = parse_query(text) if text.strip() or like is None else WordQuery(text="", words=())
     _check(top_k, skip, per_file)
+    meaning = Wanted(text=text, like=like, space=space, modality=modality)
     notes: tuple[str, ...] = ()
     if update:
         made = refresh_views(parts, files, progress or NoProgress())
         notes = () if made is None else made.notes
     with open_index(parts) as index:
         searching = _Searching(parts, index, query, where or SearchFilter())
+        if near is not None:
+            searching.by_meaning(near, meaning, needed=skip + top_k + 1)
         return searching.result(
             top_k=top_k, skip=skip, per_file=per_file, varied=varied, notes=notes
         )
@@ -157,6 +170,7 @@ class _Searching:
         self._orders: dict[str, list[Key]] = {}
         self._scores: dict[str, dict[Key, float]] = {}
         self._ids: dict[Key, int] = {}
+        self._places: dict[Key, Place] = {}
         self._versions: dict[Key, VersionWords] = {}
         self._told: dict[Key, SearchHit] = {}
 
@@ -183,9 +197,25 @@ class _Searching:
             misspelled=self._misspelled, notes=notes,
         )  # fmt: skip
 
+    def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:
+        """Find what is near in spaces."""
+        if not {"passage", "picture"} & set(self._wanted.kinds):
+            return
+        for name, found in near.orders(wanted, self._chosen, needed=needed).items():
+            scores: dict[Key, float] = {}
+            for place, score in found:
+                key = _key_of(place)
+                if key[0] in self._wanted.kinds and key not in scores:
+                    scores[key] = score
+                    self._places[key] = place
+            self._orders[name] = list(scores)
+            self._scores[name] = scores
+
     def _search(self, needed: int, per_file: int | None) -> None:
         self._misspelled: tuple[str, ...] = ()
         kinds = self._wanted.kinds
+        if not self._query.text.strip():
+            return
         if "passage" in kinds:
             self._take("words", self._words.by_words(needed, per_file=per_file))
             self._take("letters", self._words.by_letters(needed, per_file=per_file))
@@ -212,7 +242,7 @@ class _Searching:
         counts: dict[object, int] = {}
         kept = []
         for key, score in fused:
-            group = key[1][0] if key[0] == "passage" else key  # type: ignore[index]
+            group = key[1][0] if isinstance(key[1], tuple) and key[0] == "passage" else key
             counts[group] = counts.get(group, 0) + 1
             if counts[group] <= per_file:
                 kept.append((key, score))
@@ -221,7 +251,7 @@ class _Searching:
     # -- hits
 
     def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[SearchHit]:
-        passages = self._index.passages([self._ids[key] for key, _ in shown if key in self._ids])
+        passages = self._passages([key for key, _ in shown if key[0] == "passage"])
         sources = self._index.sources({one.digest for one in passages.values()})
         hits = []
         for key, score in shown:
@@ -233,7 +263,7 @@ class _Searching:
                 },
             }
             if key[0] == "passage":
-                passage = passages.get(self._ids[key])
+                passage = passages.get(key)
                 if passage is None:
                     continue  # read anew, or dropped, since it was found
                 source = sources.get(passage.digest)
@@ -242,6 +272,8 @@ class _Searching:
                     "title": source.title if source else "",
                     "pages": source.pages if source else "",
                 }
+            elif key[0] == "picture":
+                hit = self._picture_hit(self._places[key])
             elif key[0] == "model":
                 hit = self._model_hit(self._versions[key])
             else:
@@ -249,6 +281,28 @@ class _Searching:
             hit = msgspec.structs.replace(hit, **own)
             hits.append(msgspec.structs.replace(hit, why=self._why(hit)))
         return hits
+
+    def _passages(self, keys: Sequence[Key]) -> dict[Key, IndexedPassage]:
+        """Return passages by their keys; those that vectors alone found are looked for in files."""
+        ids = {self._ids[key]: key for key in keys if key in self._ids}
+        found = {ids[number]: one for number, one in self._index.passages(list(ids)).items()}
+        for key in keys:
+            if key not in found and key in self._places:
+                place = self._places[key]
+                for one in self._index.passages_of(place.digest):
+                    if (one.page, one.start) == (place.page, place.start):
+                        found[key] = one
+        return found
+
+    def _picture_hit(self, place: Place) -> SearchHit:
+        first, *others = self._chosen.uses(place.digest)
+        part = f"{place.width} × {place.height} at {place.x}, {place.y}" if place.width else ""
+        return SearchHit(
+            kind="picture", name=first.name, number=first.number, member=first.path, title="",
+            snippet=part, marks=(), score=0.0, ranks={}, page=place.page,
+            also_in=tuple(f"{each.name}@{each.number}" for each in others[:8]),
+            also_in_count=len(others),
+        )  # fmt: skip
 
     def _passage_hit(self, one: IndexedPassage) -> SearchHit:
         first, *others = self._chosen.uses(one.digest)
@@ -267,7 +321,7 @@ class _Searching:
 
     def _why(self, hit: SearchHit) -> str:
         """Say which words were found, and what each method makes of it."""
-        told = []
+        told: list[str] = []
         shown = terms(f"{hit.heading} {hit.snippet}")
         has = [one for one in self._query.match().terms if one in shown]
         if has:
@@ -299,6 +353,12 @@ class _Searching:
                     "tensor", row.name, row.number, row.path, snippet(line, self._query.terms)
                 )
         self._orders["tensors"] = list(self._told)
+
+
+def _key_of(place: Place) -> Key:
+    if place.kind == "passage":
+        return "passage", (place.digest, place.page, place.start)
+    return "picture", place.digest  # its patches are the picture's
 
 
 def _hit(kind: str, name: str, number: int, member: str, part: Snippet) -> SearchHit:

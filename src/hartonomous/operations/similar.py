@@ -161,8 +161,11 @@ def _opened(
 
 
 def _file(place: str | os.PathLike[str]) -> IO[bytes]:
+    path = Path(place)
+    if path.exists() and not path.is_file():  # opening a pipe would wait for its other end
+        raise UsageError(f"{os.fspath(place)!r} is no regular file", hint="give a picture's file")
     try:
-        return Path(place).open("rb")
+        return path.open("rb")
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {os.fspath(place)!r}") from error
     except OSError as error:

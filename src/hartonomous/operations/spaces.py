@@ -16,6 +16,7 @@ from hartonomous.catalog import spaces
 from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import Space
 from hartonomous.errors import UsageError
+from hartonomous.packs.meaning_search import MeaningSearch
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.space_writer import find_space
@@ -88,9 +89,11 @@ class Spaces:
         self._parts = parts
         self._files = files
         self.open = OpenSpaces(parts, files)
+        self.meaning = MeaningSearch(parts, files, self.open)
 
     def close(self) -> None:
-        """Close the indexes that are open."""
+        """Close the indexes and encoders that are open."""
+        self.meaning.close()
         self.open.close()
 
     def nearest(

@@ -47,10 +47,22 @@ def _look_at_server(home: CatalogHome) -> tuple[health.CatalogHealth | None, lis
     else:
         server = ok("server", text)
     place = ok("catalog's place", home.shown())
+    vectors = ok("vectors on the server", "indexed by pgvector")
+    if not found.has_vectors:
+        vectors = note(
+            "vectors on the server",
+            "no pgvector: indexes of vectors are files",
+            "CREATE EXTENSION vector SCHEMA public, said by the database's owner",
+        )
     if found.catalog.revision is None:
         remedy = "see that it is the right database; hart repair makes a new catalog there"
-        return None, [server, place, problem("catalog", "holds no schema of this store", remedy)]
-    return found.catalog, [server, place, _schema(found.catalog.revision)]
+        return None, [
+            server,
+            place,
+            vectors,
+            problem("catalog", "holds no schema of this store", remedy),
+        ]
+    return found.catalog, [server, place, vectors, _schema(found.catalog.revision)]
 
 
 def _look_at_file(place: Path) -> tuple[health.CatalogHealth | None, list[Check]]:

@@ -14,6 +14,7 @@ from hartonomous.core.digest import digest
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.settings import Settings, unknown_variables, usable_cores
+from hartonomous.vectors.codebook import simd_level
 from hartonomous.version import __version__
 
 OK, NOTE, PROBLEM = "ok", "note", "problem"
@@ -58,6 +59,7 @@ def machine_checks(settings: Settings) -> list[Check]:
         ok("zstd", zstd.library()),
         _blake3(),
         _kernel(),
+        _vectors(),
         _platform(),
         _cores(settings),
         _memory(settings),
@@ -107,6 +109,18 @@ def _kernel() -> Check:
         remedy = "install hartonomous anew where there is a C compiler, or from a wheel"
     text = f"numpy{how}: right, but some thirty times slower than C"
     return note("kernel", f"{text}; {kernel.fault()}" if kernel.fault() else text, remedy)
+
+
+def _vectors() -> Check:
+    """Say with what instructions vectors are scanned."""
+    level = simd_level()
+    if level is None:
+        text = "no faiss: all are compared exactly"
+        return ok("vectors", text)
+    if level == "NONE":
+        remedy = "unset FAISS_SIMD_LEVEL, or install a faiss built for this processor"
+        return note("vectors", "faiss scans without SIMD, some seventy times slower", remedy)
+    return ok("vectors", f"scanned by faiss with {level}")
 
 
 def _platform() -> Check:

@@ -4,7 +4,6 @@ The child is started at the first request. One that fails on a request is given 
 request starts another; one that somebody else killed is replaced and asked again, once.
 """
 
-import contextlib
 import os
 import signal
 import socket
@@ -27,6 +26,7 @@ REQUEST_LIMIT_S = 900
 """Seconds of processor time and on the clock that a request, or loading, may take."""
 
 _SPARE_BYTES = 2 << 30
+_THREAD_BYTES = 128 << 20  # of addresses: a stack, and what malloc reserves for each thread
 _GRAPH_COPIES = 8  # the parsed file, the weights taken out of it, those rearranged for speed
 _END_LIMIT_S = 2.0
 _LEFT_OF_ERROR_CHARS = 300
@@ -120,7 +120,9 @@ class _Child:
         setup = msgspec.structs.replace(
             setup,
             graph_fd=graph.fileno(),
-            memory_bytes=_SPARE_BYTES + _GRAPH_COPIES * graph.tell(),
+            memory_bytes=_SPARE_BYTES
+            + _THREAD_BYTES * setup.threads
+            + _GRAPH_COPIES * graph.tell(),
             cpu_s=limit_s,
         )
         self._socket, theirs = socket.socketpair()
@@ -187,8 +189,7 @@ class _Child:
         self._socket.close()
         if self._owner == os.getpid():
             self._process.kill()  # it holds nothing that could be lost
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_END_LIMIT_S)
+            self._process.wait()
         else:
             self._process.returncode = 0  # not ours to wait for
         if self._process.stderr is not None:
@@ -209,7 +210,7 @@ def _start(socket_fd: int, graph_fd: int) -> subprocess.Popen[bytes]:
         bufsize=0,
         pass_fds=(socket_fd, graph_fd),
         cwd="/",
-        env={**kept, "TOKENIZERS_PARALLELISM": "false"},
+        env={**kept, "TOKENIZERS_PARALLELISM": "false", "OPENBLAS_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
     os.set_blocking(process.stderr.fileno(), False)

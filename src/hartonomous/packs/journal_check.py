@@ -121,11 +121,11 @@ class _Check:
             self._renumbered = {
                 row.content["version_uid"] for row in changes.of_action(tx, "renumber")
             }
-            dropping = {row.content["version_uid"] for row in changes.of_action(tx, dropped.ACTION)}
+            drops = _dropped_paths(tx)
             gone = _purged(tx)
             try:
                 commits = [
-                    (row, self._commit(tx, row, row.uid.hex() in dropping))
+                    (row, self._commit(tx, row, drops.get(row.uid.hex(), set())))
                     for row in now.versions
                     if row.uid.hex() not in gone
                 ]
@@ -146,7 +146,7 @@ class _Check:
         reader = self._open[key]
         return decode_entry(read_object(reader, reader.record(at)))
 
-    def _commit(self, tx: Any, row: told.ToldVersion, has_dropped: bool) -> dict[str, Any] | None:
+    def _commit(self, tx: Any, row: told.ToldVersion, without: set[str]) -> dict[str, Any] | None:
         """Return a version's commit, having compared what is the version's own."""
         try:
             content = self._read(row.pack_key, row.header_offset)
@@ -173,11 +173,10 @@ class _Check:
         }
         if row.uid.hex() not in self._renumbered:  # replaying tells whether that number is right
             said["number"] = (row.number, content["number"])
-        if not has_dropped:
-            members = content["members"]
-            said["size"] = (row.size_bytes, sum(one["size"] for one in members))
-            said["number of files"] = (row.file_count, len(members))
-            said["files"] = (told.members_told(tx, row.id), _members(members))
+        members = [one for one in content["members"] if one["path"] not in without]
+        said["size"] = (row.size_bytes, sum(one["size"] for one in members))
+        said["number of files"] = (row.file_count, len(members))
+        said["files"] = (told.members_told(tx, row.id), _members(members))
         if content["model"] is not None:
             said["parameters"] = (row.parameter_count, content["model"]["parameter_count"])
             said["layers"] = (told.layers_told(tx, row.id), _layers(content["model"]["layers"]))
@@ -281,6 +280,15 @@ def _purged(tx: Any) -> set[str]:
     """Return the ids in hex of versions that a purge made go; some rows of them may be left."""
     rows = changes.of_action(tx, "purge")
     return {uid for row in rows for uid in row.content["version_uids"]}
+
+
+def _dropped_paths(tx: Any) -> dict[str, set[str]]:
+    """Return {version's id in hex: paths of members that were dropped from it}."""
+    found: dict[str, set[str]] = {}
+    for row in changes.of_action(tx, dropped.ACTION):
+        paths = (one["path"] for one in row.content["members"])
+        found.setdefault(row.content["version_uid"], set()).update(paths)
+    return found
 
 
 def _members(members: list[dict[str, Any]]) -> told.Told:

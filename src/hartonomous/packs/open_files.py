@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from hartonomous.catalog import manifests, resolve, versions
+from hartonomous.catalog import contents, manifests, resolve
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.manifest import Manifest
@@ -73,8 +73,7 @@ def find_version(parts: StoreParts, spec: str) -> VersionFiles:
     """Look up ``NAME`` or ``NAME@X``; raises NotFoundError or AmbiguousNameError."""
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
-        members = versions.members_of(tx, row.id)
-        rows = manifests.every(tx, [one.manifest_id for one in members])
+        members, rows = contents.of_version(tx, row.id)
     return VersionFiles(
         version=row,
         files=tuple(VersionFile(path=one.path, row=rows[one.manifest_id]) for one in members),

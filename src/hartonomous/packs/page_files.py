@@ -51,7 +51,8 @@ def write_page(
 
 def _drawn(plain: IO[bytes], page: int) -> bytes:
     task = Task(
-        program="hartonomous.media.page_image:draw", formats=("pypdfium2:PdfDocument",), result=PageImage,
+        program="hartonomous.media.page_image:draw", formats=("pypdfium2:PdfDocument",),
+        result=PageImage,
         refused=lambda _, reason: PageImage(refused=reason), check=_check,
     )  # fmt: skip
     limits = LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)

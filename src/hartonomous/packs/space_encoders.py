@@ -31,8 +31,9 @@ def encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> Encoder:
     Raises NotFoundError where the store does not keep it, ConflictError where what it keeps under
     that name computes another space.
     """
-    rule = RULES.get(space.encoder)
-    found = open_encoder_of(parts, files, space) if rule is None else rule()
+    if space.encoder_digest:
+        return open_encoder_of(parts, files, space)
+    found = encoder_named(parts, files, space.encoder)
     try:
         now = found.space(space.modality)
         if now.key != space.key:

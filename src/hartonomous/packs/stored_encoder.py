@@ -6,6 +6,7 @@ when it is first needed.
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, TYPE_CHECKING
@@ -13,6 +14,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core.digest import digest
 from hartonomous.core.space import MOST_DIMENSIONS, Space
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
@@ -25,12 +27,14 @@ from hartonomous.inference.encoder_files import (
     read_whole,
 )
 from hartonomous.inference.recipe import COMPUTED_BY, EncoderRecipe, Quantisation
+from hartonomous.objects.durable import storage_error
 from hartonomous.packs.encoder_messages import Pixels, Request, Setup
 from hartonomous.packs.encoder_process import EncoderProcess
 from hartonomous.packs.files import FileReader
 from hartonomous.packs.open_files import OpenFiles, VersionFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.tensor_names import OpenModel, open_model
+from hartonomous.packs.viewed_files import plain_copy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
 _REQUEST_TEXTS = 64
 _REQUEST_PICTURES = 16
 _GRAPH_LIMIT_BYTES = 2**31 - 1
-_COPY_BYTES = 4 << 20
+_MOST_THREADS = 16
 _KNOWN_DOMAINS = {"com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"}
 
 
@@ -74,9 +78,9 @@ class _StoredFiles(Mapping[str, FileReader]):
     def __len__(self) -> int:
         return len(self._rows)
 
-    def digest_of(self, path: str) -> bytes:
-        """Return a file's digest."""
-        return self._rows[path].file_digest
+    def row(self, path: str) -> ManifestRow:
+        """Return a file's row of the catalog."""
+        return self._rows[path]
 
 
 class _StoredWeights:
@@ -214,7 +218,7 @@ class StoredEncoder:
             text = modality == "text"
             setup = Setup(
                 graph_fd=-1,
-                threads=self._parts.workers,
+                threads=min(self._parts.workers, _MOST_THREADS),
                 memory_bytes=0,
                 cpu_s=0,
                 tokenizer=self._tokenizer() if text else b"",
@@ -236,11 +240,7 @@ class StoredEncoder:
 
     def _copied(self, path: str) -> IO[bytes]:
         """Return a stored graph in a file without a name."""
-        file = self._temporary()
-        for piece in self._stored[path].chunks(size=_COPY_BYTES):
-            file.write(piece)
-        file.flush()
-        return file
+        return plain_copy(self._parts, self._files, self._stored.row(path))
 
     def _built(self) -> IO[bytes]:
         """Return the graph that is built from the stored weights, in a file without a name."""
@@ -250,18 +250,23 @@ class StoredEncoder:
         graph = bert_graph.build(
             bert_graph.read_shape(config), weights, quantisation=self.recipe.quantisation
         )
-        file = self._temporary()
-        graph.write(file.write)
-        file.flush()
-        return file
-
-    def _temporary(self) -> IO[bytes]:
-        return tempfile.TemporaryFile(dir=self._parts.directory / "tmp")
+        place = self._parts.directory / "tmp"
+        try:
+            with contextlib.ExitStack() as undo:
+                file = undo.enter_context(tempfile.TemporaryFile(dir=place))
+                graph.write(file.write)
+                file.flush()
+                undo.pop_all()
+                return file
+        except OSError as error:
+            raise storage_error(
+                error, "write the graph of an encoder", place, wanted_bytes=graph.size_bytes()
+            ) from error
 
 
 def _encoder_digest(recipe: EncoderRecipe, stored: _StoredFiles) -> str:
     """Return the digest, in hex, of the files that compute and of what they say."""
-    held = [(path, stored.digest_of(path).hex()) for path in recipe.files]
+    held = [(path, stored.row(path).file_digest.hex()) for path in recipe.files]
     return digest(msgspec.json.encode([COMPUTED_BY, recipe, held], order="deterministic")).hex()
 
 

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 
 from hartonomous.catalog.spaces import SpaceRow
+from hartonomous.catalog.vector_table import drop_stray_tables
 from hartonomous.core.place import Place
 from hartonomous.errors import NotFoundError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.table_index import table_index
 from hartonomous.packs.vector_truth import SpaceTruth
 from hartonomous.ports.vector_index import VectorIndex, Vectors
 from hartonomous.vectors.opening import open_vectors
@@ -66,9 +68,17 @@ class OpenSpaces:
             engine = _engine(row, truth)
             held = self._open.get((row.uid, engine))
             if held is None:
-                held = (truth, open_vectors(index_folder(self._parts, row), truth, engine))
+                held = (truth, self._opened(row, truth, engine))
                 self._open[row.uid, engine] = held
             return held
+
+    def _opened(self, row: SpaceRow, truth: SpaceTruth, engine: str) -> VectorIndex:
+        """Return an index: by ``auto`` upon the catalog's server, where that has pgvector."""
+        if engine == "auto":
+            on_server = table_index(self._parts.database, truth, row.uid.hex())
+            if on_server is not None:
+                return on_server
+        return open_vectors(index_folder(self._parts, row), truth, engine)
 
     def update(self, row: SpaceRow) -> None:
         """Bring a space's index up to its vectors."""
@@ -112,8 +122,9 @@ def index_folder(parts: StoreParts, row: SpaceRow) -> Path:
 
 
 def drop_stray_indexes(parts: StoreParts, rows: list[SpaceRow]) -> None:
-    """Delete the folders of indexes of spaces that are gone."""
+    """Delete the folders and tables of indexes of spaces that are gone."""
     kept = {one.uid.hex() for one in rows}
+    drop_stray_tables(parts.database, kept)
     folder = parts.directory / "index" / _FOLDER
     if not folder.is_dir() or folder.is_symlink():
         return

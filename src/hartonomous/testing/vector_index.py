@@ -97,12 +97,12 @@ def plain_scores(queries: Vectors, rows: Vectors, metric: str) -> np.ndarray:
     """Return scores [queries, rows] by their definition, in float64."""
     wide, asked = rows.astype(np.float64), queries.astype(np.float64)
     if metric == "euclidean":
-        return -((asked[:, None, :] - wide[None, :, :]) ** 2).sum(axis=2)
+        return np.asarray(-((asked[:, None, :] - wide[None, :, :]) ** 2).sum(axis=2))
     products = asked @ wide.T
     if metric == "dot":
-        return products
+        return np.asarray(products)
     lengths = np.linalg.norm(asked, axis=1)[:, None] * np.linalg.norm(wide, axis=1)[None, :]
-    return products / lengths
+    return np.asarray(products / lengths)
 
 
 def recall(

@@ -86,7 +86,8 @@ class Merging:
         return None
 
     def _within_limit(self, members: list[Segment]) -> list[Segment]:
-        chosen, rows = [], 0
+        chosen: list[Segment] = []
+        rows = 0
         for one in members:
             if len(chosen) >= 2 and rows + one.rows > most_rows(self._space.dimension):
                 break

@@ -6,6 +6,7 @@ from pathlib import Path
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
 from hartonomous.vectors.exact import ExactIndex
+from hartonomous.vectors.graph import GraphIndex, GraphSettings
 from hartonomous.vectors.scan import ScanIndex
 
 ENGINES = ("auto", "exact", "scan", "graph")
@@ -13,10 +14,17 @@ ENGINES = ("auto", "exact", "scan", "graph")
 _EXTRAS = {"scan": ("faiss", "search"), "graph": ("usearch", "graph")}
 
 
-def open_vectors(directory: Path, truth: VectorTruth, engine: str = "auto") -> VectorIndex:
+def open_vectors(
+    directory: Path,
+    truth: VectorTruth,
+    engine: str = "auto",
+    *,
+    graph: GraphSettings | None = None,
+) -> VectorIndex:
     """Return the index of one space, whose files are in ``directory`` (its own; made when needed).
 
-    ``auto`` is ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
+    Each engine needs a folder of its own. ``graph``: how a graph is built and searched. ``auto`` is
+    ``scan`` where faiss is installed, else ``exact``. Raises UsageError for another
     name, or naming the extra that an engine needs.
     """
     if engine not in ENGINES:
@@ -35,9 +43,7 @@ def open_vectors(directory: Path, truth: VectorTruth, engine: str = "auto") -> V
     if engine == "scan":
         return ScanIndex(directory, truth)
     if engine == "graph":
-        from hartonomous.vectors.graph import GraphIndex
-
-        return GraphIndex(directory, truth)
+        return GraphIndex(directory, truth, settings=graph)
     return ExactIndex(truth)
 
 

@@ -12,6 +12,7 @@ so that the sync of a publishing transaction covers everything that was committe
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
@@ -184,6 +185,8 @@ class PostgresRules:
         for states, make in _MEANINGS:
             if any(state.startswith(one) for one in states):
                 return make(text)
+        if not state and _is_refused(error):
+            return _refused(text)
         if self.is_lost(error):
             return HartonomousError(
                 f"the catalog's server cannot be reached, or went away: {text}",
@@ -267,6 +270,24 @@ def _state(error: BaseException) -> str:
 
 def _is_operational(error: BaseException) -> bool:
     return isinstance(error, driver().OperationalError)
+
+
+def _is_refused(error: BaseException) -> bool:
+    """Say whether a server answered, and let nobody in with these credentials.
+
+    While a connection is made libpq gives no SQLSTATE; it knows whether a password was asked for.
+    The last words are the server's, which may speak another language.
+    """
+    connection = getattr(error, "pgconn", None)
+    if connection is not None and (connection.needs_password or connection.used_password):
+        return True
+    return _NOT_LET_IN.search(str(error)) is not None
+
+
+_NOT_LET_IN = re.compile(
+    'authentication failed|no password supplied|no pg_hba.conf entry|role "[^"]*" (does not exist|'
+    "is not permitted to log in)"
+)
 
 
 def _text(error: BaseException) -> str:

@@ -1,0 +1,163 @@
+"""Indexes of vectors: rate, recall, size, merges, filters, and other engines on the same vectors.
+
+The vectors are the definitions of WordNet (Debian's package ``wordnet-base``), encoded by the model
+of the demo's wheel: 117,033 of 384 dimensions, of which 1,000 are the queries. They are encoded
+once and kept in ``files/glosses.npy``. One query at a time, one thread; seconds are the processor's.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from context import Context, Result
+from peers.peer import UnavailableError, package_version, python_with
+from tables import table
+
+from hartonomous.operations.demo_base import fetch_base
+
+_HERE = Path(__file__).resolve().parent
+_SYNCS = "fsync,fdatasync,msync,sync_file_range,syncfs,sync"
+_ONE_THREAD = {
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "RAYON_NUM_THREADS": "1",
+    "LANCE_CPU_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+}  # fmt: skip
+PEERS = {
+    "usearch": ("usearch", "numpy"),
+    "lancedb": ("lancedb", "numpy"),
+    "qdrant-edge-py": ("qdrant-edge-py", "numpy"),
+    "sqlite-vec": ("sqlite-vec", "numpy"),
+}
+
+
+def run(context: Context) -> Result:
+    """Measure ours, then each peer in a process and an environment of its own."""
+    path = _vectors(context)
+    folder = context.work / "vectors"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        rates = folder / "rates.json"
+        queries = "200" if context.quick else "1000"
+        _call(sys.executable, _HERE / "vector_rates.py", path, folder / "ours", rates, queries)
+        ours = json.loads(rates.read_text(encoding="utf-8"))
+        ours["syncs"] = _traced(
+            folder, sys.executable, _HERE / "vector_rates.py", "--build", path, folder / "traced"
+        )
+        peers = {}
+        for name in PEERS:
+            if name not in context.skip:
+                peers[name] = _peer(context, name, path, folder)
+        return Result(
+            text="\n".join([_promises(ours), _beside(ours, peers)]),
+            figures={"ours": ours, "peers": peers},
+        )
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _vectors(context: Context) -> Path:
+    """Return the file of vectors; encode them if they are not there."""
+    path = context.files / "glosses.npy"
+    if path.exists():
+        return path
+    folder = context.work / "wordnet"
+    folder.mkdir(parents=True, exist_ok=True)
+    _call("apt-get", "download", "wordnet-base", cwd=folder)
+    (package,) = folder.glob("wordnet-base*.deb")
+    _call("dpkg-deb", "-x", package, folder)
+    model = fetch_base(context.files / "family-base", cache=context.files, from_path=context.model)
+    python = python_with("transformers", context.tools, first="torch")
+    words = folder / "usr" / "share" / "wordnet"
+    _call(python, _HERE / "gloss_encoding.py", words, model, path)
+    shutil.rmtree(folder)
+    return path
+
+
+def _call(*words: object, cwd: Path | None = None) -> None:
+    subprocess.run(
+        [str(word) for word in words], check=True, cwd=cwd, env={**os.environ, **_ONE_THREAD}
+    )
+
+
+def _traced(folder: Path, *words: object) -> int | None:
+    """Run a command and return how often it synced; None where strace is not installed."""
+    if shutil.which("strace") is None:
+        _call(*words)
+        return None
+    out = folder / "strace.txt"
+    _call("strace", "-f", "--seccomp-bpf", "-e", f"trace={_SYNCS}", "-o", out, *words)
+    calls = re.compile(rf"\b({_SYNCS.replace(',', '|')})\(")
+    return sum(bool(calls.search(line)) for line in out.read_text(encoding="utf-8").splitlines())
+
+
+def _peer(context: Context, name: str, path: Path, folder: Path) -> dict[str, Any]:
+    """Return the figures of a peer, or why it was not run."""
+    requirement, first = PEERS[name]
+    place, out = folder / name, folder / f"{name}.json"
+    figures: dict[str, Any] = {}
+    try:
+        python = python_with(requirement, context.tools, first=first)
+        context.versions[name] = package_version(python, requirement)
+        for act in ("build", "search"):
+            words = (python, _HERE / "vector_peers.py", name, act, path, place, out)
+            if act == "build":
+                figures["syncs"] = _traced(folder, *words)
+            else:
+                _call(*words)
+            figures |= json.loads(out.read_text(encoding="utf-8"))
+    except (UnavailableError, subprocess.CalledProcessError, OSError) as error:
+        figures["not_run"] = str(error)
+    shutil.rmtree(place, ignore_errors=True)
+    return figures
+
+
+def _promises(ours: dict[str, Any]) -> str:
+    """Return the table of what is promised."""
+    one, ten, tail = ours["one"], ours["ten"], ours["tail"]
+    rows: list[list[object]] = [
+        ["scan, best 100 rescored: recall@10", one["recall"], "0.995"],
+        ["  times the rate of exact numpy", one["rate"] / ours["numpy"]["rate"], "10"],
+        ["  bytes a vector", ours["bytes"], f"{ours['dimension'] / 4 * 1.05:.1f}"],
+        ["  open, files mapped and hashed: ms", ours["open_ms"], "20"],
+        ["  open until the first hit: ms", ours["first_ms"], ""],
+        [f"{ours['ten_segments']} segments: rate beside one", ten["rate"] / one["rate"], "0.6"],
+        ["  recall lost", one["recall"] - ten["recall"], "0.002"],
+        ["merge of them beside a rebuild: time", ours["merge_s"] / ours["rebuild_s"], "0.2"],
+        ["  recall@10 after it", ours["merged"]["recall"], "0.995"],
+        [f"{ours['nine_segments']} segments, tail of {ours['tail_rows']:,}, 10 % removed: recall",
+         tail["recall"], "0.995"],
+        ["  queries/s", tail["rate"], ""],
+        ["  removed vectors found", ours["dead_found"], "0"],
+        ["deleted and rebuilt: queries with the same ids", ours["same_ids"], "1.0"],
+    ]  # fmt: skip
+    for share, found_rate, found_recall, full in ours["filters"]:
+        rows.append([f"filter that keeps {share:.0%}: recall@10", found_recall, "0.99"])
+        rows.append(["  queries with 10 hits", full, "1.0"])
+        rows.append(["  queries/s", found_rate, ""])
+    title = (
+        f"vectors: {ours['rows']:,} × {ours['dimension']}, cosine, {ours['queries']:,} queries,"
+        " one at a time"
+    )
+    return table(title, ["", "measured", "goal"], rows)
+
+
+def _beside(ours: dict[str, Any], peers: dict[str, dict[str, Any]]) -> str:
+    """Return the table of engines."""
+    rows: list[list[object]] = [
+        ["numpy, exact", ours["numpy"]["rate"], 1.0, 0.0, 0.0, None],
+        ["hartonomous scan", ours["one"]["rate"], ours["one"]["recall"], ours["build_s"],
+         ours["bytes"], ours["syncs"]],
+        ["hartonomous graph", ours["graph"]["rate"], ours["graph"]["recall"],
+         ours["graph_build_s"], ours["graph_bytes"], None],
+    ]  # fmt: skip
+    for name, found in peers.items():
+        figures = [found.get(one) for one in ("rate", "recall", "build_s", "bytes", "syncs")]
+        rows.append([name + (": not run" if "not_run" in found else ""), *figures])
+    head = ["engine", "queries/s", "recall@10", "build s", "bytes a vector", "syncs"]
+    notes = "Bytes of the peers hold the vectors themselves; ours are stored once, beside."
+    return table("engines on the same vectors, as shipped", head, rows) + "\n" + notes + "\n"

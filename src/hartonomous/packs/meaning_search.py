@@ -1,0 +1,209 @@
+"""Search by vectors: what is near a text, a stored file, a file on disk, a vector of one's own."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from hartonomous.catalog import spaces
+from hartonomous.catalog.spaces import MEANING, SpaceRow
+from hartonomous.core import passage
+from hartonomous.core.place import Place
+from hartonomous.core.quantity import size
+from hartonomous.core.space import MODALITIES, check_comparable
+from hartonomous.errors import HartonomousError, NotFoundError, UsageError
+from hartonomous.packs.open_files import OpenFiles, find_version
+from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.search_filter import Chosen
+from hartonomous.packs.space_encoders import encoder_of
+from hartonomous.packs.space_writer import find_space
+from hartonomous.packs.text_views import document_process
+from hartonomous.packs.vector_search import Near, OpenSpaces
+from hartonomous.ports.encoder import Encoder
+from hartonomous.ports.vector_index import Vectors
+
+FIRST_NEAR = 100
+_MOST_NEAR = 10_000
+_MOST_QUERIES = 16
+_KEPT_ENCODERS = 2
+_MOST_VECTOR_BYTES = 64 << 20
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which vectors are searched: by a text, or by what something is ``like``.
+
+    ``like`` is a path of a file on disk (``.npy`` is a vector itself), else a stored version or one
+    of its files (``NAME@2:path``). Without ``space`` the space of each modality that is searched.
+    """
+
+    text: str = ""
+    like: str | None = None
+    space: str | None = None
+    modality: str | None = None
+
+
+class OpenEncoders:
+    """The encoders of one open store as they are used for queries: the last ones stay open."""
+
+    def __init__(self, parts: StoreParts, files: OpenFiles) -> None:
+        self._parts = parts
+        self._files = files
+        self._guard = threading.Lock()
+        self._open: dict[str, Encoder] = {}
+
+    def queries(self, row: SpaceRow, texts: Sequence[str], *, is_query: bool) -> Vectors:
+        """Return vectors of texts that may be compared with those of a space.
+
+        Raises UsageError where its encoder takes no texts.
+        """
+        with self._guard:
+            encoder = self._open.pop(row.space.key, None) or encoder_of(
+                self._parts, self._files, row.space
+            )
+            self._open[row.space.key] = encoder
+            while len(self._open) > _KEPT_ENCODERS:
+                self._open.pop(next(iter(self._open))).close()
+            check_comparable(encoder.space("text"), row.space)
+            return encoder.encode_texts(texts, query=is_query)
+
+    def close(self) -> None:
+        """Close every encoder."""
+        with self._guard:
+            for one in self._open.values():
+                one.close()
+            self._open.clear()
+
+
+class MeaningSearch:
+    """Searches the spaces of one open store."""
+
+    def __init__(self, parts: StoreParts, files: OpenFiles, open_spaces: OpenSpaces) -> None:
+        self._parts = parts
+        self._files = files
+        self._spaces = open_spaces
+        self._encoders = OpenEncoders(parts, files)
+
+    def close(self) -> None:
+        """Close the encoders that are open; who opened the spaces closes them."""
+        self._encoders.close()
+
+    def orders(self, wanted: Wanted, chosen: Chosen, *, needed: int) -> dict[str, list[Near]]:
+        """Return what counts and is near, the nearest first, by the name of each space's order.
+
+        Nothing where there is no space to search and none was asked for.
+        """
+        found = {}
+        for row in self._rows(wanted):
+            queries, own = self._queries(row, wanted)
+            if queries is None:
+                continue
+            near = self._near(row, queries, chosen, own, needed)
+            found["meaning" if row.space.modality == "text" else "pictures"] = near
+        return found
+
+    def _rows(self, wanted: Wanted) -> list[SpaceRow]:
+        if wanted.space is not None:
+            row = find_space(self._parts, self._files, wanted.space)
+            if wanted.modality not in (None, row.space.modality):
+                raise UsageError(f"the space {row.name} has no vectors of {wanted.modality}s")
+            return [row]
+        if wanted.modality not in (None, *MODALITIES):
+            raise UsageError(
+                f"{wanted.modality!r} is no modality", hint=f"there are {', '.join(MODALITIES)}"
+            )
+        asked = MODALITIES if wanted.modality is None else (wanted.modality,)
+        with self._parts.database.read() as tx:
+            rows = [spaces.current(tx, modality, MEANING) for modality in asked]
+        there = [one for one in rows if one is not None]
+        if wanted.like is not None and not there:
+            raise NotFoundError(
+                "no space is searched in this store", hint="hart embed makes one; or name --space"
+            )
+        return there
+
+    def _queries(self, row: SpaceRow, wanted: Wanted) -> tuple[Vectors | None, bytes]:
+        """Return the query's vectors, and the digest of the file that they are of."""
+        if wanted.like is None:
+            if wanted.space is None and row.space.modality != "text" and not row.space.family:
+                return None, b""  # its encoder takes no words
+            return self._encoders.queries(row, [wanted.text], is_query=True), b""
+        path = Path(wanted.like)
+        if path.suffix == ".npy":
+            return _own_vector(path, row), b""
+        if path.is_file():
+            return self._encoders.queries(row, _texts_of(path), is_query=False), b""
+        return self._stored(row, wanted.like)
+
+    def _stored(self, row: SpaceRow, spec: str) -> tuple[Vectors, bytes]:
+        """Return the vectors of a stored file's parts."""
+        name, colon, member = spec.partition(":")
+        try:
+            one = find_version(self._parts, spec).single(None)
+        except HartonomousError:
+            if not colon:
+                raise
+            one = find_version(self._parts, name).single(member)
+        digest = one.row.file_digest
+        truth, _ = self._spaces.index(row)
+        ids = truth.ids_in(frozenset([digest]))
+        if not len(ids):
+            raise NotFoundError(
+                f"the space {row.name} has no vector of {spec}", hint="hart embed makes them"
+            )
+        step = -(-len(ids) // _MOST_QUERIES)
+        return truth.vectors(ids[::step]), digest
+
+    def _near(
+        self, row: SpaceRow, queries: Vectors, chosen: Chosen, own: bytes, needed: int
+    ) -> list[Near]:
+        """Return what counts, each place once by its nearest query, without the file itself."""
+        k = max(FIRST_NEAR, 2 * needed)
+        while True:
+            lists = self._spaces.nearest(row, queries, k)
+            best: dict[Place, Near] = {}
+            for one in (near for found in lists for near in found):
+                if one.place.digest != own and (
+                    one.place not in best or best[one.place].score < one.score
+                ):
+                    best[one.place] = one
+            chosen.learn(place.digest for place in best)
+            counting = [one for one in best.values() if chosen.uses(one.place.digest)]
+            ended = all(len(found) < k for found in lists) or k >= _MOST_NEAR
+            if ended or len(counting) >= needed:
+                return sorted(counting, key=lambda one: -one.score)
+            k *= 4
+
+
+def _own_vector(path: Path, row: SpaceRow) -> Vectors:
+    try:
+        if path.stat().st_size > _MOST_VECTOR_BYTES:
+            raise ValueError(f"it is larger than {size(_MOST_VECTOR_BYTES)}")
+        found = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UsageError(
+            f"{path} is no vector: {error}", hint="write it with numpy.save"
+        ) from error
+    flat = np.atleast_2d(np.asarray(found))
+    if flat.ndim != 2 or flat.shape[1] != row.space.dimension or flat.dtype.kind not in "fiu":
+        raise UsageError(
+            f"{path} has the shape {found.shape} of {found.dtype}, and vectors of {row.name} have"
+            f" {row.space.dimension} numbers",
+            hint="name the space that it belongs to: --space",
+        )
+    return np.ascontiguousarray(flat[:_MOST_QUERIES], np.float32)
+
+
+def _texts_of(path: Path) -> list[str]:
+    """Return passages of a document on disk; raises UsageError where it has none."""
+    with path.open("rb") as file, document_process() as process:
+        document = process.look(file.fileno(), path.name)[0]
+    texts = [
+        f"{one.heading}\n{one.text}" if one.heading else one.text
+        for one in passage.passages(document.blocks)
+    ]
+    if not texts:
+        raise UsageError(f"{path} has no text that is read", hint="give a document, or a .npy file")
+    step = -(-len(texts) // _MOST_QUERIES)
+    return texts[::step]

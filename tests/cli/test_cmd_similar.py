@@ -1,0 +1,57 @@
+"""``similar``, and what ``views`` shows of pictures."""
+
+from pathlib import Path
+
+import pytest
+from cli_schema import validate
+
+PICTURES = Path(__file__).parents[1] / "fixtures" / "pictures"
+SCENE = str(PICTURES / "scene.png")
+
+
+@pytest.fixture
+def pictures(hart, store):
+    for name in ("photo.jpg", "report.docx"):
+        assert hart("add", str(PICTURES / name))[0] == 0
+
+
+def test_similar(hart, pictures):
+    code, out, _ = hart("similar", SCENE)
+    assert code == 0
+    assert "report.docx@1:report.docx page 2" in out
+    assert "contained as word/media/image1.jpg" in out
+    assert "same picture" in out
+    (found,) = validate("similar", hart("similar", SCENE, "--json")[1])
+    assert {one["name"] for one in found["hits"]} == {"photo.jpg", "report.docx"}
+    assert hart("similar", "photo.jpg", "-q")[1] == "report.docx@1\n"
+    assert len(hart("similar", SCENE, "-k", "1", "-q")[1].splitlines()) == 1
+    assert hart("similar", "nothing.jpg")[0] == 1
+    assert hart("similar", "report.docx")[0] == 2
+
+
+def test_a_page_of_pictures(hart, pictures, tmp_path):
+    page = tmp_path / "like.html"
+    assert hart("similar", SCENE, "--html", str(page))[0] == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.count('<img src="data:image/') == 2
+    assert "http" not in text.replace("http-equiv", "")
+    assert hart("similar", SCENE, "--html", str(page))[0] == 11
+    assert hart("similar", SCENE, "--html", str(page), "--force")[0] == 0
+
+
+def test_views_show_pictures_and_the_position_when_asked(hart, pictures):
+    assert hart("views", "rebuild")[0] == 0
+    out = hart("views", "ls", "photo.jpg")[1]
+    assert "Camera 3" in out
+    assert "48.1375" not in out
+    assert "48.1375" in hart("views", "ls", "photo.jpg", "--position")[1]
+    (shown,) = validate("views", hart("views", "ls", "photo.jpg", "--json")[1])
+    assert shown["pictures"][0]["position"] is None
+    asked = hart("views", "ls", "photo.jpg", "--position", "--json")[1]
+    assert validate("views", asked)[0]["pictures"][0]["position"]["altitude"] == 520
+    out = hart("views", "ls", "report.docx")[1]
+    assert "word/media/image1.jpg on page 2" in out
+    (kinds,) = validate("views", hart("views", "ls", "--json")[1])
+    assert {one["kind"]: one["picture_count"] for one in kinds["kinds"]} == {
+        "docx": 1, "picture": 1,
+    }  # fmt: skip

@@ -1,0 +1,251 @@
+"""Folders made to harm, or only wrong: refused by name, and the store goes on."""
+
+import json
+import shutil
+import struct
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.inference.recipe import TextRecipe
+from hartonomous.packs.encoder_messages import Request, Setup
+from hartonomous.packs.encoder_process import EncoderProcess
+
+
+@pytest.fixture
+def folder(fixtures, tmp_path):
+    """Copy a tiny encoder so that it can be changed."""
+
+    def copy(name):
+        return shutil.copytree(fixtures / name, tmp_path / "changed")
+
+    return copy
+
+
+def change(path, **values):
+    told = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps(told | values), encoding="utf-8")
+
+
+def refused(store, place, match):
+    with pytest.raises(HartonomousError, match=match) as found:
+        store.encoders.add(place, name="changed")
+    assert len(found.value.message) < 1000
+    assert store.encoders.ls() == ()
+
+
+@pytest.mark.parametrize(
+    ("file", "values", "match"),
+    [
+        ("config.json", {"num_hidden_layers": 10**9}, "num_hidden_layers"),
+        ("config.json", {"hidden_size": -1}, "hidden_size"),
+        ("config.json", {"num_attention_heads": 5}, "do not fit each other"),
+        ("config.json", {"vocab_size": True}, "vocab_size"),
+        ("config.json", {"vocab_size": 161}, "word_embeddings.weight has the shape"),
+        ("config.json", {"num_hidden_layers": 3}, "layer.2.*is missing"),
+        ("config.json", {"hidden_act": "x" * 10_000}, "activation"),
+        ("config.json", {"model_type": ["bert"]}, "no graph is built for models of type"),
+        ("config.json", {"position_embedding_type": "relative_key"}, "relative"),
+        ("config.json", {"layer_norm_eps": "much"}, "layer_norm_eps"),
+        ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "names no mode"),
+        ("tokenizer.json", {"model": {"type": "Unheard"}}, "tokenizer cannot be read"),
+    ],
+)
+def test_settings_that_do_not_fit(store, folder, file, values, match):
+    place = folder("bert")
+    change(place / file, **values)
+    refused(store, place, match)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "match"),
+    [
+        ("config.json", "{", "no JSON"),
+        ("config.json", "[" * 100_000, "no JSON"),
+        ("config.json", "[]", "no JSON object"),
+        ("modules.json", "{}", "has no|no list of modules|tokenizer|model"),
+        ("modules.json", "[1]", "no list of modules"),
+        ("modules.json", '[{"type": "x.Dense", "path": "2_Dense"}]', "'Dense', which is not known"),
+        ("modules.json", '[{"type": "x.Pooling", "path": "../../etc"}]', "no file ../../etc"),
+        ("tokenizer.json", "{}", "tokenizer cannot be read"),
+    ],
+)
+def test_files_that_are_something_else(store, folder, file, content, match):
+    place = folder("bert")
+    (place / file).write_text(content, encoding="utf-8")
+    if file == "modules.json" and content == "{}":
+        # Nothing is said: it is a plain folder of Hugging Face.
+        assert store.encoders.add(place, name="changed").pooling == "mean"
+        return
+    refused(store, place, match)
+
+
+def test_a_folder_without_a_model_stores_nothing(store, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(store, tmp_path / "empty", "has no model that computes")
+    assert list(store.ls()) == []
+    refused(store, tmp_path / "not-there", "not-there")
+
+
+def test_weights_of_no_finite_number(store, folder):
+    place = folder("bert")
+    path = place / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + struct.unpack("<Q", content[:8])[0]
+    content[start:] = np.full((len(content) - start) // 4, np.nan, np.float32).tobytes()
+    path.write_bytes(content)
+    refused(store, place, "no finite numbers")
+
+
+def test_weights_that_are_all_zero(store, folder):
+    place = folder("bert")
+    path = place / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    start = 8 + struct.unpack("<Q", content[:8])[0]
+    content[start:] = bytes(len(content) - start)
+    path.write_bytes(content)
+    refused(store, place, "length 0")
+
+
+# -- graphs
+
+
+def graph(path, nodes, *, inputs=None, outputs=None, weights=(), opsets=()):
+    tokens = [helper.make_tensor_value_info(name, TensorProto.INT64, ["b", "t"])
+              for name in ("input_ids", "attention_mask")]  # fmt: skip
+    made = helper.make_graph(
+        nodes, "g", tokens if inputs is None else inputs,
+        outputs or [helper.make_tensor_value_info("last_hidden_state", TensorProto.FLOAT,
+                                                  ["b", "t", 4])],
+        list(weights),
+    )  # fmt: skip
+    model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17), *opsets])
+    model.ir_version = 8
+    path.write_bytes(model.SerializeToString())
+
+
+def cast_and_widen(*, width):
+    """token ids as float, repeated ``width`` times behind each token."""
+    return [
+        helper.make_node("Cast", ["input_ids"], ["f"], to=1),
+        helper.make_node("Unsqueeze", ["f", "axis"], ["u"]),
+        helper.make_node("Expand", ["u", "shape"], ["last_hidden_state"]),
+    ], [
+        numpy_helper.from_array(np.array([2], np.int64), "axis"),
+        numpy_helper.from_array(np.array([1, 1, width], np.int64), "shape"),
+    ]  # fmt: skip
+
+
+def test_weights_beside_the_graph_are_refused(store, folder):
+    place = folder("graph")
+    path = place / "onnx/model.onnx"
+    model = onnx.load(path)
+    for one in model.graph.initializer:
+        one.data_location = TensorProto.EXTERNAL
+        one.ClearField("raw_data")
+        for key, value in {"location": "../../../../etc/passwd", "offset": "0"}.items():
+            entry = one.external_data.add()
+            entry.key, entry.value = key, value
+    path.write_bytes(model.SerializeToString())
+    refused(store, place, "weights in files beside it")
+
+
+def test_operators_of_somebodys_own_are_refused(store, folder):
+    place = folder("graph")
+    graph(
+        place / "onnx/model.onnx",
+        [helper.make_node("Anything", ["input_ids"], ["last_hidden_state"], domain="evil.org")],
+        opsets=[helper.make_opsetid("evil.org", 1)],
+    )
+    refused(store, place, "operators of 'evil.org'")
+
+
+def test_a_graph_that_is_none(store, folder):
+    place = folder("graph")
+    (place / "onnx/model.onnx").write_bytes(b"\xff" * 1000)
+    refused(store, place, "no ONNX model")
+
+
+def test_a_graph_that_wants_other_inputs(store, folder):
+    place = folder("graph")
+    graph(
+        place / "onnx/model.onnx",
+        [helper.make_node("Identity", ["audio"], ["last_hidden_state"])],
+        inputs=[helper.make_tensor_value_info("audio", TensorProto.FLOAT, ["b", "t", 4])],
+    )
+    refused(store, place, "the graph takes audio")
+
+
+def test_a_graph_of_huge_shapes_meets_the_limit_of_memory(store, folder):
+    place = folder("graph")
+    nodes, weights = cast_and_widen(width=1 << 34)
+    graph(place / "onnx/model.onnx", nodes, weights=weights)
+    refused(store, place, "does not run|memory|crashed")
+
+
+def test_a_graph_that_gives_equal_vectors(store, folder):
+    place = folder("graph")
+    nodes, weights = cast_and_widen(width=4)
+    nodes = [helper.make_node("Mul", ["input_ids", "zero"], ["z"]),
+             helper.make_node("Add", ["z", "one"], ["ones"]),
+             *[helper.make_node("Cast", ["ones"], ["f"], to=1), *nodes[1:]]]  # fmt: skip
+    weights += [numpy_helper.from_array(np.array(number, np.int64), name)
+                for number, name in ((0, "zero"), (1, "one"))]  # fmt: skip
+    graph(place / "onnx/model.onnx", nodes, weights=weights)
+    refused(store, place, "same vector for different texts")
+
+
+def test_a_graph_that_does_not_end_meets_the_limit_of_time(fixtures, tmp_path):
+    """A loop of 2^62 steps."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go"], ["still"]),
+         helper.make_node("Mul", ["x", "x"], ["y"])],
+        "body",
+        [helper.make_tensor_value_info("n", TensorProto.INT64, []),
+         helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("x", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+         helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    )  # fmt: skip
+    nodes, weights = cast_and_widen(width=4)
+    nodes[-1].output[0] = "wide"
+    nodes.append(helper.make_node("Loop", ["most", "", "wide"], ["last_hidden_state"], body=body))
+    weights.append(numpy_helper.from_array(np.array(2**62, np.int64), "most"))
+    path = tmp_path / "loop.onnx"
+    graph(path, nodes, weights=weights)
+    setup = Setup(
+        graph_fd=-1, threads=1, memory_bytes=0, cpu_s=0, text=TextRecipe(max_tokens=8),
+        tokenizer=(fixtures / "bert/tokenizer.json").read_bytes(),
+    )  # fmt: skip
+    process = EncoderProcess(setup, lambda: path.open("rb"), limit_s=10)
+    try:
+        with pytest.raises(HartonomousError, match=r"processor time|longer than 10 s"):
+            process.encode(Request(texts=("a",)))
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize(
+    ("values", "match"),
+    [
+        ({"size": {"shortest_edge": 10**9}}, "unusable number"),
+        ({"crop_size": {"height": 0, "width": 32}}, "unusable number"),
+        ({"image_mean": [1, 2]}, "three numbers"),
+        ({"resample": 99}, "unusable number"),
+        ({"do_center_crop": False}, "short side"),
+    ],
+)
+def test_preparations_of_pictures_that_do_not_fit(store, folder, values, match):
+    place = folder("clip")
+    change(place / "preprocessor_config.json", **values)
+    refused(store, place, match)
+
+
+def test_int8_needs_a_graph_that_is(store, folder):
+    with pytest.raises(UsageError, match="no graphs in int8"):
+        store.encoders.add(folder("clip"), quantisation="int8")
+    with pytest.raises(UsageError, match="'int4' is no quantisation"):
+        store.encoders.add("x", quantisation="int4")

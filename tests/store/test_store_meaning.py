@@ -1,0 +1,80 @@
+"""Search by vectors, fused with words; here in a space that needs no model."""
+
+import numpy as np
+import pytest
+
+from hartonomous.core.condition import parse_condition
+from hartonomous.errors import NotFoundError, UsageError
+from hartonomous.operations.search import SearchFilter
+
+TEXTS = {
+    "pump": b"# Pumps\n\nThe main valve of the pump leaks at low pressure.\n",
+    "ship": b"# Ships\n\nA ship with two masts sailed for the harbour.\n",
+    "bread": b"# Bread\n\nThe dough rests overnight before it is baked.\n",
+}
+
+
+@pytest.fixture
+def embedded(store, source):
+    for name, text in TEXTS.items():
+        store.add(source(f"{name}.md", text), name=name)
+    store.embed(encoder="ngrams")
+    return store
+
+
+def names(found):
+    return [one.name for one in found.hits]
+
+
+def test_a_space_without_a_model_is_searched_when_it_is_named(embedded):
+    plain = embedded.search("pumping valves")
+    assert all("meaning" not in one.ranks for one in plain.hits)
+    found = embedded.search("pumping valves", space="ngrams")
+    assert found.hits[0].name == "pump"
+    assert found.hits[0].ranks["meaning"] == 1
+    assert 0 < found.hits[0].scores["meaning"] <= 1.0001
+
+
+def test_what_is_like_a_stored_file_is_found_without_it(embedded, source):
+    embedded.add(source("more.md", b"# Pumps\n\nThe main valve of a pump leaked again.\n"))
+    embedded.embed()
+    found = embedded.search(like="pump", space="ngrams")
+    assert names(found)[0] == "more.md"
+    assert "pump" not in names(found)
+    assert names(embedded.search(like="pump:pump.md", space="ngrams")) == names(found)
+    narrow = SearchFilter(condition=parse_condition("name = ship"))
+    assert names(embedded.search(like="pump", space="ngrams", where=narrow)) == ["ship"]
+
+
+def test_what_is_like_a_file_on_the_disk_or_a_vector(embedded, tmp_path):
+    path = tmp_path / "question.txt"
+    path.write_text("the valve of a pump leaks", encoding="utf-8")
+    found = embedded.search(like=str(path), space="ngrams")
+    assert found.hits[0].name == "pump"
+    assert found.hits[0].snippet.startswith("The main valve")
+    vector = np.zeros(512, np.float32)
+    vector[3] = 1.0
+    np.save(tmp_path / "v.npy", vector)
+    assert len(embedded.search(like=str(tmp_path / "v.npy"), space="ngrams").hits) == 3
+    np.save(tmp_path / "w.npy", np.ones(5, np.float32))
+    with pytest.raises(UsageError, match="5"):
+        embedded.search(like=str(tmp_path / "w.npy"), space="ngrams")
+    (tmp_path / "x.npy").write_bytes(b"\x93NUMPY rubbish")
+    with pytest.raises(UsageError, match="no vector"):
+        embedded.search(like=str(tmp_path / "x.npy"), space="ngrams")
+
+
+def test_what_cannot_be_searched_is_told(embedded):
+    with pytest.raises(NotFoundError):
+        embedded.search("valve", space="nothing")
+    with pytest.raises(NotFoundError, match="no space"):
+        embedded.search(like="pump", modality="picture")
+    with pytest.raises(NotFoundError):
+        embedded.search(like="nobody", space="ngrams")
+    with pytest.raises(UsageError, match="no vectors of"):
+        embedded.search("valve", space="ngrams", modality="picture")
+
+
+def test_vectors_of_what_was_removed_are_not_found(embedded):
+    embedded.rm("pump")
+    assert "pump" not in names(embedded.search("pumping valves", space="ngrams"))
