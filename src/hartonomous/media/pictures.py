@@ -40,7 +40,7 @@ def described(image: "Image.Image", digest: bytes = b"", *, turned: bool = False
     pixels = np.asarray(working)
     hashes, quality = b"", 0
     if min(working.size) >= _LEAST_SIDE:
-        # One size for all: PDQ's blur depends on it, and copies of other sizes would differ by that.
+        # One size for all: PDQ's blur depends on it, and copies of other sizes would differ.
         square = working.resize((picture_hash.SIDE, picture_hash.SIDE), Resampling.BILINEAR)
         hashes, quality = picture_hash.hashes_of(np.asarray(square), turned=turned)
     thumbnail, kind = _thumbnail(working)
