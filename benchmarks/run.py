@@ -37,7 +37,9 @@ import many_tensors  # noqa: E402
 import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
+import search  # noqa: E402
 import small_objects  # noqa: E402
+import vector_blocks  # noqa: E402
 from context import Context, Result  # noqa: E402
 
 import encoders  # noqa: E402
@@ -61,10 +63,12 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "base-search": base_search.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
+    "vector-blocks": vector_blocks.run,
     "pictures": pictures.run,
     "copies": copies.run,
     "vectors": vectors.run,
     "media": media.run,
+    "search": search.run,
     "encoders": encoders.run,
 }
 

@@ -48,6 +48,7 @@ def usearch_open(folder: Path) -> Ask:
 def lancedb_build(base: np.ndarray, folder: Path) -> None:
     """IVF-PQ, the settings of the package."""
     import lancedb
+    import lancedb.index
     import pyarrow
 
     flat = pyarrow.array(base.reshape(-1))
@@ -56,7 +57,7 @@ def lancedb_build(base: np.ndarray, folder: Path) -> None:
     table = lancedb.connect(folder).create_table(
         "glosses", pyarrow.table({"id": ids, "vector": vectors})
     )
-    table.create_index(metric="cosine")
+    table.create_index("vector", config=lancedb.index.IvfPq(distance_type="cosine"))
 
 
 def lancedb_open(folder: Path) -> Ask:
@@ -107,6 +108,8 @@ def _sqlite(folder: Path) -> Any:
     import sqlite_vec
 
     database = sqlite3.connect(folder / "vectors.sqlite")
+    if not hasattr(database, "enable_load_extension"):
+        raise SystemExit("this Python's sqlite3 was built without extensions")
     database.enable_load_extension(True)
     sqlite_vec.load(database)
     return database

@@ -2,7 +2,8 @@
 
 The vectors are the definitions of WordNet (Debian's package ``wordnet-base``), encoded by the model
 of the demo's wheel: 117,033 of 384 dimensions, of which 1,000 are the queries. They are encoded
-once and kept in ``files/glosses.npy``. One query at a time, one thread; seconds are the processor's.
+once and kept in ``files/glosses.npy``. One query at a time, one thread; seconds are those of the
+processor.
 """
 
 import json

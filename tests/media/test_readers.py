@@ -188,3 +188,13 @@ def test_code_and_text_keep_their_places():
 def test_other_files_have_no_text(name):
     found = read_bytes(b"\0\1\2\3 not a text", name)
     assert (found.kind, found.blocks, found.notices) == ("file", (), ())
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("vocab.txt", b"[PAD]\n[unused0]\nthe\n##ing\n"), ("merges.txt", b"#version: 0.2\nt h\n")],
+)
+def test_vocabularies_of_tokenizers_are_no_text(name, content):
+    assert read(BytesReader(content), name).kind == "file"
+    words = b"gasket: a ring that keeps a joint tight\n"
+    assert read(BytesReader(words), name).kind == "text"  # somebody's own list of words

@@ -375,3 +375,21 @@ def test_candidates_are_values(filled):
     (one,) = BaseSearch(filled.parts.database).candidates(query(base("wide")))
     assert isinstance(one, Candidate)
     assert one == BaseSearch(filled.parts.database).candidates(query(base("wide")))[0]
+
+
+def test_in_passing_nothing_is_asked_where_nothing_is_near_for_64_looks(tmp_path) -> None:
+    with hn.init(tmp_path / "store") as store:
+        signs = SignTable()
+        search = BaseSearch(store.parts.database, signs=signs)
+        asked = query(base("square"))
+        assert search.candidates(asked, in_passing=True) == []
+        add(store, tmp_path / "m", {"w": base("square") + np.float32(1e-6)})
+        for _ in range(64):
+            assert search.candidates(query(base("square")), in_passing=True) == []
+        assert search.candidates(query(base("square")), in_passing=True)
+        # A whole one in a table that is told of news is found at once.
+        other = base("wide")
+        assert search.candidates(query(other), in_passing=True) == []
+        add(store, tmp_path / "n", {"v": other + np.float32(1e-6)})
+        signs.doubt()
+        assert search.candidates(query(other), in_passing=True)

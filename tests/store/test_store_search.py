@@ -234,6 +234,7 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
         patch.setattr(text_views, "find_spec", lambda _: None)
         patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
         assert store.search("gaskets").hits == ()
+        store.views.make()  # its pictures are read, too
         assert store.views.make().read_count == 0
     (hit,) = store.search("gaskets", where=SearchFilter(kinds=("passage",))).hits
     assert (hit.pages, hit.page, hit.title) == ("page", 2, "A paper")

@@ -346,6 +346,9 @@ def _marks(values: Sequence[object]) -> str:
 def _said(match: WordMatch) -> str:
     """Return what is looked for in FTS5's language; in quotes nothing of a term has a meaning."""
     said = _any(match.any_of)
+    if match.also:
+        # FTS5 counts every phrase that it meets in a row, whether it was needed or not.
+        said = f"({said}) AND ({said} OR {_any(match.also)})"
     if match.all_of:
         required = " AND ".join(map(_quoted, match.all_of))
         # The words are not required, but count where they are there.

@@ -6,8 +6,9 @@ the first line of the command's docstring; a test compares the two.
 
 from typing import NamedTuple
 
-STORE, FIND, OUT, CARE, WORK, SETUP = "Store", "Find", "Out", "Care", "Work", "Setup"
-SECTIONS = (STORE, FIND, OUT, CARE, WORK, SETUP)
+STORE, FIND, COMPARE, OUT = "Store", "Find", "Compare", "Out"
+CARE, COPY, WORK, SETUP = "Care", "Copy", "Work", "Setup"
+SECTIONS = (STORE, FIND, COMPARE, OUT, CARE, COPY, WORK, SETUP)
 """Sections of the help, in their order."""
 
 
@@ -49,30 +50,15 @@ COMMANDS: dict[str, Entry] = {
     "log": Entry(
         "hartonomous.cli.log:command", "Show what happened in the store, newest first.", STORE
     ),
-    "events": Entry(
-        "hartonomous.cli.events:command", "Tell what happens in the store, as CloudEvents.", FIND
-    ),
-    "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", FIND),
-    "lineage": Entry(
-        "hartonomous.cli.lineage:command",
-        "Show what a model came from and what came from it.",
-        FIND,
-    ),
-    "relate": Entry(
-        "hartonomous.cli.relate:command", "State what one version is to another.", FIND
-    ),
-    "impact": Entry(
-        "hartonomous.cli.impact:command", "Say what depends on a version, and what it frees.", FIND
-    ),
     "search": Entry("hartonomous.cli.search:command", "Find passages, models and tensors.", FIND),
     "similar": Entry(
         "hartonomous.cli.similar:command",
         "Find stored pictures that are the same, or look alike.",
         FIND,
     ),
-    "views": Entry(
-        "hartonomous.cli.views:command",
-        "Show, rebuild or drop what was read of documents and pictures.",
+    "encoders": Entry(
+        "hartonomous.cli.encoders:command",
+        "Keep models that turn texts and pictures into vectors.",
         FIND,
     ),
     "embed": Entry(
@@ -83,18 +69,32 @@ COMMANDS: dict[str, Entry] = {
     "spaces": Entry(
         "hartonomous.cli.spaces:command", "List, switch, remove or bring embedding spaces.", FIND
     ),
-    "encoders": Entry(
-        "hartonomous.cli.encoders:command",
-        "Keep models that turn texts and pictures into vectors.",
+    "views": Entry(
+        "hartonomous.cli.views:command",
+        "Show, rebuild or drop what was read of documents and pictures.",
         FIND,
     ),
+    "diff": Entry("hartonomous.cli.diff:command", "Compare two models tensor by tensor.", COMPARE),
+    "lineage": Entry(
+        "hartonomous.cli.lineage:command",
+        "Show what a model came from and what came from it.",
+        COMPARE,
+    ),
+    "relate": Entry(
+        "hartonomous.cli.relate:command", "State what one version is to another.", COMPARE
+    ),
+    "impact": Entry(
+        "hartonomous.cli.impact:command",
+        "Say what depends on a version, and what it frees.",
+        COMPARE,
+    ),
     "explain": Entry(
-        "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", FIND
+        "hartonomous.cli.explain:command", "Say how a tensor is kept, and who shares it.", COMPARE
     ),
     "scan": Entry(
         "hartonomous.cli.scan:command",
         "Tell what would run when somebody loads a model; nothing is loaded.",
-        FIND,
+        COMPARE,
     ),
     "get": Entry("hartonomous.cli.get:command", "Write the exact files of an artifact.", OUT),
     "cat": Entry(
@@ -126,28 +126,31 @@ COMMANDS: dict[str, Entry] = {
         "hartonomous.cli.migrate:command", "Bring an older store's catalog up to date.", CARE
     ),
     "backup": Entry(
-        "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", CARE
+        "hartonomous.cli.backup:command", "Copy the store into a folder of snapshots.", COPY
     ),
-    "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", CARE),
+    "restore": Entry("hartonomous.cli.restore:command", "Make a store from a snapshot.", COPY),
     "push": Entry(
-        "hartonomous.cli.push:command", "Bring another store what it lacks of this one.", CARE
+        "hartonomous.cli.push:command", "Bring another store what it lacks of this one.", COPY
     ),
     "pull": Entry(
-        "hartonomous.cli.pull:command", "Bring this store what it lacks of another one.", CARE
+        "hartonomous.cli.pull:command", "Bring this store what it lacks of another one.", COPY
     ),
     "sync": Entry(
-        "hartonomous.cli.sync:command", "Bring two stores to the same names and versions.", CARE
+        "hartonomous.cli.sync:command", "Bring two stores to the same names and versions.", COPY
     ),
     "catalog": Entry(
         "hartonomous.cli.catalog:command",
         "Move the catalog between a file and a server, and say who may use it.",
-        CARE,
+        COPY,
     ),
     "worker": Entry("hartonomous.cli.worker:command", "Run jobs in the background.", WORK),
     "jobs": Entry(
         "hartonomous.cli.jobs:command", "Look at jobs, wait for them, retry or cancel them.", WORK
     ),
     "schedule": Entry("hartonomous.cli.schedule:command", "Have work done again and again.", WORK),
+    "events": Entry(
+        "hartonomous.cli.events:command", "Tell what happens in the store, as CloudEvents.", WORK
+    ),
     "completions": Entry(
         "hartonomous.cli.completions:command", "Print the completion script of a shell.", SETUP
     ),

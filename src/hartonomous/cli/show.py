@@ -11,7 +11,7 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.model_page import model_blocks, model_fields
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
-from hartonomous.cli.sizes import count, moment, parameters, size
+from hartonomous.cli.sizes import count, moment, parameters, several, size
 
 if TYPE_CHECKING:
     from hartonomous.operations.listing import Shown, ShownFile, ShownLayer
@@ -78,6 +78,9 @@ def _origin(shown: "Shown") -> list[tuple[str, str | Cell]]:
     rows += [(f"meta {key}", value) for key, value in sorted(shown.metadata.items())]
     rows.append(("source", f"{shown.source_host}: {shown.source}"))
     rows.append(("added", moment(shown.created_us)))
+    if shown.last_read_us is not None:
+        times = several(shown.read_count, "time")
+        rows.append(("read", f"{times}, last {moment(shown.last_read_us)}"))
     return rows
 
 

@@ -44,16 +44,21 @@ Phrase = tuple[str, ...]
 
 
 class WordMatch(msgspec.Struct, frozen=True, kw_only=True):
-    """What is looked for, in terms: any of these, all of those, none of the last."""
+    """What is looked for, in terms: any of these, all of those, none of the others.
+
+    ``also`` need not be there, and counts where it is.
+    """
 
     any_of: tuple[Phrase, ...]
     all_of: tuple[Phrase, ...] = ()
     none_of: tuple[Phrase, ...] = ()
+    also: tuple[Phrase, ...] = ()
 
     @property
     def terms(self) -> tuple[str, ...]:
         """Every term that counts, each once."""
-        return tuple(dict.fromkeys(term for one in (*self.all_of, *self.any_of) for term in one))
+        return tuple(dict.fromkeys(term for one in (*self.all_of, *self.any_of, *self.also)
+                                   for term in one))  # fmt: skip
 
 
 class RankedPassage(NamedTuple):

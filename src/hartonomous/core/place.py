@@ -13,7 +13,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     A passage is characters ``[start, stop)`` of a page (0 where there are no pages), as in
     ``core.passage``. A patch is a rectangle in pixels of the picture with its orientation applied;
     a picture has none of these, but one that a document contains has its page, and as ``start`` its
-    number among the document's pictures from 1. ``frame`` counts the frames of animations and pages of TIFFs.
+    number among the document's pictures from 1. ``frame`` counts the frames of animations and
+    pages of TIFFs.
     """
 
     digest: bytes

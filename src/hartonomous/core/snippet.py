@@ -63,6 +63,8 @@ def _best_window(hits: Sequence[bool], words: int) -> int:
 
 
 def _plain(word: str) -> str:
+    if word.isascii():
+        return word.lower()
     apart = unicodedata.normalize("NFKD", word.lower())
     return "".join(letter for letter in apart if not unicodedata.combining(letter))
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CHUNK_ELEMENTS = 1 << 18
 """Elements read at once, a multiple of every block."""
 _PART_ELEMENTS = 1 << 17
-"""Elements compared at once: temporaries of 1 MB each; in smaller parts threads wait for each other."""
+"""Elements compared at once: temporaries of 1 MB each; in smaller parts threads would wait."""
 
 Bytes = bytes | memoryview
 ReadBytes = Callable[[int, int], Bytes]

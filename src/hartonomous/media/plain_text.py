@@ -11,18 +11,23 @@ from hartonomous.ports.format import RangeReader
 
 _PARAGRAPH = re.compile(r"[^\n]*\S[^\n]*(?:\n[^\n]*\S[^\n]*)*")
 
+_VOCABULARIES = {"vocab.txt": (b"[PAD]", b"[UNK]"), "merges.txt": (b"#version",)}
+"""Names and beginnings of tokenizers' files: pieces of words, in which every search would hit."""
+
 
 class _PlainText:
     """The reader; see the module's text."""
 
     name = "text"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
         """Take what is named as a text, or has no ending and a name that texts have."""
         name = path.rpartition("/")[2].lower()
         named = ending(path) in PLAIN or name in PLAIN_NAMES
+        if head.startswith(_VOCABULARIES.get(name, ())):
+            return False
         return named and looks_like_text(head)
 
     def read(self, reader: RangeReader) -> Document:

@@ -11,16 +11,10 @@ import msgspec
 
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.versions import LayerRow
+from hartonomous.core import name as naming
 from hartonomous.core.finding import find_code, warning
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
-from hartonomous.core.name import (
-    check_label,
-    check_name,
-    check_new_name,
-    check_tag,
-    parse_meta,
-)
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError, UsageError
@@ -284,18 +278,18 @@ def add_tensors(
 def check_options(options: AddOptions) -> None:
     """Raise UsageError for options that no add takes."""
     if options.name is not None:
-        check_new_name(options.name)
+        naming.check_new_name(options.name)
         if options.update:
             raise UsageError(
                 "--name and --update exclude each other",
                 hint="--name NAME alone makes the next version of NAME",
             )
     for label in options.labels:
-        check_label(label)
+        naming.check_label(label)
     for tag in options.tags:
-        check_tag(tag)
+        naming.check_tag(tag)
     for key, value in options.metadata.items():
-        parse_meta(f"{key}={value}")
+        naming.parse_meta(f"{key}={value}")
 
 
 def _add_all(
@@ -434,7 +428,7 @@ def _propose(
     kind = "model" if summary is not None else "file"
     return Proposal(
         kind=kind,
-        names=tuple(check_name(name) for name in names),
+        names=tuple(naming.check_name(name) for name in names),
         files=files,
         source_place=candidate.source,
         model=model,

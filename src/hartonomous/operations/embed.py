@@ -186,7 +186,7 @@ def _embedded(
         with writing(parts, files, row) as writer:
             work = _plan(parts, writer.truth, row.space.modality)
             if isinstance(work, PictureWork):
-                count = embed_pictures(parts, files, writer, encoder, work, progress)
+                count = embed_pictures(files, writer, encoder, work, progress)
             else:
                 count = embed_texts(parts, writer, encoder, work, progress)
             writer.merge()

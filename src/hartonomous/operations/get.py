@@ -92,6 +92,8 @@ def get(
         )
         for one in rows
     ]
+    if not dry_run:
+        parts.count_read(row.uid, [one.row.file_digest for one in wanted])
     with told_if_removed(parts, row):
         return write_all(
             parts, wanted, name=row.name, number=row.number, base=base, root=base, force=force,

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import artifacts, dropped, manifests, resolve, spaces, versions
+from hartonomous.catalog import accesses, artifacts, dropped, manifests, resolve, spaces, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, size
@@ -81,7 +81,7 @@ class ShownDropped(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything known of one version."""
+    """Everything known of one version; ``read_count`` is how often it was read, if counted."""
 
     name: str
     number: int
@@ -99,6 +99,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[ShownLayer, ...]
     files: tuple[ShownFile, ...]
     dropped: tuple[ShownDropped, ...] = ()
+    read_count: int = 0
+    last_read_us: int | None = None
 
 
 class Listing(list[Listed]):
@@ -193,6 +195,7 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
         tags, metadata = versions.annotations_of(tx, row.id)
         labels = artifacts.labels(tx, row.artifact_id)
         gone = _dropped(tx, row)
+        read_count, last_read_us = accesses.of(tx, accesses.VERSION, row.uid)
         shown_files = tuple(
             _shown_file(tx, member, files[member.manifest_id], with_tensors) for member in members
         )
@@ -222,6 +225,8 @@ def show(parts: StoreParts, spec: str, *, with_tensors: bool = True) -> Shown:
             ),
             files=shown_files,
             dropped=gone,
+            read_count=read_count,
+            last_read_us=last_read_us,
         )
 
 

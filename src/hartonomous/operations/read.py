@@ -228,7 +228,9 @@ def open_file(
 
     Raises NotFoundError, AmbiguousNameError; reading raises UsageError once the store is closed.
     """
-    one = find_version(parts, spec).single(member)
+    version = find_version(parts, spec)
+    one = version.single(member)
+    parts.count_read(version.version.uid, [one.row.file_digest])
     # The buffer is for reads of a few bytes; what keeps a frame from being decoded again is the
     # cache of frames. Longer reads go past it, straight into the caller's memory.
     return io.BufferedReader(StoredFile(files, files.open(one.row), one.path), _BUFFER_BYTES)

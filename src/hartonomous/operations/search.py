@@ -27,7 +27,7 @@ from hartonomous.packs.model_views import said_of_version
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.search_filter import KINDS, Chosen, SearchFilter
-from hartonomous.packs.text_views import open_index, refresh_views
+from hartonomous.packs.text_views import is_current, open_index, refresh_views
 from hartonomous.packs.word_search import MOST_ROWS, WordSearch
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.text_index import TextIndex
@@ -132,17 +132,21 @@ def search(
     query = parse_query(text) if text.strip() or like is None else WordQuery(text="", words=())
     _check(top_k, skip, per_file)
     meaning = Wanted(text=text, like=like, space=space, modality=modality)
-    notes: tuple[str, ...] = ()
-    if update:
-        made = refresh_views(parts, files, progress or NoProgress())
-        notes = () if made is None else made.notes
-    with open_index(parts) as index:
+
+    def found(index: TextIndex, notes: tuple[str, ...] = ()) -> SearchResult:
         searching = _Searching(parts, index, query, where or SearchFilter())
         if near is not None:
             searching.by_meaning(near, meaning, needed=skip + top_k + 1)
         return searching.result(
             top_k=top_k, skip=skip, per_file=per_file, varied=varied, notes=notes
         )
+
+    with open_index(parts) as index:
+        if not update or is_current(parts, index):
+            return found(index)
+    made = refresh_views(parts, files, progress or NoProgress())
+    with open_index(parts) as index:
+        return found(index, () if made is None else made.notes)
 
 
 def _check(top_k: int, skip: int, per_file: int | None) -> None:
@@ -358,7 +362,8 @@ class _Searching:
 def _key_of(place: Place) -> Key:
     if place.kind == "passage":
         return "passage", (place.digest, place.page, place.start)
-    return "picture", place.digest  # its patches are the picture's
+    # A picture's patches are the picture's; in a document each has a page and a number.
+    return "picture", (place.digest, place.page, place.start)
 
 
 def _hit(kind: str, name: str, number: int, member: str, part: Snippet) -> SearchHit:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from hartonomous.catalog import bases, copies, totals
+from hartonomous.catalog import accesses, bases, copies, totals
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, share, size
 from hartonomous.core.record import Encoding
@@ -25,7 +25,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     counts equal files once, ``atom_bytes`` equal atoms once, ``stored_bytes`` is what the atoms
     take in packs. ``kept_as_bases`` are those that no file holds any more and that others are
     computed from. ``copy_bytes`` are those of second copies. ``disk_bytes`` is the whole directory,
-    by part.
+    by part. ``read_count`` is how often versions were read, if counted.
     """
 
     artifact_count: int
@@ -48,6 +48,7 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     trash_bytes: int
     dead_bytes: int
     disk_bytes: dict[str, int]
+    read_count: int = 0
 
     def __repr__(self) -> str:
         """Return one line: what there is, and what it takes."""
@@ -78,6 +79,7 @@ def stats(parts: StoreParts) -> Stats:
     with parts.database.read() as tx:
         counted = totals.count_all(tx)
         by_encoding = totals.by_encoding(tx)
+        read_count = accesses.total(tx, accesses.VERSION)
         for_others = bases.kept_for_others(tx)
         _, copied = copies.stored_bytes(tx)
     atom_bytes = sum(row[3] for row in by_encoding)
@@ -126,6 +128,7 @@ def stats(parts: StoreParts) -> Stats:
         trash_bytes=counted["trash_bytes"],
         dead_bytes=max(0, counted["pack_bytes"] - stored - copied - counted["manifest_bytes"]),
         disk_bytes=_disk(parts, counted["pack_bytes"]),
+        read_count=read_count,
     )
 
 

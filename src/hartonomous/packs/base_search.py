@@ -243,22 +243,37 @@ class BaseSearch:
         self._signs = SignTable() if signs is None else signs
         self._depths = depths
 
-    def candidates(self, query: TensorQuery, *, max_depth: int | None = None) -> list[Candidate]:
+    def candidates(
+        self, query: TensorQuery, *, max_depth: int | None = None, in_passing: bool = False
+    ) -> list[Candidate]:
         """Return at most 8 candidates, the best first; those deeper than ``max_depth`` left out.
+
+        ``in_passing`` is for one of many small tensors: where the signs in memory say that nothing
+        is near, the catalog is not asked for newer ones (see ``SignTable.has_none``).
 
         Parts are looked for only where nothing resembles the whole; the candidates of the parts
         then take turns, the best of each part first.
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        found = self._of_views(query, _whole_views(query), max_depth)
+        views = _whole_views(query)
+        found = (
+            [] if in_passing and self._has_none(views) else self._of_views(query, views, max_depth)
+        )
         if not any(found):
             views = [
                 _View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
                 for part in parts(query.shape)
             ]
-            found = self._of_views(query, views, max_depth)
+            if not (in_passing and self._has_none(views)):
+                found = self._of_views(query, views, max_depth)
         return _taking_turns(found)[:MOST_CANDIDATES]
+
+    def _has_none(self, views: Sequence[_View]) -> bool:
+        signs: dict[int, list[bytes]] = {}
+        for view in views:
+            signs.setdefault(view.part.count, []).append(view.sketch.signs)
+        return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
         self, query: TensorQuery, views: Sequence[_View], max_depth: int | None

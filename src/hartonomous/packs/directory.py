@@ -25,6 +25,7 @@ from hartonomous.errors import (
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.objects.durable import storage_error, sync_directory
 from hartonomous.objects.local import LocalObjects
+from hartonomous.packs.access_counts import AccessCounts
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.catalog_file import CATALOG, CatalogFile, mode_of
 from hartonomous.packs.catalog_home import CatalogHome, catalog_home, given_url, new_card
@@ -57,6 +58,8 @@ class OpenDirectory:
 
     def close(self) -> None:
         """Close the catalog and give the lock back."""
+        if self.parts.accesses is not None:
+            self.parts.accesses.write()
         self.parts.parser.close()
         self.parts.database.close()
         self.lock.release()
@@ -158,6 +161,7 @@ def open_directory(
     except BaseException:
         lock.release()
         raise
+    counts = settings.access_counts and with_catalog
     parts = StoreParts(
         directory=path,
         objects=LocalObjects(path),
@@ -174,6 +178,7 @@ def open_directory(
         variants=settings.variants,
         max_depth=settings.max_depth,
         hot_labels=settings.hot_labels,
+        accesses=AccessCounts(database, clock) if counts else None,
     )
     return OpenDirectory(card=card, parts=parts, lock=lock)
 

@@ -196,6 +196,7 @@ class FileIngest:
         name = hasher.digest()
         if name not in self._session.known_atoms([name]):
             tally = self._kept[name] = Tally()
+            self._variants.look_anew()
             tensor = Tensor(name="", dtype=dtype, shape=shape, offset=0, length=source.size)
             self._store_tensor(source, Piece(0, source.size, dtype), name, tensor, tally)
         return name
@@ -295,6 +296,7 @@ class FileIngest:
         tensors = _in_c_order(description)
         known = self._session.known_atoms(hashed.digests.values())
         self._show_relatives(hashed, known)
+        self._variants.look_anew()
         for piece in hashed.pieces:
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:

@@ -31,7 +31,9 @@ def write_page(
     written as it is. Raises NotFoundError, AmbiguousNameError, StructureError where it cannot be
     read, and ConflictError where a file of that name is there, unless ``force``.
     """
-    one = find_version(parts, spec).single(member)
+    version = find_version(parts, spec)
+    one = version.single(member)
+    parts.count_read(version.version.uid, [one.row.file_digest])
     name = one.path.rpartition("/")[2]
     with plain_copy(parts, files, one.row) as plain:
         if ending(one.path) in PDF and find_spec("pypdfium2") is not None:

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from hartonomous import locks
 from hartonomous.catalog.database import Database
 from hartonomous.core.record import PACK_BYTES
 from hartonomous.formats.sandbox import ParserProcess
+from hartonomous.packs.access_counts import AccessCounts
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.catalog_home import CatalogHome
 from hartonomous.packs.operands import Operands
@@ -28,7 +29,7 @@ class StoreParts:
     it takes longer than adding a small file. ``frames`` is the cache that all readers share,
     ``operands`` what they keep of bases. With ``variants``, tensors are kept as what differs from
     others where that is less, in chains of at most ``max_depth``; of versions with one of
-    ``hot_labels`` at most 1.
+    ``hot_labels`` at most 1. ``accesses`` counts what is read, None where nothing is counted.
     """
 
     directory: Path
@@ -46,6 +47,12 @@ class StoreParts:
     variants: bool = True
     max_depth: int = 2
     hot_labels: tuple[str, ...] = ("hot",)
+    accesses: AccessCounts | None = None
+
+    def count_read(self, version_uid: bytes, file_digests: Iterable[bytes] = ()) -> None:
+        """Count one read of a version, and of some of its files, if that is wanted."""
+        if self.accesses is not None:
+            self.accesses.count(version_uid, file_digests)
 
     def lock_path(self, name: str) -> Path:
         """Return the file of a lock of this store."""

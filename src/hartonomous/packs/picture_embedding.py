@@ -85,19 +85,14 @@ def plan_pictures(parts: StoreParts, truth: SpaceTruth | None) -> PictureWork:
 
 
 def embed_pictures(
-    parts: StoreParts,
-    files: OpenFiles,
-    writer: SpaceWriter,
-    encoder: Encoder,
-    work: PictureWork,
-    progress: Progress,
+    files: OpenFiles, writer: SpaceWriter, encoder: Encoder, work: PictureWork, progress: Progress
 ) -> int:
     """Carry out what was planned; return how many vectors came."""
     writer.bury(np.asarray(work.dead, np.int64))
     if not work.missing or not has_images():
         return 0
     progress.stage(f"embed pictures in {writer.row.name}")
-    count = 0
+    parts, count = writer.parts, 0
     places: list[Place] = []
     pictures: list[NDArray[np.uint8]] = []
     held = 0

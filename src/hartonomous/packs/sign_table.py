@@ -22,6 +22,7 @@ _WORDS = SIGN_BYTES // 8
 _ROW_BYTES = 8 + SIGN_BYTES
 _LEAST_ROWS = 64
 _PAGE_ROWS = 65_536
+_LOOKS = 64
 _SCAN_ROWS = 8192
 """Compared at once: the words and counts of so many rows stay in the processor's second cache."""
 
@@ -52,6 +53,7 @@ class _Group:
         self.last_id = 0  # of the last row that was read
         self.checked_id = 0  # there is nothing more up to this id
         self.full = False  # the limit keeps out what comes behind ``last_id``
+        self.looks = 0  # that may still go without asking the catalog for more
 
     @property
     def held_bytes(self) -> int:
@@ -125,6 +127,25 @@ class SignTable:
             for hits in found
         ]
 
+    def has_none(self, element_count: int, signs: Sequence[bytes]) -> bool:
+        """Say that nothing is near to several sketches, from memory alone; False if in doubt.
+
+        It is in doubt behind 64 looks, so that little is missed of what is stored meanwhile.
+        """
+        with self._guard:
+            group = self._groups.get(element_count)
+            if group is None or group.full or not group.looks:
+                return False
+            group.looks -= 1
+            block = group.block()
+        return not any(True for one in signs for _ in _Wanted(one).scan(block))
+
+    def doubt(self) -> None:
+        """Have the catalog asked at the next look: something was stored."""
+        with self._guard:
+            for group in self._groups.values():
+                group.looks = 0
+
     def forget(self, element_count: int, gone: Sequence[int]) -> None:
         """Drop sketches that the catalog has no longer."""
         with self._guard:
@@ -140,6 +161,7 @@ class SignTable:
             if group.checked_id < newest and not group.full:
                 self._read_on(tx, element_count, group)
                 group.checked_id = newest
+            group.looks = _LOOKS
             block, after, full = group.block(), group.last_id, group.full
         yield block
         while full:

@@ -86,7 +86,7 @@ class SpaceWriter:
     """Writes to one space; get one from ``writing``."""
 
     def __init__(self, parts: StoreParts, truth: SpaceTruth) -> None:
-        self._parts = parts
+        self.parts = parts
         self.truth = truth
         self.row = truth.row
         with parts.database.read() as tx:
@@ -103,16 +103,14 @@ class SpaceWriter:
                     places[at : at + _ROWS_AT_ONCE], rows[at : at + _ROWS_AT_ONCE], strict=True
                 )
             ]
-            self._parts.database.run(
-                lambda tx, piece=piece: spaces.add_tail(tx, self.row.id, piece)
-            )
+            self.parts.database.run(lambda tx, piece=piece: spaces.add_tail(tx, self.row.id, piece))
             self._tail_count += len(piece)
             if self._tail_count >= TAIL_ROWS:
                 self.flush()
 
     def flush(self) -> int:
         """Make blocks of the tail; return how many vectors that were."""
-        with self._parts.database.read() as tx:
+        with self.parts.database.read() as tx:
             tail = spaces.tail(tx, self.row.id)
             blocks = spaces.blocks(tx, self.row.id)
         for run in _runs(tail, blocks):
@@ -125,7 +123,7 @@ class SpaceWriter:
                 places=place_table([one.place for one in run]),
             )
             write_block(
-                self._parts, self.row, new,
+                self.parts, self.row, new,
                 beside=lambda tx, ids=ids: spaces.drop_tail(tx, self.row.id, ids),
             )  # fmt: skip
         self._tail_count = 0
@@ -136,22 +134,20 @@ class SpaceWriter:
         wanted = np.intersect1d(ids, self.truth.ids())
         if not len(wanted):
             return 0
-        with self._parts.database.read() as tx:
+        with self.parts.database.read() as tx:
             tail = np.asarray([one.id for one in spaces.tail(tx, self.row.id)], np.int64)
         of_tail = np.intersect1d(wanted, tail)
         of_blocks = np.setdiff1d(wanted, tail)
 
         for at in range(0, len(of_tail), _ROWS_AT_ONCE):
             piece = of_tail[at : at + _ROWS_AT_ONCE].tolist()
-            self._parts.database.run(
+            self.parts.database.run(
                 lambda tx, piece=piece: spaces.drop_tail(tx, self.row.id, piece)
             )
             self._tail_count -= len(piece)
         for at in range(0, len(of_blocks), _ROWS_AT_ONCE):
             piece = of_blocks[at : at + _ROWS_AT_ONCE].tolist()
-            self._parts.database.run(
-                lambda tx, piece=piece: spaces.add_dead(tx, self.row.id, piece)
-            )
+            self.parts.database.run(lambda tx, piece=piece: spaces.add_dead(tx, self.row.id, piece))
         return len(wanted)
 
     def merge(self) -> int:
@@ -170,12 +166,12 @@ class SpaceWriter:
                     ids=ids, vectors=np.concatenate([one[1] for one in parts]),
                     places=joined([one[2] for one in parts]),
                 )  # fmt: skip
-                write_block(self._parts, self.row, new, replaced=group)
+                write_block(self.parts, self.row, new, replaced=group)
             count += len(group)
         return count
 
     def _drop(self, group: Sequence[BlockRow]) -> None:
-        drop_blocks(self._parts, self.row, group)
+        drop_blocks(self.parts, self.row, group)
 
     def _groups(self) -> list[list[BlockRow]]:
         """Return runs of neighbouring blocks that are to become one."""

@@ -74,6 +74,7 @@ def open_model(
 ) -> OpenModel:
     """Look up every tensor of a version, or of one of its files; raises NotFoundError."""
     version = find_version(parts, spec)
+    parts.count_read(version.version.uid, [one.row.file_digest for one in version.chosen(member)])
     places: dict[str, tuple[TensorPlace, ...]] = {}
     for one in version.chosen(member):
         if not one.row.tensor_count:
@@ -98,6 +99,7 @@ def find_tensor(
     """
     version = find_version(parts, spec)
     by_id = {one.row.id: one for one in version.chosen(member) if one.row.tensor_count}
+    parts.count_read(version.version.uid)
     with parts.database.read() as tx:
         found = tensors.named(tx, list(by_id), name)
         near = [] if found else tensors.names(tx, list(by_id), limit=_NAMES_SEARCHED)

@@ -64,13 +64,18 @@ def drop_views(parts: StoreParts) -> bool:
         return _drop(parts)
 
 
+def is_current(parts: StoreParts, index: TextIndex) -> bool:
+    """Say whether an index has everything that the catalog has."""
+    return index.mark() == _mark(parts)
+
+
 def refresh_views(parts: StoreParts, files: OpenFiles, progress: Progress) -> ViewsMade | None:
     """Bring the views up to date if the catalog changed since they last were; None if it did not.
 
     Who may only read searches what is there, and a note says if there is more.
     """
     with open_index(parts) as index:
-        if index.mark() == _mark(parts):
+        if is_current(parts, index):
             return None
         if not index.is_writable():
             note = "what was added lately is not searched: this role may not write the index"

@@ -107,7 +107,7 @@ class VariantChoice:
         if not self._may(query):
             return None
         deepest = self.deepest
-        found = self._search.candidates(query, max_depth=deepest)
+        found = self._search.candidates(query, max_depth=deepest, in_passing=size <= FRAME_BYTES)
         if not found or self._is_damaged(name):
             return None
         one = self.estimate(query, name, size, frames, found, deepest=deepest)
@@ -116,6 +116,10 @@ class VariantChoice:
         if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
             return None
         return one
+
+    def look_anew(self) -> None:
+        """Have what was stored meanwhile found, before the tensors of another file are chosen."""
+        self._signs.doubt()
 
     @property
     def deepest(self) -> int:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
 
+import msgspec
+
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.indexed_text import Phrase, RankedPassage, WordMatch
 from hartonomous.core.likeness import alike
@@ -12,12 +14,12 @@ from hartonomous.core.terms import terms
 from hartonomous.packs.search_filter import Chosen
 from hartonomous.ports.text_index import TextIndex
 
-FIRST_ROWS = 100
+FIRST_ROWS = 50
 MOST_ROWS = 200_000
 MOST_VERSIONS = 1_000
 
-_COMMON_SHARE = 0.15
-_COMMON_LEAST = 2_000
+_MOST_MATCHING = 4_000
+_LEAST_MATCHING = 400
 _MOST_TERMS = 48
 
 
@@ -68,7 +70,9 @@ class WordSearch:
         own = [term for one in self._match.any_of for term in one]
         every = [*own, *(one for similar in self.like.values() for one in similar)]
         match = WordMatch(any_of=tuple((one,) for one in dict.fromkeys(every[:_MOST_TERMS])))
-        return self._passages(self._rare(match), needed, per_file)
+        # The common ones are left out: looking for many in each passage takes longer than ranking.
+        rare = msgspec.structs.replace(self._rare(match), also=())
+        return self._passages(rare, needed, per_file)
 
     def versions(self) -> list[tuple[VersionWords, float]]:
         """Return versions by how rare the words are that are said of them, of a name the newest."""
@@ -89,19 +93,24 @@ class WordSearch:
         return [(one, scores[one.name]) for one in ordered]
 
     def _rare(self, match: WordMatch) -> WordMatch:
-        """Return the match without words of a great part of all passages, if others are left.
+        """Return the match so that its rarer words find passages and the others only count there.
 
-        They decide nothing about the order, and ranking all that have them takes most of the time.
+        Ranking every passage that has a common word takes most of the time of a search, and those
+        that have nothing but common words do not come first.
         """
-        counts = self._index.counts(match.terms)
-        limit = max(_COMMON_LEAST, _COMMON_SHARE * self._index.passage_count())
-        rare: list[Phrase] = [
-            one for one in match.any_of if min(counts.get(term, 0) for term in one) <= limit
-        ]
-        known = any(min(counts.get(term, 0) for term in one) for one in rare)
-        if not (match.all_of or known) or len(rare) == len(match.any_of):
+        if match.all_of:
             return match
-        return WordMatch(any_of=tuple(rare), all_of=match.all_of, none_of=match.none_of)
+        counts = self._index.counts(match.terms)
+        often = {one: min(counts.get(term, 0) for term in one) for one in match.any_of}
+        known = sorted((one for one in match.any_of if often[one]), key=lambda one: often[one])
+        rare: list[Phrase] = []
+        total = 0
+        for one in known:
+            if rare and total >= _LEAST_MATCHING and total + often[one] > _MOST_MATCHING:
+                break
+            rare.append(one)
+            total += often[one]
+        return WordMatch(any_of=tuple(rare), none_of=match.none_of, also=tuple(known[len(rare) :]))
 
     def _passages(self, match: WordMatch, needed: int, per_file: int | None) -> list[RankedPassage]:
         """Return passages that pass the filter; as many as ``needed`` if there are.
