@@ -127,8 +127,13 @@ def _works(files: Path, *, every: int) -> list[Path]:
         if _WANTED.search(name) and not _LEFT_OUT.search(name):
             works.setdefault(_work(name), []).append(path)
     found = []
+    seen: set[bytes] = set()
     for at, paths in enumerate(works.values()):
         largest = max(paths, key=lambda path: path.stat().st_size)
+        content = hashlib.sha256(largest.read_bytes()).digest()
+        if content in seen:  # one file in two folders is no independent picture
+            continue
+        seen.add(content)
         with Image.open(largest) as picture:
             large = min(picture.size) >= _LEAST_SIDE
         if large and at % every == 0:

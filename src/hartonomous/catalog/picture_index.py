@@ -9,7 +9,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
@@ -246,9 +246,8 @@ class PictureIndex(Closing):
         )
         return {kind: (files, count) for kind, files, count in self._rows(query)}
 
-    def _rows(
-        self, query: str, values: Sequence[object] = ()
-    ) -> list[tuple[object, ...]] | list[tuple]:  # type: ignore[type-arg]  # what SQLite gives
+    def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
+        """Return rows as SQLite gives them."""
         with _FILE.translated():
             return self._connection.execute(query, tuple(values)).fetchall()
 

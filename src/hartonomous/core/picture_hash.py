@@ -22,7 +22,9 @@ SAME_BITS = 31
 """Most bits apart of what is called the same picture."""
 ALIKE_BITS = 60
 """Most bits apart of what is reported at all; two unrelated pictures are some 128 apart."""
-RECIPE = "pdq-512"
+SIDE = 512
+"""Pictures are hashed as squares of this size, whatever their own."""
+RECIPE = "pdq-square-512"
 ORIENTATIONS = (
     "", "turned 90° left", "turned 180°", "turned 90° right",
     "mirrored top to bottom", "mirrored", "mirrored and turned 90° left",

@@ -27,6 +27,7 @@ def described(image: "Image.Image", digest: bytes = b"", *, turned: bool = False
     One of fewer than 16 pixels a side has no hash.
     """
     import numpy as np
+    from PIL.Image import Resampling
 
     width, height = image.size
     orientation, exif, position = exif_of(image)
@@ -39,7 +40,9 @@ def described(image: "Image.Image", digest: bytes = b"", *, turned: bool = False
     pixels = np.asarray(working)
     hashes, quality = b"", 0
     if min(working.size) >= _LEAST_SIDE:
-        hashes, quality = picture_hash.hashes_of(pixels, turned=turned)
+        # One size for all: PDQ's blur depends on it, and copies of other sizes would differ.
+        square = working.resize((picture_hash.SIDE, picture_hash.SIDE), Resampling.BILINEAR)
+        hashes, quality = picture_hash.hashes_of(np.asarray(square), turned=turned)
     thumbnail, kind = _thumbnail(working)
     return Picture(
         digest=digest,

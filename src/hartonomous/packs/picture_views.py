@@ -176,7 +176,7 @@ def _process(
     check: Callable[[Answer, int], None],
 ) -> LimitedProcess[Answer]:
     need_images()
-    pdf = find_spec(_PDF_PACKAGE) is not None
+    pdf: bool = find_spec(_PDF_PACKAGE) is not None
     task = Task(
         program=f"hartonomous.media.picture_reading:{name}",
         formats=(*ENTRIES, *((PDF_ENTRY,) if pdf else ())),
