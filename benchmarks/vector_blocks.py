@@ -38,7 +38,7 @@ def run(context: Context) -> Result:
     head = ["type", "of raw", "goal", "zstd -3", "added: CPU s", "read back: CPU s"]
     what = "made" if made else "real"
     title = f"vector-blocks: {len(vectors):,} {what} vectors of {_WIDE}, everything in the packs"
-    return Result(text=f"{title}\n{table(head, rows)}", figures=figures)
+    return Result(text=table(title, head, rows), figures=figures)
 
 
 def _vectors(context: Context) -> tuple[Any, bool]:
