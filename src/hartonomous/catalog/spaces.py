@@ -337,7 +337,7 @@ def set_seen(tx: Connection, sequence: int) -> None:
 
 def _space(row: Row[Any]) -> SpaceRow:
     held = row._mapping
-    found = decode_json(held["content"], Space)
+    found: Space = decode_json(held["content"], Space)
     if found.key != held["key"] or held["state"] not in STATES:
         raise damaged("a space is not what its key says")
     return SpaceRow(

@@ -164,7 +164,7 @@ def checked_vectors(
         # than the type holds.
         norms = np.einsum("ij,ij->i", wide, wide)
     _refuse_rows(
-        ~np.isfinite(wide).all(axis=1), "has a value that is no finite number", file, first_row
+        ~np.all(np.isfinite(wide), axis=1), "has a value that is no finite number", file, first_row
     )
     _refuse_rows(~np.isfinite(norms), "is too long for its length to be computed", file, first_row)
     if space.metric == "cosine":

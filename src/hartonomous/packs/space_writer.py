@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class SpaceWriter:
                     places[at : at + _ROWS_AT_ONCE], rows[at : at + _ROWS_AT_ONCE], strict=True
                 )
             ]
-            self.parts.database.run(lambda tx, piece=piece: spaces.add_tail(tx, self.row.id, piece))
+            self.parts.database.run(partial(spaces.add_tail, space_id=self.row.id, rows=piece))
             self._tail_count += len(piece)
             if self._tail_count >= TAIL_ROWS:
                 self.flush()
@@ -124,7 +125,7 @@ class SpaceWriter:
             )
             write_block(
                 self.parts, self.row, new,
-                beside=lambda tx, ids=ids: spaces.drop_tail(tx, self.row.id, ids),
+                beside=partial(spaces.drop_tail, space_id=self.row.id, ids=ids),
             )  # fmt: skip
         self._tail_count = 0
         return len(tail)
@@ -140,14 +141,14 @@ class SpaceWriter:
         of_blocks = np.setdiff1d(wanted, tail)
 
         for at in range(0, len(of_tail), _ROWS_AT_ONCE):
-            piece = of_tail[at : at + _ROWS_AT_ONCE].tolist()
+            ids_of_tail = of_tail[at : at + _ROWS_AT_ONCE].tolist()
             self.parts.database.run(
-                lambda tx, piece=piece: spaces.drop_tail(tx, self.row.id, piece)
+                partial(spaces.drop_tail, space_id=self.row.id, ids=ids_of_tail)
             )
-            self._tail_count -= len(piece)
+            self._tail_count -= len(ids_of_tail)
         for at in range(0, len(of_blocks), _ROWS_AT_ONCE):
             piece = of_blocks[at : at + _ROWS_AT_ONCE].tolist()
-            self.parts.database.run(lambda tx, piece=piece: spaces.add_dead(tx, self.row.id, piece))
+            self.parts.database.run(partial(spaces.add_dead, space_id=self.row.id, ids=piece))
         return len(wanted)
 
     def merge(self) -> int:
