@@ -158,6 +158,13 @@ def current(tx: Connection, modality: str, use: str) -> SpaceRow | None:
     return None if row is None else _space(row)
 
 
+def current_ones(tx: Connection, use: str) -> dict[str, SpaceRow]:
+    """Return {modality: space} of those that searches use."""
+    query = select(*space.c).where(space.c.use == use, space.c.state == CURRENT)
+    found = (_space(row) for row in tx.execute(query))
+    return {one.space.modality: one for one in found}
+
+
 def switch(tx: Connection, row: SpaceRow, *, now_us: int) -> None:
     """Make a space the one that is searched; the one before is retired.
 

@@ -125,8 +125,8 @@ class MeaningSearch:
             )
         asked = MODALITIES if wanted.modality is None else (wanted.modality,)
         with self._parts.database.read() as tx:
-            rows = [spaces.current(tx, modality, MEANING) for modality in asked]
-        there = [one for one in rows if one is not None]
+            current = spaces.current_ones(tx, MEANING)
+        there = [current[one] for one in asked if one in current]
         if wanted.like is not None and not there:
             raise NotFoundError(
                 "no space is searched in this store", hint="hart embed makes one; or name --space"
