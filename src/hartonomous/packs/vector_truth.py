@@ -193,6 +193,8 @@ class SpaceTruth:
         self, moment: _Moment, ids: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64], _Block | None]]:
         """Yield (places in ``ids``, rows, block), the block None for the tail."""
+        if not len(ids):
+            return
         owner = np.searchsorted(moment.firsts, ids, side="right") - 1
         lasts = np.asarray([one.row.last_id for one in moment.blocks], np.int64)
         if len(lasts):
