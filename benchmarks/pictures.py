@@ -47,12 +47,12 @@ def run(context: Context) -> Result:
         found = {path: hashing.of(path.read_bytes()) for path in works}
         kept = [path for path, one in found.items() if one is not None and one.quality >= 50]
         parts = [[path for path in kept if _part(path) == at] for at in (0, 1)]
-        false = [_pairs([found[path] for path in part]) for part in parts]
+        false = [_pairs(part, [found[path] for path in part]) for part in parts]
         recall = _recall(hashing, parts[1], found)
     figures: dict[str, Any] = {
         "works": len(works), "with_hash": len(kept), "fitted_on": len(parts[0]),
         "held_out": len(parts[1]), "pairs": false[1]["pairs"],
-        "false_positives": false[1]["same"], "recall": recall,
+        "false_positives": false[1]["same"], "which": false[1]["which"], "recall": recall,
         "cosine_held_out": false[1]["cosine"], "cosine_fitted_on": false[0]["cosine"],
         "scan": _scan(),
     }  # fmt: skip
@@ -73,6 +73,7 @@ def _text(figures: dict[str, Any], false: list[dict[str, Any]]) -> str:
             "cosine p99.9", "cosine p99.99", "cosine >= limit"]  # fmt: skip
     title = "independent pictures, in all eight orientations; goal: none at 31 bits"
     parts = ["\n".join(lines), table(title, head, rows)]
+    parts += [f"{bits} bits: {one} and {other}" for bits, one, other in figures["which"]]
     changes = [
         [name, one["pictures"], one["same"], one["alike"], one["layout"]]
         for name, one in figures["recall"].items()
@@ -177,8 +178,8 @@ class _Hashing:
         return views.pictures[0] if views.pictures else None
 
 
-def _pairs(pictures: list[Any]) -> dict[str, Any]:
-    """Compare every picture's eight orientations with every later one."""
+def _pairs(paths: list[Path], pictures: list[Any]) -> dict[str, Any]:
+    """Compare every picture's eight orientations with every later one; name those that are one."""
     import numpy as np
 
     from hartonomous.core.picture_hash import ALIKE_BITS, SAME_BITS, nearest
@@ -186,15 +187,19 @@ def _pairs(pictures: list[Any]) -> dict[str, Any]:
 
     hashes = np.array([np.frombuffer(one.hashes[:32], np.uint8) for one in pictures])
     layouts = np.array([np.frombuffer(one.layout, "<f4") for one in pictures])
-    bits = np.concatenate(
-        [nearest(one.hashes, hashes[at + 1 :])[0] for at, one in enumerate(pictures[:-1])]
-    )
+    apart = [nearest(one.hashes, hashes[at + 1 :])[0] for at, one in enumerate(pictures[:-1])]
+    bits = np.concatenate(apart)
+    which = [
+        (int(row[k]), str(paths[at]), str(paths[at + 1 + k]))
+        for at, row in enumerate(apart)
+        for k in np.flatnonzero(row <= SAME_BITS)
+    ]
     cosines = (layouts @ layouts.T)[np.triu_indices(len(pictures), 1)]
     return {
         "pictures": len(pictures), "pairs": len(bits), "same": int((bits <= SAME_BITS).sum()),
         "alike": int((bits <= ALIKE_BITS).sum()), "least": int(bits.min()),
         "cosine": {key: float(np.quantile(cosines, float(key))) for key in ("0.999", "0.9999")},
-        "over": int((cosines >= ALIKE_COSINE).sum()),
+        "over": int((cosines >= ALIKE_COSINE).sum()), "which": which,
     }  # fmt: skip
 
 
