@@ -3,7 +3,8 @@
 The pictures are of Debian's packages: desktop wallpapers, a game's portraits and story pictures,
 photographs and drawings for stamping. One is taken of each work: a work is a folder and the first
 word of a name in it, so that sizes, colours and ages of one drawing count once. Works are split by
-a hash of their names: thresholds are chosen on a third, figures are of the other two, which nothing
+a hash of their names; what has almost the pixels of another at 32 x 32 is no work of its own.
+Thresholds are chosen on a third, figures are of the other two, which nothing
 was fitted to. Pictures of too little structure for a hash (PDQ's quality below 50) are
 counted and left out of the figures of the hash, as they are in the program.
 
@@ -33,6 +34,9 @@ _LEFT_OUT = re.compile(r"/stamps/(symbols|town/flags|town/roadsigns)/|/screensho
 _WANTED = re.compile(r"/backgrounds/|/wallpapers/.*/contents/images/|/stamps/|/(portraits|story)/")
 _WORD = re.compile(r"[A-Za-z]+")
 _LEAST_SIDE = 100
+_SMALL = 32
+_LEAST_DIFFERENCE = 8.0
+"""Of 255, on average over small pictures: of less, it is one drawing, perhaps recoloured."""
 _SCANNED = 1_000_000
 
 
@@ -127,8 +131,9 @@ def _works(files: Path, *, every: int) -> list[Path]:
             continue
         if _WANTED.search(name) and not _LEFT_OUT.search(name):
             works.setdefault(_work(name), []).append(path)
-    found = []
+    found: list[Path] = []
     seen: set[bytes] = set()
+    small: list[Any] = []
     for at, paths in enumerate(works.values()):
         largest = max(paths, key=lambda path: path.stat().st_size)
         content = hashlib.sha256(largest.read_bytes()).digest()
@@ -137,9 +142,21 @@ def _works(files: Path, *, every: int) -> list[Path]:
         seen.add(content)
         with Image.open(largest) as picture:
             large = min(picture.size) >= _LEAST_SIDE
-        if large and at % every == 0:
+        if large and at % every == 0 and _is_another(largest, small):
             found.append(largest)
     return found
+
+
+def _is_another(path: Path, small: list[Any]) -> bool:
+    """Say whether a picture's pixels differ from those of all before it, and note them."""
+    import numpy as np
+    from PIL import Image
+
+    own = np.asarray(_opened(path).resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float32)
+    if any(float(np.abs(own - other).mean()) < _LEAST_DIFFERENCE for other in small):
+        return False
+    small.append(own)
+    return True
 
 
 def _work(name: str) -> str:
