@@ -3,7 +3,8 @@
 The pictures are of Debian's packages: desktop wallpapers, a game's portraits and story pictures,
 photographs and drawings for stamping. One is taken of each work: a work is a folder and the first
 word of a name in it, so that sizes, colours and ages of one drawing count once. Works are split by
-a hash of their names: thresholds are chosen on a third, figures are of the other two, which nothing
+a hash of their names; what has almost the pixels of another at 32 x 32 is no work of its own.
+Thresholds are chosen on a third, figures are of the other two, which nothing
 was fitted to. Pictures of too little structure for a hash (PDQ's quality below 50) are
 counted and left out of the figures of the hash, as they are in the program.
 
@@ -33,6 +34,9 @@ _LEFT_OUT = re.compile(r"/stamps/(symbols|town/flags|town/roadsigns)/|/screensho
 _WANTED = re.compile(r"/backgrounds/|/wallpapers/.*/contents/images/|/stamps/|/(portraits|story)/")
 _WORD = re.compile(r"[A-Za-z]+")
 _LEAST_SIDE = 100
+_SMALL = 32
+_LEAST_DIFFERENCE = 8.0
+"""Of 255, on average over small pictures: of less, it is one drawing, perhaps recoloured."""
 _SCANNED = 1_000_000
 
 
@@ -47,12 +51,12 @@ def run(context: Context) -> Result:
         found = {path: hashing.of(path.read_bytes()) for path in works}
         kept = [path for path, one in found.items() if one is not None and one.quality >= 50]
         parts = [[path for path in kept if _part(path) == at] for at in (0, 1)]
-        false = [_pairs([found[path] for path in part]) for part in parts]
+        false = [_pairs(part, [found[path] for path in part]) for part in parts]
         recall = _recall(hashing, parts[1], found)
     figures: dict[str, Any] = {
         "works": len(works), "with_hash": len(kept), "fitted_on": len(parts[0]),
         "held_out": len(parts[1]), "pairs": false[1]["pairs"],
-        "false_positives": false[1]["same"], "recall": recall,
+        "false_positives": false[1]["same"], "which": false[1]["which"], "recall": recall,
         "cosine_held_out": false[1]["cosine"], "cosine_fitted_on": false[0]["cosine"],
         "scan": _scan(),
     }  # fmt: skip
@@ -73,6 +77,7 @@ def _text(figures: dict[str, Any], false: list[dict[str, Any]]) -> str:
             "cosine p99.9", "cosine p99.99", "cosine >= limit"]  # fmt: skip
     title = "independent pictures, in all eight orientations; goal: none at 31 bits"
     parts = ["\n".join(lines), table(title, head, rows)]
+    parts += [f"{bits} bits: {one} and {other}" for bits, one, other in figures["which"]]
     changes = [
         [name, one["pictures"], one["same"], one["alike"], one["layout"]]
         for name, one in figures["recall"].items()
@@ -126,8 +131,9 @@ def _works(files: Path, *, every: int) -> list[Path]:
             continue
         if _WANTED.search(name) and not _LEFT_OUT.search(name):
             works.setdefault(_work(name), []).append(path)
-    found = []
+    found: list[Path] = []
     seen: set[bytes] = set()
+    small: list[Any] = []
     for at, paths in enumerate(works.values()):
         largest = max(paths, key=lambda path: path.stat().st_size)
         content = hashlib.sha256(largest.read_bytes()).digest()
@@ -136,9 +142,21 @@ def _works(files: Path, *, every: int) -> list[Path]:
         seen.add(content)
         with Image.open(largest) as picture:
             large = min(picture.size) >= _LEAST_SIDE
-        if large and at % every == 0:
+        if large and at % every == 0 and _is_another(largest, small):
             found.append(largest)
     return found
+
+
+def _is_another(path: Path, small: list[Any]) -> bool:
+    """Say whether a picture's pixels differ from those of all before it, and note them."""
+    import numpy as np
+    from PIL import Image
+
+    own = np.asarray(_opened(path).resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float32)
+    if any(float(np.abs(own - other).mean()) < _LEAST_DIFFERENCE for other in small):
+        return False
+    small.append(own)
+    return True
 
 
 def _work(name: str) -> str:
@@ -177,8 +195,8 @@ class _Hashing:
         return views.pictures[0] if views.pictures else None
 
 
-def _pairs(pictures: list[Any]) -> dict[str, Any]:
-    """Compare every picture's eight orientations with every later one."""
+def _pairs(paths: list[Path], pictures: list[Any]) -> dict[str, Any]:
+    """Compare every picture's eight orientations with every later one; name those that are one."""
     import numpy as np
 
     from hartonomous.core.picture_hash import ALIKE_BITS, SAME_BITS, nearest
@@ -186,15 +204,19 @@ def _pairs(pictures: list[Any]) -> dict[str, Any]:
 
     hashes = np.array([np.frombuffer(one.hashes[:32], np.uint8) for one in pictures])
     layouts = np.array([np.frombuffer(one.layout, "<f4") for one in pictures])
-    bits = np.concatenate(
-        [nearest(one.hashes, hashes[at + 1 :])[0] for at, one in enumerate(pictures[:-1])]
-    )
+    apart = [nearest(one.hashes, hashes[at + 1 :])[0] for at, one in enumerate(pictures[:-1])]
+    bits = np.concatenate(apart)
+    which = [
+        (int(row[k]), str(paths[at]), str(paths[at + 1 + k]))
+        for at, row in enumerate(apart)
+        for k in np.flatnonzero(row <= SAME_BITS)
+    ]
     cosines = (layouts @ layouts.T)[np.triu_indices(len(pictures), 1)]
     return {
         "pictures": len(pictures), "pairs": len(bits), "same": int((bits <= SAME_BITS).sum()),
         "alike": int((bits <= ALIKE_BITS).sum()), "least": int(bits.min()),
         "cosine": {key: float(np.quantile(cosines, float(key))) for key in ("0.999", "0.9999")},
-        "over": int((cosines >= ALIKE_COSINE).sum()),
+        "over": int((cosines >= ALIKE_COSINE).sum()), "which": which,
     }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def test_other_shapes_are_refused(name):
         (words, wanted[:3], limits),
         (words, wanted, limits[:256]),
     ):
-        with pytest.raises(ValueError, match="words have to be|wanted has to|limits has to"):
+        with pytest.raises(ValueError, match=r"words have to be|wanted has to|limits has to"):
             kernel.of_name(name).near_signs(*bad)
     if name != kernel.NUMPY:
         with pytest.raises(ValueError, match="row by row"):

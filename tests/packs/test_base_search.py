@@ -349,7 +349,6 @@ def test_threads_search_while_others_add(store, tmp_path):
 
 def test_a_small_table_finds_the_same(store, tmp_path, monkeypatch):
     monkeypatch.setattr(sign_table, "_PAGE_ROWS", 16)
-    monkeypatch.setattr(sign_table, "_SCAN_ROWS", 10)
     shapes = ((64, 64), (5000,), (50, 90))
     tensors = {f"{n}-{k}": normal(shape, n)
                for n in range(60) for k, shape in enumerate(shapes)}  # fmt: skip

@@ -1,4 +1,4 @@
-"""Signs of sketches compared with those of one, in numpy: what the C kernel does, and its measure."""
+"""Signs of sketches compared with those of one, in numpy: what the C kernel has to give."""
 
 import numpy as np
 from numpy.typing import NDArray

@@ -27,7 +27,7 @@ from hartonomous.core.dtype import DTYPES
 from hartonomous.core.item_names import INDEX_FORMAT
 from hartonomous.core.metadata_comparison import MetadataComparison, compare_metadata
 from hartonomous.core.notebook import html_table
-from hartonomous.core.value_comparison import EachInOrder, ValueDifference, compare_values
+from hartonomous.core.value_comparison import ValueDifference, compare_values
 from hartonomous.errors import NotFoundError
 from hartonomous.packs.coded_bytes import View
 from hartonomous.packs.compared_files import (
@@ -39,7 +39,6 @@ from hartonomous.packs.compared_files import (
     version_on_disk,
 )
 from hartonomous.packs.open_files import OpenFiles
-from hartonomous.packs.ordered_threads import OrderedThreads
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import NoProgress, Progress
 
@@ -140,8 +139,7 @@ def diff(
     shown = progress or NoProgress()
     with ExitStack() as stack:
         left, right = (_side(parts, files, one, stack, shown) for one in (a, b))
-        each = stack.enter_context(OrderedThreads(parts.workers, "compare"))
-        return _compare(left, right, values=values, progress=shown, each=each)
+        return _compare(left, right, values=values, progress=shown)
 
 
 def _side(
@@ -165,13 +163,13 @@ def _side(
 
 
 def _compare(
-    a: ComparedVersion, b: ComparedVersion, *, values: bool, progress: Progress, each: EachInOrder
+    a: ComparedVersion, b: ComparedVersion, *, values: bool, progress: Progress
 ) -> Difference:
     file_pairs = _pair_files(a.files, b.files)
     places = {use: (one, read) for side in (a, b) for one in side.files
               for use, read in one.tensors}  # fmt: skip
     pairs = pair_tensors(_uses(a), _uses(b))
-    reader = _ValueReader(places, progress, each)
+    reader = _ValueReader(places, progress)
     if values:
         progress.stage("compare", total_bytes=reader.bytes_of(pairs))
     comparison = compare_models(
@@ -202,9 +200,7 @@ class _ValueReader:
         self,
         places: dict[TensorUse, tuple[ComparedFile, View | None]],
         progress: Progress,
-        each: EachInOrder,
     ) -> None:
-        self._each = each
         self._places = places
         self._progress = progress
 
@@ -233,7 +229,6 @@ class _ValueReader:
             pair.a.dtype,
             pair.b.dtype,
             prod(pair.a.shape) if known else pair.a.length,
-            each=self._each,
         )
 
     def _read(self, view: View) -> Any:
