@@ -174,7 +174,7 @@ class PictureIndex(Closing):
         )
         if not rows:
             return None
-        notices = decode_json(rows[0][4], tuple[tuple[str, str], ...])
+        notices: tuple[tuple[str, str], ...] = decode_json(rows[0][4], tuple[tuple[str, str], ...])
         return PictureSource(
             digest=rows[0][0], recipe=rows[0][1], kind=rows[0][2], pages=rows[0][3],
             notices=notices,

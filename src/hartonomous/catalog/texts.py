@@ -80,7 +80,7 @@ def moment(tx: Connection, time_us: int) -> Moment:
     )
     removals: dict[int, list[str]] = {}
     for sequence, action, content in tx.execute(query):
-        told = decode_json(content, dict[str, Any])
+        told: dict[str, Any] = decode_json(content, dict[str, Any])
         if action == "remove":
             removals[sequence] = told["version_uids"]
             removed.update(told["version_uids"])
@@ -241,7 +241,7 @@ def _versions_query(as_of: bool) -> Select[Any]:
 
 def models(tx: Connection, version_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
     """Return {version id: summary} of those that are models."""
-    found = {}
+    found: dict[int, dict[str, Any]] = {}
     for piece in batches(list(version_ids), 50):
         query = select(version.c.id, version.c.model).where(
             version.c.id.in_(piece), version.c.model.is_not(None)

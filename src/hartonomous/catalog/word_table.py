@@ -189,8 +189,11 @@ class WordTable:
                 " WHERE passage.id = ANY(:ids)"
             )
             found = tx.execute(text(query), {"ids": [row_id for row_id, _ in rows]})
-            places = {row[0]: tuple(row) for row in found}
-        return [RankedPassage(*places[row_id], score) for row_id, score in rows]
+            places = {row[0]: row for row in found}
+        return [
+            RankedPassage(row_id, places[row_id][1], places[row_id][2], places[row_id][3], score)
+            for row_id, score in rows
+        ]
 
     def ranked_said(self, match: WordMatch, *, limit: int) -> list[tuple[bytes, float]]:
         """Return (version's uid, BM25) of the versions of which it is said, the best first."""
@@ -359,7 +362,7 @@ def _put(tx: Connection, source: IndexedSource, rows: Sequence[_Row]) -> None:
         "INSERT INTO derived_word_spelling SELECT * FROM unnest(CAST(:keys AS bigint[]),"
         " CAST(:terms AS text[])) ON CONFLICT DO NOTHING"
     )
-    values = {"keys": [key for key, _ in pairs], "terms": [one for _, one in pairs]}  # type: ignore[dict-item]
+    values = {"keys": [key for key, _ in pairs], "terms": [one for _, one in pairs]}
     tx.execute(text(spelled), values)
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -62,7 +62,7 @@ def command(
     if once and until_empty:
         raise UsageError("--once and --until-empty exclude each other", hint="leave one out")
     until = Until.ONCE if once else Until.EMPTY if until_empty else Until.STOPPED
-    settings = dict(invocation.options.settings)
+    settings: dict[str, Any] = dict(invocation.options.settings)
     if stall_s is not None:
         settings["stall_s"] = max(round(stall_s), 1)
     worker = Worker(

@@ -185,7 +185,7 @@ class _Parser:
         for sign in ("=", "!=", "~", "<=", ">=", "<", ">"):
             if self._is_sign(sign):
                 value = self._value()
-                return Comparison(field=field, operator=sign, values=(value,))  # type: ignore[arg-type]
+                return Comparison(field=field, operator=sign, values=(value,))
         raise self._wrong("one of = != ~ < > <= >= in belongs here")
 
     def _value(self) -> str:

@@ -57,7 +57,8 @@ def _shrunk(values: "NDArray[np.float64]", axis: int) -> "NDArray[np.float64]":
     side = values.shape[axis]
     edges = np.arange(_SIDE + 1) * side // _SIDE
     if side < _SIDE:
-        return np.take(values, edges[:-1], axis=axis)
+        repeated: NDArray[np.float64] = np.take(values, edges[:-1], axis=axis)
+        return repeated
     sums = np.add.reduceat(values, edges[:-1], axis=axis)
     shape = [1, 1, 1]
     shape[axis] = _SIDE

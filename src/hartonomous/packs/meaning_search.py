@@ -109,18 +109,28 @@ class MeaningSearch:
         self.words.close()
         self._encoders.close()
 
-    def orders(self, wanted: Wanted, chosen: Chosen, *, needed: int) -> dict[str, list[Near]]:
+    def orders(
+        self, wanted: Wanted, chosen: Chosen, *, needed: int
+    ) -> tuple[dict[str, list[Near]], tuple[str, ...]]:
         """Return what counts and is near, the nearest first, by the name of each space's order.
 
-        Nothing where there is no space to search and none was asked for.
+        Nothing where there is no space to search and none was asked for. A space that nobody asked
+        for and that cannot be searched is left out, and a note says why: words are still found.
         """
-        found = {}
+        found: dict[str, list[Near]] = {}
+        notes: list[str] = []
         rows = self._rows(wanted)
         for row in rows:
-            queries, own = self._queries(row, wanted)
-            if queries is None:
+            try:
+                queries, own = self._queries(row, wanted)
+                if queries is None:
+                    continue
+                near = self._near(row, queries, chosen, own, needed)
+            except HartonomousError as error:
+                if wanted.space is not None or wanted.like is not None:
+                    raise
+                notes.append(f"the space {row.name} is not searched: {error.message}")
                 continue
-            near = self._near(row, queries, chosen, own, needed)
             found["meaning" if row.space.modality == "text" else "pictures"] = near
         if wanted.like is not None and not found:
             names = ", ".join(row.name for row in rows)
@@ -128,7 +138,7 @@ class MeaningSearch:
                 f"there is no vector of {wanted.like} in {names}",
                 hint="hart embed makes those of stored files; or name another --space",
             )
-        return found
+        return found, tuple(notes)
 
     def _rows(self, wanted: Wanted) -> list[SpaceRow]:
         if wanted.space is not None:
@@ -161,7 +171,7 @@ class MeaningSearch:
         path = Path(wanted.like)
         if path.suffix == ".npy":
             return _own_vector(path, row), b""
-        if path.is_file():
+        if _is_file(path):
             kind = "picture" if ending(path.name) in PICTURES else "text"
             if wanted.space is None and kind != row.space.modality and not row.space.family:
                 return None, b""  # its encoder takes no such file
@@ -206,6 +216,13 @@ class MeaningSearch:
             if ended or len(counting) >= needed:
                 return sorted(counting, key=lambda one: -one.score)
             k *= 4
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for any file
+        return False
 
 
 def _own_vector(path: Path, row: SpaceRow) -> Vectors:

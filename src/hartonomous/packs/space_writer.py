@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TAIL_ROWS = 4096
-"""Vectors that wait as rows; so many become a block."""
+"""Vectors that wait as rows; so many become a block, or fewer where they are long."""
 BLOCK_ROWS = 65_536
 """Neighbouring blocks are merged up to this size,"""
 BLOCK_BYTES = 64 << 20
@@ -36,6 +37,7 @@ BLOCK_BYTES = 64 << 20
 _LEAST_LIVE = 0.75
 _SMALL_BLOCKS = 8
 _ROWS_AT_ONCE = 480
+_TAIL_BYTES = 32 << 20
 
 
 def ensure_space(
@@ -96,6 +98,7 @@ class SpaceWriter:
         """Add vectors [n, d] with their places; raises UsageError naming row and ``source``."""
         rows = checked_vectors(self.row.space, vectors, file=source)
         assert len(rows) == len(places), "a vector has a place"
+        longest = min(TAIL_ROWS, max(_ROWS_AT_ONCE, _TAIL_BYTES // self.row.space.vector_bytes))
         for at in range(0, len(rows), _ROWS_AT_ONCE):
             piece = [
                 (place, row.tobytes())
@@ -103,9 +106,9 @@ class SpaceWriter:
                     places[at : at + _ROWS_AT_ONCE], rows[at : at + _ROWS_AT_ONCE], strict=True
                 )
             ]
-            self.parts.database.run(lambda tx, piece=piece: spaces.add_tail(tx, self.row.id, piece))
+            self.parts.database.run(partial(spaces.add_tail, space_id=self.row.id, rows=piece))
             self._tail_count += len(piece)
-            if self._tail_count >= TAIL_ROWS:
+            if self._tail_count >= longest:
                 self.flush()
 
     def flush(self) -> int:
@@ -124,7 +127,7 @@ class SpaceWriter:
             )
             write_block(
                 self.parts, self.row, new,
-                beside=lambda tx, ids=ids: spaces.drop_tail(tx, self.row.id, ids),
+                beside=partial(spaces.drop_tail, space_id=self.row.id, ids=ids),
             )  # fmt: skip
         self._tail_count = 0
         return len(tail)
@@ -140,14 +143,14 @@ class SpaceWriter:
         of_blocks = np.setdiff1d(wanted, tail)
 
         for at in range(0, len(of_tail), _ROWS_AT_ONCE):
-            piece = of_tail[at : at + _ROWS_AT_ONCE].tolist()
+            ids_of_tail = of_tail[at : at + _ROWS_AT_ONCE].tolist()
             self.parts.database.run(
-                lambda tx, piece=piece: spaces.drop_tail(tx, self.row.id, piece)
+                partial(spaces.drop_tail, space_id=self.row.id, ids=ids_of_tail)
             )
-            self._tail_count -= len(piece)
+            self._tail_count -= len(ids_of_tail)
         for at in range(0, len(of_blocks), _ROWS_AT_ONCE):
             piece = of_blocks[at : at + _ROWS_AT_ONCE].tolist()
-            self.parts.database.run(lambda tx, piece=piece: spaces.add_dead(tx, self.row.id, piece))
+            self.parts.database.run(partial(spaces.add_dead, space_id=self.row.id, ids=piece))
         return len(wanted)
 
     def merge(self) -> int:
