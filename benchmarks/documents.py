@@ -1,8 +1,8 @@
 """A folder of mixed documents, made from Debian's documentation packages and by real writers.
 
 HTML, text and PDF are as the packages have them; of their texts DOCX, ODT and PDF are made by
-python-docx, odfpy and reportlab, and EPUB with ``zipfile``. The packages come from the machine's own
-archive of Debian (``apt-get download``); which files are taken follows their digests.
+python-docx, odfpy and reportlab, and EPUB with ``zipfile``. The packages come from the machine's
+own archive of Debian (``apt-get download``); which files are taken follows their digests.
 """
 
 import gzip

@@ -121,9 +121,11 @@ def test_writers_share_the_index_of_words_and_readers_search_it(
     served: hn.Store, login: Login, postgres_url: str, source
 ) -> None:
     schema = roles_of_store(served.path).schema
-    with hn.open(served.path, catalog=login(READER)) as store:
-        with pytest.raises(HartonomousError, match="index of words is not there"):
-            store.search("valve")
+    with (
+        hn.open(served.path, catalog=login(READER)) as store,
+        pytest.raises(HartonomousError, match="index of words is not there"),
+    ):
+        store.search("valve")
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
         assert [one.name for one in store.search("valve").hits] == ["a.md"]

@@ -69,6 +69,33 @@ def test_what_was_in_use_at_a_time(store, source):
         assert found(store, "a", kinds=("model",), as_of_us=at) == expected
 
 
+def test_tensors_obey_what_narrows_a_search_down(store, source):
+    import numpy as np
+    from safetensors.numpy import save
+
+    for name in ("one", "two"):
+        weights = {"encoder.layer.0.attention.weight": np.full((4, 4), len(name), np.float32)}
+        path = source(f"{name}.safetensors", save(weights))
+        store.add(path, name=name, tags=["x"] if name == "one" else [])
+    time.sleep(0.002)
+    both = time.time_ns() // 1000
+    store.rm("two")
+
+    def tensors(**wanted):
+        return found(store, "layer.0.attention", kinds=("tensor",), **wanted)
+
+    assert tensors() == {"one"}
+    assert tensors(as_of_us=both) == {"one", "two"}
+    store.undo()
+    assert tensors() == {"one", "two"}
+    assert tensors(name="t*") == {"two"}
+    assert tensors(tag="x") == {"one"}
+    assert tensors(after_us=both) == set()
+    assert tensors(condition=parse_condition("format = safetensors and name != one")) == {"two"}
+    assert tensors(condition=parse_condition("size > 1MB")) == set()
+    assert tensors(as_of_us=1) == set()
+
+
 def test_hits_that_repeat_others_are_put_back(store, source):
     for number in range(4):
         text = f"the valve of pump {number} leaks at low pressure in the cold of winter"

@@ -82,7 +82,9 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
 
     def _connected(self, path: Path) -> sqlite3.Connection:
         path.parent.mkdir(exist_ok=True)
-        connection = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        connection = sqlite3.connect(
+            path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
         try:
             # Derived, so a power cut may cost the newest rows: they are made again.
             connection.execute("PRAGMA journal_mode=WAL")

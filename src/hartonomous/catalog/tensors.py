@@ -10,8 +10,9 @@ from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.manifests import TensorRow
 from hartonomous.catalog.patterns import fits
-from hartonomous.catalog.schema import artifact, member, tensor, version
+from hartonomous.catalog.schema import artifact, manifest, member, tensor, version
 from hartonomous.catalog.spaces import KIND
+from hartonomous.catalog.texts import Moment, TextUse
 from hartonomous.core.role import Role
 
 
@@ -187,28 +188,38 @@ class FoundRow:
     layer: str | None
     length: int
     digest: bytes | None
+    uid: bytes
+    use: TextUse
 
 
-def search(tx: Connection, wanted: TensorFilter, *, limit: int) -> list[FoundRow]:
-    """Return up to ``limit`` tensors in use that fit, by artifact, version and place."""
+def search(
+    tx: Connection, wanted: TensorFilter, *, limit: int, at: Moment | None = None
+) -> list[FoundRow]:
+    """Return up to ``limit`` tensors in use that fit, by artifact, version and place.
+
+    ``uid`` is the version's and ``use`` its file. With ``at`` those of versions that had been added
+    by then; who asks leaves out what had been removed.
+    """
     query = (
         select(
             artifact.c.name, version.c.number, member.c.path, tensor.c.name, tensor.c.dtype,
             tensor.c.shape, tensor.c.role, tensor.c.layer, tensor.c.length, tensor.c.digest,
+            version.c.uid, version.c.id, version.c.created_us, manifest.c.file_digest,
+            manifest.c.size_bytes, manifest.c.format,
         )
         .select_from(tensor)
+        .join(manifest, manifest.c.id == tensor.c.manifest_id)
         .join(member, member.c.manifest_id == tensor.c.manifest_id)
         .join(version, version.c.id == member.c.version_id)
         .join(artifact, artifact.c.id == version.c.artifact_id)
-        .where(
-            version.c.published == 1,
-            version.c.removed_us.is_(None),
-            artifact.c.removed_us.is_(None),
-            version.c.kind != KIND,
-        )
+        .where(version.c.published == 1, version.c.kind != KIND)
         .order_by(artifact.c.name, version.c.number, member.c.ordinal, tensor.c.ordinal)
         .limit(limit)
     )  # fmt: skip
+    if at is None:
+        query = query.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))
+    else:
+        query = query.where(version.c.created_us <= at.time_us)
     if wanted.digest is not None:
         query = query.where(tensor.c.digest.between(*wanted.digest))
     if wanted.name is not None:
@@ -222,7 +233,11 @@ def search(tx: Connection, wanted: TensorFilter, *, limit: int) -> list[FoundRow
         FoundRow(
             name=row[0], number=row[1], path=row[2], tensor=row[3], dtype=row[4],
             shape=decode_json(row[5], tuple[int, ...]), role=row[6], layer=row[7], length=row[8],
-            digest=row[9],
+            digest=row[9], uid=row[10],
+            use=TextUse(
+                digest=row[13], version_id=row[11], name=row[0], number=row[1], path=row[2],
+                created_us=row[12], size_bytes=row[14], format=row[15],
+            ),
         )
         for row in tx.execute(query)
     ]  # fmt: skip

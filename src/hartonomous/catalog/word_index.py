@@ -72,6 +72,11 @@ class WordIndex:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._connection = _FILE.open(path)
+        self._file = _identity(path)
+
+    def is_in_place(self) -> bool:
+        """Say whether the file was not deleted or replaced since it was opened."""
+        return self._file is not None and self._file == _identity(self.path)
 
     def close(self) -> None:
         """Close the file."""
@@ -333,6 +338,14 @@ class WordIndex:
     def stored_bytes(self) -> int:
         """Return what its files take."""
         return sum(one.stat().st_size for one in self.path.parent.glob(f"{self.path.name}*"))
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _spellings(words: Iterable[str]) -> list[tuple[int, str]]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from hartonomous.cli.page import Block, Cell
+from hartonomous.cli.sizes import several
 
 if TYPE_CHECKING:
     from hartonomous.operations.search import SearchHit, SearchResult
@@ -22,6 +23,9 @@ def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Bl
         if hit.heading:
             yield Cell(f"   {hit.heading}", "dim")
         yield f"   {hit.snippet}"
+        if hit.contains:
+            page = f"this {hit.pages or 'page'}" if hit.page else "this document"
+            yield Cell(f"   {page} contains {several(hit.contains, 'picture')}", "dim")
         if hit.also_in_count:
             more = hit.also_in_count - len(hit.also_in)
             others = ", ".join(hit.also_in) + (f" and {more} more" if more > 0 else "")

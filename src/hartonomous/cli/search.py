@@ -231,7 +231,8 @@ def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
     from hartonomous.operations.search import place_of
 
     hits = [
-        Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks) for one in found.hits
+        Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
+        for one in found.hits
     ]
     # A query may have bytes of the shell's that are no text.
     content = search_page(found.query, hits).encode("utf-8", "replace")

@@ -9,7 +9,6 @@ that is looked for two letters may be missing. The distance says which candidate
 import zlib
 from collections.abc import Iterable
 from itertools import combinations
-from os.path import commonprefix
 
 LEAST_CHARS, MOST_CHARS = 4, 24
 MOST_ALIKE = 6
@@ -66,7 +65,8 @@ def alike(term: str, candidates: Iterable[str]) -> list[str]:
 def _similarity(a: str, b: str, limit: int) -> float:
     """Return how like two words are, from 0 to 1."""
     longer = max(len(a), len(b))
-    common = len(commonprefix((a, b)))
+    common = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
+    common = min(len(a), len(b)) if common is None else common
     same = common >= max(_LEAST_COMMON, _COMMON_SHARE * longer)
     form = _FORM * common / longer if same else 0.0
     if abs(len(a) - len(b)) > limit or len(set(a).difference(b)) > limit:

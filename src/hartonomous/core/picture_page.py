@@ -45,11 +45,15 @@ def pictures_page(query: str, pictures: Iterable[ShownPicture]) -> str:
     )
 
 
+def thumbnail(address: str) -> str:
+    """Return a thumbnail's element; empty for what is no ``data:`` address of one."""
+    if not _THUMBNAIL.fullmatch(address):
+        return ""
+    return f'<img src="{address}" alt="" style="max-width:160px;max-height:160px">'
+
+
 def _row(one: ShownPicture) -> str:
-    picture = ""
-    if _THUMBNAIL.fullmatch(one.thumbnail):
-        picture = f'<img src="{one.thumbnail}" alt="" style="max-width:160px;max-height:160px">'
     return (
-        f"<tr><td>{picture}</td><td><b>{escape(one.place)}</b><div>{escape(one.why)}</div>"
+        f"<tr><td>{thumbnail(one.thumbnail)}</td><td><b>{escape(one.place)}</b><div>{escape(one.why)}</div>"
         f'<div class="under">{escape(one.about)}</div></td></tr>'
     )

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+from hartonomous.core.picture_page import thumbnail
+
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
     "h1{font-size:1.3em}li{margin:1em 0}.place{font-weight:bold}.under,.rank{color:#666;"
@@ -22,6 +24,7 @@ class Hit(NamedTuple):
     snippet: str
     marks: tuple[tuple[int, int], ...]
     ranks: dict[str, int]
+    thumbnail: str = ""
 
 
 def search_page(query: str, hits: Iterable[Hit]) -> str:
@@ -31,7 +34,7 @@ def search_page(query: str, hits: Iterable[Hit]) -> str:
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
-        "style-src 'unsafe-inline'\">"
+        "img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{_STYLE}</style></head>"
         f"<body><h1>{title}</h1><ol>{items or '<p>nothing was found</p>'}</ol></body></html>\n"
     )
@@ -41,8 +44,9 @@ def _item(hit: Hit) -> str:
     under = f'<div class="under">{escape(hit.heading)}</div>' if hit.heading else ""
     ranks = escape(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
     text = marked(hit.snippet, hit.marks)
+    picture = thumbnail(hit.thumbnail)
     return (
-        f'<li><div class="place">{escape(hit.place)}</div>{under}<div>{text}</div>'
+        f'<li><div class="place">{escape(hit.place)}</div>{under}{picture}<div>{text}</div>'
         f'<div class="rank">{ranks}</div></li>'
     )
 

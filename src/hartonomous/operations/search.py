@@ -11,17 +11,19 @@ import msgspec
 
 from hartonomous.catalog import tensors
 from hartonomous.catalog.patterns import holding
-from hartonomous.catalog.tensors import TensorFilter
+from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.diversity import diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
+from hartonomous.core.picture_page import ShownPicture, pictures_table
 from hartonomous.core.place import Place
 from hartonomous.core.query import WordQuery, parse_query
 from hartonomous.core.rank_fusion import fuse, ranks
 from hartonomous.core.snippet import Snippet, snippet
 from hartonomous.core.terms import terms
 from hartonomous.errors import UsageError
+from hartonomous.packs.found_pictures import FoundPicture, found_pictures, pictures_on_pages
 from hartonomous.packs.meaning_search import MeaningSearch, Wanted
 from hartonomous.packs.model_views import said_of_version
 from hartonomous.packs.open_files import OpenFiles
@@ -38,9 +40,16 @@ MOST_HITS = 1_000
 
 _TENSORS_READ = 200
 _DIVERSE_POOL = 100
-_WEIGHTS = {"words": 1.0, "letters": 0.5, "meaning": 1.0}
-"""What the orders count, others 1; fitted to the development half of the questions in the tests."""
-_LETTERS_WEIGHT_MISSPELLED = 2.0
+_COVERED = 0.6
+"""From this share of the query on, by rarity, one passage has what is asked for."""
+_BY_WORDS = {"words": 1.0, "letters": 0.5, "meaning": 0.02}
+_BY_LETTERS = {"words": 0.02, "letters": 1.0, "meaning": 0.02}
+_BY_MEANING = {"words": 0.06, "letters": 0.1, "meaning": 1.0}
+"""What the orders count, others 1; fitted to the development half of the questions in the tests.
+
+By words or letters where they cover the query: then people know what the text says.
+"""
+_WITHOUT_MEANING = {"words": 1.0, "letters": 0.5}
 _TENSOR_NAME = re.compile(r"[._]")
 
 Key = tuple[str, object]
@@ -54,6 +63,8 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     ``start`` and ``stop`` are characters of that page's text. ``marks`` are the ranges of
     ``snippet`` that match. ``ranks`` say which place each method gave it, ``scores`` its own score
     there, ``why`` the same in words. ``also_in`` are further versions with the same file.
+    ``contains`` counts the pictures on a passage's page, ``thumbnail`` is a picture's, as a
+    ``data:`` address.
     """
 
     kind: str
@@ -74,6 +85,8 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     stop: int = 0
     also_in: tuple[str, ...] = ()
     also_in_count: int = 0
+    contains: int = 0
+    thumbnail: str = ""
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,10 +102,14 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
+        title = f"{len(self.hits)} hits for {self.query}"
+        if any(one.thumbnail for one in self.hits):
+            return pictures_table(title, (
+                ShownPicture(one.thumbnail, place_of(one), one.heading, one.snippet)
+                for one in self.hits
+            ))  # fmt: skip
         rows = ((place_of(one), one.heading, one.snippet) for one in self.hits)
-        return html_table(
-            f"{len(self.hits)} hits for {self.query}", ("where", "under", "text"), rows
-        )
+        return html_table(title, ("where", "under", "text"), rows)
 
 
 def place_of(hit: SearchHit) -> str:
@@ -141,11 +158,12 @@ def search(
             top_k=top_k, skip=skip, per_file=per_file, varied=varied, notes=notes
         )
 
-    with open_index(parts) as index:
+    opened = (lambda: open_index(parts)) if near is None else near.words.lent
+    with opened() as index:
         if not update or is_current(parts, index):
             return found(index)
     made = refresh_views(parts, files, progress or NoProgress())
-    with open_index(parts) as index:
+    with opened() as index:
         return found(index, () if made is None else made.notes)
 
 
@@ -184,9 +202,7 @@ class _Searching:
     ) -> SearchResult:
         """Return the hits ``[skip, skip + top_k)``."""
         self._search(skip + top_k + 1, per_file)
-        weights = dict(_WEIGHTS)
-        if self._misspelled:
-            weights["letters"] = _LETTERS_WEIGHT_MISSPELLED
+        weights = self._weights()
         fused = fuse([(order, weights.get(name, 1.0)) for name, order in self._orders.items()])
         fused = self._few_a_file(fused, per_file)
         more = len(fused) > skip + top_k
@@ -234,6 +250,23 @@ class _Searching:
         if "tensor" in kinds:
             self._tensors()
 
+    def _weights(self) -> dict[str, float]:
+        """Return what each order counts: words where one passage has what is asked for."""
+        best = [self._orders[name][0] for name in ("words", "letters") if self._orders.get(name)]
+        texts = {
+            key: terms(f"{one.heading} {one.text}") for key, one in self._passages(best).items()
+        }
+        by = {
+            name: self._words.covered(texts[order[0]], or_like=name == "letters")
+            for name, order in self._orders.items()
+            if name in ("words", "letters") and order and order[0] in texts
+        }
+        if by.get("words", 0) >= _COVERED:
+            return _BY_WORDS
+        if by.get("letters", 0) >= _COVERED:
+            return _BY_LETTERS
+        return _BY_MEANING if self._orders.get("meaning") else _WITHOUT_MEANING
+
     def _take(self, name: str, rows: Sequence[RankedPassage]) -> None:
         order: list[Key] = [("passage", (row.digest, row.page, row.start)) for row in rows]
         self._orders[name] = order
@@ -259,6 +292,13 @@ class _Searching:
     def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[SearchHit]:
         passages = self._passages([key for key, _ in shown if key[0] == "passage"])
         sources = self._index.sources({one.digest for one in passages.values()})
+        pictures = found_pictures(
+            self._parts, [self._places[key] for key, _ in shown if key[0] == "picture"]
+        )
+        contained = pictures_on_pages(
+            self._parts,
+            [(one.digest, self._chosen.uses(one.digest)[0].path) for one in passages.values()],
+        )
         hits = []
         for key, score in shown:
             own = {
@@ -277,9 +317,10 @@ class _Searching:
                 own |= {
                     "title": source.title if source else "",
                     "pages": source.pages if source else "",
+                    "contains": contained.get(passage.digest, {}).get(passage.page, 0),
                 }
             elif key[0] == "picture":
-                hit = self._picture_hit(self._places[key])
+                hit = self._picture_hit(self._places[key], pictures)
             elif key[0] == "model":
                 hit = self._model_hit(self._versions[key])
             else:
@@ -300,12 +341,16 @@ class _Searching:
                         found[key] = one
         return found
 
-    def _picture_hit(self, place: Place) -> SearchHit:
+    def _picture_hit(self, place: Place, known: dict[Place, FoundPicture]) -> SearchHit:
         first, *others = self._chosen.uses(place.digest)
         part = f"{place.width} × {place.height} at {place.x}, {place.y}" if place.width else ""
+        about = known.get(place)
+        if about is not None:
+            part = f"{about.about}; {part}" if part else about.about
         return SearchHit(
             kind="picture", name=first.name, number=first.number, member=first.path, title="",
             snippet=part, marks=(), score=0.0, ranks={}, page=place.page,
+            pages=about.pages if about else "", thumbnail=about.thumbnail if about else "",
             also_in=tuple(f"{each.name}@{each.number}" for each in others[:8]),
             also_in_count=len(others),
         )  # fmt: skip
@@ -348,10 +393,7 @@ class _Searching:
         """Find tensors whose names hold a word that looks like a part of one."""
         wanted = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
         for part in wanted[:4]:
-            like = holding(part.strip(".,;\"'"))
-            with self._database.read() as tx:
-                rows = tensors.search(tx, TensorFilter(name=like), limit=_TENSORS_READ)
-            for row in rows:
+            for row in self._tensors_like(holding(part.strip(".,;\"'"))):
                 key = ("tensor", (row.name, row.number, row.path, row.tensor))
                 shape = ", ".join(map(str, row.shape))
                 line = f"{row.tensor} {row.dtype} [{shape}] {row.role}"
@@ -359,6 +401,19 @@ class _Searching:
                     "tensor", row.name, row.number, row.path, snippet(line, self._query.terms)
                 )
         self._orders["tensors"] = list(self._told)
+
+    def _tensors_like(self, name: str) -> list[FoundRow]:
+        """Return tensors that count, up to ``_TENSORS_READ``, of all that there are."""
+        limit = 2 * _TENSORS_READ
+        while True:
+            with self._database.read() as tx:
+                rows = tensors.search(
+                    tx, TensorFilter(name=name), limit=limit, at=self._chosen.moment
+                )
+            found = [row for row in rows if self._chosen.counts(row.use, row.uid)]
+            if len(rows) < limit or len(found) >= _TENSORS_READ or limit >= MOST_ROWS:
+                return found[:_TENSORS_READ]
+            limit *= 4
 
 
 def _key_of(place: Place) -> Key:

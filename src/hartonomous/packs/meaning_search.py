@@ -1,21 +1,26 @@
 """Search by vectors: what is near a text, a stored file, a file on disk, a vector of one's own."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from hartonomous.catalog import spaces
-from hartonomous.catalog.spaces import MEANING, SpaceRow
+from hartonomous.catalog.spaces import LIKENESS, MEANING, SpaceRow
 from hartonomous.core import passage
+from hartonomous.core.picture import address
 from hartonomous.core.place import Place
 from hartonomous.core.quantity import size
 from hartonomous.core.space import MODALITIES, check_comparable
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
+from hartonomous.media.endings import PICTURES, ending
+from hartonomous.packs.kept_index import KeptIndex
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.picture_views import pixel_process
 from hartonomous.packs.search_filter import Chosen
 from hartonomous.packs.space_encoders import encoder_of
 from hartonomous.packs.space_writer import find_space
@@ -35,7 +40,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which vectors are searched: by a text, or by what something is ``like``.
 
     ``like`` is a path of a file on disk (``.npy`` is a vector itself), else a stored version or one
-    of its files (``NAME@2:path``). Without ``space`` the space of each modality that is searched.
+    of its files (``NAME@2:path``). Without ``space`` the space of each modality that is searched;
+    for what is ``like`` something that of a rule where there is no other.
     """
 
     text: str = ""
@@ -58,6 +64,18 @@ class OpenEncoders:
 
         Raises UsageError where its encoder takes no texts.
         """
+        return self._computed(row, "text", lambda one: one.encode_texts(texts, query=is_query))
+
+    def pictures(self, row: SpaceRow, pictures: Sequence[NDArray[np.uint8]]) -> Vectors:
+        """Return vectors of pictures that may be compared with those of a space.
+
+        Raises UsageError where its encoder takes no pictures.
+        """
+        return self._computed(row, "picture", lambda one: one.encode_pictures(pictures))
+
+    def _computed(
+        self, row: SpaceRow, modality: str, compute: Callable[[Encoder], Vectors]
+    ) -> Vectors:
         with self._guard:
             encoder = self._open.pop(row.space.key, None) or encoder_of(
                 self._parts, self._files, row.space
@@ -65,8 +83,8 @@ class OpenEncoders:
             self._open[row.space.key] = encoder
             while len(self._open) > _KEPT_ENCODERS:
                 self._open.pop(next(iter(self._open))).close()
-            check_comparable(encoder.space("text"), row.space)
-            return encoder.encode_texts(texts, query=is_query)
+            check_comparable(encoder.space(modality), row.space)
+            return compute(encoder)
 
     def close(self) -> None:
         """Close every encoder."""
@@ -84,9 +102,11 @@ class MeaningSearch:
         self._files = files
         self._spaces = open_spaces
         self._encoders = OpenEncoders(parts, files)
+        self.words = KeptIndex(parts)
 
     def close(self) -> None:
-        """Close the encoders that are open; who opened the spaces closes them."""
+        """Close what is kept open between searches; who opened the spaces closes them."""
+        self.words.close()
         self._encoders.close()
 
     def orders(
@@ -99,7 +119,8 @@ class MeaningSearch:
         """
         found: dict[str, list[Near]] = {}
         notes: list[str] = []
-        for row in self._rows(wanted):
+        rows = self._rows(wanted)
+        for row in rows:
             try:
                 queries, own = self._queries(row, wanted)
                 if queries is None:
@@ -111,6 +132,12 @@ class MeaningSearch:
                 notes.append(f"the space {row.name} is not searched: {error.message}")
                 continue
             found["meaning" if row.space.modality == "text" else "pictures"] = near
+        if wanted.like is not None and not found:
+            names = ", ".join(row.name for row in rows)
+            raise NotFoundError(
+                f"there is no vector of {wanted.like} in {names}",
+                hint="hart embed makes those of stored files; or name another --space",
+            )
         return found, tuple(notes)
 
     def _rows(self, wanted: Wanted) -> list[SpaceRow]:
@@ -126,6 +153,8 @@ class MeaningSearch:
         asked = MODALITIES if wanted.modality is None else (wanted.modality,)
         with self._parts.database.read() as tx:
             current = spaces.current_ones(tx, MEANING)
+            if wanted.like is not None:  # by a rule where no model computes
+                current = {**spaces.current_ones(tx, LIKENESS), **current}
         there = [current[one] for one in asked if one in current]
         if wanted.like is not None and not there:
             raise NotFoundError(
@@ -143,11 +172,16 @@ class MeaningSearch:
         if path.suffix == ".npy":
             return _own_vector(path, row), b""
         if _is_file(path):
+            kind = "picture" if ending(path.name) in PICTURES else "text"
+            if wanted.space is None and kind != row.space.modality and not row.space.family:
+                return None, b""  # its encoder takes no such file
+            if kind == "picture":
+                return self._encoders.pictures(row, [_pixels_of(path)]), b""
             return self._encoders.queries(row, _texts_of(path), is_query=False), b""
         return self._stored(row, wanted.like)
 
-    def _stored(self, row: SpaceRow, spec: str) -> tuple[Vectors, bytes]:
-        """Return the vectors of a stored file's parts."""
+    def _stored(self, row: SpaceRow, spec: str) -> tuple[Vectors | None, bytes]:
+        """Return the vectors of a stored file's parts, None where the space has none."""
         name, colon, member = spec.partition(":")
         try:
             one = find_version(self._parts, spec).single(None)
@@ -159,9 +193,7 @@ class MeaningSearch:
         truth, _ = self._spaces.index(row)
         ids = truth.ids_in(frozenset([digest]))
         if not len(ids):
-            raise NotFoundError(
-                f"the space {row.name} has no vector of {spec}", hint="hart embed makes them"
-            )
+            return None, digest
         step = -(-len(ids) // _MOST_QUERIES)
         return truth.vectors(ids[::step]), digest
 
@@ -210,6 +242,16 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
             hint="name the space that it belongs to: --space",
         )
     return np.ascontiguousarray(flat[:_MOST_QUERIES], np.float32)
+
+
+def _pixels_of(path: Path) -> NDArray[np.uint8]:
+    """Return a picture on disk, [height, width, 3]; raises UsageError where it is none."""
+    with path.open("rb") as file, pixel_process() as process:
+        found = process.look(file.fileno(), address(path.name))[0]
+    if not found.width or not found.height:
+        why = "; ".join(one.text for one in found.notices) or "it is empty"
+        raise UsageError(f"{path} is no picture that can be read: {why}")
+    return np.frombuffer(found.rgb, np.uint8).reshape(found.height, found.width, 3)
 
 
 def _texts_of(path: Path) -> list[str]:

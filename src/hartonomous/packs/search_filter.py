@@ -58,7 +58,8 @@ class Chosen:
         self._asks_documents = any(f in _OF_DOCUMENTS or f[:5] == "meta." for f in asked)
 
     @cached_property
-    def _moment(self) -> Moment | None:
+    def moment(self) -> Moment | None:
+        """What was in use at the time that is asked for, None for now."""
         if self.wanted.as_of_us is None:
             return None
         with self._database.read() as tx:
@@ -76,7 +77,7 @@ class Chosen:
         if not new:
             return
         with self._database.read() as tx:
-            found = texts.uses(tx, new, self._moment)
+            found = texts.uses(tx, new, self.moment)
         sources = self._index.sources(new) if self._asks_documents else {}
         for digest in new:
             self._uses[digest] = [
@@ -87,10 +88,16 @@ class Chosen:
         """Return the versions that count and have a file that was learned of."""
         return self._uses.get(digest, [])
 
+    def counts(self, use: TextUse, uid: bytes) -> bool:
+        """Say whether a file of a version counts, where neither is in a document's index."""
+        if self.moment is not None and uid in self.moment.removed_uids:
+            return False
+        return self._passes(use, None)
+
     def versions(self, uids: Sequence[bytes]) -> dict[bytes, VersionWords]:
         """Return {uid: version} of those that count."""
         with self._database.read() as tx:
-            found = texts.versions_of(tx, uids, self._moment)
+            found = texts.versions_of(tx, uids, self.moment)
         return {uid: one for uid, one in found.items() if self._passes(one, None)}
 
     def _passes(self, use: TextUse | VersionWords, source: IndexedSource | None) -> bool:

@@ -1,7 +1,8 @@
 """Search by words: passages by their terms, by terms that are like them, and versions."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 
 import msgspec
@@ -93,6 +94,22 @@ class WordSearch:
                 for one in self._matches if one.any_of or one.all_of
             }  # fmt: skip
             self._chosen.learn(row.digest for rows in self._first.values() for row in rows)
+
+    def covered(self, best: Iterable[str], *, or_like: bool) -> float:
+        """Return how much of the query, by the rarity of its terms, a passage has: 0 to 1.
+
+        ``best`` are the passage's terms; with ``or_like`` such as are like a term count for it.
+        """
+        there = set(best)
+        total = max(self._index.passage_count(), 2)
+        has = every = 0.0
+        for term in set(self._match.terms):
+            rarity = math.log(1 + total / max(self._counts.get(term, 0), 1))
+            every += rarity
+            similar = self.like.get(term, ()) if or_like else ()
+            if term in there or not there.isdisjoint(similar):
+                has += rarity
+        return has / every if every else 0.0
 
     def versions(self) -> list[tuple[VersionWords, float]]:
         """Return versions by how rare the words are that are said of them, of a name the newest."""
