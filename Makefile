@@ -107,7 +107,7 @@ $(PY):
 
 # What is installed is this working copy after `make test`, a built copy of it otherwise.
 $(VENV)/installed: $(PY) $(SOURCES)
-	test -e $(VENV)/dev || $(PIP) install -q .
+	test -e $(VENV)/dev || $(PIP) install -q '.[documents,images,search,encode]'
 	touch $@
 
 # Everything comes from the lock file with its hash; the project itself is then linked in place.

@@ -84,4 +84,6 @@ def test_files_are_left_to_the_shell(hart):
 def test_the_script_is_bash(hart, tmp_path):
     path = Path(tmp_path / "script")
     path.write_text(hart("completions", "bash")[1])
-    subprocess.run(["bash", "-n", str(path)], check=True)
+    done = subprocess.run(["bash", "-n", str(path)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "complete -" in path.read_text()

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 from dataclasses import replace
+from importlib.util import find_spec
 
 import pytest
 from cli_schema import validator
@@ -15,7 +16,9 @@ from hartonomous.cli.demo_run import run_demo
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.output import Output
 from hartonomous.opening import open_store
+from hartonomous.operations import demo_meaning
 from hartonomous.operations.demo_base import BaseModel
+from hartonomous.operations.demo_meaning import NOTES
 from hartonomous.ports.progress import NoProgress
 
 MEMBERS = ["base", "bf16", "f16", "renamed", "sharded", "minilm-q8_0.gguf", "tuned"]
@@ -80,8 +83,42 @@ def test_people_are_told_all_of_it(ran):
 def test_what_was_kept_is_a_store_that_can_be_used(ran):
     _, kept = ran
     with open_store(kept / "store") as store:
-        assert sorted(one.name for one in store.ls()) == sorted(MEMBERS)
-    assert sorted(path.name for path in kept.iterdir()) == ["family", "out", "store"]
+        names = sorted(one.name for one in store.ls())
+    assert names == sorted([*MEMBERS, *(f"notes/{name}" for name in NOTES)])
+    assert sorted(path.name for path in kept.iterdir()) == ["family", "notes", "out", "store"]
+
+
+def test_a_question_is_asked_of_the_notes(ran):
+    report, _ = ran
+    assert report.meaning.missing == ()
+    assert report.meaning.vector_count >= len(NOTES)
+    assert report.meaning.hits
+    assert all(-1 <= one.score <= 1.0001 for one in report.meaning.hits)
+    assert f"question: {report.meaning.question}" in told(report)
+    for one in report.meaning.hits:
+        assert f"found: {one.name}, cosine {one.score:.2f}" in told(report)
+
+
+def test_a_missing_extra_is_named_and_no_failure(tmp_path, monkeypatch):
+    def absent(name):
+        return None if name in ("onnxruntime", "tokenizers") else find_spec(name)
+
+    monkeypatch.setattr(demo_meaning, "find_spec", absent)
+    base = write_base(tmp_path / "tiny")
+    report = run_demo(
+        from_path=base, keep=None, settings={}, progress=NoProgress(), model=model_of(base)
+    )
+    assert (report.meaning.missing, report.meaning.hits) == (("encode",), ())
+    assert report.sound
+    assert "pip install 'hartonomous[encode]'" in told(report)
+    validator("demo").validate(json.loads(json.dumps(as_json(report))))
+
+
+def told(report):
+    stream = io.StringIO()
+    output = Output(format=OutputFormat.HUMAN, stream=stream)
+    output.emit(report, human=demo._page, ids=None)
+    return stream.getvalue()
 
 
 def test_a_damaged_return_is_told(ran):

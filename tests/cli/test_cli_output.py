@@ -385,3 +385,4 @@ def test_progress_outlives_a_closed_stream():
         progress.advance(1)
         progress.note("a")
         progress.close()
+        assert progress._stream._stream.closed

@@ -14,6 +14,7 @@ from hartonomous.cli.commands import COMMANDS
 
 _MOST_NOT_RUN = 4
 _GGUF = ROOT / "tests" / "fixtures" / "quants" / "mini.Q8_0.gguf"
+_PICTURES = ROOT / "tests" / "fixtures" / "pictures"
 BLOCKS = [block for path in DOCUMENTS for block in blocks_of(path)]
 PAGES = [path for path in DOCUMENTS if any(one.language in RUN for one in blocks_of(path))]
 
@@ -35,6 +36,12 @@ def write_samples(folder):
         tensors | {"head.weight": tensors["head.weight"] + 0.01}, folder / "tuned.safetensors"
     )
     shutil.copytree(ROOT / "tests" / "fixtures" / "encoders" / "bert", folder / "small-encoder")
+    for name in ("documents", "holiday"):
+        (folder / name).mkdir()
+    (folder / "documents" / "pump.md").write_text("# Pumps\n\nThe pump rattles loudly.\n")
+    for name in ("photo.jpg", "beach.jpg", "documents/photo.jpg", "holiday/sea.jpg"):
+        shutil.copyfile(_PICTURES / "scene.jpg", folder / name)
+    shutil.copyfile(_PICTURES / "report.docx", folder / "report.docx")
     np.save(folder / "weights.npy", tensors["encoder.weight"])
     shutil.copyfile(_GGUF, folder / "downloads" / "mini.Q8_0.gguf")
     (folder / "downloads" / "notes.txt").write_text("What came from where.\n" * 20)

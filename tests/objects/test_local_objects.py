@@ -146,6 +146,9 @@ def test_the_kernel_takes_the_writeback_call(tmp_path):
         file.write(bytes(10_000))
         file.flush()
         linux.start_writeback(file.fileno(), 0, 10_000)
+        call = linux._sync_file_range
+        assert call is not None
+        assert call(file.fileno(), 0, 10_000, linux._SYNC_FILE_RANGE_WRITE) == 0
 
 
 def test_objects_are_read_only_files(store):

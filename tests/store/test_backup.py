@@ -239,11 +239,16 @@ def test_an_older_catalog_in_a_snapshot_is_brought_to_the_new_schema(tmp_path):
     import tarfile
     from pathlib import Path
 
-    from hartonomous.catalog import snapshots
+    from hartonomous.catalog import artifacts, snapshots, spaces
 
     archive = Path(__file__).parents[1] / "compat" / "v1.tar.gz"
     with tarfile.open(archive) as packed:
         packed.extractall(tmp_path / "v1", filter="data")
     [catalog] = (tmp_path / "v1").rglob("catalog.sqlite3")
     database = snapshots.open_snapshot(catalog)
-    database.close()
+    try:
+        with database.read() as tx:
+            assert artifacts.all_names(tx, limit=100)
+            assert spaces.listed(tx) == []  # a table of the new schema
+    finally:
+        database.close()

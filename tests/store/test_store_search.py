@@ -332,4 +332,6 @@ def test_wrong_kinds_are_refused(filled):
     "text", ['a"b', "AND OR NOT", "x* (y", "NEAR(a b)", "é\0x", "heading:x", '"a\0 b"']
 )
 def test_nothing_in_a_search_is_the_databases_language(filled, text):
-    filled.search(text)
+    found = filled.search(text)
+    assert {one.name for one in found.hits} <= {"report", "notes"}
+    assert names(filled.search("valve"))[0] == "report@1:report.md"  # and the index is whole

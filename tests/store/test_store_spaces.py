@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -372,3 +373,60 @@ def test_killed_at_any_moment_nothing_is_lost_or_twice(tmp_path, source):
         told = [(one.digest, one.page, one.start) for one in truth.places(truth.ids())]
         assert len(told) == len(set(told)) == wanted
     shutil.rmtree(place)
+
+
+PICTURES = Path(__file__).parents[1] / "fixtures" / "pictures"
+
+
+def pictures_in(store):
+    truth = store.spaces.truth("layout")
+    return {one.digest: (one.kind, one.page, one.start) for one in truth.places(truth.ids())}
+
+
+def digest_of(store, name):
+    return bytes.fromhex(store.show(name).files[0].digest.removeprefix("blake3:"))
+
+
+def test_pictures_of_files_and_of_documents_have_vectors(store, source):
+    for name in ("scene.jpg", "other.jpg", "report.docx"):
+        store.add(source(name, (PICTURES / name).read_bytes()))
+    foreseen = store.embed(modality="picture", dry_run=True)
+    done = store.embed(modality="picture")
+    assert (foreseen.added_count, done.added_count) == (3, 3)
+    assert [(one.name, one.modality, one.use) for one in store.spaces.list()] == [
+        ("layout", "picture", "likeness")
+    ]
+    assert pictures_in(store) == {
+        digest_of(store, "scene.jpg"): ("picture", 0, 0),
+        digest_of(store, "other.jpg"): ("picture", 0, 0),
+        digest_of(store, "report.docx"): ("picture", 2, 1),
+    }
+    truth = store.spaces.truth("layout")
+    ids, rows = truth.ids(), truth.vectors(truth.ids())
+    by_file = {one.digest: row for one, row in zip(truth.places(ids), rows, strict=True)}
+    # The document has the file's exact bytes, so the same vector.
+    same = by_file[digest_of(store, "scene.jpg")]
+    assert np.array_equal(same, by_file[digest_of(store, "report.docx")])
+    near = store.spaces.nearest("layout", same[None], 3)[0]
+    assert {one.place.digest for one in near[:2]} == {
+        digest_of(store, "scene.jpg"),
+        digest_of(store, "report.docx"),
+    }
+    assert [one.score for one in near[:2]] == pytest.approx([1, 1], abs=1e-5)
+    assert near[2].score < 0.999
+
+
+def test_vectors_of_a_purged_documents_pictures_go_with_it(store, source):
+    for name in ("scene.jpg", "report.docx"):
+        store.add(source(name, (PICTURES / name).read_bytes()))
+    store.embed(modality="picture")
+    found = store.search(like="scene.jpg", space="layout")
+    assert [one.name for one in found.hits] == ["report.docx"]
+    gone = digest_of(store, "report.docx")
+    store.rm("report.docx")
+    assert store.embed(modality="picture").removed_count == 0  # it may come back
+    store.gc(trash_days=0, grace_s=0)
+    store.embed(modality="picture")
+    assert gone not in pictures_in(store)
+    assert set(pictures_in(store)) == {digest_of(store, "scene.jpg")}
+    assert store.search(like="scene.jpg", space="layout").hits == ()

@@ -60,7 +60,8 @@ def test_strings_do_not_count(value, plain, window):
 def test_broken_texts_take_no_time(text):
     """They would take hours where every quote is tried as a beginning."""
     begun = time.process_time()
-    count_values(text, enough=0)
+    most = text.count(b",") + text.count(b"[") + 1
+    assert 0 <= count_values(text, enough=0) <= most
     print(f"{len(text):,} bytes in {time.process_time() - begun:.2f} CPU s")
 
 

@@ -13,7 +13,7 @@ from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.sizes import count, duration, ratio, several, share, size
 
 if TYPE_CHECKING:
-    from hartonomous.cli.demo_run import DemoChange, DemoDiff, DemoMember, DemoReport
+    from hartonomous.cli.demo_run import DemoChange, DemoDiff, DemoMeaning, DemoMember, DemoReport
 
 _SHOWN_CHANGES = 5
 
@@ -40,7 +40,8 @@ def command(invocation: Invocation, from_path: Path | None, keep: Path | None) -
     80 MB to download, kept in the user's cache) and makes its family: casts to bfloat16 and
     float16, a renamed and a sharded copy, a quantised GGUF, and a variant with one layer trained
     further. Adds them to a new store, verifies, compares, gets everything back, and compares that
-    byte for byte. Needs 2 GB of disk for the time of the run.
+    byte for byte. Then the model, which is a sentence encoder, finds a note by its meaning; that
+    needs pip install 'hartonomous[encode]'. Needs 2 GB of disk for the time of the run.
     """
     from hartonomous.cli.demo_run import run_demo
     from hartonomous.errors import IntegrityError
@@ -69,6 +70,8 @@ def _page(report: "DemoReport") -> Iterator[Block]:
     yield Cell("What the family takes", "strong")
     yield _sizes(report)
     yield from _estimate(report)
+    yield ""
+    yield from _meaning(report.meaning)
     if report.folder is not None:
         yield f"kept in {report.folder}; go on with: hart --store {report.folder}/store ls"
     yield f"done in {duration(report.duration_s)}"
@@ -183,4 +186,19 @@ def _estimate(report: "DemoReport") -> Iterator[Block]:
         f"  having read {size(told.read_bytes)},"
         f" {share(told.read_bytes, report.logical_bytes)} of the files,"
         f" in {duration(told.duration_s)}"
+    )
+
+
+def _meaning(told: "DemoMeaning") -> Iterator[Block]:
+    yield Cell("Asked by meaning, of a few notes", "strong")
+    if told.missing:
+        extras = ",".join(told.missing)
+        yield f"  not asked: that needs pip install 'hartonomous[{extras}]'"
+        return
+    yield f"  question: {told.question}"
+    for one in told.hits:
+        yield f"  found: {one.name}, cosine {one.score:.2f}: {one.snippet}"
+    yield (
+        f"  {several(told.vector_count, 'vector')}, computed by the base in the store, in"
+        f" {duration(told.duration_s)}"
     )

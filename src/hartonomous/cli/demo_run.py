@@ -15,11 +15,14 @@ from pathlib import Path
 
 from hartonomous.cli.sizes import size
 from hartonomous.core.comparison import PairStatus
+from hartonomous.core.condition import parse_condition
 from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, StorageFullError
 from hartonomous.opening import open_store
 from hartonomous.operations.add import Added, Reason
 from hartonomous.operations.demo_base import ALL_MINILM_L6_V2, BaseModel, fetch_base
 from hartonomous.operations.demo_family import FamilyEntry, make_family
+from hartonomous.operations.demo_meaning import ENCODER, QUESTION, missing_extras, write_notes
+from hartonomous.operations.search import SearchFilter
 from hartonomous.operations.verify import VerifyReport
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import user_cache_folder
@@ -35,6 +38,7 @@ NEEDED_BYTES = 2_000_000_000
 
 COMPARED = (("base", "tuned"), ("base", "bf16"))
 _BLOCK_BYTES = 1 << 20
+_HITS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +111,26 @@ class DemoEstimate:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemoHit:
+    """A passage that was found by meaning; ``score`` is the cosine of both vectors."""
+
+    name: str
+    snippet: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoMeaning:
+    """A search by meaning with the base as encoder; no hits where ``missing`` names extras."""
+
+    question: str
+    vector_count: int
+    hits: tuple[DemoHit, ...]
+    missing: tuple[str, ...]
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """Everything the demo did. ``disk_bytes`` is the whole store directory, catalog and all."""
 
@@ -117,6 +141,7 @@ class DemoReport:
     diffs: tuple[DemoDiff, ...]
     returned: DemoReturn
     peers: tuple[DemoPeer, ...]
+    meaning: DemoMeaning
     logical_bytes: int
     stored_bytes: int
     disk_bytes: int
@@ -168,6 +193,9 @@ def run_demo(
             _compressed(folder / "family", progress),
             DemoPeer(name="each different file once", stored_bytes=distinct, duration_s=None),
         )
+        # After everything was measured: notes and vectors are no members of the family.
+        with open_store(folder / "store", settings=dict(settings)) as store:
+            meaning = _ask(store, members[0].name, folder / "notes", progress)
     return DemoReport(
         folder=None if keep is None else str(keep),
         members=tuple(members),
@@ -176,6 +204,7 @@ def run_demo(
         diffs=diffs,
         returned=returned,
         peers=peers,
+        meaning=meaning,
         logical_bytes=logical,
         stored_bytes=sum(one.stored_bytes for one in members),
         disk_bytes=disk,
@@ -301,6 +330,37 @@ def _equal(one: Path, other: Path) -> bool:
                 return False
             if not piece:
                 return True
+
+
+def _ask(store: Store, model: str, notes: Path, progress: Progress) -> DemoMeaning:
+    """Make the base an encoder, embed a few notes, and ask what shares no word with them."""
+    begun = time.monotonic()
+    missing = missing_extras()
+    count = 0
+    hits: tuple[DemoHit, ...] = ()
+    if not missing:
+        store.add(write_notes(notes), progress=progress)
+        store.encoders.add(model, name=ENCODER, progress=progress)
+        count = store.embed(
+            encoder=ENCODER, modality="text", switch=True, progress=progress
+        ).added_count
+        found = store.search(
+            QUESTION,
+            top_k=_HITS,
+            where=SearchFilter(kinds=("passage",), condition=parse_condition("name = notes/*")),
+            progress=progress,
+        )
+        hits = tuple(
+            DemoHit(name=one.name, snippet=one.snippet, score=one.scores.get("meaning", 0.0))
+            for one in found.hits
+        )
+    return DemoMeaning(
+        question=QUESTION,
+        vector_count=count,
+        hits=hits,
+        missing=missing,
+        duration_s=time.monotonic() - begun,
+    )
 
 
 def _copied(family: Path, target: Path, progress: Progress) -> DemoPeer:
