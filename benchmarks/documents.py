@@ -1,7 +1,7 @@
 """A folder of mixed documents, made from Debian's documentation packages and by real writers.
 
-HTML, text and PDF are as the packages have them; DOCX and ODT are made of their texts by
-python-docx and odfpy, EPUB by pandoc where it is there. The packages come from the machine's own
+HTML, text and PDF are as the packages have them; of their texts DOCX, ODT and PDF are made by
+python-docx, odfpy and reportlab, and EPUB with ``zipfile``. The packages come from the machine's own
 archive of Debian (``apt-get download``); which files are taken follows their digests.
 """
 
@@ -11,15 +11,17 @@ import importlib.util
 import re
 import shutil
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from context import Context
 
 PACKAGES = ("linux-doc-6.1", "python3.11-doc", "libtasn1-doc", "bzip2-doc", "gnuplot-doc",
             "debian-faq", "maint-guide")  # fmt: skip
 COUNT = 10_000
-_MADE = 300
+_MADE = 400
 _LEAST_BYTES, _MOST_BYTES = 400, 1 << 20
 _TAG = re.compile(r"<[^>]+>")
 
@@ -82,7 +84,7 @@ def _sources(context: Context) -> Iterator[Path]:
 def _made(sources: list[Path], folder: Path, count: int) -> Iterator[Path]:
     """Write documents of the texts of some sources by real writers, and yield them."""
     texts = [path for path in sources if path.suffix in (".txt", ".html")][: 3 * count]
-    writers = (_docx, _odt, _epub)
+    writers = (_docx, _odt, _pdf, _epub)
     (folder / "made").mkdir()
     for number, path in enumerate(texts[:count]):
         lines = [line for line in _TAG.sub("", path.read_text("utf-8", "replace"))[:40_000]
@@ -120,11 +122,52 @@ def _odt(lines: list[str], target: Path) -> Path | None:
     return target.with_suffix(".odt")
 
 
-def _epub(lines: list[str], target: Path) -> Path | None:
-    if shutil.which("pandoc") is None:
-        return None
+def _epub(lines: list[str], target: Path) -> Path:
+    """Write a book of one chapter for every 200 lines; EPUB 3, as its specification has it."""
     made = target.with_suffix(".epub")
-    text = "# " + "\n\n".join(lines)
-    subprocess.run(["pandoc", "-f", "markdown-tex_math_dollars-raw_html", "-o", made], check=True,
-                   input=text.encode())  # fmt: skip
+    chapters = [lines[at : at + 200] for at in range(0, max(len(lines), 1), 200)]
+    names = [f"chapter{number}.xhtml" for number in range(1, len(chapters) + 1)]
+    title = escape(lines[0] if lines else "Empty")
+    items = "".join(
+        f'<item id="c{number}" href="{name}" media-type="application/xhtml+xml"/>'
+        for number, name in enumerate(names)
+    )
+    spine = "".join(f'<itemref idref="c{number}"/>' for number in range(len(names)))
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as book:
+        book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
+        book.writestr(
+            "META-INF/container.xml",
+            '<container version="1.0" xmlns="urn:oasis:names:tc:opendocument:xmlns:container">'
+            '<rootfiles><rootfile full-path="book.opf"'
+            ' media-type="application/oebps-package+xml"/></rootfiles></container>',
+        )
+        book.writestr(
+            "book.opf",
+            '<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id">'
+            '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/">'
+            f'<dc:identifier id="id">{target.name}</dc:identifier><dc:title>{title}</dc:title>'
+            f"<dc:language>en</dc:language></metadata><manifest>{items}</manifest>"
+            f"<spine>{spine}</spine></package>",
+        )
+        for number, (name, some) in enumerate(zip(names, chapters, strict=True), 1):
+            body = "".join(f"<p>{escape(line)}</p>" for line in some)
+            book.writestr(
+                name,
+                f'<html xmlns="http://www.w3.org/1999/xhtml"><head><title>{title}</title></head>'
+                f"<body><h1>Chapter {number}</h1>{body}</body></html>",
+            )
+    return made
+
+
+def _pdf(lines: list[str], target: Path) -> Path | None:
+    if importlib.util.find_spec("reportlab") is None:
+        return None
+    from reportlab.lib.styles import getSampleStyleSheet
+    from reportlab.platypus import Paragraph, SimpleDocTemplate
+
+    styles = getSampleStyleSheet()
+    made = target.with_suffix(".pdf")
+    story = [Paragraph(escape(lines[0][:300] if lines else "Empty"), styles["Heading1"])]
+    story += [Paragraph(escape(line[:2_000]), styles["BodyText"]) for line in lines[1:]]
+    SimpleDocTemplate(str(made), invariant=1).build(story)
     return made

@@ -15,13 +15,14 @@ from pathlib import Path
 NATIVE = Path(__file__).resolve().parent
 SOURCES = (
     "casts.c", "delta.c", "delta_decode.c", "fields.c", "quantised.c", "quantised_search.c",
-    "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c", "rounded.c",
+    "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c", "rounded.c", "signs.c",
 )  # fmt: skip
 HEADERS = (
     "blocks.h", "casts.h", "delta.h", "delta_frames.h", "differences.h", "fields.h", "module.h",
     "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h", "rans.h", "rounded.h",
+    "signs.h",
 )  # fmt: skip
-BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c")
+BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c", "signs_binding.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
 DIALECT = ("-std=gnu11", "-Wall", "-Wextra", "-Wconversion", "-Wno-sign-conversion")
 OPTIMISED = ("-O3", "-fno-strict-aliasing", "-ffp-contract=off", "-fno-math-errno", "-DNDEBUG")

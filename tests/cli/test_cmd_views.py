@@ -89,6 +89,26 @@ def test_no_spaces(hart, store):
     assert hart("spaces", "ls", "--json") == (0, "", "")
 
 
+def test_words_that_are_no_text_make_a_page(hart, texts, tmp_path):
+    page = tmp_path / "hits.html"
+    assert hart("search", "valve \udcff", "--html", str(page))[0] == 0
+    assert "<mark>valve</mark>" in page.read_text(encoding="utf-8")
+
+
+def test_a_page_is_never_written_through_a_link(hart, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert hart("search", "valve", "--open", "1")[0] == 0
+    (written,) = tmp_path.glob("*.md.txt")
+    written.unlink()
+    (tmp_path / "precious").write_text("precious", encoding="utf-8")
+    written.symlink_to("precious")
+    for more in ((), ("--force",)):
+        code, _, err = hart("search", "valve", "--open", "1", *more)
+        assert code == 11
+        assert "is a link" in err
+    assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"
+
+
 def test_views(hart, texts):
     (found,) = validate("views", hart("views", "ls", "--json")[1])
     assert found["waiting_count"] == 1

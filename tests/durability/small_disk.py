@@ -124,7 +124,7 @@ def collecting_runs_full(disk: Path, folder: Path) -> None:
     with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
         names = [f"f{i}" for i in range(9)]
         for name in names:
-            store.add(make(folder, name, MIB))
+            store.add(make(folder, name, 900_000))  # packs below a quarter of a full one merge
         store.rm("f3")
         fill(disk, 400_000)
         error = expect_full(lambda: store.gc(trash_days=0, grace_s=0))

@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from sqlalchemy import select, text
 
 import hartonomous as hn
-from hartonomous.catalog import copying
+from hartonomous.catalog import copying, schemas
 from hartonomous.catalog.copying import copy_catalog
 from hartonomous.catalog.database import Database, create_sqlite
 from hartonomous.catalog.schema import metadata
@@ -219,3 +219,37 @@ def test_a_server_that_cannot_be_reached_is_told_before_anything_is_restored(
             catalog=f"postgresql://x@/db?host={tmp_path}&connect_timeout=2",
         )  # fmt: skip
     assert not (tmp_path / "there").exists()
+
+
+def test_derived_tables_are_left_where_they_are(
+    served: hn.Store, source, tmp_path: Path, postgres_url: str
+) -> None:
+    served.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
+    assert served.search("valve").hits
+    listed = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema")
+    own = {*metadata.tables, "alembic_version"}
+
+    def tables(database: Database, name: str | None = None) -> set[str]:
+        with database.read() as tx:
+            return set(tx.scalars(listed, {"schema": name or tx.scalar(text(CURRENT))}))
+
+    with served.parts.database.read() as tx:
+        schema = str(tx.scalar(text(CURRENT)))
+    assert tables(served.parts.database) - own >= {"derived_word_source", "derived_word_passage"}
+    with served.parts.database.write() as tx:
+        schemas.copy(tx, schema, f"{schema}_aside")
+    assert tables(served.parts.database, f"{schema}_aside") == own
+    with served.parts.database.write() as tx:
+        schemas.drop(tx, f"{schema}_aside")
+    served.backup(tmp_path / "backups")
+    served.close()
+    restore_store(tmp_path / "backups", tmp_path / "there", catalog=postgres_url)
+    with hn.open(tmp_path / "there", catalog=postgres_url) as store:
+        assert tables(store.parts.database) == own
+        assert [one.name for one in store.search("valve").hits] == ["a.md"]
+    move_catalog(tmp_path / "there", "sqlite")
+    with hn.open(tmp_path / "there") as store:
+        assert [one.name for one in store.search("valve").hits] == ["a.md"]
+
+
+CURRENT = "SELECT current_schema()"

@@ -117,6 +117,59 @@ def test_an_owner_repairs_and_the_others_go_on(
             store.rm("a.bin")
 
 
+def test_writers_share_the_index_of_words_and_readers_search_it(
+    served: hn.Store, login: Login, postgres_url: str, source
+) -> None:
+    schema = roles_of_store(served.path).schema
+    with hn.open(served.path, catalog=login(READER)) as store:
+        with pytest.raises(HartonomousError, match="index of words is not there"):
+            store.search("valve")
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
+        assert [one.name for one in store.search("valve").hits] == ["a.md"]
+        store.add(source("b.md", b"# Ships\n\nA valve of a ship.\n"))
+    with hn.open(served.path, catalog=login(READER)) as store:
+        found = store.search("valve")
+        assert [one.name for one in found.hits] == ["a.md"]
+        assert any("added lately" in note for note in found.notes)
+        with pytest.raises(HartonomousError):
+            store.views.make()
+    other = f"{schema[:20]}_second_writer"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{other}" LOGIN IN ROLE "{schema}_writer"')
+    try:
+        parts = urlsplit(login(WRITER))
+        netloc = f"{other}@{parts.netloc.rpartition('@')[2]}"
+        with hn.open(served.path, catalog=urlunsplit(parts._replace(netloc=netloc))) as store:
+            assert {one.name for one in store.search("valve").hits} == {"a.md", "b.md"}
+            with store.parts.database.write() as tx:  # as a newer schema of the index does
+                tx.execute(text("DROP TABLE derived_word_source"))
+                tx.execute(text("DELETE FROM derived_word_state"))
+            assert {one.name for one in store.search("valve").hits} == {"a.md", "b.md"}
+    finally:
+        with psycopg.connect(postgres_url, autocommit=True) as connection:
+            connection.execute(f'DROP OWNED BY "{other}" CASCADE')
+            connection.execute(f'DROP ROLE "{other}"')
+    with hn.open(served.path, catalog=login(READER)) as store:
+        found = store.search("valve")
+        assert {one.name for one in found.hits} == {"a.md", "b.md"}
+        assert found.notes == ()
+
+
+def test_writers_search_after_an_owner_repaired(
+    served: hn.Store, login: Login, source, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
+        assert store.search("valve").hits
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
+    hn.repair(served.path)
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        assert [one.name for one in store.search("valve").hits] == ["a.md"]
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert [one.name for one in store.search("valve").hits] == ["a.md"]
+
+
 def test_names_are_quoted() -> None:
     made = roles_sql(StoreRoles(schema="hart_x", database='odd "name'))
     assert 'GRANT CONNECT ON DATABASE "odd ""name"' in made

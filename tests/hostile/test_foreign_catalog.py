@@ -209,3 +209,54 @@ def test_a_file_that_a_row_gives_out_under_anothers_name(tmp_path: Path) -> None
     with hn.open(tmp_path / "store") as store:
         assert store.file("alone").read() == b"a.bin" * 2000
         assert store.verify(files=True).sound
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["offset = offset + 4", "length = length - 4", "shape = '[900]'", "dtype = 'I32'",
+     "name = 'else'"],
+)  # fmt: skip
+def test_a_tensor_that_lies_elsewhere_than_its_row_says(
+    made: Path, tmp_path: Path, change: str
+) -> None:
+    place = tmp_path / "store"
+    shutil.copytree(made / "store", place)
+    with closing(sqlite3.connect(place / "catalog.sqlite3")) as connection:
+        connection.execute(f"UPDATE tensor SET {change} WHERE name = 'layers.1.w'")
+        connection.commit()
+    name = "else" if "name" in change else "layers.1.w"
+    with hn.open(place) as store:
+        for use in (
+            lambda: store.tensor("model", name),
+            lambda: store.tensor("model", name, rows=(1, 2)),
+            lambda: store.tensor_bytes("model", name),
+            lambda: store.tensor_reader("model", name),
+            lambda: hn.load_file("model", store),
+            lambda: store.explain("model", name),
+        ):
+            with pytest.raises(IntegrityError, match="tells of no tensor") as error:
+                use()
+            assert error.value.hint
+        other = store.tensor("model", "layers.2.w")
+        assert np.array_equal(other, np.full((30, 30), 2, np.float32))
+    hn.repair(place)
+    with hn.open(place) as store:
+        found = store.tensor("model", "layers.1.w")
+        assert np.array_equal(found, np.full((30, 30), 1, np.float32))
+
+
+def test_a_comparison_reads_no_bytes_from_elsewhere(made: Path, tmp_path: Path) -> None:
+    place = tmp_path / "store"
+    shutil.copytree(made / "store", place)
+    with hn.open(place) as store:
+        weights = {f"layers.{i}.w": np.full((30, 30), i + 0.5, np.float32) for i in range(3)}
+        save_file(weights, tmp_path / "other.safetensors")
+        store.add(tmp_path / "other.safetensors", name="other")
+    with closing(sqlite3.connect(place / "catalog.sqlite3")) as connection:
+        connection.execute("UPDATE tensor SET offset = offset + 4 WHERE name = 'layers.1.w'")
+        connection.commit()
+    with (
+        hn.open(place) as store,
+        pytest.raises(IntegrityError, match="tells of no tensor"),
+    ):
+        store.diff("model", "other")

@@ -126,6 +126,17 @@ def test_a_bad_picture_in_a_document_costs_itself_alone(process, tmp_path):
     assert "word/media/bad.png" in found.notices[0].text
 
 
+def test_a_picture_that_thousands_of_members_have_is_looked_at_once(process, tmp_path):
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        made.writestr("word/document.xml", "<document/>")
+        dots = [saved(Image.new("RGB", (40, 40), (shade, 0, 0)), "png") for shade in range(3)]
+        for at in range(3_000):
+            made.writestr(f"word/media/{at}.png", dots[at % 3])
+    views = looked(process, tmp_path, "many.docx", out.getvalue())
+    assert (len(views.pictures), len(views.places), views.notices) == (3, 3_000, ())
+
+
 def test_a_process_that_needs_too_much_is_told_of_and_replaced(tmp_path):
     # Within the limit of pixels, but more than this process is granted.
     large = saved(Image.new("RGB", (8_000, 8_000)), "png", compress_level=1)

@@ -7,7 +7,8 @@ import pytest
 from hartonomous.core.document import Document
 from hartonomous.formats.reader import BytesReader
 from hartonomous.media.endings import worth_a_look
-from hartonomous.media.reading import read
+from hartonomous.media.reading import READERS, RECIPE, read
+from hartonomous.ports.entry import load
 
 DOCUMENTS = Path(__file__).parents[1] / "fixtures" / "documents"
 
@@ -188,6 +189,11 @@ def test_code_and_text_keep_their_places():
 def test_other_files_have_no_text(name):
     found = read_bytes(b"\0\1\2\3 not a text", name)
     assert (found.kind, found.blocks, found.notices) == ("file", (), ())
+
+
+def test_the_recipe_names_that_of_each_reader():
+    """A reader's recipe that is raised raises the whole one, so that files are read again."""
+    assert RECIPE == "documents-" + ".".join(load(one).recipe for one in READERS)
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,11 @@ def test_what_a_writer_leaves_that_was_killed_is_collected(filled, source, modul
     assert filled.verify(files=True).faults == ()
     assert filled.gc(grace_s=3600).litter_count <= 2  # lock files; packs are too young
     if point == "WriteSession._register":
-        assert filled.gc(grace_s=0, dry_run=True).litter_count >= 2
-    done = filled.gc(grace_s=0)
+        kept = filled.gc(grace_s=0, dry_run=True)
+        assert len(kept.notes) >= 2
+        assert all("was killed" in note for note in kept.notes)
+        assert filled.gc(trash_days=0, grace_s=0, dry_run=True).litter_count >= 2
+    done = filled.gc(trash_days=0, grace_s=0)
     assert done.notes == ()
     with filled.parts.database.read() as tx:
         known = {row.key.hex() for row in packs.everything(tx)}

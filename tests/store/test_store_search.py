@@ -6,7 +6,9 @@ import sqlite3
 import threading
 
 import pytest
+from blake3 import blake3
 
+from hartonomous.core.indexed_text import IndexedPassage, IndexedSource
 from hartonomous.errors import IntegrityError, UsageError
 from hartonomous.operations.search import SearchFilter
 from hartonomous.packs import text_views
@@ -219,9 +221,34 @@ def test_a_database_of_other_tables_is_made_anew(filled):
 
 def test_a_newer_recipe_replaces_the_old(filled, monkeypatch):
     filled.views.make()
-    monkeypatch.setattr(text_views, "_READING", "documents-2")
+    monkeypatch.setattr(text_views, "RECIPE", "documents of tomorrow")
     assert filled.views.list().waiting_count == 2
     assert filled.views.make().read_count == 2
+
+
+def test_a_vocabulary_that_an_older_recipe_read_is_gone_at_the_next_search(
+    filled, source, monkeypatch
+):
+    vocabulary = b"[PAD]\n[unused0]\ngasket\n##ing\n"
+    filled.add(source("vocab.txt", vocabulary))
+    with monkeypatch.context() as older:
+        older.setattr(text_views, "RECIPE", "documents-1")
+        filled.views.make()
+        with text_views.open_index(filled.parts) as index:
+            (digest,) = (one for one in index.recipes() if one == blake3(vocabulary).digest())
+            read = IndexedSource(
+                digest=digest, recipe=index.recipes()[digest], kind="text", title="", pages="",
+                metadata={}, notices=(), passages=1,
+            )  # fmt: skip
+            text = vocabulary.decode()
+            index.put(
+                read,
+                [IndexedPassage(kind="text", heading="", page=0, start=0, stop=33, text=text)],
+            )
+        assert "vocab.txt@1:vocab.txt" in names(filled.search("gasket"))
+    found = names(filled.search("gasket"))
+    assert set(found) == {"report@1:report.md", "notes@1:notes.txt"}
+    assert filled.views.list().waiting_count == 0
 
 
 def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):

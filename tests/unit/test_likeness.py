@@ -40,6 +40,30 @@ def test_words_that_differ_by_one_change_share_a_key(a, b):
         assert kept_keys(a) & asked_keys(b)
 
 
+def _plainly_alike(term: str, candidates: set[str]) -> list[str]:
+    """As ``alike`` has it, without its short cuts."""
+    found = []
+    for one in candidates - {term}:
+        longer, limit = max(len(term), len(one)), 1 if len(term) < 6 else 2
+        distance = edit_distance(term, one, limit=limit)
+        common = next((n for n in range(longer, -1, -1) if term[:n] == one[:n] and n <= len(one)
+                       and n <= len(term)), 0)  # fmt: skip
+        form = 0.9 * common / longer if common >= max(4, 0.55 * longer) else 0.0
+        similarity = max(1 - distance / longer if distance <= limit else 0.0, form)
+        if similarity > 0:
+            found.append((-similarity, one))
+    return [one for _, one in sorted(found)[:6]]
+
+
+@given(WORD, st.sets(st.text("abcde", min_size=1, max_size=9), max_size=30))
+def test_short_cuts_change_nothing_about_which_words_are_alike(term, candidates):
+    changed = {term[:at] + term[at + 1 :] for at in range(len(term))}
+    swapped = {term[:at] + term[at + 1 : at + 2] + term[at] + term[at + 2 :]
+               for at in range(len(term))}  # fmt: skip
+    for some in (candidates, changed, swapped, {f"{term}ed", f"{term}ing", term[:4]}):
+        assert alike(term, some) == _plainly_alike(term, some)
+
+
 def test_words_that_are_alike():
     vocabulary = ["valve", "valves", "value", "gasket", "leak", "leaks", "leaked", "leap"]
     assert alike("vlave", vocabulary)[0] == "valve"

@@ -44,13 +44,17 @@ GRANT CONNECT ON DATABASE {database} TO {reader};
 GRANT CREATE ON DATABASE {database} TO {owner};
 REVOKE ALL ON SCHEMA {schema} FROM PUBLIC;
 ALTER SCHEMA {schema} OWNER TO {owner};
+-- Indexes of words and vectors are tables that writers make, and that belong to all of them.
+GRANT CREATE ON SCHEMA {schema} TO {writer};
 DO $$
 DECLARE one record;
 BEGIN
-  FOR one IN SELECT c.oid::regclass AS name FROM pg_class c
+  FOR one IN SELECT c.oid::regclass AS name,
+    CASE WHEN starts_with(c.relname, 'derived_') THEN {_literal(roles.name(WRITER))}
+      ELSE {_literal(roles.name(OWNER))} END AS owner FROM pg_class c
     WHERE c.relnamespace = {_literal(roles.schema)}::regnamespace AND c.relkind = 'r'
   LOOP
-    EXECUTE format('ALTER TABLE %s OWNER TO %I', one.name, {_literal(roles.name(OWNER))});
+    EXECUTE format('ALTER TABLE %s OWNER TO %I', one.name, one.owner);
   END LOOP;
 END $$;
 GRANT USAGE ON SCHEMA {schema} TO {reader};
@@ -60,6 +64,7 @@ GRANT USAGE, UPDATE ON ALL SEQUENCES IN SCHEMA {schema} TO {writer};
 REVOKE INSERT, UPDATE, DELETE ON {schema}.alembic_version FROM {writer};
 -- What the owner makes later, such as the new schema of a repair.
 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE ON SCHEMAS TO {reader};
+ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT CREATE ON SCHEMAS TO {writer};
 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT SELECT ON TABLES TO {reader};
 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT INSERT, UPDATE, DELETE ON TABLES TO {writer};
 ALTER DEFAULT PRIVILEGES FOR ROLE {owner} GRANT USAGE, UPDATE ON SEQUENCES TO {writer};

@@ -2,6 +2,8 @@
 
 from sqlalchemy import Connection, text
 
+from hartonomous.catalog.derived_tables import PREFIX
+
 
 def exists(tx: Connection, schema: str) -> bool:
     """Say whether a schema is there."""
@@ -22,11 +24,17 @@ def drop(tx: Connection, schema: str) -> None:
 
 
 def copy(tx: Connection, schema: str, name: str) -> None:
-    """Copy every table with its rows into a new schema; foreign keys are not copied."""
+    """Copy every table with its rows into a new schema, but for derived ones.
+
+    Foreign keys are not copied.
+    """
     quote = tx.dialect.identifier_preparer.quote
-    tables = text("SELECT tablename FROM pg_tables WHERE schemaname = :schema ORDER BY tablename")
+    tables = text(
+        "SELECT tablename FROM pg_tables WHERE schemaname = :schema"
+        " AND NOT starts_with(tablename, :derived) ORDER BY tablename"
+    )
     tx.exec_driver_sql(f"CREATE SCHEMA {quote(name)}")
-    for table in tx.scalars(tables, {"schema": schema}).all():
+    for table in tx.scalars(tables, {"schema": schema, "derived": PREFIX}).all():
         there, here = (f"{quote(one)}.{quote(table)}" for one in (schema, name))
         tx.exec_driver_sql(f"CREATE TABLE {here} (LIKE {there} INCLUDING ALL)")
         tx.exec_driver_sql(f"INSERT INTO {here} SELECT * FROM {there}")  # noqa: S608

@@ -27,6 +27,7 @@ from hartonomous.catalog.schema import (
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.place import Place
 from hartonomous.core.space import Space
+from hartonomous.errors import NotFoundError
 
 KIND = "vectors"
 """The kind of the versions whose files are blocks."""
@@ -157,8 +158,20 @@ def current(tx: Connection, modality: str, use: str) -> SpaceRow | None:
     return None if row is None else _space(row)
 
 
+def current_ones(tx: Connection, use: str) -> dict[str, SpaceRow]:
+    """Return {modality: space} of those that searches use."""
+    query = select(*space.c).where(space.c.use == use, space.c.state == CURRENT)
+    found = (_space(row) for row in tx.execute(query))
+    return {one.space.modality: one for one in found}
+
+
 def switch(tx: Connection, row: SpaceRow, *, now_us: int) -> None:
-    """Make a space the one that is searched; the one before is retired."""
+    """Make a space the one that is searched; the one before is retired.
+
+    Raises NotFoundError where it was removed meanwhile.
+    """
+    if by_id(tx, row.id) is None:
+        raise NotFoundError(f"the space {row.name} is gone")
     tx.execute(
         update(space)
         .where(
@@ -192,9 +205,12 @@ def _changed(tx: Connection, space_id: int) -> None:
 
 
 def take_ids(tx: Connection, space_id: int, count: int) -> int:
-    """Return the first of ``count`` new ids."""
+    """Return the first of ``count`` new ids; raises NotFoundError for a space gone."""
     query = select(space.c.next_id).where(space.c.id == space_id).with_for_update()
-    first = int(tx.execute(query).scalar_one())
+    found = tx.execute(query).scalar_one_or_none()
+    if found is None:
+        raise NotFoundError("the space is gone", hint="it was removed meanwhile")
+    first = int(found)
     tx.execute(update(space).where(space.c.id == space_id).values(next_id=first + count))
     return first
 

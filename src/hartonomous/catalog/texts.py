@@ -1,10 +1,11 @@
 """What may be found by words: stored files, where they are used, and what is said of versions."""
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select
 
 from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches
@@ -88,8 +89,9 @@ def moment(tx: Connection, time_us: int) -> Moment:
     return Moment(time_us=time_us, removed_uids=frozenset(bytes.fromhex(one) for one in removed))
 
 
-def _used(at: Moment | None) -> tuple[ColumnElement[bool], ...]:
-    return _IN_USE if at is None else (version.c.published == 1, version.c.created_us <= at.time_us)
+def _used(as_of: bool) -> tuple[ColumnElement[bool], ...]:  # noqa: FBT001
+    then = version.c.created_us <= bindparam("time_us")
+    return (version.c.published == 1, then) if as_of else _IN_USE
 
 
 def change_number(tx: Connection) -> str:
@@ -141,21 +143,28 @@ def uses(
 ) -> dict[bytes, list[TextUse]]:
     """Return {file digest: versions in use that have it}, by name, the newest number first."""
     found: dict[bytes, list[TextUse]] = {}
+    query = _uses_query(at is not None)
+    time_us = {} if at is None else {"time_us": at.time_us}
     for piece in batches(sorted(set(digests))):
-        query = (
-            select(manifest.c.file_digest, version.c.id, artifact.c.name, version.c.number,
-                   member.c.path, version.c.created_us, manifest.c.size_bytes, manifest.c.format,
-                   version.c.uid)
-            .join(member, member.c.manifest_id == manifest.c.id)
-            .join(version, version.c.id == member.c.version_id)
-            .join(artifact, artifact.c.id == version.c.artifact_id)
-            .where(manifest.c.file_digest.in_(piece), *_used(at))
-            .order_by(artifact.c.name, version.c.number.desc(), member.c.ordinal)
-        )  # fmt: skip
-        for row in tx.execute(query):
+        for row in tx.execute(query, {"digests": piece, **time_us}):
             if at is None or row[8] not in at.removed_uids:
                 found.setdefault(row[0], []).append(TextUse(*row[:8]))
     return found
+
+
+@cache
+def _uses_query(as_of: bool) -> Select[Any]:  # noqa: FBT001
+    # Put together once: that takes longer than the database does.
+    return (
+        select(manifest.c.file_digest, version.c.id, artifact.c.name, version.c.number,
+               member.c.path, version.c.created_us, manifest.c.size_bytes, manifest.c.format,
+               version.c.uid)
+        .join(member, member.c.manifest_id == manifest.c.id)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(manifest.c.file_digest.in_(bindparam("digests", expanding=True)), *_used(as_of))
+        .order_by(artifact.c.name, version.c.number.desc(), member.c.ordinal)
+    )  # fmt: skip
 
 
 def said_by_people(tx: Connection, digests: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
@@ -212,16 +221,22 @@ def versions_of(
 ) -> dict[bytes, VersionWords]:
     """Return {uid: version} of those that are in use."""
     found = {}
+    query = _versions_query(at is not None)
+    time_us = {} if at is None else {"time_us": at.time_us}
     for piece in batches(list(uids)):
-        query = (
-            select(*_WORDS)
-            .join(artifact, artifact.c.id == version.c.artifact_id)
-            .where(version.c.uid.in_(piece), *_used(at))
-        )
-        for row in tx.execute(query):
+        for row in tx.execute(query, {"uids": piece, **time_us}):
             if at is None or row[1] not in at.removed_uids:
                 found[row[1]] = VersionWords(*row)
     return found
+
+
+@cache
+def _versions_query(as_of: bool) -> Select[Any]:  # noqa: FBT001
+    return (
+        select(*_WORDS)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(version.c.uid.in_(bindparam("uids", expanding=True)), *_used(as_of))
+    )
 
 
 def models(tx: Connection, version_ids: Iterable[int]) -> dict[int, dict[str, Any]]:

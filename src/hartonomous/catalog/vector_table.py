@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 
 from hartonomous.catalog.database import Database
+from hartonomous.catalog.derived_tables import PREFIX, share_tables
 from hartonomous.core.nearness import NONE, is_among, of_unit_length
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
@@ -31,7 +32,7 @@ FIRST_ROWS = 10_000
 MOST_DEAD = 0.2
 """A table with a larger share of removed vectors is made anew."""
 
-_PREFIX = "derived_vector_"
+_PREFIX = f"{PREFIX}vector_"
 _MOST_HALF = 60_000.0
 _PIECE_BYTES = 8 << 20
 _COPY_HEAD = b"PGCOPY\n\xff\r\n\0" + bytes(8)
@@ -212,6 +213,7 @@ class VectorTable:
         self._say(tx, beside, centre, scale)
         tx.exec_driver_sql(f"DROP TABLE IF EXISTS {self._table}")
         tx.exec_driver_sql(f"ALTER TABLE {beside} RENAME TO {self._table}")
+        share_tables(tx)
 
     def _say(self, tx: Connection, table: str, centre: NDArray[np.float32], scale: float) -> None:
         note = _Note(token=secrets.token_hex(8), scale=scale, centre=centre.tobytes())

@@ -17,6 +17,7 @@ from sqlalchemy import Connection, text
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json, escaped, unescaped
 from hartonomous.catalog.database import Database
+from hartonomous.catalog.derived_tables import PREFIX, check_may_make, share_tables
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
@@ -31,7 +32,7 @@ from hartonomous.core.terms import terms
 SCHEMA = "1"
 """Tables of another schema are dropped and made anew."""
 
-_PREFIX = "derived_word_"
+_PREFIX = f"{PREFIX}word_"
 _TABLES = ("source", "passage", "term", "spelling", "said", "state")
 _K1, _B = 1.2, 0.75
 _RESCORED = 1_000
@@ -58,31 +59,21 @@ CREATE TABLE derived_word_said (
 CREATE INDEX ON derived_word_said USING gin (words);
 CREATE TABLE derived_word_state (name text PRIMARY KEY, value text NOT NULL)
 """
-# Who may write the store may write these too, whoever of them made them; who reads may read.
-_OWN = """
-DO $$ DECLARE one record; BEGIN
-FOR one IN SELECT c.oid::regclass AS name FROM pg_class c
-  WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind = 'r'
-  AND c.relname LIKE 'derived\\_word\\_%'
-LOOP
-  IF to_regrole(quote_ident(current_schema() || '_reader')) IS NOT NULL THEN
-    EXECUTE format('GRANT SELECT ON %s TO %I', one.name, current_schema() || '_reader');
-  END IF;
-  IF to_regrole(quote_ident(current_schema() || '_writer')) IS NOT NULL THEN
-    EXECUTE format('GRANT ALL ON %s TO %I', one.name, current_schema() || '_writer');
-  END IF;
-END LOOP; END $$
-"""
 
 
 class WordTable:
-    """The tables, which are made when they are missing; see ``ports.text_index.TextIndex``."""
+    """The tables, which are made when they are missing; see ``ports.text_index.TextIndex``.
+
+    Raises HartonomousError where they are missing and this role may not make them.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         with database.read() as tx:
-            there = _schema(tx)
-        if there != SCHEMA:
+            there = _schema(tx) == SCHEMA
+            if not there:
+                check_may_make(tx, "the index of words")
+        if not there:
             database.run(_make)
 
     def __enter__(self) -> Self:
@@ -297,8 +288,9 @@ def _make(tx: Connection) -> None:
         return  # somebody else was faster
     for one in _TABLES:
         tx.execute(text(f"DROP TABLE IF EXISTS {_PREFIX}{one}"))
-    for statement in (*_MAKE.split(";\n"), _OWN):
+    for statement in _MAKE.split(";\n"):
         tx.exec_driver_sql(statement, execution_options={"no_parameters": True})
+    share_tables(tx)
     _set_state(tx, "schema", SCHEMA)
 
 

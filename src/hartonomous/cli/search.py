@@ -237,9 +237,11 @@ def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
     hits = [
         Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks) for one in found.hits
     ]
+    # A query may have bytes of the shell's that are no text.
+    content = search_page(found.query, hits).encode("utf-8", "replace")
     try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(search_page(found.query, hits))
+        with path.open("wb" if force else "xb") as file:
+            file.write(content)
     except FileExistsError as error:
         raise ConflictError(
             f"{path} is there already", hint="give --force to write over it, or another path"

@@ -19,6 +19,7 @@ from hartonomous.codecs import (
     quantised_recipes,
     reference,
     rounding_reference,
+    sign_reference,
 )
 from hartonomous.codecs.differences import Kind
 from hartonomous.codecs.layouts import Layout
@@ -170,6 +171,22 @@ class Kernel:
             TYPES[dtype], self.name != "scalar", position, *grid.numbers, table, values, residual,
             out,
         )  # fmt: skip
+
+    def near_signs(
+        self, words: NDArray[np.uint64], wanted: NDArray[np.uint64], limits: NDArray[np.int16]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the columns of ``words`` that are near to ``wanted``, ascending, and how far.
+
+        Shapes (4, n), (4,) and (257,): a column with m bits set is near at a Hamming distance of at
+        most ``limits[m]``. Raises ValueError for others.
+        """
+        if self.native is None:
+            return sign_reference.near(words, wanted, limits)
+        columns, distances = np.empty((2, words.shape[1]), np.int64)
+        count = self.native.near_signs(
+            self.name != "scalar", words, wanted, limits, columns, distances
+        )
+        return columns[:count].copy(), distances[:count].copy()
 
     def cast(self, values: Array, source: str, target: str, nan: str = "quiet") -> Array:
         """Return ``values`` rounded to ``target``, as ``core.casts.cast`` does."""

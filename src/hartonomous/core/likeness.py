@@ -9,6 +9,7 @@ that is looked for two letters may be missing. The distance says which candidate
 import zlib
 from collections.abc import Iterable
 from itertools import combinations
+from os.path import commonprefix
 
 LEAST_CHARS, MOST_CHARS = 4, 24
 MOST_ALIKE = 6
@@ -45,24 +46,35 @@ def beginning(term: str) -> str:
 
 def alike(term: str, candidates: Iterable[str]) -> list[str]:
     """Return candidates that are like a term, the most similar first, without the term."""
+    limit = _most_distance(term)
+    letters = frozenset(term)
+    first = term[:_LEAST_COMMON]
     found = []
     for one in set(candidates) - {term}:
-        similarity = _similarity(term, one)
+        if not one.startswith(first):
+            # Most are told apart by their lengths or by letters that only one of both has.
+            if abs(len(one) - len(term)) > limit:
+                continue
+            if len(letters.difference(one)) > limit or len(set(one) - letters) > limit:
+                continue
+        similarity = _similarity(term, one, limit)
         if similarity > 0:
             found.append((-similarity, one))
     return [one for _, one in sorted(found)[:MOST_ALIKE]]
 
 
-def _similarity(a: str, b: str) -> float:
+def _similarity(a: str, b: str, limit: int) -> float:
     """Return how like two words are, from 0 to 1."""
     longer = max(len(a), len(b))
-    limit = _most_distance(a)
-    distance = edit_distance(a, b, limit=limit)
-    spelled = 1 - distance / longer if distance <= limit else 0.0
-    common = next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), None)
-    common = min(len(a), len(b)) if common is None else common
+    common = len(commonprefix((a, b)))
     same = common >= max(_LEAST_COMMON, _COMMON_SHARE * longer)
-    return max(spelled, _FORM * common / longer if same else 0.0)
+    form = _FORM * common / longer if same else 0.0
+    if abs(len(a) - len(b)) > limit or len(set(a).difference(b)) > limit:
+        return form
+    # What both begin with is left as it is by a shortest way, but for a swap of its last letter.
+    cut = max(0, common - 1)
+    distance = edit_distance(a[cut:], b[cut:], limit=limit)
+    return max(1 - distance / longer if distance <= limit else 0.0, form)
 
 
 def _most_distance(term: str) -> int:

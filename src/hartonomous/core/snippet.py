@@ -28,10 +28,12 @@ def snippet(text: str, terms: Sequence[str], *, words: int = WORDS_SHOWN) -> Sni
     line = _BLANK.sub(" ", text).strip()
     found = [(one.start(), one.end()) for one in _WORD.finditer(line)]
     wanted = {_plain(one) for one in terms}
-    hits = [_plain(line[start:stop]) in wanted for start, stop in found]
+    plain = _plain_words(line, found)
+    hits = [word in wanted for word in plain]
     if not any(hits):
         grams = [_grams(one) for one in wanted]
-        hits = [_is_like(_plain(line[start:stop]), grams) for start, stop in found]
+        like = {word: _is_like(word, grams) for word in set(plain)}
+        hits = [like[word] for word in plain]
     first = _best_window(hits, words)
     last = min(first + words, len(found)) - 1
     begin = 0 if first == 0 else found[first][0]
@@ -60,6 +62,13 @@ def _best_window(hits: Sequence[bool], words: int) -> int:
             best, place = count, first
     inside = next((at for at in range(place, place + words) if hits[at]), place)
     return max(0, min(inside - words // 8, len(hits) - words))
+
+
+def _plain_words(line: str, places: Sequence[tuple[int, int]]) -> list[str]:
+    if line.isascii():
+        lower = line.lower()
+        return [lower[start:stop] for start, stop in places]
+    return [_plain(line[start:stop]) for start, stop in places]
 
 
 def _plain(word: str) -> str:

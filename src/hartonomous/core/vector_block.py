@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from hartonomous.core.place import Place, PlaceKind
-from hartonomous.core.space import MOST_DIMENSIONS, Space
+from hartonomous.core.space import METRICS, MODALITIES, MOST_DIMENSIONS, Space
 from hartonomous.errors import StructureError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ SPACE_KEY = "hartonomous.space"
 """Where the header's metadata has the space."""
 
 MOST_ROWS = 1 << 20
+MOST_BYTES = 320 << 20
+"""Most bytes of a block's vectors: they are read into memory."""
 KINDS: tuple[PlaceKind, ...] = ("passage", "picture", "patch")
 """A place's kind is its index here."""
 
@@ -116,6 +118,8 @@ def described_space(metadata: Mapping[str, Any]) -> Space:
         raise StructureError(f"the space of a block of vectors is none: {error}") from error
     if not 0 < found.dimension <= MOST_DIMENSIONS:
         raise StructureError(f"a block's vectors of {found.dimension} dimensions are none")
+    if found.modality not in MODALITIES or found.metric not in METRICS:
+        raise StructureError("a block's space has a modality or a metric that is not known")
     return found
 
 

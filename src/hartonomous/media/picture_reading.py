@@ -126,12 +126,18 @@ def _content(reader: RangeReader, path: str, part: str) -> bytes | None:
 def _look_at_archive(reader: RangeReader, path: str, found: "_Found") -> None:
     archive = Archive(reader)
     found.pages, places = shown_in_archive(archive, path)
+    known: dict[bytes, Picture] = {}
     for shown in places:
-        found.take(shown, shown.part, functools.partial(_of_member, archive, shown.part))
+        found.take(shown, shown.part, functools.partial(_of_member, archive, shown.part, known))
 
 
-def _of_member(archive: Archive, part: str) -> Picture:
-    return _of_bytes(archive.read(part))
+def _of_member(archive: Archive, part: str, known: dict[bytes, Picture]) -> Picture:
+    """Return a member's picture; one that several members have is looked at once."""
+    held = archive.read(part)
+    name = digest(held)
+    if name not in known:
+        known[name] = _of_bytes(held)
+    return known[name]
 
 
 def _of_bytes(held: bytes) -> Picture:

@@ -33,7 +33,7 @@ from hartonomous.packs import event_retention, job_retention, leftovers, rebasin
 from hartonomous.packs.catalog_file import drafts
 from hartonomous.packs.collected import Collected, Tally
 from hartonomous.packs.compaction import compact, foresee
-from hartonomous.packs.orphans import orphans
+from hartonomous.packs.orphans import Orphan, orphans
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import plain_cache
 from hartonomous.packs.publication import publication
@@ -113,7 +113,7 @@ def collect(
             tally.jobs = job_retention.shed(parts, before_us=_days_ago(parts, job_days))
             progress.stage("packs")
             _drop_packs(parts, tally)
-            _drop_litter(parts, tally, grace_s)
+            _drop_litter(parts, tally, trash_days, grace_s)
             if _compact_packs(parts, tally, progress):
                 _drop_packs(parts, tally)
         done = tally.result(dry_run=dry_run)
@@ -361,9 +361,15 @@ def _drop_packs(parts: StoreParts, tally: Tally) -> None:
         tally.freed_bytes += row.size_bytes
 
 
-def _drop_litter(parts: StoreParts, tally: Tally, grace_s: float) -> None:
+def _unknown_packs(parts: StoreParts, trash_days: float, grace_s: float) -> list[Orphan]:
+    before_us = parts.clock() - int(grace_s * 1_000_000)
+    killed_us = min(before_us, _days_ago(parts, trash_days))
+    return orphans(parts, before_us=before_us, killed_before_us=killed_us)
+
+
+def _drop_litter(parts: StoreParts, tally: Tally, trash_days: float, grace_s: float) -> None:
     """Remove packs that the catalog does not know, that nothing speaks for."""
-    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
+    for orphan in _unknown_packs(parts, trash_days, grace_s):
         if orphan.needed is not None:
             tally.notes.append(f"{orphan.key} is left alone: {orphan.needed}")
             continue
@@ -406,7 +412,7 @@ def _foresee(
     The transaction holds the catalog's lock for writing; packs are only looked at.
     """
     _count_leftovers(parts, tally, grace_s)
-    for orphan in orphans(parts, before_us=parts.clock() - int(grace_s * 1_000_000)):
+    for orphan in _unknown_packs(parts, trash_days, grace_s):
         if orphan.needed is not None:
             tally.notes.append(f"{orphan.key} is left alone: {orphan.needed}")
             continue

@@ -177,6 +177,7 @@ class _Searching:
         self._places: dict[Key, Place] = {}
         self._versions: dict[Key, VersionWords] = {}
         self._told: dict[Key, SearchHit] = {}
+        self._notes: tuple[str, ...] = ()
 
     def result(
         self, *, top_k: int, skip: int, per_file: int | None, varied: bool, notes: tuple[str, ...]
@@ -198,14 +199,15 @@ class _Searching:
             hits = self._hits(fused[skip : skip + top_k])
         return SearchResult(
             query=self._query.text, hits=tuple(hits), more=more,
-            misspelled=self._misspelled, notes=notes,
+            misspelled=self._misspelled, notes=notes + self._notes,
         )  # fmt: skip
 
     def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:
         """Find what is near in spaces."""
         if not {"passage", "picture"} & set(self._wanted.kinds):
             return
-        for name, found in near.orders(wanted, self._chosen, needed=needed).items():
+        orders, self._notes = near.orders(wanted, self._chosen, needed=needed)
+        for name, found in orders.items():
             scores: dict[Key, float] = {}
             for place, score in found:
                 key = _key_of(place)

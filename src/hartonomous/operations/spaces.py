@@ -223,9 +223,22 @@ def remove_space(
         summary = _listed(tx, row)
         blocks = spaces.blocks(tx, row.id)
     if not dry_run:
-        if blocks:
-            drop_blocks(parts, row, blocks)
-        parts.database.run(lambda tx: spaces.remove(tx, row.id))
+        left = blocks
+        while True:
+            if left:
+                drop_blocks(parts, row, left)
+            # A writer may have added one meanwhile: it would bring the space back.
+            left = parts.database.run(lambda tx: _removed(tx, row.id))
+            if not left:
+                break
     return SpaceRemoved(
         name=row.name, vector_count=summary.vector_count, block_count=len(blocks), dry_run=dry_run
     )
+
+
+def _removed(tx: Any, space_id: int) -> list[spaces.BlockRow]:
+    """Remove a space that has no blocks, or return those that it has."""
+    left = spaces.blocks(tx, space_id)
+    if not left:
+        spaces.remove(tx, space_id)
+    return left

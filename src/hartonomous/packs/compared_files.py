@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,13 @@ def stored_version(parts: StoreParts, files: OpenFiles, spec: str) -> ComparedVe
 def _stored_file(
     files: OpenFiles, one: VersionFile, rows: list[manifests.TensorRow]
 ) -> ComparedFile:
+    @cache
+    def checked() -> None:
+        for row in rows:
+            files.open(one.row).described(row)
+
     def view(offset: int, length: int) -> memoryview:
+        checked()
         return files.open(one.row).view(offset, length)
 
     # The catalog knows all that is needed unless a tensor has no digest: it may have strides.

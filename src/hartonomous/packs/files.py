@@ -1,11 +1,13 @@
 """Reading files: any byte range of a stored file, put together from its segments."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 
-from hartonomous.catalog.manifests import ManifestRow
+from hartonomous.catalog.manifests import ManifestRow, TensorRow
 from hartonomous.core import manifest as manifests
+from hartonomous.core.description import Tensor
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest, SegmentMap
 from hartonomous.core.record import FRAME_BYTES, RecordKind
@@ -68,6 +70,28 @@ class FileReader:
         self._map = SegmentMap(manifest.segments)
         self.manifest = manifest
         self.size = manifest.size
+
+    def described(self, row: TensorRow) -> Tensor:
+        """Return what the manifest says of a tensor that the catalog tells of.
+
+        The catalog knows where it lies without the manifest; the manifest has a digest, the row has
+        none, so bytes are read only where both say the same. Raises IntegrityError if they do not.
+        """
+        found = self._described.get((row.name, row.dtype, row.shape, row.offset, row.length))
+        if found is None:
+            raise IntegrityError(
+                f"the catalog is damaged: the manifest of blake3:{self.manifest.digest.hex()} tells"
+                f" of no tensor {row.name!r} as the catalog has it",
+                hint="hart repair rebuilds the catalog from the packs",
+            )
+        return found
+
+    @cached_property
+    def _described(self) -> dict[tuple[object, ...], Tensor]:
+        return {
+            (one.name, one.dtype, one.shape, one.offset, one.length): one
+            for one in self.manifest.description.tensors
+        }
 
     def decode_into(self, out: memoryview, start: int = 0) -> None:
         """Fill ``out`` with the file's bytes from ``start``; raises IntegrityError."""

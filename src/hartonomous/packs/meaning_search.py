@@ -89,19 +89,29 @@ class MeaningSearch:
         """Close the encoders that are open; who opened the spaces closes them."""
         self._encoders.close()
 
-    def orders(self, wanted: Wanted, chosen: Chosen, *, needed: int) -> dict[str, list[Near]]:
+    def orders(
+        self, wanted: Wanted, chosen: Chosen, *, needed: int
+    ) -> tuple[dict[str, list[Near]], tuple[str, ...]]:
         """Return what counts and is near, the nearest first, by the name of each space's order.
 
-        Nothing where there is no space to search and none was asked for.
+        Nothing where there is no space to search and none was asked for. A space that nobody asked
+        for and that cannot be searched is left out, and a note says why: words are still found.
         """
-        found = {}
+        found: dict[str, list[Near]] = {}
+        notes: list[str] = []
         for row in self._rows(wanted):
-            queries, own = self._queries(row, wanted)
-            if queries is None:
+            try:
+                queries, own = self._queries(row, wanted)
+                if queries is None:
+                    continue
+                near = self._near(row, queries, chosen, own, needed)
+            except HartonomousError as error:
+                if wanted.space is not None or wanted.like is not None:
+                    raise
+                notes.append(f"the space {row.name} is not searched: {error.message}")
                 continue
-            near = self._near(row, queries, chosen, own, needed)
             found["meaning" if row.space.modality == "text" else "pictures"] = near
-        return found
+        return found, tuple(notes)
 
     def _rows(self, wanted: Wanted) -> list[SpaceRow]:
         if wanted.space is not None:
@@ -115,8 +125,8 @@ class MeaningSearch:
             )
         asked = MODALITIES if wanted.modality is None else (wanted.modality,)
         with self._parts.database.read() as tx:
-            rows = [spaces.current(tx, modality, MEANING) for modality in asked]
-        there = [one for one in rows if one is not None]
+            current = spaces.current_ones(tx, MEANING)
+        there = [current[one] for one in asked if one in current]
         if wanted.like is not None and not there:
             raise NotFoundError(
                 "no space is searched in this store", hint="hart embed makes one; or name --space"
@@ -132,7 +142,7 @@ class MeaningSearch:
         path = Path(wanted.like)
         if path.suffix == ".npy":
             return _own_vector(path, row), b""
-        if path.is_file():
+        if _is_file(path):
             return self._encoders.queries(row, _texts_of(path), is_query=False), b""
         return self._stored(row, wanted.like)
 
@@ -174,6 +184,13 @@ class MeaningSearch:
             if ended or len(counting) >= needed:
                 return sorted(counting, key=lambda one: -one.score)
             k *= 4
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # such as a name that is too long for any file
+        return False
 
 
 def _own_vector(path: Path, row: SpaceRow) -> Vectors:

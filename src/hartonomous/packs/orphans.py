@@ -11,7 +11,9 @@ A writer that dies between the seal of a pack and its row leaves such a record t
 told of it. The catalog remembers publications from before their first record until they are done,
 by their times. A record of one that began in this catalog and was not done in it, by a writer that
 is dead, is litter; unless there are records of others too, for then the catalog is an older copy,
-and may have been made in the midst of a publication that was acknowledged later.
+and may have been made in the midst of a publication that was acknowledged later. A copy that was
+made in the midst of the very last one cannot be told from a catalog whose writer died; so such a
+pack is kept as long as the trash keeps things.
 """
 
 import contextlib
@@ -29,6 +31,8 @@ from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.ports.objects import ObjectEntry
 
+_FEARED = "it holds changes that the catalog does not know; hart repair reads them"
+_KEPT = "its writer was killed before the end; it goes when the trash keeps nothing so old"
 _JOURNAL = (RecordKind.COMMIT, RecordKind.CHANGE)
 
 
@@ -50,8 +54,11 @@ class Orphan:
     needed: str | None
 
 
-def orphans(parts: StoreParts, *, before_us: int) -> list[Orphan]:
-    """Return the unknown packs that were last written before ``before_us`` by writers now dead."""
+def orphans(parts: StoreParts, *, before_us: int, killed_before_us: int) -> list[Orphan]:
+    """Return the unknown packs that were last written before ``before_us`` by writers now dead.
+
+    Those of publications that were not done are needed unless written before ``killed_before_us``.
+    """
     with parts.database.read() as tx:
         known = {pack_object_key(row.key) for row in packs.everything(tx)}
     found: list[tuple[ObjectEntry, bytes, list[_Numbered]]] = []
@@ -73,14 +80,14 @@ def orphans(parts: StoreParts, *, before_us: int) -> list[Orphan]:
         begun = set(properties.begun_publications(tx))
         unknown = [(writer, _unknown(tx, journal)) for _, writer, journal in found]
     older = any(not times <= begun for _, times in unknown)
-    feared = {writer for writer, times in unknown if times} if older else set()
+    doubtful = {writer for writer, times in unknown if times}
+    young = {writer for entry, writer, _ in found if entry.modified_us > killed_before_us}
+    feared, kept = (doubtful, set()) if older else (set(), doubtful & young)
     return damaged + [
         Orphan(
             key=entry.key,
             size_bytes=entry.size,
-            needed="it holds changes that the catalog does not know; hart repair reads them"
-            if writer in feared
-            else None,
+            needed=_FEARED if writer in feared else _KEPT if writer in kept else None,
         )
         for entry, writer, _ in found
         if entry.key not in known

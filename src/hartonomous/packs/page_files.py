@@ -1,5 +1,6 @@
 """Pages of stored files, written out to be looked at: drawn, as text, or the picture itself."""
 
+import os
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -80,8 +81,10 @@ def _text(plain: IO[bytes], path: str, page: int) -> str:
 def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
     if path.name in ("", ".", ".."):
         raise UsageError(f"{path.name!r} is no name of a file")
+    if path.is_symlink():  # whoever put it there chose what would be written over
+        raise ConflictError(f"{path} is a link", hint="remove it, or go to another folder")
     try:
-        with path.open("wb" if force else "xb") as file:
+        with open(path, "wb" if force else "xb", opener=_not_through_links) as file:
             while piece := content.read(1 << 20):
                 file.write(piece)
     except FileExistsError as error:
@@ -93,3 +96,7 @@ def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
             f"{path} cannot be written: {error.strerror}", hint="give another folder"
         ) from error
     return path
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -17,6 +17,7 @@ from hartonomous.ports.text_index import TextIndex
 KINDS = ("passage", "picture", "model", "tensor")
 """Kinds of hits."""
 
+_LAST_US = 2**62
 _OF_DOCUMENTS = {"format", "kind", "title"}
 
 
@@ -61,7 +62,7 @@ class Chosen:
         if self.wanted.as_of_us is None:
             return None
         with self._database.read() as tx:
-            return texts.moment(tx, self.wanted.as_of_us)
+            return texts.moment(tx, min(max(self.wanted.as_of_us, 0), _LAST_US))
 
     @cached_property
     def _annotations(self) -> dict[int, tuple[set[str], dict[str, str]]]:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.catalog import sketches
+from hartonomous.codecs import kernel
 from hartonomous.core.sketch import SIGN_BYTES, furthest
 
 LIMIT_BYTES = 64 << 20
@@ -23,8 +24,6 @@ _ROW_BYTES = 8 + SIGN_BYTES
 _LEAST_ROWS = 64
 _PAGE_ROWS = 65_536
 _LOOKS = 64
-_SCAN_ROWS = 8192
-"""Compared at once: the words and counts of so many rows stay in the processor's second cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,13 +205,6 @@ class _Wanted:
         """Yield (ids, distances) of what is near."""
         if self._most < 0:
             return
-        for start in range(0, len(block.ids), _SCAN_ROWS):
-            words = block.words[:, start : start + _SCAN_ROWS]
-            apart = np.bitwise_count(words[0] ^ self._words[0]).astype(np.int16)
-            for row, word in zip(words[1:], self._words[1:], strict=True):
-                apart += np.bitwise_count(row ^ word)
-            hits = np.flatnonzero(apart <= self._most)
-            if len(hits):
-                ones = np.bitwise_count(words[:, hits]).sum(axis=0, dtype=np.int64)
-                hits = hits[apart[hits] <= self._limits[ones]]
-                yield block.ids[start + hits], apart[hits].astype(np.int64)
+        columns, apart = kernel.active().near_signs(block.words, self._words, self._limits)
+        if len(columns):
+            yield block.ids[columns], apart

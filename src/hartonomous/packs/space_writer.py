@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TAIL_ROWS = 4096
-"""Vectors that wait as rows; so many become a block."""
+"""Vectors that wait as rows; so many become a block, or fewer where they are long."""
 BLOCK_ROWS = 65_536
 """Neighbouring blocks are merged up to this size,"""
 BLOCK_BYTES = 64 << 20
@@ -37,6 +37,7 @@ BLOCK_BYTES = 64 << 20
 _LEAST_LIVE = 0.75
 _SMALL_BLOCKS = 8
 _ROWS_AT_ONCE = 480
+_TAIL_BYTES = 32 << 20
 
 
 def ensure_space(
@@ -97,6 +98,7 @@ class SpaceWriter:
         """Add vectors [n, d] with their places; raises UsageError naming row and ``source``."""
         rows = checked_vectors(self.row.space, vectors, file=source)
         assert len(rows) == len(places), "a vector has a place"
+        longest = min(TAIL_ROWS, max(_ROWS_AT_ONCE, _TAIL_BYTES // self.row.space.vector_bytes))
         for at in range(0, len(rows), _ROWS_AT_ONCE):
             piece = [
                 (place, row.tobytes())
@@ -106,7 +108,7 @@ class SpaceWriter:
             ]
             self.parts.database.run(partial(spaces.add_tail, space_id=self.row.id, rows=piece))
             self._tail_count += len(piece)
-            if self._tail_count >= TAIL_ROWS:
+            if self._tail_count >= longest:
                 self.flush()
 
     def flush(self) -> int:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from hartonomous.catalog import manifests, tensors
 from hartonomous.catalog.manifests import TensorRow
-from hartonomous.core.description import Tensor
 from hartonomous.errors import AmbiguousNameError, NotFoundError
 from hartonomous.packs import arrays
 from hartonomous.packs.arrays import Rows, TensorPlace
@@ -82,9 +81,8 @@ def open_model(
         with parts.database.read() as tx:
             rows = manifests.tensors_of(tx, one.row.id)
         file = files.open(one.row)
-        described = _described(file, rows)
         for row in sorted(rows, key=lambda row: row.offset):
-            places[row.name] = (*places.get(row.name, ()), _place(one, file, row, described))
+            places[row.name] = (*places.get(row.name, ()), _place(one, file, row))
     if not places:
         raise _without_tensors(version)
     return OpenModel(version=version, places=places)
@@ -110,31 +108,12 @@ def find_tensor(
     places = []
     for key, row in found:
         file = files.open(by_id[key].row)
-        places.append(_place(by_id[key], file, row, _described(file, [row])))
+        places.append(_place(by_id[key], file, row))
     return version, _only_one(version, name, places)
 
 
-_Described = dict[tuple[str, int], Tensor]
-
-
-def _described(file: FileReader, rows: Iterable[TensorRow]) -> _Described:
-    """Return the tensors that are not in C order or lie coded, by name and offset.
-
-    The catalog holds neither strides nor codings; a tensor that has them has no digest there.
-    """
-    if all(row.digest is not None for row in rows):
-        return {}
-    return {
-        (one.name, one.offset): one
-        for one in file.manifest.description.tensors
-        if one.strides is not None or one.coding is not None
-    }
-
-
-def _place(
-    one: VersionFile, file: FileReader, row: TensorRow, described: _Described
-) -> TensorPlace:
-    told = described.get((row.name, row.offset))
+def _place(one: VersionFile, file: FileReader, row: TensorRow) -> TensorPlace:
+    told = file.described(row)  # the catalog holds neither strides nor codings
     return TensorPlace(
         member=one.path,
         file=file,
@@ -144,8 +123,8 @@ def _place(
         offset=row.offset,
         length=row.length,
         digest=row.digest,
-        strides=None if told is None else told.strides,
-        coding=None if told is None else told.coding,
+        strides=told.strides,
+        coding=told.coding,
     )
 
 

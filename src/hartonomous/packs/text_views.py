@@ -27,7 +27,7 @@ from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
-from hartonomous.media.reading import READERS
+from hartonomous.media.reading import READERS, RECIPE
 from hartonomous.packs.model_views import update_said
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
@@ -38,7 +38,6 @@ from hartonomous.ports.text_index import TextIndex
 DOCUMENT_LIMIT_BYTES = 256 << 20
 """Larger files are not read for their text."""
 
-_READING = "documents-1"
 _INDEX = "words.sqlite"
 _PASSAGES_LIMIT = 100_000
 _TITLE_CHARS = 500
@@ -154,7 +153,7 @@ def _held(parts: StoreParts) -> AbstractContextManager[None]:
 def _recipe(path: str) -> str:
     """Return what a file of this name would be read by now."""
     lacks = "-lacks-documents" if ending(path) in PDF and find_spec("pypdfium2") is None else ""
-    return f"{_READING}/{passage.RECIPE}{lacks}"
+    return f"{RECIPE}/{passage.RECIPE}{lacks}"
 
 
 def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:

@@ -18,6 +18,7 @@ from hartonomous.catalog.spaces import BlockRow, SpaceRow, StoredBlock
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.space import Space
 from hartonomous.core.vector_block import (
+    MOST_BYTES,
     MOST_ROWS,
     TYPES,
     PlaceTable,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "vectors.safetensors"
 _MADE_BY = "hart embed"
+_CHECKED_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,6 +84,16 @@ class BlockFile:
         )
         if shapes != wanted or not 0 < self.row_count <= MOST_ROWS:
             raise StructureError(f"a block of vectors has the shapes {shapes}, not {wanted}")
+        if files_of_places[0] > self.row_count or self.byte_count > MOST_BYTES:
+            raise StructureError(
+                f"a block of {self.row_count} vectors of {self.space.dimension} numbers about"
+                f" {files_of_places[0]} files is larger than any may be"
+            )
+
+    @property
+    def byte_count(self) -> int:
+        """Bytes of its vectors, decoded."""
+        return self.row_count * self.space.vector_bytes
 
     def _shape(self, name: str, dtype: str, axes: int) -> tuple[int, ...]:
         found = self._tensors.get(name)
@@ -158,6 +170,8 @@ def write_block(
                 work.change("remove", version_uids=uids, labels=[])
 
         def count_in(tx: Any, decisions: Any) -> None:
+            if spaces.by_id(tx, row.id) is None:
+                raise NotFoundError(f"the space {row.name} is gone")  # removed meanwhile
             for one in replaced:
                 spaces.drop_block(tx, row.id, one)
             block = BlockRow(
@@ -229,7 +243,10 @@ def _sound(parts: StoreParts, files: OpenFiles, one: StoredBlock) -> BlockFile:
     """Return a block all of whose vectors were looked at; raises what is wrong with them."""
     file = BlockFile(parts, files, one.file_digest)
     file.places()
-    checked_vectors(file.space, file.vectors(), file=one.name)
+    step = max(1, _CHECKED_BYTES // file.space.vector_bytes)
+    for first in range(0, file.row_count, step):
+        rows = (first, min(first + step, file.row_count))
+        checked_vectors(file.space, file.vectors(rows), file=one.name, first_row=first)
     return file
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 MOST_VECTORS = 10_000_000
 _LINE_CHARS = 8_192
 _ROWS_AT_ONCE = 4_096
+_BYTES_AT_ONCE = 16 << 20
 _TYPES: dict[str, VectorType] = {"float32": "f32", "float16": "f16"}
 _KINDS: dict[str, PlaceKind] = {"text": "passage", "picture": "picture"}
 
@@ -58,8 +59,9 @@ def import_vectors(
     """
     array = _opened(vectors)
     space = _space(name, array, encoder=encoder, metric=metric, modality=modality)
-    for first in range(0, len(array), _ROWS_AT_ONCE):
-        _checked(space, array, first, vectors)
+    step = min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // space.vector_bytes))
+    for first in range(0, len(array), step):
+        _checked(space, array, first, step, vectors)
     places = [
         Place(digest=digest, kind=_KINDS[modality])
         for digest in _digests(parts, names, wanted=len(array))
@@ -79,8 +81,8 @@ def import_vectors(
     row = ensure_space(parts, space, name=name)
     with writing(parts, files, row) as writer:
         former_ids = writer.truth.ids_in(digests)
-        for first in range(0, len(array), _ROWS_AT_ONCE):
-            piece = _checked(space, array, first, vectors)
+        for first in range(0, len(array), step):
+            piece = _checked(space, array, first, step, vectors)
             writer.append(places[first : first + len(piece)], piece, source=str(vectors))
         # The new are there before the former go: killed between, both are found.
         replaced = writer.bury(former_ids)
@@ -123,9 +125,9 @@ def _space(name: str, array: NDArray[Any], *, encoder: str, metric: str, modalit
     )  # fmt: skip
 
 
-def _checked(space: Space, array: NDArray[Any], first: int, path: Path) -> NDArray[Any]:
+def _checked(space: Space, array: NDArray[Any], first: int, count: int, path: Path) -> NDArray[Any]:
     """Return some rows; raises UsageError that counts rows from the file's first."""
-    piece = np.array(array[first : first + _ROWS_AT_ONCE])
+    piece = np.array(array[first : first + count])
     return checked_vectors(space, piece, file=str(path), first_row=first)
 
 

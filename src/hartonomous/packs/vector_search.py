@@ -106,12 +106,18 @@ def _engine(row: SpaceRow, truth: SpaceTruth) -> str:
 
 
 def _placed(truth: SpaceTruth, ids: list[int], scores: list[float]) -> list[Near]:
+    try:
+        places = truth.places(np.asarray(ids, np.int64))
+    except NotFoundError:  # some were removed since they were found
+        places = None
+    if places is not None:
+        return [Near(place, score) for place, score in zip(places, scores, strict=True)]
     found = []
     for number, score in zip(ids, scores, strict=True):
         try:
             place = truth.places(np.asarray([number], np.int64))[0]
         except NotFoundError:
-            continue  # removed since it was found
+            continue
         found.append(Near(place, score))
     return found
 

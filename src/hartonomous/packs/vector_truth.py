@@ -217,11 +217,22 @@ class SpaceTruth:
             if kept is not None:
                 self._kept.move_to_end(block.row.file_digest)
         if kept is None:
+            if block.file.byte_count > KEPT_BYTES:
+                return self._few(block, rows)
             kept = block.file.vectors()
-            if kept.nbytes <= KEPT_BYTES:
-                self._keep(block.row.file_digest, kept)
+            self._keep(block.row.file_digest, kept)
         chosen: NDArray[Any] = kept[rows]
         return chosen
+
+    def _few(self, block: _Block, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Read rows of a block that is too large to be kept, a part of it at a time."""
+        out = np.empty((len(rows), self.space.dimension), self.dtype)
+        step = max(1, _SCANNED_BYTES // self.space.vector_bytes)
+        for part in np.unique(rows // step).tolist():
+            first, last = part * step, min((part + 1) * step, block.file.row_count)
+            inside = rows // step == part
+            out[inside] = block.file.vectors((first, last))[rows[inside] - first]
+        return out
 
     def _keep(self, digest: bytes, decoded: NDArray[Any]) -> None:
         with self._guard:

@@ -19,6 +19,7 @@ MOST_ROWS = 200_000
 MOST_VERSIONS = 1_000
 
 _MOST_MATCHING = 4_000
+_MOST_LIKE = 2_000
 _LEAST_MATCHING = 400
 _MOST_TERMS = 48
 
@@ -31,6 +32,7 @@ class WordSearch:
         self._query = query
         self._chosen = chosen
         self._match = query.match()
+        self._first: dict[WordMatch, list[RankedPassage]] | None = None
 
     @cached_property
     def _counts(self) -> dict[str, int]:
@@ -58,21 +60,39 @@ class WordSearch:
 
     def by_words(self, needed: int, *, per_file: int | None) -> list[RankedPassage]:
         """Return passages that have the words, and count, the best first."""
-        return self._passages(self._rare(self._match), needed, per_file)
+        self._look(needed)
+        return self._passages(self._matches[0], needed, per_file)
 
     def by_letters(self, needed: int, *, per_file: int | None) -> list[RankedPassage]:
         """Return passages that have the words or such as are like them, the best first.
 
         Nothing where words have to stand together or must not be there: likeness knows neither.
         """
+        self._look(needed)
+        return self._passages(self._matches[1], needed, per_file)
+
+    @cached_property
+    def _matches(self) -> tuple[WordMatch, WordMatch]:
+        """What is looked for by words and by letters."""
+        plain = self._rare(self._match, _MOST_MATCHING)
         if self._match.all_of or self._match.none_of or not self.like:
-            return []
+            return plain, WordMatch(any_of=())
         own = [term for one in self._match.any_of for term in one]
         every = [*own, *(one for similar in self.like.values() for one in similar)]
         match = WordMatch(any_of=tuple((one,) for one in dict.fromkeys(every[:_MOST_TERMS])))
         # The common ones are left out: looking for many in each passage takes longer than ranking.
-        rare = msgspec.structs.replace(self._rare(match), also=())
-        return self._passages(rare, needed, per_file)
+        rare = self._rare(match, _MOST_LIKE)
+        return plain, msgspec.structs.replace(rare, also=())
+
+    def _look(self, needed: int) -> None:
+        """Find what comes first by both ways, and learn at once which versions have these files."""
+        if self._first is None:
+            limit = _first_rows(needed)
+            self._first = {
+                one: self._index.ranked(one, limit=limit)
+                for one in self._matches if one.any_of or one.all_of
+            }  # fmt: skip
+            self._chosen.learn(row.digest for rows in self._first.values() for row in rows)
 
     def versions(self) -> list[tuple[VersionWords, float]]:
         """Return versions by how rare the words are that are said of them, of a name the newest."""
@@ -92,7 +112,7 @@ class WordSearch:
         ordered = sorted(newest.values(), key=lambda one: (-scores[one.name], one.name))
         return [(one, scores[one.name]) for one in ordered]
 
-    def _rare(self, match: WordMatch) -> WordMatch:
+    def _rare(self, match: WordMatch, most: int) -> WordMatch:
         """Return the match so that its rarer words find passages and the others only count there.
 
         Ranking every passage that has a common word takes most of the time of a search, and those
@@ -106,7 +126,7 @@ class WordSearch:
         rare: list[Phrase] = []
         total = 0
         for one in known:
-            if rare and total >= _LEAST_MATCHING and total + often[one] > _MOST_MATCHING:
+            if rare and total >= _LEAST_MATCHING and total + often[one] > most:
                 break
             rare.append(one)
             total += often[one]
@@ -119,15 +139,22 @@ class WordSearch:
         """
         if not (match.any_of or match.all_of):
             return []
-        limit = max(FIRST_ROWS, 2 * needed)
+        limit = _first_rows(needed)
+        rows = (self._first or {}).get(match)
         while True:
-            rows = self._index.ranked(match, limit=limit)
+            if rows is None:
+                rows = self._index.ranked(match, limit=limit)
             self._chosen.learn(row.digest for row in rows)
             found = [row for row in rows if self._chosen.uses(row.digest)]
             ended = len(rows) < limit or limit >= MOST_ROWS
             if ended or _counting(found, per_file) >= needed:
                 return found
             limit *= 4
+            rows = None
+
+
+def _first_rows(needed: int) -> int:
+    return max(FIRST_ROWS, 2 * needed)
 
 
 def _counting(found: Sequence[RankedPassage], per_file: int | None) -> int:
