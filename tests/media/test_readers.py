@@ -193,7 +193,7 @@ def test_other_files_have_no_text(name):
 
 def test_the_recipe_names_that_of_each_reader():
     """A reader's recipe that is raised raises the whole one, so that files are read again."""
-    assert RECIPE == "documents-" + ".".join(load(one).recipe for one in READERS)
+    assert "documents-" + ".".join(load(one).recipe for one in READERS) == RECIPE
 
 
 @pytest.mark.parametrize(

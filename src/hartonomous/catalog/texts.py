@@ -89,7 +89,7 @@ def moment(tx: Connection, time_us: int) -> Moment:
     return Moment(time_us=time_us, removed_uids=frozenset(bytes.fromhex(one) for one in removed))
 
 
-def _used(as_of: bool) -> tuple[ColumnElement[bool], ...]:  # noqa: FBT001
+def _used(as_of: bool) -> tuple[ColumnElement[bool], ...]:
     then = version.c.created_us <= bindparam("time_us")
     return (version.c.published == 1, then) if as_of else _IN_USE
 
@@ -153,7 +153,7 @@ def uses(
 
 
 @cache
-def _uses_query(as_of: bool) -> Select[Any]:  # noqa: FBT001
+def _uses_query(as_of: bool) -> Select[Any]:
     # Put together once: that takes longer than the database does.
     return (
         select(manifest.c.file_digest, version.c.id, artifact.c.name, version.c.number,
@@ -231,7 +231,7 @@ def versions_of(
 
 
 @cache
-def _versions_query(as_of: bool) -> Select[Any]:  # noqa: FBT001
+def _versions_query(as_of: bool) -> Select[Any]:
     return (
         select(*_WORDS)
         .join(artifact, artifact.c.id == version.c.artifact_id)
