@@ -109,6 +109,9 @@ def test_schedules(hart, store):
     assert (made["every_s"], made["arguments"]["subset"]) == (86_400, "1/10")
     assert hart("jobs", "ls", "-q")[1] == ""  # it is not due
     assert hart(*line)[0] == 11
+    code, _, err = hart("schedule", "add", "late", "--every", "1d", "verify")
+    assert code == 2
+    assert "--every stands behind the schedule's name" in err
     assert hart("schedule", "add", "--replace", *line[2:])[0] == 0
     assert hart("schedule", "add", "--cron", "0 3 * * 0", "weekly", "repair")[0] == 0
     assert hart("schedule", "ls", "-q")[1] == "nightly\nweekly\n"

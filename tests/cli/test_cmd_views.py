@@ -1,13 +1,13 @@
 """``search`` by words and ``views``."""
 
+from pathlib import Path
+
 import pytest
 from cli_schema import validate
 
 
 @pytest.fixture
 def texts(hart, store):
-    from pathlib import Path
-
     Path("pump.md").write_text("# Pumps\n\nThe valve leaks.\n", encoding="utf-8")
     assert hart("add", "pump.md", "--name", "pump", "--meta", "author=Ada")[0] == 0
 
@@ -63,6 +63,30 @@ def test_a_page_of_hits(hart, texts, tmp_path):
     code, _, err = hart("search", "valve", "--html", str(tmp_path / "no" / "hits.html"))
     assert code == 1
     assert "cannot be written" in err
+
+
+def test_limit_of_a_search_by_words(hart, texts):
+    Path("more.md").write_text("# Valves\n\nAnother valve.\n", encoding="utf-8")
+    assert hart("add", "more.md")[0] == 0
+    assert len(hart("search", "valve", "-q")[1].split()) == 2
+    assert len(hart("search", "valve", "-q", "--limit", "1")[1].split()) == 1
+    assert len(hart("search", "valve", "-q", "--limit", "100000")[1].split()) == 2
+
+
+def test_a_page_of_hits_and_the_first_hit_opened(hart, texts, tmp_path):
+    code, out, err = hart("search", "valve", "--open", "1", "--html", str(tmp_path / "hits.html"))
+    assert (code, out) == (0, "pump.md.txt\n")
+    assert "hits.html" in err
+    assert "<mark>valve</mark>" in (tmp_path / "hits.html").read_text(encoding="utf-8")
+
+
+def test_no_spaces(hart, store):
+    assert hart("spaces", "ls") == (
+        0,
+        "",
+        "hart: note: there are no spaces; 'hart embed' makes one\n",
+    )
+    assert hart("spaces", "ls", "--json") == (0, "", "")
 
 
 def test_words_that_are_no_text_make_a_page(hart, texts, tmp_path):

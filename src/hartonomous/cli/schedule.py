@@ -106,6 +106,11 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
     group = root.command
     assert isinstance(group, click.Group), group
     verb, *arguments = words
+    if verb.startswith("-"):
+        raise UsageError(
+            f"{verb} stands behind the schedule's name, where its command has to be",
+            hint="options first: hart schedule add --every 1d NAME verify",
+        )
     found = group.get_command(root, verb) if verb in COMMANDS else None
     if found is None or not any(param.name == "later" for param in found.params):
         raise UsageError(

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _SHAPE = re.compile(
     r"\[\]|\(\)|(\[|(\())?\s*[0-9]{1,19}(\s*[,x]\s*[0-9]{1,19})*\s*,?\s*(?(2)\)|(?(1)\]))"
 )
+_MOST_HITS = 1_000
+_MOST_TENSORS = 100
 _COLUMNS = (
     Column("artifact"), Column("tensor"), Column("type and shape"), Column("size", right=True),
     Column("role", extra=True), Column("file", extra=True), Column("digest", extra=True),
@@ -83,8 +85,8 @@ _NOTES_SHOWN = 5
     "--near", nargs=2, metavar="NAME TENSOR", help="Stored tensors that resemble this one."
 )
 @click.option(
-    "--limit", type=click.IntRange(1, 100_000), default=100, show_default=True,
-    help="Most tensors.",
+    "--limit", type=click.IntRange(1, 100_000), default=None, show_default="100",
+    help="Most tensors; with words, the same as -k.",
 )  # fmt: skip
 @click.pass_obj
 def command(
@@ -97,7 +99,7 @@ def command(
     opened: int | None,
     force: bool,
     near: tuple[str, str] | None,
-    limit: int,
+    limit: int | None,
     like: str | None,
     **options: Any,
 ) -> None:
@@ -119,6 +121,8 @@ def command(
             raise UsageError(
                 "words and conditions on tensors are two searches", hint="leave one of them out"
             )
+        if limit is not None:
+            options["top_k"] = min(limit, _MOST_HITS)
         _by_words(
             invocation, " ".join(words), explain=explain, page=page, opened=opened, force=force,
             like=like, **options,
@@ -139,7 +143,7 @@ def command(
     with invocation.store() as store:
         hits = store.search_tensors(
             by_tensor["pattern"] or "*", role=by_tensor["role"], dtype=by_tensor["dtype"],
-            shape=_shape(by_tensor["shape"]), limit=limit,
+            shape=_shape(by_tensor["shape"]), limit=limit or _MOST_TENSORS,
         )  # fmt: skip
     invocation.output.emit(
         hits,
@@ -172,6 +176,8 @@ def _by_words(
             text, where=where, top_k=top_k, skip=skip, per_file=per_file, varied=varied,
             like=like, space=space, modality=modality, update=not no_update, progress=progress,
         )  # fmt: skip
+        if page is not None:
+            _write_page(page, found, force=force)
         if opened is not None:
             if opened > len(found.hits):
                 raise UsageError(f"--open {opened}: there are {several(len(found.hits), 'hit')}")
@@ -186,8 +192,6 @@ def _by_words(
             return
     for note in found.notes[:_NOTES_SHOWN]:
         click.echo(f"hart: note: {clean(note)}", err=True)
-    if page is not None:
-        _write_page(page, found, force=force)
     invocation.output.emit(
         found,
         human=lambda one: hits_page(one, explain=explain, skip=skip),

@@ -47,6 +47,8 @@ def ls(invocation: Invocation) -> None:
     """List the embedding spaces."""
     with invocation.store() as store:
         found = store.spaces.list()
+    if not found and invocation.output.is_for_people:
+        click.echo("hart: note: there are no spaces; 'hart embed' makes one", err=True)
     invocation.output.emit_each(found, human=_list, ids=lambda one: one.name)
 
 
