@@ -61,7 +61,7 @@ _NOTES_SHOWN = 5
 )  # fmt: skip
 @click.option("--like", metavar="WHAT", help="A file, a stored one (NAME@N:FILE), or VECTOR.npy.")
 @click.option("--space", metavar="NAME", help="Search this embedding space.")
-@click.option("--modality", type=click.Choice(["text", "picture"]), help="Only vectors of these.")
+@click.option("--modality", type=click.Choice(["text", "picture"]), help="Search these alone.")
 @click.option("--per-file", type=click.IntRange(1), default=None, help="Most passages of one file.")
 @click.option("--diverse", "varied", is_flag=True, help="Put back hits that repeat others.")
 @click.option("--explain", is_flag=True, help="Show each hit's ranks and scores, and why.")

@@ -91,7 +91,7 @@ def _page(found: "Views") -> Iterable[Block]:
     yield f"the indexes take {size(found.stored_bytes)}"
     if found.waiting_count:
         waiting = several(found.waiting_count, "file")
-        yield Cell(f"{waiting} not read yet: the next search reads them", "dim")
+        yield Cell(f"{waiting} not read yet: the next search, or hart similar, reads them", "dim")
 
 
 def _files(found: Iterable["FileViews"]) -> Iterable[Block]:

@@ -49,6 +49,8 @@ _BY_MEANING = {"words": 0.06, "letters": 0.1, "meaning": 1.0}
 
 By words or letters where they cover the query: then people know what the text says.
 """
+_NAMED = 5.0
+"""What tensors count where all that is asked for looks like a part of a tensor's name."""
 _WITHOUT_MEANING = {"words": 1.0, "letters": 0.5}
 _TENSOR_NAME = re.compile(r"[._]")
 
@@ -149,9 +151,15 @@ def search(
     query = parse_query(text) if text.strip() or like is None else WordQuery(text="", words=())
     _check(top_k, skip, per_file)
     meaning = Wanted(text=text, like=like, space=space, modality=modality)
+    wanted = where or SearchFilter()
+    if modality is not None:
+        left = {"picture"} if modality == "picture" else {"passage", "model", "tensor"}
+        wanted = msgspec.structs.replace(
+            wanted, kinds=tuple(one for one in wanted.kinds if one in left)
+        )
 
     def found(index: TextIndex, notes: tuple[str, ...] = ()) -> SearchResult:
-        searching = _Searching(parts, index, query, where or SearchFilter())
+        searching = _Searching(parts, index, query, wanted)
         if near is not None:
             searching.by_meaning(near, meaning, needed=skip + top_k + 1)
         return searching.result(
@@ -203,6 +211,8 @@ class _Searching:
         """Return the hits ``[skip, skip + top_k)``."""
         self._search(skip + top_k + 1, per_file)
         weights = self._weights()
+        if all(_TENSOR_NAME.search(one.strip(".")) for one in self._query.text.split()):
+            weights = {**weights, "tensors": _NAMED}
         fused = fuse([(order, weights.get(name, 1.0)) for name, order in self._orders.items()])
         fused = self._few_a_file(fused, per_file)
         more = len(fused) > skip + top_k

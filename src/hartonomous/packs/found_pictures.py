@@ -47,13 +47,13 @@ def found_pictures(parts: StoreParts, places: Iterable[Place]) -> dict[Place, Fo
 
 def pictures_on_pages(
     parts: StoreParts, documents: Iterable[tuple[bytes, str]]
-) -> dict[bytes, Counter[int]]:
+) -> dict[bytes, dict[int, int]]:
     """Return {file digest: {page: pictures}} of documents, given as (digest, path)."""
     wanted = {digest for digest, path in documents if ending(path) in WITH_PICTURES}
     if not wanted or not pictures_path(parts).exists():
         return {}
     with open_pictures(parts) as index:
         return {
-            digest: Counter(one.page for one in index.places_in(digest) if one.part)
+            digest: dict(Counter(one.page for one in index.places_in(digest) if one.part))
             for digest in wanted
         }

@@ -34,10 +34,14 @@ class KeptIndex:
             index = found or open_index(self._parts)
             stack.push(index)
             yield index
-            with self._guard:
-                if self._idle is None and isinstance(index, WordIndex):
-                    self._idle = index
-                    stack.pop_all()
+            if isinstance(index, WordIndex) and self._keeps(index):
+                stack.pop_all()
+
+    def _keeps(self, index: WordIndex) -> bool:
+        with self._guard:
+            if self._idle is None:
+                self._idle = index
+            return self._idle is index
 
     def close(self) -> None:
         """Close the index that is idle."""

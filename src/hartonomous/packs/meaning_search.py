@@ -156,9 +156,10 @@ class MeaningSearch:
             if wanted.like is not None:  # by a rule where no model computes
                 current = {**spaces.current_ones(tx, LIKENESS), **current}
         there = [current[one] for one in asked if one in current]
-        if wanted.like is not None and not there:
+        if not there and (wanted.like is not None or wanted.modality == "picture"):
             raise NotFoundError(
-                "no space is searched in this store", hint="hart embed makes one; or name --space"
+                f"no space of {wanted.modality or 'text'}s is searched in this store",
+                hint="hart embed --encoder NAME makes one; or name --space",
             )
         return there
 
