@@ -31,9 +31,8 @@ def encoder_of(parts: StoreParts, files: OpenFiles, space: Space) -> Encoder:
     Raises NotFoundError where the store does not keep it, ConflictError where what it keeps under
     that name computes another space.
     """
-    if space.encoder_digest:
-        return open_encoder_of(parts, files, space)
-    found = encoder_named(parts, files, space.encoder)
+    rule = RULES.get(space.encoder)
+    found = open_encoder_of(parts, files, space) if rule is None else rule()
     try:
         now = found.space(space.modality)
         if now.key != space.key:
