@@ -250,6 +250,7 @@ def test_a_file_that_no_commit_names_is_recovered(store):
         report, again = repaired(store.path)
         short = digest(content).hex()[:16]
         assert report.recovered == (f"recovered/{short}",)
+        assert again.verify(files=True).faults == ()
         again.get(f"recovered/{short}", store.path.parent / "out", force=True)
         assert (store.path.parent / "out").read_bytes() == content
         again.close()

@@ -104,6 +104,7 @@ JOIN version w ON w.id = r.target_version_id JOIN artifact b ON b.id = w.artifac
 
 def _told(one: object, times: bool) -> dict[str, Any]:
     told: dict[str, Any] = msgspec.to_builtins(one)
+    del told["read_count"], told["last_read_us"]  # counted when a store is closed
     if not times:
         del told["created_us"]
     for file in told["files"]:

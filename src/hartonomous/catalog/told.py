@@ -85,6 +85,22 @@ def versions_told(tx: Connection) -> Iterator[ToldVersion]:
         )  # fmt: skip
 
 
+def uncommitted_told(tx: Connection) -> Iterator[tuple[bytes, bytes, bytes]]:
+    """Yield (artifact's uid, version's uid, manifest's digest) of versions without a commit.
+
+    A repair makes them, of whole files that no commit names; they have one member.
+    """
+    query = (
+        select(artifact.c.uid, version.c.uid, manifest.c.digest)
+        .join(version, version.c.artifact_id == artifact.c.id)
+        .join(member, member.c.version_id == version.c.id)
+        .join(manifest, manifest.c.id == member.c.manifest_id)
+        .where(version.c.pack_id.is_(None), version.c.published == 1)
+    )
+    for row in tx.execute(query):
+        yield (row[0], row[1], row[2])
+
+
 def changes_told(tx: Connection) -> Iterator[ToldChange]:
     """Yield the changes in their order."""
     query = (

@@ -121,6 +121,9 @@ class _Check:
             self._renumbered = {
                 row.content["version_uid"] for row in changes.of_action(tx, "renumber")
             }
+            for artifact_uid, uid, manifest in told.uncommitted_told(tx):
+                if _own_uid(manifest.hex()) == uid.hex():
+                    self._doubtful.update((artifact_uid, uid))
             drops = _dropped_paths(tx)
             gone = _purged(tx)
             try:
