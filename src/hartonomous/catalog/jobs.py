@@ -90,12 +90,7 @@ class Ended(NamedTuple):
 
 def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
     """Put a job; return its id, and False where an active one has the same key already."""
-    values = {
-        "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": new.key,
-        "status": Status.PENDING.value, "priority": new.priority,
-        "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
-        "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0, "done_bytes": 0,
-    }  # fmt: skip
+    values = _values(new, now_us)
     if new.key is None:
         made = tx.scalar(insert(job).values(values).returning(job.c.id))
         assert made is not None
@@ -111,18 +106,18 @@ def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
             return there, False
 
 
+def _values(new: NewJob, now_us: int) -> dict[str, Any]:
+    return {
+        "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": new.key,
+        "status": Status.PENDING.value, "priority": new.priority,
+        "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
+        "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0, "done_bytes": 0,
+    }  # fmt: skip
+
+
 def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
     """Put jobs without keys, in one statement."""
-    rows = [
-        {
-            "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": None,
-            "status": Status.PENDING.value, "priority": new.priority,
-            "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
-            "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0,
-            "done_bytes": 0,
-        }
-        for new in many
-    ]  # fmt: skip
+    rows = [{**_values(new, now_us), "unique_key": None} for new in many]
     if rows:
         tx.execute(insert(job), rows)
 

@@ -19,15 +19,12 @@ from sqlalchemy import Connection, text
 
 from hartonomous.catalog.database import Database
 from hartonomous.catalog.derived_tables import PREFIX, share_tables
-from hartonomous.core.nearness import NONE, is_among, of_unit_length
+from hartonomous.core.nearness import EXACT_ROWS, NONE, is_among, of_unit_length
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
 
 MOST_DIMENSIONS = 4000
 """More than that pgvector's HNSW does not take."""
-
-FIRST_ROWS = 10_000
-"""An exact scan of fewer vectors is as quick."""
 
 MOST_DEAD = 0.2
 """A table with a larger share of removed vectors is made anew."""
@@ -92,7 +89,7 @@ class VectorTable:
     """One space's table, named by ``name``: hexadecimal digits, at most 32."""
 
     def __init__(
-        self, database: Database, truth: VectorTruth, name: str, *, first_rows: int = FIRST_ROWS
+        self, database: Database, truth: VectorTruth, name: str, *, first_rows: int = EXACT_ROWS
     ) -> None:
         if not 0 < len(name) <= 32 or set(name) - set("0123456789abcdef"):
             raise UsageError(f"a table of vectors cannot be named by {name!r}")

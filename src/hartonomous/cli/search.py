@@ -10,11 +10,12 @@ import click
 
 from hartonomous.cli.found import hits_page
 from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.html_file import write_html
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Table
 from hartonomous.cli.sizes import several, size
 from hartonomous.cli.text import clean
-from hartonomous.errors import ConflictError, HartonomousError, UsageError
+from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
     from hartonomous.operations.search import SearchFilter, SearchResult
@@ -238,20 +239,7 @@ def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
         Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
         for one in found.hits
     ]
-    # A query may have bytes of the shell's that are no text.
-    content = search_page(found.query, hits).encode("utf-8", "replace")
-    try:
-        with path.open("wb" if force else "xb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise ConflictError(
-            f"{path} is there already", hint="give --force to write over it, or another path"
-        ) from error
-    except OSError as error:
-        raise HartonomousError(
-            f"{path} cannot be written: {error.strerror}", hint="give another path to --html"
-        ) from error
-    click.echo(f"hart: note: wrote {path}", err=True)
+    write_html(path, search_page(found.query, hits), force=force)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

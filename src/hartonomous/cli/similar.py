@@ -8,10 +8,10 @@ import click
 
 from hartonomous.cli.artifact_name import ARTIFACT_OR_PATH
 from hartonomous.cli.frame import command as make_command
+from hartonomous.cli.html_file import write_html
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell
 from hartonomous.cli.text import clean
-from hartonomous.errors import ConflictError, HartonomousError
 
 if TYPE_CHECKING:
     from hartonomous.operations.similar import SimilarPictures
@@ -91,15 +91,4 @@ def _write_page(path: Path, found: "SimilarPictures", *, force: bool) -> None:
     from hartonomous.core.picture_page import pictures_page
     from hartonomous.operations.similar import shown
 
-    try:
-        with path.open("w" if force else "x", encoding="utf-8") as file:
-            file.write(pictures_page(f"Pictures like {found.query}", shown(found)))
-    except FileExistsError as error:
-        raise ConflictError(
-            f"{path} is there already", hint="give --force to write over it, or another path"
-        ) from error
-    except OSError as error:
-        raise HartonomousError(
-            f"{path} cannot be written: {error.strerror}", hint="give another path to --html"
-        ) from error
-    click.echo(f"hart: note: wrote {path}", err=True)
+    write_html(path, pictures_page(f"Pictures like {found.query}", shown(found)), force=force)

@@ -28,10 +28,9 @@ from hartonomous.packs.picture_views import (
     need_images,
     open_pictures,
     picture_process,
-    plain_bytes,
     update_pictures,
 )
-from hartonomous.packs.viewed_files import plain_copy
+from hartonomous.packs.viewed_files import plain_copy, plain_file
 from hartonomous.ports.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
@@ -143,7 +142,11 @@ def _opened(
 ) -> tuple[str, IO[bytes], tuple[int, str] | None]:
     """Return what it is called, a file of its bytes, and (version id, path) of a stored one."""
     if isinstance(given, bytes):
-        return "the picture given", undo.enter_context(plain_bytes(parts, given)), None
+        return (
+            "the picture given",
+            undo.enter_context(plain_file(parts, [given], size_bytes=len(given))),
+            None,
+        )
     if names_a_place(given):
         return os.fspath(given), undo.enter_context(_file(given)), None
     spec = os.fspath(given)

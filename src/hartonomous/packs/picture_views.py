@@ -5,13 +5,11 @@ in a document is not stored a second time: the index says where it lies, and its
 of the document again when they are wanted.
 """
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -158,15 +156,6 @@ def content_process() -> LimitedProcess[PictureBytes]:
         return PictureBytes(notices=(Notice(kind=kind, text=f"the reader {reason}"),))
 
     return _process("content", PictureBytes, refused, lambda _found, _size: None)
-
-
-def plain_bytes(parts: StoreParts, content: bytes) -> IO[bytes]:
-    """Return a temporary file of bytes from memory, for a limited process; close it."""
-    plain = tempfile.TemporaryFile(dir=parts.directory / "tmp")  # noqa: SIM115 - the caller's
-    plain.write(content)
-    plain.flush()
-    os.lseek(plain.fileno(), 0, os.SEEK_SET)
-    return plain
 
 
 def _process(

@@ -12,6 +12,7 @@ import numpy as np
 
 from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.catalog.vector_table import drop_stray_tables
+from hartonomous.core.nearness import EXACT_ROWS
 from hartonomous.core.place import Place
 from hartonomous.errors import NotFoundError
 from hartonomous.packs.open_files import OpenFiles
@@ -20,9 +21,6 @@ from hartonomous.packs.table_index import table_index
 from hartonomous.packs.vector_truth import SpaceTruth
 from hartonomous.ports.vector_index import VectorIndex, Vectors
 from hartonomous.vectors.opening import open_vectors
-
-EXACT_ROWS = 10_000
-"""Up to so many vectors an exact scan is as quick as any index, on one core (384 numbers each)."""
 
 _FOLDER = "spaces"
 

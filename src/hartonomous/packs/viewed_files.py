@@ -3,12 +3,13 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import IO
 
 from hartonomous.catalog import texts
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
+from hartonomous.core.digest import Bytes
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
@@ -50,11 +51,16 @@ def plain_copy(parts: StoreParts, files: OpenFiles, row: ManifestRow) -> IO[byte
 
     Raises StorageFullError where there is no room, and what reading the file raises.
     """
+    return plain_file(parts, files.open(row).chunks(), size_bytes=row.size_bytes)
+
+
+def plain_file(parts: StoreParts, chunks: Iterable[Bytes], *, size_bytes: int) -> IO[bytes]:
+    """Return a temporary file of some bytes, for a limited process; close it."""
     place = parts.directory / "tmp"
     try:
         with contextlib.ExitStack() as undo:
             plain = undo.enter_context(tempfile.TemporaryFile(dir=place))
-            for chunk in files.open(row).chunks():
+            for chunk in chunks:
                 plain.write(chunk)
             plain.flush()
             os.lseek(plain.fileno(), 0, os.SEEK_SET)
@@ -62,5 +68,5 @@ def plain_copy(parts: StoreParts, files: OpenFiles, row: ManifestRow) -> IO[byte
             return plain
     except OSError as error:
         raise storage_error(
-            error, "write a document for its reader", place, wanted_bytes=row.size_bytes
+            error, "write a document for its reader", place, wanted_bytes=size_bytes
         ) from error

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 
 from hartonomous import locks
-from hartonomous.core.nearness import NONE, is_among
+from hartonomous.core.nearness import EXACT_ROWS, NONE, is_among
 from hartonomous.core.space import Space
 from hartonomous.errors import IntegrityError, UsageError
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
@@ -26,9 +26,6 @@ FILE = "graph"
 LOCK = "lock"
 MOST_DEAD = 0.2
 """A graph with a larger share of removed vectors is built anew."""
-
-FIRST_ROWS = 10_000
-"""An exact scan of fewer vectors is as quick."""
 
 _MAGIC = b"HARTVGRA"
 _MOST_HEADER = 4096
@@ -77,7 +74,7 @@ class GraphIndex(ApproximateIndex):
         truth: VectorTruth,
         *,
         settings: GraphSettings | None = None,
-        first_rows: int = FIRST_ROWS,
+        first_rows: int = EXACT_ROWS,
         rescore: int = RESCORED,
     ) -> None:
         source = _Graph(directory, truth, settings or GraphSettings(), first_rows)

@@ -12,16 +12,13 @@ from typing import Any
 import numpy as np
 
 from hartonomous import locks
-from hartonomous.core.nearness import NONE, Best, of_unit_length
+from hartonomous.core.nearness import EXACT_ROWS, NONE, Best, of_unit_length
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
 from hartonomous.vectors.approximate import RESCORED, ApproximateIndex
 from hartonomous.vectors.codebook import BLOCK, Codes, code_bytes, scan_of
 from hartonomous.vectors.frame import Frame
 from hartonomous.vectors.generation import LOCK, Generation, publish, read_generation, stamp
 from hartonomous.vectors.merging import Merging, Tiers
-
-FIRST_ROWS = 10_000
-"""An exact scan of fewer vectors is as quick."""
 
 _DIMENSIONS = 256
 """Codes of fewer dimensions say less: so many more candidates, each of them shorter."""
@@ -39,7 +36,7 @@ class ScanIndex(ApproximateIndex):
         truth: VectorTruth,
         *,
         tiers: Tiers | None = None,
-        first_rows: int = FIRST_ROWS,
+        first_rows: int = EXACT_ROWS,
         rescore: int = RESCORED,
     ) -> None:
         self._segments = _Segments(directory, truth, tiers or Tiers(), first_rows)
