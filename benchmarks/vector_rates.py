@@ -76,7 +76,10 @@ def build(kind: str, path: Path, folder: Path, queries: int) -> None:
     base, _ = split(path, queries)
     truth = ListedVectors(made_space(base.shape[1]))
     truth.add(base if kind == "scan" else base[:_TRACED_GRAPH])
-    (ScanIndex if kind == "scan" else GraphIndex)(folder, truth).update()
+    if kind == "scan":
+        ScanIndex(folder, truth).update()
+    else:
+        GraphIndex(folder, truth, first_rows=_TRACED_GRAPH).update()
 
 
 def measured(base: np.ndarray, queries: np.ndarray, folder: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from context import Context, Result
 from peers.peer import UnavailableError, package_version, python_with
+from peers.zipnn import TORCH
 from tables import table
 
 from hartonomous.operations.demo_base import fetch_base
@@ -88,7 +89,7 @@ def _vectors(context: Context) -> Path:
     (package,) = folder.glob("wordnet-base*.deb")
     _call("dpkg-deb", "-x", package, folder)
     model = fetch_base(context.files / "family-base", cache=context.files, from_path=context.model)
-    python = python_with("transformers", context.tools, first="torch")
+    python = python_with("transformers", context.tools, first=TORCH)
     words = folder / "usr" / "share" / "wordnet"
     _call(python, _HERE / "gloss_encoding.py", words, model, path)
     shutil.rmtree(folder)
