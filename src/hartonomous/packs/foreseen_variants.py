@@ -19,7 +19,6 @@ from hartonomous.errors import LimitError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import (
     MOST_CANDIDATES,
-    STRAIGHT,
     Candidate,
     SketchSamples,
     TensorQuery,
@@ -29,6 +28,7 @@ from hartonomous.packs.base_search import (
 from hartonomous.packs.chain import Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.operands import Operands
+from hartonomous.packs.orders import STRAIGHT
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import Variant

@@ -80,6 +80,7 @@ class WriteSession:
         self._required = 0  # features of the packs that are opened from now on
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
+        self._writing = ThreadPoolExecutor(1, "write")
         self._gathered: list[FrameWork] = []
         self._gathered_atoms: list[PendingAtom] = []
         self._gathered_bytes = 0
@@ -350,7 +351,7 @@ class WriteSession:
         if self._pack is None:
             self._pack = PackWriter(
                 self.parts.objects, writer=self.key, now_us=self.parts.clock(),
-                required=self._required,
+                required=self._required, writing=self._writing,
             )  # fmt: skip
         return self._pack
 
@@ -456,6 +457,7 @@ class WriteSession:
         finally:
             try:
                 self._sealer.shutdown(wait=True)
+                self._writing.shutdown(wait=True)
                 self.bases.close()
                 self._drop_unregistered()
                 remove_writer(in_turn(self.parts.database), self.id)
