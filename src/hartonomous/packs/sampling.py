@@ -152,6 +152,7 @@ def measure(
         seen = _scaled(seen, len(held), otherwise.together(held))
     samples = _chosen(seen)
     floor = 0.01 if whole else 0.03 if window >= FRAME_BYTES // 4 else 0.1
+    floor = 0.15 if otherwise is not None and window < _LEAST_WINDOW_BYTES else floor
     return guess_from_samples(total, samples, floor=floor, whole=whole)
 
 
@@ -164,16 +165,16 @@ class Otherwise:
     """How pieces would be kept but on their own.
 
     ``cost(piece, offset, content)`` is what bytes of a piece from an offset on take, ``together``
-    what windows take as one frame, None where that is not known. ``others`` bytes of the files are
-    read for each byte of a window.
+    what windows take as parts of a full frame, None where that is not known. ``others`` bytes of
+    the files are read for each byte of a window.
     """
 
     cost: Callable[[int, int, bytes], int | None]
-    together: Callable[[Sequence[Window]], int | None]
+    together: Callable[[Sequence[Window]], float | None]
     others: float = 0.0
 
 
-def _scaled(seen: Sequence["_Sample"], count: int, together: int | None) -> list["_Sample"]:
+def _scaled(seen: Sequence["_Sample"], count: int, together: float | None) -> list["_Sample"]:
     """Return samples whose first ``count`` costs add up to what these windows take together.
 
     Scales and differences are only packed where there are enough of them: short windows alone
