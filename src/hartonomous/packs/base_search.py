@@ -133,7 +133,7 @@ class SketchSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class View:
     """One way of looking at the query: which part, in which order."""
 
     part: Part
@@ -146,7 +146,7 @@ class _View:
 class _Hits:
     """What the signs say of one view: ids, nearest first, and what came of them."""
 
-    view: _View
+    view: View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
     seen: set[_Place] = field(default_factory=set)
@@ -256,27 +256,27 @@ class BaseSearch:
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        views = _whole_views(query)
+        views = whole_views(query)
         found = (
             [] if in_passing and self._has_none(views) else self._of_views(query, views, max_depth)
         )
         if not any(found):
             views = [
-                _View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
+                View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
                 for part in parts(query.shape)
             ]
             if not (in_passing and self._has_none(views)):
                 found = self._of_views(query, views, max_depth)
         return _taking_turns(found)[:MOST_CANDIDATES]
 
-    def _has_none(self, views: Sequence[_View]) -> bool:
+    def _has_none(self, views: Sequence[View]) -> bool:
         signs: dict[int, list[bytes]] = {}
         for view in views:
             signs.setdefault(view.part.count, []).append(view.sketch.signs)
         return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
-        self, query: TensorQuery, views: Sequence[_View], max_depth: int | None
+        self, query: TensorQuery, views: Sequence[View], max_depth: int | None
     ) -> list[list[Candidate]]:
         """Return the candidates of each part, nearest first."""
         if not views:
@@ -309,7 +309,7 @@ class _Search:
         self._max_depth = max_depth
         self.hits: list[_Hits] = []
 
-    def look(self, count: int, views: Sequence[_View]) -> None:
+    def look(self, count: int, views: Sequence[View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
         if not any(len(one.ids) for one in near):
@@ -388,22 +388,22 @@ class _Search:
         return cost
 
 
-def _whole_views(query: TensorQuery) -> list[_View]:
+def whole_views(query: TensorQuery) -> list[View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
     rows, columns = query.matrix
     at = positions(query.count)
-    views = [_View(part=whole, orientation=STRAIGHT, sketch=query.sketch(whole))]
+    views = [View(part=whole, orientation=STRAIGHT, sketch=query.sketch(whole))]
     if len(query.shape) == 2 and min(rows, columns) > 1:
         sketch = sketch_of(query.read(transposed(at, rows, columns)))
-        views.append(_View(part=whole, orientation=TRANSPOSED, sketch=sketch))
+        views.append(View(part=whole, orientation=TRANSPOSED, sketch=sketch))
     for heads in dict.fromkeys(query.heads):
         if heads < 1 or rows % (2 * heads) or rows == 2 * heads:
             continue  # rows are not halves of heads, or the permutation changes nothing
         for orientation, inverse in ((HEADS, False), (HEADS_INVERSE, True)):
             moved = heads_permuted(at, rows, columns, heads, inverse=inverse)
             views.append(
-                _View(
+                View(
                     part=whole, orientation=orientation, heads=heads,
                     sketch=sketch_of(query.read(moved)),
                 )
@@ -411,7 +411,7 @@ def _whole_views(query: TensorQuery) -> list[_View]:
     return views
 
 
-def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+def _base_shape(query: TensorQuery, view: View, row: sketches.SketchRow) -> tuple[int, ...]:
     """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:

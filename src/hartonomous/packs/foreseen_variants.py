@@ -24,12 +24,13 @@ from hartonomous.errors import HartonomousError, LimitError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import (
     MOST_CANDIDATES,
-    STRAIGHT,
+    TRANSPOSED,
     Candidate,
     SketchSamples,
     TensorQuery,
     can_be_searched,
     can_be_sketched,
+    whole_views,
 )
 from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
@@ -299,26 +300,32 @@ class ForeseenVariants:
         self._given.setdefault(query.count, []).append(_Given(at, digest, query))
 
     def _near_given(self, query: TensorQuery) -> list[Candidate]:
-        """Return tensors of the given files that resemble one beyond chance, as they lie."""
+        """Return tensors of the given files that resemble one beyond chance, in any known order."""
         others = self._given.get(query.count)
-        if not others or not can_be_sketched(query.dtype, query.shape):
+        if not others:
             return []
-        sketch = query.sketch(Part(0, query.count))
-        own = np.frombuffer(sketch.signs, np.uint8)
         table = np.stack([one.signs for one in others])
-        apart = np.unpackbits(table ^ own, axis=1).sum(axis=1)
-        limits = furthest(int(np.unpackbits(own).sum()))[np.unpackbits(table, axis=1).sum(axis=1)]
-        near = [one for one, close in zip(others, (apart <= limits).tolist(), strict=True) if close]
-        if not near:
-            return []
-        away = distances(sketch.values, np.stack([one.values for one in near]), query.dtype)
-        return [
-            Candidate(
-                digest=one.digest, atom_id=-1 - one.at, dtype=one.dtype, shape=query.shape, first=0,
-                orientation=STRAIGHT, distance=distance, depth=0, values=one.values,
-            )
-            for one, distance in zip(near, away.tolist(), strict=True)
-        ]  # fmt: skip
+        ones = np.unpackbits(table, axis=1).sum(axis=1)
+        found: list[Candidate] = []
+        for view in whole_views(query):
+            own = np.frombuffer(view.sketch.signs, np.uint8)
+            apart = np.unpackbits(table ^ own, axis=1).sum(axis=1)
+            close = apart <= furthest(int(np.unpackbits(own).sum()))[ones]
+            near = [one for one, is_near in zip(others, close.tolist(), strict=True) if is_near]
+            if not near:
+                continue
+            shape = query.shape[::-1] if view.orientation == TRANSPOSED else query.shape
+            values = np.stack([one.values for one in near])
+            away = distances(view.sketch.values, values, query.dtype)
+            found += [
+                Candidate(
+                    digest=one.digest, atom_id=-1 - one.at, dtype=one.dtype, shape=shape, first=0,
+                    orientation=view.orientation, heads=view.heads, distance=distance, depth=0,
+                    values=one.values,
+                )
+                for one, distance in zip(near, away.tolist(), strict=True)
+            ]  # fmt: skip
+        return found
 
     def _read_given(self, name: bytes, start: int, length: int) -> bytes:
         stop = start + length

@@ -27,9 +27,12 @@ _SMALLEST_WINDOW_BYTES = 1024
 """Of what is predicted, where little may be read: what a frame takes anyway is told apart."""
 _LONE_WINDOW_BYTES = 32 << 10
 """Longer windows tell what a frame takes; shorter ones are also looked at together."""
-_GOOD_SAMPLES = 16
+_FINE_WINDOW_BYTES = 16 << 10
+_MANY_SAMPLES, _GOOD_SAMPLES = 64, 16
 _GOOD_SAMPLES_OF_BLOCKS = 8
-"""Of quantised tensors that are predicted: what is left varies little, and short windows cost."""
+"""Tensors of a class differ more than places in one, so that many windows tell more than long ones,
+down to 16 KiB; below, what is packed in so little of it differs. Of quantised tensors that are
+predicted what is left varies little."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,8 +131,12 @@ def measure(
         if otherwise and DTYPES[dtype or ""].block_elements > 1
         else _GOOD_SAMPLES
     )
+    is_even = dtype is None or dtype not in DTYPES or DTYPES[dtype].block_elements == 1
+    many = _MANY_SAMPLES if is_even else good
     least = _SMALLEST_WINDOW_BYTES if otherwise else _LEAST_WINDOW_BYTES
-    while not whole and window > least and share // window < good:
+    while not whole and share // window < (many if window > _FINE_WINDOW_BYTES else good):
+        if window <= least:
+            break
         window //= 2
     window -= window % block if window > block else 0
     wanted = _all_windows(pieces, longest) if whole else _some_windows(pieces, share, window, total)
