@@ -137,7 +137,7 @@ class SketchSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class View:
     """One way of looking at the query: which part, in which order."""
 
     part: Part
@@ -150,7 +150,7 @@ class _View:
 class _Hits:
     """What the signs say of one view: ids, nearest first, and what came of them."""
 
-    view: _View
+    view: View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
     seen: set[_Place] = field(default_factory=set)
@@ -261,7 +261,7 @@ class BaseSearch:
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        views = _whole_views(query)
+        views = whole_views(query)
         found = (
             []
             if in_passing and self._has_none(views)
@@ -269,21 +269,21 @@ class BaseSearch:
         )
         if not any(found):
             views = [
-                _View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
+                View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
                 for part in parts(query.shape)
             ]
             if not (in_passing and self._has_none(views)):
                 found = self._of_views(query, views, max_depth, most)
         return _taking_turns(found)[:most]
 
-    def _has_none(self, views: Sequence[_View]) -> bool:
+    def _has_none(self, views: Sequence[View]) -> bool:
         signs: dict[int, list[bytes]] = {}
         for view in views:
             signs.setdefault(view.part.count, []).append(view.sketch.signs)
         return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
-        self, query: TensorQuery, views: Sequence[_View], max_depth: int | None, most: int
+        self, query: TensorQuery, views: Sequence[View], max_depth: int | None, most: int
     ) -> list[list[Candidate]]:
         """Return the candidates of each part, nearest first."""
         if not views:
@@ -318,7 +318,7 @@ class _Search:
         self._most = most
         self.hits: list[_Hits] = []
 
-    def look(self, count: int, views: Sequence[_View]) -> None:
+    def look(self, count: int, views: Sequence[View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
         if not any(len(one.ids) for one in near):
@@ -396,11 +396,11 @@ class _Search:
         return cost
 
 
-def _whole_views(query: TensorQuery) -> list[_View]:
+def whole_views(query: TensorQuery) -> list[View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
     return [
-        _View(
+        View(
             part=whole, orientation=one.orientation, heads=one.heads,
             sketch=query.sketch(whole) if one.orientation == STRAIGHT
             else sketch_of(query.read(one.elements)),
@@ -409,7 +409,7 @@ def _whole_views(query: TensorQuery) -> list[_View]:
     ]  # fmt: skip
 
 
-def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+def _base_shape(query: TensorQuery, view: View, row: sketches.SketchRow) -> tuple[int, ...]:
     """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:
