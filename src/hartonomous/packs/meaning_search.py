@@ -18,6 +18,7 @@ from hartonomous.core.space import MODALITIES, check_comparable
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.media.endings import PICTURES, ending
 from hartonomous.packs.kept_index import KeptIndex
+from hartonomous.packs.kept_uses import KeptUses
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import pixel_process
@@ -103,6 +104,7 @@ class MeaningSearch:
         self._spaces = open_spaces
         self._encoders = OpenEncoders(parts, files)
         self.words = KeptIndex(parts)
+        self.uses = KeptUses()
 
     def close(self) -> None:
         """Close what is kept open between searches; who opened the spaces closes them."""

@@ -63,9 +63,15 @@ def drop_views(parts: StoreParts) -> bool:
         return _drop(parts)
 
 
-def is_current(parts: StoreParts, index: TextIndex) -> bool:
-    """Say whether an index has everything that the catalog has."""
-    return index.mark() == _mark(parts)
+def change_number(parts: StoreParts) -> str:
+    """Return what is another one whenever a search may find something else in the catalog."""
+    with parts.database.read() as tx:
+        return texts.change_number(tx)
+
+
+def is_current(index: TextIndex, number: str) -> bool:
+    """Say whether an index has everything that the catalog had at a change number."""
+    return index.mark() == _mark(number)
 
 
 def refresh_views(parts: StoreParts, files: OpenFiles, progress: Progress) -> ViewsMade | None:
@@ -74,7 +80,7 @@ def refresh_views(parts: StoreParts, files: OpenFiles, progress: Progress) -> Vi
     Who may only read searches what is there, and a note says if there is more.
     """
     with open_index(parts) as index:
-        if is_current(parts, index):
+        if is_current(index, change_number(parts)):
             return None
         if not index.is_writable():
             note = "what was added lately is not searched: this role may not write the index"
@@ -90,7 +96,8 @@ def update_views(
         if rebuild:
             _drop(parts)
         with open_index(parts) as index:
-            mark = _mark(parts)  # before anything is looked at: what comes meanwhile is seen later
+            # Before anything is looked at: what comes meanwhile is seen later.
+            mark = _mark(change_number(parts))
             known = index.recipes()
             waiting = list(_waiting(parts, known))
             made = _Making(parts, files, index)
@@ -110,10 +117,8 @@ def update_views(
             )
 
 
-def _mark(parts: StoreParts) -> str:
+def _mark(number: str) -> str:
     """Return what changes whenever views may have to be made: the catalog, or how they are made."""
-    with parts.database.read() as tx:
-        number = texts.change_number(tx)
     return f"{number} {_recipe('x.pdf')}"
 
 
