@@ -13,7 +13,7 @@ from hartonomous.catalog import tensors
 from hartonomous.catalog.patterns import holding
 from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.catalog.texts import VersionWords
-from hartonomous.core.diversity import diverse
+from hartonomous.core.diversity import VariedHit, diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
 from hartonomous.core.picture_page import ShownPicture, pictures_table
@@ -33,6 +33,7 @@ from hartonomous.packs.text_views import change_number, is_current, open_index, 
 from hartonomous.packs.word_search import MOST_ROWS, WordSearch
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.text_index import TextIndex
+from hartonomous.ports.vector_index import Vectors
 
 __all__ = ["KINDS", "SearchFilter", "SearchHit", "SearchResult", "place_of", "search"]
 
@@ -211,6 +212,7 @@ class _Searching:
         self._told: dict[Key, SearchHit] = {}
         self._covered: dict[str, float] = {}
         self._notes: tuple[str, ...] = ()
+        self._near: tuple[MeaningSearch, Wanted] | None = None
 
     def result(
         self, *, top_k: int, skip: int, per_file: int | None, varied: bool, notes: tuple[str, ...]
@@ -226,10 +228,10 @@ class _Searching:
         hits: list[SearchHit] = []
         if varied:
             pool = self._hits(fused[: max(_DIVERSE_POOL, skip + top_k)])
-            order = diverse([set(terms(f"{one.heading} {one.snippet}")) for one in pool])
-            hits = [pool[at] for at in order][skip : skip + top_k]
+            order = diverse(self._compared(pool))
+            hits = [pool[at][1] for at in order][skip : skip + top_k]
         else:
-            hits = self._hits(fused[skip : skip + top_k])
+            hits = [one for _, one in self._hits(fused[skip : skip + top_k])]
         return SearchResult(
             query=self._query.text, hits=tuple(hits), more=more,
             misspelled=self._misspelled, notes=notes + self._notes,
@@ -237,6 +239,7 @@ class _Searching:
 
     def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:
         """Find what is near in spaces."""
+        self._near = (near, wanted)
         if not {"passage", "picture"} & set(self._wanted.kinds):
             return
         orders, self._notes = near.orders(wanted, self._chosen, needed=needed)
@@ -249,6 +252,18 @@ class _Searching:
                     self._places[key] = place
             self._orders[name] = list(scores)
             self._scores[name] = scores
+
+    def _compared(self, pool: Sequence[tuple[Key, SearchHit]]) -> list[VariedHit]:
+        """Return what of hits is compared: their vectors in the spaces that are searched."""
+        found: dict[Key, tuple[str, Vectors]] = {}
+        if self._near is not None:
+            found = self._near[0].vectors_of(self._near[1], [key for key, _ in pool])
+        compared = []
+        for key, one in pool:
+            space, vector = found.get(key, ("", None))
+            words = frozenset(terms(f"{one.heading} {one.snippet}"))
+            compared.append(VariedHit(terms=words, space=space, vector=vector))
+        return compared
 
     def _search(self, needed: int, per_file: int | None) -> None:
         self._misspelled: tuple[str, ...] = ()
@@ -330,7 +345,7 @@ class _Searching:
 
     # -- hits
 
-    def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[SearchHit]:
+    def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[tuple[Key, SearchHit]]:
         passages = self._passages([key for key, _ in shown if key[0] == "passage"])
         sources = self._index.sources({one.digest for one in passages.values()})
         pictures = found_pictures(
@@ -370,7 +385,7 @@ class _Searching:
             else:
                 hit = self._told[key]
             hit = msgspec.structs.replace(hit, **own)
-            hits.append(msgspec.structs.replace(hit, why=self._why(hit)))
+            hits.append((key, msgspec.structs.replace(hit, why=self._why(hit))))
         return hits
 
     def _passages(self, keys: Sequence[Key]) -> dict[Key, IndexedPassage]:
