@@ -32,7 +32,7 @@ from hartonomous.packs.vector_truth import PartKey
 from hartonomous.ports.encoder import Encoder
 from hartonomous.ports.vector_index import Vectors
 
-FIRST_NEAR = 50
+FIRST_NEAR = 100
 _MOST_NEAR = 10_000
 _MOST_QUERIES = 16
 _KEPT_ENCODERS = 2
