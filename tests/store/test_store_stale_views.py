@@ -134,12 +134,12 @@ def test_pictures_that_can_be_compared_stay_and_others_are_seen_anew(store, sour
 
 
 def test_what_another_process_removes_is_not_found(filled):
-    assert names(filled, "valve dough") == ["pump", "bread"]
+    assert set(names(filled, "valve dough")) == {"pump", "bread"}
     with hn.open(filled.path) as other:
         other.rm("pump")
-    assert names(filled, "valve dough") == ["bread"]
+    assert set(names(filled, "valve dough")) == {"bread"}
     with hn.open(filled.path) as other:
         other.undo()
-    assert names(filled, "valve dough") == ["pump", "bread"]
+    assert set(names(filled, "valve dough")) == {"pump", "bread"}
     filled.rename("pump", "engine")
-    assert names(filled, "valve dough") == ["engine", "bread"]
+    assert set(names(filled, "valve dough")) == {"engine", "bread"}

@@ -143,7 +143,7 @@ def remake_pictures(
 
 
 def waiting_pictures(parts: StoreParts) -> list[Waiting]:
-    """Return the files that were not looked at yet, or by an older recipe; none without the extra."""
+    """Return files that were not looked at yet, or by an older recipe; none without Pillow."""
     if not has_images():
         return []
     with open_pictures(parts) as index:
