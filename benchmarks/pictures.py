@@ -43,7 +43,7 @@ _SMALL = 32
 _LEAST_DIFFERENCE = 8.0
 """Of 255, on average over small pictures: of less, it is one drawing, perhaps recoloured."""
 _SCANNED = 1_000_000
-_CHANGED = 240
+_CHANGED = 150
 
 
 def run(context: Context) -> Result:
