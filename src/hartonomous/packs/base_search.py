@@ -27,17 +27,14 @@ from hartonomous.core.sketch import (
     decode_values,
     distances,
     encode_values,
-    heads_permuted,
     parts,
     positions,
     prefix,
     sketch_of,
-    transposed,
 )
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.orders import STRAIGHT, TRANSPOSED, matrix_of, orders
 from hartonomous.packs.sign_table import SignTable
-
-STRAIGHT, TRANSPOSED, HEADS, HEADS_INVERSE = "straight", "transposed", "heads", "heads-inverse"
 
 MOST_CANDIDATES = 8
 _ROUND_ROWS = 64
@@ -84,7 +81,11 @@ class TensorQuery:
     @property
     def matrix(self) -> tuple[int, int]:
         """The tensor as (rows, columns): its first axis, and all others."""
-        return (self.shape[0], prod(self.shape[1:])) if self.shape else (1, 1)
+        return matrix_of(self.shape)
+
+    def know(self, sketch: Sketch) -> None:
+        """Take the sketch of the whole from somebody who has it."""
+        self._sketches[Part(0, self.count)] = sketch
 
     def sketch(self, part: Part) -> Sketch:
         """Return the sketch of a part in its own order; read once."""
@@ -398,24 +399,14 @@ class _Search:
 def _whole_views(query: TensorQuery) -> list[_View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
-    rows, columns = query.matrix
-    at = positions(query.count)
-    views = [_View(part=whole, orientation=STRAIGHT, sketch=query.sketch(whole))]
-    if len(query.shape) == 2 and min(rows, columns) > 1:
-        sketch = sketch_of(query.read(transposed(at, rows, columns)))
-        views.append(_View(part=whole, orientation=TRANSPOSED, sketch=sketch))
-    for heads in dict.fromkeys(query.heads):
-        if heads < 1 or rows % (2 * heads) or rows == 2 * heads:
-            continue  # rows are not halves of heads, or the permutation changes nothing
-        for orientation, inverse in ((HEADS, False), (HEADS_INVERSE, True)):
-            moved = heads_permuted(at, rows, columns, heads, inverse=inverse)
-            views.append(
-                _View(
-                    part=whole, orientation=orientation, heads=heads,
-                    sketch=sketch_of(query.read(moved)),
-                )
-            )  # fmt: skip
-    return views
+    return [
+        _View(
+            part=whole, orientation=one.orientation, heads=one.heads,
+            sketch=query.sketch(whole) if one.orientation == STRAIGHT
+            else sketch_of(query.read(one.elements)),
+        )
+        for one in orders(query.shape, query.heads)
+    ]  # fmt: skip
 
 
 def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:

@@ -21,7 +21,6 @@ from hartonomous.errors import HartonomousError, LimitError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import (
     MOST_CANDIDATES,
-    STRAIGHT,
     Candidate,
     SketchSamples,
     TensorQuery,
@@ -31,6 +30,7 @@ from hartonomous.packs.base_search import (
 from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.operands import Operands
+from hartonomous.packs.orders import STRAIGHT
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import BaseGoneError, Variant, predict_spans
