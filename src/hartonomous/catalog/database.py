@@ -173,7 +173,7 @@ class Database:
         Where two marks are equal, nothing came between that ``events.after`` would give.
         """
         engine = self._usable()
-        with _translated(self._rules):
+        with translated(self._rules):
             return self._rules.mark(engine)
 
     def run(
