@@ -17,6 +17,7 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.casts import cast
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
+from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.core.sketch import (
     LEAST_ELEMENTS,
@@ -437,8 +438,8 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
     Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
     of: they would take the places of others, and a plan upon it can cast as each of them was cast.
-    For the same reason those of another type that are the values of one before, rounded, are left
-    out, and so are quantised ones but for a few.
+    For the same reason, of floats, those of another type that are the values of one before, rounded,
+    are left out, and so are quantised ones but for a few.
     """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
@@ -451,12 +452,12 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
     for _, one in ranked:
         if copies.setdefault(_place(one), one) is not one or (one.digest, one.first) in found:
             continue
-        if _is_quantised(one):
-            quantised += 1
-            if quantised > _MOST_QUANTISED:
+        if dtype in FLOAT_TARGETS:
+            quantised += _is_quantised(one)
+            if _is_quantised(one) and quantised > _MOST_QUANTISED:
                 continue
-        elif one.dtype != dtype and any(_rounds(other, one) for other in found.values()):
-            continue
+            if one.dtype != dtype and any(_rounds(other, one) for other in found.values()):
+                continue
         found[one.digest, one.first] = one
     return list(found.values())
 
