@@ -163,6 +163,13 @@ def test_dry_run_is_an_estimate_and_stores_nothing(hart, store, sources):
     assert hart("add", "-n", "--store", "other", str(sources))[0] == 10
 
 
+def test_a_dry_run_notes_what_an_add_notes(hart, store, home):
+    (home / "cut.safetensors").write_bytes((500).to_bytes(8, "little") + b'{"a":')
+    foreseen = hart("add", "-n", "cut.safetensors")[2]
+    assert "not taken as safetensors" in foreseen
+    assert hart("add", "cut.safetensors")[2] == foreseen
+
+
 @pytest.mark.parametrize("options", [(), ("--update",)])
 def test_dry_run_foresees_names_and_outcomes(hart, store, sources, home, options):
     def told(*arguments):
