@@ -30,10 +30,11 @@ def smaller(tmp_path) -> Path:
     return path
 
 
-def test_pictures_are_found_by_words_in_the_order_of_their_vectors(filled, fixtures):
-    filled.encoders.add(fixtures / "clip")
-    filled.embed(encoder="clip", modality="picture")
-    encoder = filled.encoders.get("clip")
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_pictures_are_found_by_words_in_the_order_of_their_vectors(filled, fixtures, name):
+    filled.encoders.add(fixtures / name)
+    filled.embed(encoder=name, modality="picture")
+    encoder = filled.encoders.get(name)
     try:
         query = encoder.encode_texts(["the red house"], query=True)[0]
         with Image.open(PICTURES / "scene.jpg") as one, Image.open(PICTURES / "other.jpg") as two:

@@ -24,7 +24,6 @@ from hartonomous.errors import HartonomousError, LimitError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import (
     MOST_CANDIDATES,
-    TRANSPOSED,
     Candidate,
     SketchSamples,
     TensorQuery,
@@ -35,6 +34,7 @@ from hartonomous.packs.base_search import (
 from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.operands import Operands
+from hartonomous.packs.orders import TRANSPOSED
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import BaseGoneError, Variant, predict_spans
