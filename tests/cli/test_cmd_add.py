@@ -164,10 +164,11 @@ def test_dry_run_is_an_estimate_and_stores_nothing(hart, store, sources):
 
 
 def test_a_dry_run_notes_what_an_add_notes(hart, store, home):
-    (home / "cut.safetensors").write_bytes((500).to_bytes(8, "little") + b'{"a":')
-    foreseen = hart("add", "-n", "cut.safetensors")[2]
+    path = home / "cut.safetensors"
+    path.write_bytes((500).to_bytes(8, "little") + b'{"a":')
+    foreseen = hart("add", "-n", str(path))[2]
     assert "not taken as safetensors" in foreseen
-    assert hart("add", "cut.safetensors")[2] == foreseen
+    assert hart("add", str(path))[2] == foreseen
 
 
 @pytest.mark.parametrize("options", [(), ("--update",)])
