@@ -351,8 +351,11 @@ class WordIndex:
         """Return the keys that the metadata of any file has."""
         query = "SELECT DISTINCT metadata FROM source WHERE metadata != '{}'"
         with _FILE.translated():
-            rows = self._connection.execute(query)
-            return {key for (told,) in rows for key in decode_json(told, dict[str, str])}
+            rows = self._connection.execute(query).fetchall()
+        found: set[str] = set()
+        for (told,) in rows:
+            found.update(decode_json(told, dict[str, str]))
+        return found
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""

@@ -244,7 +244,10 @@ class WordTable:
         rows = self._rows(
             "SELECT DISTINCT metadata FROM derived_word_source WHERE metadata != '{}'"
         )
-        return {key for (told,) in rows for key in decode_json(unescaped(told), dict[str, str])}
+        found: set[str] = set()
+        for (told,) in rows:
+            found.update(decode_json(unescaped(told), dict[str, str]))
+        return found
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""

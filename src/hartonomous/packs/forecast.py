@@ -1,6 +1,6 @@
 """Forecast: what files would take in a store, told from few of their bytes, storing nothing.
 
-Reads at most a hundredth of the bytes, or 40 kB where that is more: headers first, then samples of
+Reads at most a hundredth of the bytes, of up to 4 MB at most 1 MiB: headers first, then samples of
 files and tensors for equality, places of tensors for likeness, and what is left for samples of each
 class, which are encoded as they would be. A large file's header is read whatever the limit, up to
 1 MiB of them, and samples then have at least 24 kB. What reads of the store cost is not counted.
@@ -42,8 +42,8 @@ from hartonomous.packs.sampling import (
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate, MemberSource
 
-LEAST_LIMIT_BYTES = 40_000
-"""So many bytes may always be read; of more than a hundred times that, a hundredth."""
+SMALL_BYTES, SMALL_LIMIT_BYTES = 4_000_000, 1 << 20
+"""Of no more bytes than the former the latter may be read; of more, a hundredth."""
 
 HEADER_LIMIT_BYTES = 1 << 20
 LEAST_SAMPLED_BYTES = 24_000
@@ -127,7 +127,7 @@ def forecast(
     """
     files = [member for one in artifacts for member in one.members]
     total = sum(member.size for member in files)
-    limit = max(LEAST_LIMIT_BYTES, total // 100)
+    limit = total // 100 if total > SMALL_BYTES else SMALL_LIMIT_BYTES
     sampler = Sampler(files=files, limit_bytes=limit)
     work = _Work(sampler=sampler)
     progress.stage("estimate", total_bytes=min(limit, total))
@@ -167,7 +167,8 @@ def _look(parts: StoreParts | None, work: _Work, files: Sequence[MemberSource]) 
     sampler = work.sampler
     sizes, linked = _readable(work, files)
     _describe(work, files, sizes, linked)
-    sampler.limit_bytes = max(sampler.limit_bytes, sampler.read_bytes + LEAST_SAMPLED_BYTES)
+    if max(sizes, default=0) > HEADER_LIMIT_BYTES:
+        sampler.limit_bytes = max(sampler.limit_bytes, sampler.read_bytes + LEAST_SAMPLED_BYTES)
     pieces = np.array(work.rows, PIECE)
     long = pieces["kind"] != _INLINE
     view = pieces[long]
