@@ -79,6 +79,22 @@ _EXTENT_COLUMNS = (
     extent.c.header_offset, extent.c.stored_bytes,
 )  # fmt: skip
 
+# Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
+_SOME = bindparam("some", expanding=True)
+_PLACES = select(atom.c.digest, atom.c.id, atom.c.stored_bytes)
+_FIND = _PLACES.where(atom.c.digest.in_(_SOME))
+_FIND_SOUND = _FIND.where(atom.c.damaged == 0)
+_EXTENTS = (
+    select(
+        atom.c.digest, extent.c.position, extent.c.length, extent.c.header_offset,
+        extent.c.stored_bytes, pack.c.key,
+    )
+    .join_from(atom, extent, extent.c.atom_id == atom.c.id)
+    .join(pack, pack.c.id == extent.c.pack_id)
+    .where(atom.c.digest.in_(_SOME), extent.c.copy == 0)
+    .order_by(atom.c.digest, extent.c.position)
+)  # fmt: skip
+
 
 def find(
     tx: Connection, digests: Iterable[bytes], *, sound: bool = False
@@ -86,12 +102,12 @@ def find(
     """Return {digest: (id, stored bytes)} of stored digests; ``sound`` leaves out damaged ones."""
     found: dict[bytes, tuple[int, int]] = {}
     for piece in batches(sorted(set(digests))):
-        query = select(atom.c.digest, atom.c.id, atom.c.stored_bytes).where(
-            among(tx, atom.c.digest, piece)
-        )
-        if sound:
-            query = query.where(atom.c.damaged == 0)
-        found.update({row[0]: (row[1], row[2]) for row in tx.execute(query)})
+        if tx.dialect.name == "sqlite":
+            rows = tx.execute(_FIND_SOUND if sound else _FIND, {"some": piece})
+        else:
+            query = _PLACES.where(among(tx, atom.c.digest, piece))
+            rows = tx.execute(query.where(atom.c.damaged == 0) if sound else query)
+        found.update({row[0]: (row[1], row[2]) for row in rows})
     return found
 
 
@@ -205,21 +221,8 @@ def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[Extent
     """Return the extents of each stored digest, in order of position."""
     found: dict[bytes, list[ExtentRow]] = {}
     for piece in batches(sorted(set(digests))):
-        query = (
-            select(
-                atom.c.digest,
-                extent.c.position,
-                extent.c.length,
-                extent.c.header_offset,
-                extent.c.stored_bytes,
-                pack.c.key,
-            )
-            .join_from(atom, extent, extent.c.atom_id == atom.c.id)
-            .join(pack, pack.c.id == extent.c.pack_id)
-            .where(atom.c.digest.in_(piece), extent.c.copy == 0)
-            .order_by(atom.c.digest, extent.c.position)
-        )
-        for digest, position, length, header_offset, stored, key in tx.execute(query):
+        rows = tx.execute(_EXTENTS, {"some": piece})
+        for digest, position, length, header_offset, stored, key in rows:
             found.setdefault(digest, []).append(
                 ExtentRow(
                     position=position,
