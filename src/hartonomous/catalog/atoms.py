@@ -81,19 +81,9 @@ _EXTENT_COLUMNS = (
 
 # Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
 _SOME = bindparam("some", expanding=True)
-_PLACES = select(atom.c.digest, atom.c.id, atom.c.stored_bytes)
-_FIND = _PLACES.where(atom.c.digest.in_(_SOME))
+_IDS = select(atom.c.digest, atom.c.id, atom.c.stored_bytes)
+_FIND = _IDS.where(atom.c.digest.in_(_SOME))
 _FIND_SOUND = _FIND.where(atom.c.damaged == 0)
-_EXTENTS = (
-    select(
-        atom.c.digest, extent.c.position, extent.c.length, extent.c.header_offset,
-        extent.c.stored_bytes, pack.c.key,
-    )
-    .join_from(atom, extent, extent.c.atom_id == atom.c.id)
-    .join(pack, pack.c.id == extent.c.pack_id)
-    .where(atom.c.digest.in_(_SOME), extent.c.copy == 0)
-    .order_by(atom.c.digest, extent.c.position)
-)  # fmt: skip
 
 
 def find(
@@ -105,7 +95,7 @@ def find(
         if tx.dialect.name == "sqlite":
             rows = tx.execute(_FIND_SOUND if sound else _FIND, {"some": piece})
         else:
-            query = _PLACES.where(among(tx, atom.c.digest, piece))
+            query = _IDS.where(among(tx, atom.c.digest, piece))
             rows = tx.execute(query.where(atom.c.damaged == 0) if sound else query)
         found.update({row[0]: (row[1], row[2]) for row in rows})
     return found
@@ -217,13 +207,90 @@ def damaged_ids(tx: Connection) -> set[int]:
     return set(tx.scalars(select(atom.c.id).where(atom.c.damaged == 1)))
 
 
+_PLACE_COLUMNS = (
+    atom.c.digest, atom.c.depth, extent.c.position, extent.c.length, extent.c.header_offset,
+    extent.c.stored_bytes, pack.c.key,
+)  # fmt: skip
+_PLACES = (
+    select(*_PLACE_COLUMNS)
+    .join_from(atom, extent, extent.c.atom_id == atom.c.id)
+    .join(pack, pack.c.id == extent.c.pack_id)
+    .where(extent.c.copy == 0)
+    .order_by(atom.c.digest, extent.c.position)
+)
+_ABOVE = atom.alias("above")
+# Made once: SQLAlchemy takes longer to put these together than SQLite to answer them.
+_BY_DIGEST = _PLACES.where(atom.c.digest.in_(bindparam("wanted", expanding=True)))
+_BELOW = _PLACES.where(
+    atom.c.id.in_(
+        select(atom_base.c.base_atom_id)
+        .join(_ABOVE, _ABOVE.c.id == atom_base.c.atom_id)
+        .where(_ABOVE.c.digest.in_(bindparam("wanted", expanding=True)))
+    )
+)
+_OF_MANIFESTS = _PLACES.where(
+    atom.c.id.in_(
+        select(manifest_atom.c.atom_id).where(
+            manifest_atom.c.manifest_id.in_(bindparam("wanted", expanding=True))
+        )
+    )
+).limit(bindparam("most"))
+
+
 def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[ExtentRow]]:
     """Return the extents of each stored digest, in order of position."""
+    found, _ = _places(tx, _BY_DIGEST, digests)
+    return found
+
+
+def extents_below(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[ExtentRow]]:
+    """Return the extents of stored digests, and of all atoms that these are built on."""
+    found, built = _places(tx, _BY_DIGEST, digests)
+    return _with_bases(tx, found, built)
+
+
+def extents_of_manifests(
+    tx: Connection, manifest_ids: Iterable[int], *, most: int
+) -> dict[bytes, list[ExtentRow]]:
+    """Return the extents of the atoms of some files, and of all that these are built on.
+
+    Of files with more than ``most`` extents in a batch, those of the first atoms by digest.
+    """
+    found, built = _places(tx, _OF_MANIFESTS, manifest_ids, most=most)
+    return _with_bases(tx, found, built)
+
+
+def _with_bases(
+    tx: Connection, found: dict[bytes, list[ExtentRow]], built: set[bytes]
+) -> dict[bytes, list[ExtentRow]]:
+    for _ in range(bases.MAX_DEPTH):
+        if not built:
+            break
+        below, built = _places(tx, _BELOW, built)
+        built -= found.keys()
+        found.update(below)
+    return found
+
+
+def _places(
+    tx: Connection, query: Select[Any], wanted: Iterable[Any], *, most: int | None = None
+) -> tuple[dict[bytes, list[ExtentRow]], set[bytes]]:
+    """Return {digest: extents}, and which of these atoms are built on others."""
     found: dict[bytes, list[ExtentRow]] = {}
-    for piece in batches(sorted(set(digests))):
-        rows = tx.execute(_EXTENTS, {"some": piece})
-        for digest, position, length, header_offset, stored, key in rows:
-            found.setdefault(digest, []).append(
+    built: set[bytes] = set()
+    for piece in batches(sorted(set(wanted))):
+        values: dict[str, Any] = (
+            {"wanted": piece} if most is None else {"wanted": piece, "most": most}
+        )
+        here: dict[bytes, list[ExtentRow]] = {}
+        count = 0
+        for digest, depth, position, length, header_offset, stored, key in tx.execute(
+            query, values
+        ):
+            count += 1
+            if depth:
+                built.add(digest)
+            here.setdefault(digest, []).append(
                 ExtentRow(
                     position=position,
                     length=length,
@@ -232,7 +299,10 @@ def extents(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, list[Extent
                     pack_key=key,
                 )
             )
-    return found
+        if count == most:
+            here.popitem()  # the last one may have more
+        found.update(here)
+    return found, built & found.keys()
 
 
 class StoredAtom(msgspec.Struct, frozen=True, kw_only=True, gc=False):
