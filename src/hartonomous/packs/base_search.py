@@ -60,9 +60,8 @@ class TensorQuery:
     """A tensor for which bases are looked for.
 
     ``read`` returns float32 values of elements, as flat indices in C order. ``heads`` are numbers
-    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms that
-    somebody says it was made from, ``digest`` is its own, which is never a candidate. ``name`` is
-    what its file calls it.
+    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms said to be
+    its sources, ``digest`` is its own, never a candidate. ``name`` is what its file calls it.
     """
 
     dtype: str
