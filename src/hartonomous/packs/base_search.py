@@ -60,9 +60,8 @@ class TensorQuery:
     """A tensor for which bases are looked for.
 
     ``read`` returns float32 values of elements, as flat indices in C order. ``heads`` are numbers
-    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms that
-    somebody says it was made from, ``digest`` is its own, which is never a candidate. ``name`` is
-    what its file calls it.
+    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms said to be
+    its sources, ``digest`` is its own, never a candidate. ``name`` is what its file calls it.
     """
 
     dtype: str
@@ -438,8 +437,8 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
     Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
     of: they would take the places of others, and a plan upon it can cast as each of them was cast.
-    For the same reason, of floats, those of another type that are the values of one before, rounded,
-    are left out, and so are quantised ones but for a few.
+    For the same reason, of floats, those of another type that are the values of one before,
+    rounded, are left out, and so are quantised ones but for a few.
     """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))

@@ -128,9 +128,7 @@ class VariantChoice:
         if rounded is None:
             return one
         above = [other for other in found if other.depth < deepest]
-        other = self.estimate(
-            query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER
-        )
+        other = self.estimate(query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER)
         if other is not None and other.stored_bytes >= MOST_SHARE * own:
             other = None
         taken = own if other is None else other.stored_bytes
@@ -287,9 +285,9 @@ class VariantChoice:
     ) -> tuple[int, Proposal] | None:
         """Return what takes least of the sample, the first of equals.
 
-        Bytes are weighed by how deep the bases lie. What takes no less of the first frame than the best
-        so far is given up there; so is, without a look, a proposal for floats that is clearly worse
-        at the places of the sketch.
+        Bytes are weighed by how deep the bases lie. What takes no less of the first frame than the
+        best so far is given up there; so is, without a look, a proposal for floats that is clearly
+        worse at the places of the sketch.
         """
         whole = sum(frame.nbytes for _, frame in sample)
         found: tuple[list[int], Proposal] | None = None
