@@ -41,6 +41,7 @@ typedef struct {
 /* Eight floats; the compiler makes what the machine has of them. */
 typedef float floats __attribute__((vector_size(32)));
 typedef int32_t masks __attribute__((vector_size(32)));
+typedef uint8_t eight_bytes __attribute__((vector_size(8)));
 
 #if defined(__clang__)
 #define SHUFFLED(v, a, b, c, d, e, f, g, h) __builtin_shufflevector(v, v, a, b, c, d, e, f, g, h)
@@ -93,31 +94,44 @@ ALWAYS_INLINE float clip(float x, float low, float high) {
     return x < high ? x : high;
 }
 
-/* The nearest integer, halves to even, of a float below 2^22: its last bits once 1.5 * 2^23 is added. */
-ALWAYS_INLINE int32_t nearest(float x) {
-    int32_t bits;
-    x += 12582912.0f;
-    memcpy(&bits, &x, 4);
-    return bits - 0x4b400000;
+ALWAYS_INLINE void store_codes(const masks *values, uint8_t *codes) {
+    const eight_bytes narrow = __builtin_convertvector(*values, eight_bytes);
+    memcpy(codes, &narrow, sizeof narrow);
 }
 
-/* Codes of values that were brought to the codes' scale. */
+/* Codes of values that were brought to the codes' scale: the nearest integers, halves to even, as the
+   last bits say once 1.5 * 2^23 was added. `n` is a multiple of eight. */
 ALWAYS_INLINE void round_codes(const float *x, int n, float low, float high, int bias,
                                uint8_t *codes) {
-    for (int k = 0; k < n; k++) codes[k] = (uint8_t)(nearest(clip(x[k], low, high)) + bias);
+    for (int at = 0; at < n; at += 8) {
+        floats v;
+        masks whole;
+        memcpy(&v, x + at, sizeof v);
+        v = MORE(v, ALL(low));
+        v = LESS(v, ALL(high)) + 12582912.0f;
+        whole = (masks)v - 0x4b400000 + bias;
+        store_codes(&whole, codes + at);
+    }
 }
 
 ALWAYS_INLINE void floor_codes(const float *x, int n, float high, uint8_t *codes) {
     for (int k = 0; k < n; k++) codes[k] = (uint8_t)(int32_t)clip(x[k], 0.0f, high);
 }
 
-/* Halves away from zero, as roundf. */
+/* Halves away from zero, as roundf; `n` is a multiple of eight. */
 ALWAYS_INLINE void round_away_codes(const float *x, int n, uint8_t *codes) {
-    for (int k = 0; k < n; k++) {
-        float size = clip(fabsf(x[k]), 0.0f, 127.0f);
-        int32_t whole = (int32_t)size;
-        whole += size - (float)whole >= 0.5f;
-        codes[k] = (uint8_t)(x[k] < 0 ? -whole : whole);
+    for (int at = 0; at < n; at += 8) {
+        floats v, size;
+        masks whole, below;
+        memcpy(&v, x + at, sizeof v);
+        below = v < ALL(0.0f);
+        size = (floats)((masks)v & 0x7fffffff);
+        size = MORE(size, ALL(0.0f)); /* NaN becomes 0 */
+        size = LESS(size, ALL(127.0f));
+        whole = __builtin_convertvector(size, masks);
+        whole -= size - __builtin_convertvector(whole, floats) >= ALL(0.5f);
+        whole = (whole ^ below) - below;
+        store_codes(&whole, codes + at);
     }
 }
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hartonomous.errors import ConflictError
 from hartonomous.operations import backup as backing_up
@@ -19,11 +19,13 @@ from hartonomous.operations import restore as restoring
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import transfer as transferring
 from hartonomous.packs import directory
-from hartonomous.packs.checks import Check
-from hartonomous.packs.repaired import Repaired
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
 from hartonomous.store import Places, Store
+
+if TYPE_CHECKING:
+    from hartonomous.packs.checks import Check
+    from hartonomous.packs.repaired import Repaired
 
 
 def now_us() -> int:

@@ -66,7 +66,11 @@ class Store(Closing):
         self.files = OpenFiles(held.parts)
         self.jobs, self.settings = Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
-        self.events = feeding.Feed(held.parts, held.card.id)
+
+    @cached_property
+    def events(self) -> feeding.Feed:
+        """The change feed, made when used."""
+        return feeding.Feed(self.parts, self.id)
 
     @cached_property
     def views(self) -> deriving.StoreViews:

@@ -7,7 +7,7 @@ import pytest
 from variant_store import put, read, straight, tuned, weights
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, bases, packs
+from hartonomous.catalog import atoms, bases, extents, packs
 from hartonomous.core.digest import checksum, digest
 from hartonomous.core.plan import encode
 from hartonomous.core.record import (
@@ -100,14 +100,14 @@ def test_a_chain_over_the_longest_is_refused(store, session):
 def test_new_extents_that_would_make_a_circle_change_nothing(store, session):
     names = chain(session, 2)
     with store.parts.database.write() as tx:
-        before = atoms.extents(tx, names)
+        before = extents.of_atoms(tx, names)
         circle = atoms.NewAtom(
             digest=names[0], size_bytes=4 * COUNT, encoding=3, extents=(), bases=names[1:]
         )
         assert atoms.replace_extents(tx, [circle]) == 0
         atoms.mark_damaged(tx, bases.find(tx, names)[names[0]].id)
         atoms.add(tx, [circle], now_us=1)  # mending looks too
-        assert atoms.extents(tx, names) == before
+        assert extents.of_atoms(tx, names) == before
 
 
 def test_an_atom_on_bases_that_are_not_stored_is_refused(store):

@@ -117,9 +117,9 @@ def test_packs_and_the_card_say_what_is_needed(store):
         above = put(session, tuned(weights(COUNT)).tobytes(), straight(COUNT), [below])
     assert read_card(store.path).required_features == (VARIANTS,)
     with store.parts.database.read() as tx:
-        from hartonomous.catalog import atoms
+        from hartonomous.catalog import extents
 
-        places = atoms.extents(tx, [below, above])
+        places = extents.of_atoms(tx, [below, above])
     needed = {}
     for name, (place,) in places.items():
         pack = PackReader(store.parts.objects.open(pack_object_key(place.pack_key)), "")

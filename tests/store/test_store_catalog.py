@@ -21,6 +21,7 @@ from hartonomous.catalog import (
     atoms,
     bases,
     database,
+    extents,
     manifests,
     sketches,
     versions,
@@ -156,7 +157,7 @@ def plans(engine) -> Iterator[list[str]]:
     ("query", "indexes"),
     [
         (lambda tx: atoms.find(tx, [b"1" * 32, b"2" * 32]), ["sqlite_autoindex_atom_1"]),
-        (lambda tx: atoms.extents(tx, [b"1" * 32]), ["ix_extent_atom_id_position"]),
+        (lambda tx: extents.of_atoms(tx, [b"1" * 32]), ["ix_extent_atom_id_position"]),
         (
             lambda tx: manifests.by_file_digest(tx, b"1" * 32),
             ["sqlite_autoindex_manifest_2"],
@@ -209,7 +210,7 @@ def test_hot_queries_use_their_index(engine, query, indexes):
     [
         (lambda tx: atoms.find(tx, [b"1" * 32, b"2" * 32]), ["uq_atom_digest"]),
         (
-            lambda tx: atoms.extents(tx, [b"1" * 32]),
+            lambda tx: extents.of_atoms(tx, [b"1" * 32]),
             ["uq_atom_digest", "ix_extent_atom_id_position", "pk_pack"],
         ),
         (lambda tx: manifests.by_file_digest(tx, b"1" * 32), ["uq_manifest_file_digest"]),

@@ -19,7 +19,7 @@ from disk import (
 from safetensors.numpy import save
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, resolve
+from hartonomous.catalog import extents, resolve
 from hartonomous.core import manifest as manifest_format
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
@@ -344,7 +344,7 @@ def test_of_two_sets_of_extents_one_is_taken_whole(store, source, tmp_path):
     file = source("m.safetensors", save({"w": np.frombuffer(content, "u1")}))
     small.add(file)
     with small.parts.database.read() as tx:
-        (places,) = atoms.extents(tx, [digest(content)]).values()
+        (places,) = extents.of_atoms(tx, [digest(content)]).values()
     assert len(places) > 2
     write_pack(small.parts, [(RecordKind.EXTENT, b"", content)])
     small.close()

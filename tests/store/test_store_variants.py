@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, bases
+from hartonomous.catalog import atoms, bases, extents
 from hartonomous.core.digest import digest
 from hartonomous.core.record import PREDICTED, Encoding, RecordKind
 from hartonomous.errors import IntegrityError
@@ -223,7 +223,7 @@ def test_repair_says_what_a_lost_base_costs(family):
 def test_verify_finds_a_damaged_base_and_names_what_needs_it(family, source, tmp_path):
     name = digest(BASE["a"].tobytes())
     with family.parts.database.read() as tx:
-        (place,) = atoms.extents(tx, [name])[name]
+        (place,) = extents.of_atoms(tx, [name])[name]
     pack = next(one for one in pack_paths(family.path) if one.stem == place.pack_key.hex())
     header = next(one for at, one in records_of(pack) if one.digest == name)
     flip(pack, header.offset + 1000)
@@ -247,7 +247,7 @@ def test_verify_finds_a_damaged_base_and_names_what_needs_it(family, source, tmp
 def test_a_damaged_dependent_is_mended_on_its_own(family, source, tmp_path):
     name = digest(TUNED["a"].tobytes())
     with family.parts.database.read() as tx:
-        (place,) = atoms.extents(tx, [name])[name]
+        (place,) = extents.of_atoms(tx, [name])[name]
     pack = next(one for one in pack_paths(family.path) if one.stem == place.pack_key.hex())
     header = next(one for at, one in records_of(pack) if one.digest == name)
     assert header.encoding in PREDICTED
@@ -265,7 +265,7 @@ def test_a_subset_of_verify_looks_at_what_needs_the_damaged(family):
     """Whatever part of the atoms is chosen: a damaged base has its dependents looked at too."""
     name = digest(BASE["a"].tobytes())
     with family.parts.database.read() as tx:
-        (place,) = atoms.extents(tx, [name])[name]
+        (place,) = extents.of_atoms(tx, [name])[name]
     pack = next(one for one in pack_paths(family.path) if one.stem == place.pack_key.hex())
     header = next(one for at, one in records_of(pack) if one.digest == name)
     flip(pack, header.offset + 1000)

@@ -2,10 +2,13 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     Connection,
+    Select,
+    bindparam,
     delete,
     exists,
     func,
@@ -34,19 +37,25 @@ class ArtifactRow:
     next_number: int
 
 
-def _one(tx: Connection, condition: object) -> ArtifactRow | None:
-    row = tx.execute(select(artifact).where(condition)).mappings().one_or_none()  # type: ignore[arg-type]
+_BY_NAME = select(artifact).where(
+    artifact.c.name == bindparam("name"), artifact.c.removed_us.is_(None)
+)
+_BY_UID = select(artifact).where(artifact.c.uid == bindparam("uid"))
+
+
+def _one(tx: Connection, query: Select[Any], values: dict[str, Any]) -> ArtifactRow | None:
+    row = tx.execute(query, values).mappings().one_or_none()
     return None if row is None else ArtifactRow(**row)
 
 
 def by_name(tx: Connection, name: str) -> ArtifactRow | None:
     """Return the artifact in use under this name."""
-    return _one(tx, (artifact.c.name == name) & artifact.c.removed_us.is_(None))
+    return _one(tx, _BY_NAME, {"name": name})
 
 
 def by_uid(tx: Connection, uid: bytes) -> ArtifactRow | None:
     """Return an artifact by uid, the trash included."""
-    return _one(tx, artifact.c.uid == uid)
+    return _one(tx, _BY_UID, {"uid": uid})
 
 
 def _shown(text: str) -> ColumnElement[bool]:

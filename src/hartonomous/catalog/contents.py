@@ -5,12 +5,14 @@ that file under the member's name, and every digest below would be right; the di
 which its commit has too, is not.
 """
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from hartonomous.catalog import manifests, versions
 from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.schema import version
 from hartonomous.core.tree import tree_digest
+
+_DIGEST = select(version.c.digest).where(version.c.id == bindparam("version_id"))
 
 
 def of_version(
@@ -23,7 +25,7 @@ def of_version(
     """
     members = versions.members_of(tx, version_id)
     files = manifests.every(tx, [one.manifest_id for one in members])
-    said = tx.scalar(select(version.c.digest).where(version.c.id == version_id))
+    said = tx.scalar(_DIGEST, {"version_id": version_id})
     if said is not None:
         held = tree_digest((one.path, files[one.manifest_id].file_digest) for one in members)
         if held != said:

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, delete, distinct, exists, func, select, update
 
-from hartonomous.catalog.atoms import ExtentRow, NewExtent
+from hartonomous.catalog.atoms import NewExtent
 from hartonomous.catalog.batches import insert_rows
+from hartonomous.catalog.extents import ExtentRow
 from hartonomous.catalog.schema import atom, atom_base, extent, pack
 
 MANY_DEPENDENTS = 32

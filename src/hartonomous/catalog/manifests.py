@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from hartonomous.catalog import atoms
 from hartonomous.catalog.batches import batches, insert_rows
@@ -103,6 +113,7 @@ _TENSOR_COLUMNS = (
     tensor.c.offset, tensor.c.length, tensor.c.digest, tensor.c.role, tensor.c.layer,
 )  # fmt: skip
 _JOINED = select(*_COLUMNS).join(pack, pack.c.id == manifest.c.pack_id)
+_BY_IDS = _JOINED.where(manifest.c.id.in_(bindparam("wanted", expanding=True)))
 
 
 def _row(row: Sequence[object]) -> ManifestRow:
@@ -123,7 +134,7 @@ def by_ids(tx: Connection, ids: Iterable[int]) -> dict[int, ManifestRow]:
     """Return {id: manifest}."""
     found: dict[int, ManifestRow] = {}
     for piece in batches(sorted(set(ids))):
-        for row in tx.execute(_JOINED.where(manifest.c.id.in_(piece))):
+        for row in tx.execute(_BY_IDS, {"wanted": piece}):
             found[row[0]] = _row(row)
     return found
 

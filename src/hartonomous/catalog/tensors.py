@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, Select, bindparam, func, select
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
@@ -28,16 +28,21 @@ class UseRow:
     shape: tuple[int, ...]
 
 
+_NAMED = (
+    select(tensor)
+    .where(
+        tensor.c.manifest_id.in_(bindparam("wanted", expanding=True)),
+        tensor.c.name == bindparam("name"),
+    )
+    .order_by(tensor.c.manifest_id, tensor.c.ordinal)
+)
+
+
 def named(tx: Connection, manifest_ids: Sequence[int], name: str) -> list[tuple[int, TensorRow]]:
     """Return (manifest id, tensor) of every tensor of that name in these files, in their order."""
     found: list[tuple[int, TensorRow]] = []
     for piece in batches(list(manifest_ids)):
-        query = (
-            select(tensor)
-            .where(tensor.c.manifest_id.in_(piece), tensor.c.name == name)
-            .order_by(tensor.c.manifest_id, tensor.c.ordinal)
-        )
-        for row in tx.execute(query):
+        for row in tx.execute(_NAMED, {"wanted": piece, "name": name}):
             found.append((row.manifest_id, tensor_row(row)))
     return found
 

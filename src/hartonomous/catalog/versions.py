@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, delete, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from hartonomous.catalog import relations
 from hartonomous.catalog.batches import batches
@@ -103,9 +103,23 @@ _PUBLISHED = (
 )
 
 
-def _rows(tx: Connection, query: Any) -> list[VersionRow]:
+_OF_ARTIFACT = _PUBLISHED.where(artifact.c.id == bindparam("artifact_id")).order_by(
+    version.c.number
+)
+_IN_USE_OF_ARTIFACT = _OF_ARTIFACT.where(version.c.removed_us.is_(None))
+_MEMBERS = (
+    select(
+        member.c.path, member.c.raw_path, member.c.manifest_id, member.c.mode, member.c.modified_us,
+    )
+    .where(member.c.version_id == bindparam("version_id"))
+    .order_by(member.c.ordinal)
+)  # fmt: skip
+
+
+def _rows(tx: Connection, query: Any, values: dict[str, Any] | None = None) -> list[VersionRow]:
     return [
-        VersionRow(**dict(zip(VersionRow.__slots__, row, strict=True))) for row in tx.execute(query)
+        VersionRow(**dict(zip(VersionRow.__slots__, row, strict=True)))
+        for row in tx.execute(query, values)
     ]
 
 
@@ -225,10 +239,8 @@ def publish(
 
 def of_artifact(tx: Connection, artifact_id: int, *, trash: bool = False) -> list[VersionRow]:
     """Return an artifact's versions in order of number; those in use, or with the trash."""
-    query = _PUBLISHED.where(artifact.c.id == artifact_id).order_by(version.c.number)
-    if not trash:
-        query = query.where(version.c.removed_us.is_(None))
-    return _rows(tx, query)
+    query = _OF_ARTIFACT if trash else _IN_USE_OF_ARTIFACT
+    return _rows(tx, query, {"artifact_id": artifact_id})
 
 
 def count_in_use(tx: Connection, artifact_id: int) -> int:
@@ -292,15 +304,8 @@ def same_source(tx: Connection, host: str, place: str) -> list[VersionRow]:
 
 def members_of(tx: Connection, version_id: int) -> list[MemberRow]:
     """Return a version's members in order of path bytes."""
-    query = (
-        select(
-            member.c.path, member.c.raw_path, member.c.manifest_id, member.c.mode,
-            member.c.modified_us,
-        )
-        .where(member.c.version_id == version_id)
-        .order_by(member.c.ordinal)
-    )  # fmt: skip
-    return [MemberRow(**row) for row in tx.execute(query).mappings()]
+    found = tx.execute(_MEMBERS, {"version_id": version_id})
+    return [MemberRow(**row) for row in found.mappings()]
 
 
 def layers_of(tx: Connection, version_id: int) -> list[LayerRow]:

@@ -3,8 +3,8 @@
 import msgspec
 import numpy as np
 
-from hartonomous.catalog import atoms, bases, tensors
-from hartonomous.catalog.atoms import ExtentRow
+from hartonomous.catalog import bases, extents, tensors
+from hartonomous.catalog.extents import ExtentRow
 from hartonomous.catalog.tensors import UseRow
 from hartonomous.core.manifest import Segment, SegmentMap
 from hartonomous.core.plan_words import describe, kind_of
@@ -100,13 +100,13 @@ def explain(
     segments = list(_segments(place))
     wanted = [one.digest for one in segments if one.digest is not None]
     with parts.database.read() as tx:
-        extents = atoms.extents(tx, wanted)
-        depths = {name: base.depth for name, base in bases.find(tx, extents).items()}
+        places = extents.of_atoms(tx, wanted)
+        depths = {name: base.depth for name, base in bases.find(tx, places).items()}
         digest = place.digest if place.length else None
         use_count = tensors.count_uses(tx, digest) if digest else 1
         uses = tensors.uses(tx, digest, limit=_USES_SHOWN) if digest else []
     pieces = tuple(
-        _piece(files, one, extents.get(one.digest or b"", []), depths.get(one.digest or b"", 0))
+        _piece(files, one, places.get(one.digest or b"", []), depths.get(one.digest or b"", 0))
         for one in segments
     )
     stored = sum(one.stored_bytes for one in pieces)

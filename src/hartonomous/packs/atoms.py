@@ -5,8 +5,8 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from hartonomous.catalog import atoms as rows
-from hartonomous.catalog import manifests
+from hartonomous.catalog import extents, manifests
+from hartonomous.catalog.extents import ExtentRow
 from hartonomous.core.record import Encoding, RecordHeader, RecordKind
 from hartonomous.errors import IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.bounded_cache import BoundedCache, FrameCache
@@ -46,10 +46,10 @@ class AtomReader:
         self._records: BoundedCache[tuple[bytes, int], StoredRecord] = BoundedCache(
             _KEPT_RECORDS_BYTES
         )
-        self._places: OrderedDict[bytes, list[rows.ExtentRow]] = OrderedDict()
+        self._places: OrderedDict[bytes, list[ExtentRow]] = OrderedDict()
         self._closed = False
 
-    def locate(self, digests: Iterable[bytes]) -> dict[bytes, list[rows.ExtentRow]]:
+    def locate(self, digests: Iterable[bytes]) -> dict[bytes, list[ExtentRow]]:
         """Return the extents of stored digests; asks the catalog once for all that are new.
 
         What they are built on is looked up with them.
@@ -60,7 +60,7 @@ class AtomReader:
         missing = wanted - found.keys()
         if missing:
             with self._parts.database.read() as tx:
-                fresh = rows.extents_below(tx, missing)
+                fresh = extents.of_atoms_and_bases(tx, missing)
             self._keep(fresh)
             found.update((one, fresh[one]) for one in missing & fresh.keys())
         return found
@@ -68,10 +68,10 @@ class AtomReader:
     def expect(self, manifest_ids: Iterable[int]) -> None:
         """Look up at once where the atoms of files lie that will be read one after the other."""
         with self._parts.database.read() as tx:
-            fresh = rows.extents_of_manifests(tx, manifest_ids, most=_KEPT_PLACES // 2)
+            fresh = extents.of_manifests(tx, manifest_ids, most=_KEPT_PLACES // 2)
         self._keep(fresh)
 
-    def _keep(self, fresh: dict[bytes, list[rows.ExtentRow]]) -> None:
+    def _keep(self, fresh: dict[bytes, list[ExtentRow]]) -> None:
         with self._guard:
             self._places.update(fresh)
             while len(self._places) > _KEPT_PLACES:
@@ -169,7 +169,7 @@ class AtomReader:
         with self._guard:
             self._places.pop(digest, None)
 
-    def _place_of(self, digest: bytes, position: int) -> rows.ExtentRow | None:
+    def _place_of(self, digest: bytes, position: int) -> ExtentRow | None:
         """Return the extent that holds the atom's byte at ``position``."""
         places = self._places_of(digest)
         index = bisect_right(places, position, key=_position) - 1
@@ -177,7 +177,7 @@ class AtomReader:
             return None
         return places[index]
 
-    def _places_of(self, digest: bytes) -> list[rows.ExtentRow]:
+    def _places_of(self, digest: bytes) -> list[ExtentRow]:
         with self._guard:
             found = self._places.get(digest)
         return self.locate([digest]).get(digest, []) if found is None else found
@@ -220,7 +220,7 @@ class AtomReader:
                 self._packs.popitem(last=False)
         return pack
 
-    def _record(self, place: rows.ExtentRow, digest: bytes) -> tuple[PackReader, StoredRecord]:
+    def _record(self, place: ExtentRow, digest: bytes) -> tuple[PackReader, StoredRecord]:
         pack = self._pack(place.pack_key)
         key = (place.pack_key, place.header_offset)
         record = self._records.get(key)
@@ -258,5 +258,5 @@ class AtomReader:
             pack.close()
 
 
-def _position(place: rows.ExtentRow) -> int:
+def _position(place: ExtentRow) -> int:
     return place.position

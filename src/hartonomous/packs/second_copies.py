@@ -9,9 +9,9 @@ import contextlib
 from collections.abc import Callable
 
 from hartonomous.catalog import atoms, copies, families, packs
-from hartonomous.catalog.atoms import ExtentRow
 from hartonomous.catalog.bases import MAX_DEPTH
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
+from hartonomous.catalog.extents import ExtentRow
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError
