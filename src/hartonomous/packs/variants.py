@@ -128,7 +128,9 @@ class VariantChoice:
         if rounded is None:
             return one
         above = [other for other in found if other.depth < deepest]
-        other = self.estimate(query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER)
+        other = self.estimate(
+            query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER
+        )
         if other is not None and other.stored_bytes >= MOST_SHARE * own:
             other = None
         taken = own if other is None else other.stored_bytes
