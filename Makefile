@@ -4,7 +4,7 @@
 # make bench  the figures of docs/limits.md and the README, beside other tools
 # make family builds the files of benchmarks/family.toml in .cache/family (3 GB, about 20 minutes)
 # make fuzz   lets atheris look for bytes that a parser, the reader of packs or a codec takes badly
-# make torture fails every call of every operation, cuts the power, the connection, flips bits (hours)
+# make torture fails every call of every operation, cuts the power, the connection, flips bits (an hour or two)
 # make docs   writes docs/commands.md and docs/errors.md anew
 # make wheels builds a wheel that can be installed elsewhere, and the source distribution, into dist
 # make lock   writes requirements/*.txt anew

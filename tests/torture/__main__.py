@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 import threading
 import time
@@ -38,6 +39,8 @@ def main() -> None:
         modes=tuple(given.modes.split()), every=given.every, ways=given.ways, flips=given.flips,
         seed=given.seed,
     )  # fmt: skip
+    for one in (signal.SIGINT, signal.SIGTERM):  # also where a shell had the first one ignored
+        signal.signal(one, signal.default_int_handler)
     progress = Progress(asked, given.resume)
     try:
         ended = _Run(asked, progress).run(given.workers)

@@ -200,7 +200,7 @@ def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
 def sought(store: hn.Store) -> list[str]:
     """Return what a search gives, hit by hit, or why it gives nothing."""
     try:
-        hits = store.search(operations.SOUGHT, update=False).hits
+        hits = store.search(operations.SOUGHT).hits
     except HartonomousError as error:
         return [f"{type(error).__name__}: {error.message}"]
     return [json.dumps(msgspec.to_builtins(one), sort_keys=True, default=str) for one in hits]

@@ -140,9 +140,6 @@ def _do_damaged(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
     if before == "repair":
         report = hn.repair(request["store"])
         say("lost", [*report.lost, *report.damaged, *report.recovered])
-    if before == "index":
-        with hn.open(request["store"]) as store:
-            store.search(operations.SOUGHT)  # which makes it
     for name, value in observe.damaged(
         Path(request["store"]), Path(request["out"]), mend=before == "mend"
     ).items():

@@ -6,9 +6,10 @@ one writes at a time.
 """
 
 import contextlib
+import os
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -59,6 +60,28 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
             self._refuse_folder(one)
         for one in _files(path):
             one.unlink(missing_ok=True)
+
+    def damage(self, path: Path, look: Callable[[Path], str | None]) -> str | None:
+        """Return what is wrong with a file; None where it is sound, missing or of another schema.
+
+        ``look`` compares its rows with what is kept of them. The file is neither made nor deleted.
+        Raises LockedError or HartonomousError where it cannot be looked at.
+        """
+        if not path.exists():
+            return None
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True,
+                                                    timeout=_BUSY_S)) as connection:  # fmt: skip
+                if not self._is_current(connection):
+                    return None
+            return look(path)
+        except sqlite3.Error as error:
+            is_refused = _name(error).startswith("SQLITE_READONLY") and not os.access(path, os.W_OK)
+            if _is_passing(error) or is_refused:
+                raise self._meaning(error) from error
+            return str(error)
+        except (TypeError, ValueError) as error:  # a value of another kind than was written
+            return f"{type(error).__name__}: {error}"
 
     @contextlib.contextmanager
     def writing(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:

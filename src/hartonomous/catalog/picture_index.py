@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from hartonomous.catalog import picture_index_check
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
 from hartonomous.core.closing import Closing
 from hartonomous.core.picture import Picture, PictureViews, Position
 from hartonomous.core.picture_hash import HASH_BYTES
 from hartonomous.core.picture_layout import DIMENSION
+from hartonomous.core.row_sum import RowSum, row_sum
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-SCHEMA = 1
+SCHEMA = 2
 """A file of another schema is deleted and built anew."""
 
 _DELETED_AT_ONCE = 500
@@ -32,10 +34,11 @@ _READ_AT_ONCE = 8_192
 _TABLES = f"""
 CREATE TABLE source (
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, recipe TEXT NOT NULL, kind TEXT NOT NULL,
-  pages TEXT NOT NULL, notices TEXT NOT NULL
+  pages TEXT NOT NULL, notices TEXT NOT NULL, sum BLOB NOT NULL
 );
 CREATE TABLE picture (
-  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, facts TEXT NOT NULL, position TEXT NOT NULL
+  id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, facts TEXT NOT NULL, position TEXT NOT NULL,
+  sum BLOB NOT NULL
 );
 CREATE TABLE feature (
   picture_id INTEGER PRIMARY KEY REFERENCES picture (id), quality INTEGER NOT NULL,
@@ -136,21 +139,29 @@ class PictureIndex(Closing):
         with _FILE.writing(self._connection) as tx:
             _forget(tx, [digest])
             notices = json.dumps([(one.kind, one.text) for one in views.notices])
-            source_id = tx.execute(
-                "INSERT INTO source (digest, recipe, kind, pages, notices) VALUES (?, ?, ?, ?, ?)",
-                (digest, recipe, views.kind, views.pages, notices),
-            ).lastrowid
             ids = [_put_picture(tx, one) for one in views.pictures]
-            rows: list[tuple[object, ...]]
+            places: list[tuple[int, int, str, int, float, float, float, float]]
             if views.kind == "picture":
-                rows = [(source_id, 0, ids[0], "", 0, 0.0, 0.0, 0.0, 0.0)]
+                places = [(0, ids[0], "", 0, 0.0, 0.0, 0.0, 0.0)]
             else:
-                rows = [
-                    (source_id, at, ids[one.picture], one.part, one.page, one.x, one.y, one.width,
-                     one.height)
+                places = [
+                    (at, ids[one.picture], one.part, one.page, float(one.x), float(one.y),
+                     float(one.width), float(one.height))
                     for at, one in enumerate(views.places)
                 ]  # fmt: skip
-            tx.executemany("INSERT INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            fields = (digest, recipe, views.kind, views.pages, notices)
+            kept = RowSum()
+            for row in (fields, *places):
+                kept.add(*row)
+            source_id = tx.execute(
+                "INSERT INTO source (digest, recipe, kind, pages, notices, sum)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (*fields, kept.digest()),
+            ).lastrowid
+            tx.executemany(
+                "INSERT INTO place VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [(source_id, *row) for row in places],
+            )
 
     def forget(self, digests: Iterable[bytes]) -> int:
         """Leave files out from now on; return how many there were."""
@@ -252,6 +263,11 @@ class PictureIndex(Closing):
             return self._connection.execute(query, tuple(values)).fetchall()
 
 
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with the index at ``path``; see ``DerivedFile.damage``."""
+    return _FILE.damage(path, picture_index_check.damage_of)
+
+
 def delete_index(path: Path) -> None:
     """Delete an index; who has it open goes on with what it was."""
     _FILE.delete(path)
@@ -269,7 +285,8 @@ def _put_picture(tx: sqlite3.Connection, one: Picture) -> int:
     found = tx.execute("SELECT id FROM picture WHERE digest = ?", (one.digest,)).fetchone()
     if found is None:
         row = tx.execute(
-            "INSERT INTO picture (digest, facts, position) VALUES (?, ?, ?)", (one.digest, *values)
+            "INSERT INTO picture (digest, facts, position, sum) VALUES (?, ?, ?, ?)",
+            (one.digest, *values, b""),
         ).lastrowid
         assert row is not None
         picture_id = row
@@ -277,14 +294,12 @@ def _put_picture(tx: sqlite3.Connection, one: Picture) -> int:
         picture_id = int(found[0])
         tx.execute("UPDATE picture SET facts = ?, position = ? WHERE id = ?", (*values, picture_id))
     layout = np.frombuffer(one.layout, "<f4").astype("<f2").tobytes()
-    tx.execute(
-        "INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?)",
-        (picture_id, one.quality, one.hashes[:HASH_BYTES] or bytes(HASH_BYTES), layout),
-    )
-    tx.execute(
-        "INSERT OR REPLACE INTO thumbnail VALUES (?, ?, ?)",
-        (picture_id, one.thumbnail_type, one.thumbnail),
-    )
+    feature = (one.quality, one.hashes[:HASH_BYTES] or bytes(HASH_BYTES), layout)
+    tx.execute("INSERT OR REPLACE INTO feature VALUES (?, ?, ?, ?)", (picture_id, *feature))
+    thumbnail = (one.thumbnail_type, one.thumbnail)
+    tx.execute("INSERT OR REPLACE INTO thumbnail VALUES (?, ?, ?)", (picture_id, *thumbnail))
+    kept = row_sum(picture_id, one.digest, *values, *feature, *thumbnail)
+    tx.execute("UPDATE picture SET sum = ? WHERE id = ?", (kept, picture_id))
     return picture_id
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
+from hartonomous.catalog import word_index_check
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
 from hartonomous.core.indexed_text import (
@@ -23,9 +24,10 @@ from hartonomous.core.indexed_text import (
     WordMatch,
 )
 from hartonomous.core.likeness import asked_keys, beginning, is_spelled, kept_keys
+from hartonomous.core.row_sum import RowSum, row_sum
 from hartonomous.core.terms import terms
 
-SCHEMA = 2
+SCHEMA = 3
 """A file of another schema is deleted and built anew."""
 
 # Terms are alphanumeric already: the tokenizer ``ascii`` only parts them at blanks.
@@ -33,7 +35,7 @@ _TABLES = f"""
 CREATE TABLE source (
   id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, recipe TEXT NOT NULL, kind TEXT NOT NULL,
   title TEXT NOT NULL, pages TEXT NOT NULL, metadata TEXT NOT NULL, notices TEXT NOT NULL,
-  passages INTEGER NOT NULL
+  passages INTEGER NOT NULL, sum BLOB NOT NULL
 );
 CREATE TABLE passage (
   id INTEGER PRIMARY KEY, source_id INTEGER NOT NULL REFERENCES source (id), kind TEXT NOT NULL,
@@ -45,7 +47,8 @@ CREATE VIRTUAL TABLE words USING fts5(heading, body, content='', tokenize='ascii
 CREATE TABLE term (term TEXT PRIMARY KEY, passages INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE spelling (key INTEGER, term TEXT, PRIMARY KEY (key, term)) WITHOUT ROWID;
 CREATE TABLE said (
-  id INTEGER PRIMARY KEY, uid BLOB NOT NULL UNIQUE, stamp BLOB NOT NULL, terms TEXT NOT NULL
+  id INTEGER PRIMARY KEY, uid BLOB NOT NULL UNIQUE, stamp BLOB NOT NULL, terms TEXT NOT NULL,
+  sum BLOB NOT NULL
 );
 CREATE VIRTUAL TABLE said_words USING fts5(terms, content='', tokenize='ascii');
 CREATE TABLE state (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -96,26 +99,33 @@ class WordIndex:
     # -- in
 
     def mark(self) -> str:
-        """Return what ``set_mark`` was last given, empty at first."""
+        """Return what ``set_mark`` was last given, empty at first and where it is damaged."""
         with _FILE.translated():
             row = self._connection.execute("SELECT value FROM state WHERE name = 'mark'").fetchone()
-        return "" if row is None else str(row[0])
+        if row is None:
+            return ""
+        mark, _, stored = str(row[0]).rpartition(" ")
+        return mark if stored == row_sum(mark).hex() else ""
 
     def set_mark(self, mark: str) -> None:
         """Remember up to which change of the catalog everything is in it."""
+        kept = f"{mark} {row_sum(mark).hex()}"
         with _FILE.writing(self._connection) as tx:
-            tx.execute("INSERT OR REPLACE INTO state VALUES ('mark', ?)", (mark,))
+            tx.execute("INSERT OR REPLACE INTO state VALUES ('mark', ?)", (kept,))
 
     def put(self, source: IndexedSource, passages: Sequence[IndexedPassage]) -> None:
         """Take in one file's passages, in the place of those that were there."""
         with _FILE.writing(self._connection) as tx:
             self._forget(tx, [source.digest])
+            fields = (
+                source.digest, source.recipe, source.kind, source.title, source.pages,
+                json.dumps(source.metadata), json.dumps(source.notices), len(passages),
+            )  # fmt: skip
             source_id = tx.execute(
                 "INSERT INTO source (digest, recipe, kind, title, pages, metadata, notices,"
-                " passages) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (source.digest, source.recipe, source.kind, source.title, source.pages,
-                 json.dumps(source.metadata), json.dumps(source.notices), len(passages)),
-            ).lastrowid  # fmt: skip
+                " passages, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*fields, _sum_of(fields, passages)),
+            ).lastrowid
             counts: Counter[str] = Counter()
             for one in passages:
                 row_id = tx.execute(
@@ -200,8 +210,8 @@ class WordIndex:
                 self._forget_said(tx, one.uid)
                 text = " ".join(terms(one.text))
                 row_id = tx.execute(
-                    "INSERT INTO said (uid, stamp, terms) VALUES (?, ?, ?)",
-                    (one.uid, one.stamp, text),
+                    "INSERT INTO said (uid, stamp, terms, sum) VALUES (?, ?, ?, ?)",
+                    (one.uid, one.stamp, text, row_sum(one.uid, one.stamp, text)),
                 ).lastrowid
                 tx.execute("INSERT INTO said_words (rowid, terms) VALUES (?, ?)", (row_id, text))
 
@@ -368,6 +378,15 @@ class WordIndex:
         return sum(one.stat().st_size for one in self.path.parent.glob(f"{self.path.name}*"))
 
 
+def _sum_of(fields: tuple[object, ...], passages: Iterable[IndexedPassage]) -> bytes:
+    """Return the sum that is kept of a file and its passages; see ``word_index_check``."""
+    kept = RowSum()
+    kept.add(*fields)
+    for one in passages:
+        kept.add(one.kind, one.heading, one.page, one.start, one.stop, one.text)
+    return kept.digest()
+
+
 def _identity(path: Path) -> tuple[int, int] | None:
     try:
         found = path.stat()
@@ -402,6 +421,11 @@ def _any(phrases: Sequence[Phrase]) -> str:
 
 def _quoted(phrase: Phrase) -> str:
     return f'"{" ".join(phrase)}"'
+
+
+def damage_of(path: Path) -> str | None:
+    """Return what is wrong with the index at ``path``; see ``DerivedFile.damage``."""
+    return _FILE.damage(path, word_index_check.damage_of)
 
 
 def delete_index(path: Path) -> None:

@@ -20,6 +20,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.fault import Fault, damage_told
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
+from hartonomous.packs.index_checks import check_indexes
 from hartonomous.packs.journal_check import check_database, check_entry, check_names
 from hartonomous.packs.manifest_rows import manifest_facts
 from hartonomous.packs.operands import Operands
@@ -38,7 +39,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
 
     ``mended`` are atoms whose second copy took the place of a damaged first one, and plain files
-    that were removed from the cache.
+    and indexes that were removed, since they are made anew.
     """
 
     level: str
@@ -123,7 +124,9 @@ def verify(
             chosen = _chooser(subset, turn, parts)
             _check_second_copies(work, chosen)
             _check_atoms(work, chosen)
-            check_plain(parts, work.fault, work.mended.append if repair else None)
+            mended = work.mended.append if repair else None
+            check_plain(parts, work.fault, mended)
+            check_indexes(parts, work.fault, mended, work.progress.note)
             if files:
                 _check_files(work)
     finally:

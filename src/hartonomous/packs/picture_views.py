@@ -16,7 +16,7 @@ import msgspec
 from hartonomous import locks
 from hartonomous.catalog import manifests
 from hartonomous.catalog.manifests import ManifestRow
-from hartonomous.catalog.picture_index import PictureIndex, delete_index
+from hartonomous.catalog.picture_index import PictureIndex, damage_of, delete_index
 from hartonomous.catalog.texts import TextFile
 from hartonomous.core import picture_hash, picture_layout
 from hartonomous.core.description import Notice
@@ -74,6 +74,11 @@ def open_pictures(parts: StoreParts) -> PictureIndex:
     """Open the index of pictures; raises what opening it raises."""
     with _whole(parts):
         return PictureIndex(pictures_path(parts))
+
+
+def picture_damage(parts: StoreParts) -> str | None:
+    """Return what is wrong with the index's file, None for nothing."""
+    return damage_of(pictures_path(parts))
 
 
 def drop_pictures(parts: StoreParts) -> bool:

@@ -17,7 +17,7 @@ from hartonomous import locks
 from hartonomous.catalog import manifests, texts
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
-from hartonomous.catalog.word_index import WordIndex, delete_index
+from hartonomous.catalog.word_index import WordIndex, damage_of, delete_index
 from hartonomous.catalog.word_table import WordTable, drop_tables, has_tables
 from hartonomous.core import passage
 from hartonomous.core.description import Notice
@@ -57,6 +57,13 @@ class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
 def index_path(parts: StoreParts) -> Path:
     """Return where the index of words lies, if the catalog is SQLite."""
     return parts.directory / "index" / _INDEX
+
+
+def index_damage(parts: StoreParts) -> str | None:
+    """Return what is wrong with the index's file; a server's tables have sums of their own."""
+    if parts.database.dialect != "sqlite":
+        return None
+    return damage_of(index_path(parts))
 
 
 def drop_views(parts: StoreParts) -> bool:

@@ -20,6 +20,7 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.table_index import table_index
 from hartonomous.packs.vector_truth import SpaceTruth
 from hartonomous.ports.vector_index import VectorIndex, Vectors
+from hartonomous.vectors import generation, graph, segment
 from hartonomous.vectors.opening import open_vectors
 
 _FOLDER = "spaces"
@@ -123,6 +124,20 @@ def _placed(truth: SpaceTruth, ids: list[int], scores: list[float]) -> list[Near
 def index_folder(parts: StoreParts, row: SpaceRow) -> Path:
     """Return the folder of the files of a space's index."""
     return parts.directory / "index" / _FOLDER / row.uid.hex()
+
+
+def derived_files(parts: StoreParts) -> list[Path]:
+    """Return the files of all indexes of vectors that end with a digest of themselves."""
+    folder = parts.directory / "index" / _FOLDER
+    if not folder.is_dir() or folder.is_symlink():
+        return []
+    return [
+        path
+        for space in sorted(folder.iterdir())
+        if space.is_dir() and not space.is_symlink()
+        for path in sorted(space.iterdir())
+        if path.name in (generation.FILE, graph.FILE) or path.name.endswith(segment.SUFFIX)
+    ]
 
 
 def drop_stray_indexes(parts: StoreParts, rows: list[SpaceRow]) -> None:
