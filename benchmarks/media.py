@@ -51,6 +51,12 @@ def run(context: Context) -> Result:
     return Result(text=text, figures={"ingest": rows, "search": speeds})
 
 
+def is_stored(context: Context) -> bool:
+    """Say whether the store of the documents was made already."""
+    folders = context.work.glob("media-*")
+    return any((one / "store.json").exists() for one in folders)
+
+
 def stored(context: Context) -> tuple[Store, list[list[Any]]]:
     """Return the open store of the documents, made once, and what making it took; [] if before."""
     folder = mixed_documents(context)
