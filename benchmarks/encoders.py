@@ -88,7 +88,7 @@ def run(context: Context) -> Result:
                     python, base, texts, Path(place)
                 )
                 rates.setdefault("torch f32", []).append(len(texts) / used_s)
-    rows = [
+    rows: list[list[Any]] = [
         [name, statistics.median(some), loading[name], *_agreement(vectors["f32"], vectors[name])]
         for name, some in rates.items()
     ]
@@ -98,7 +98,7 @@ def run(context: Context) -> Result:
     figures: dict[str, Any] = {
         str(row[0]): dict(zip(head[1:], row[1:], strict=True)) for row in rows
     }
-    text = table(title, head, rows)
+    text = table(title, head, [[*row[:3], f"{row[3]:.1e}", *row[4:]] for row in rows])
     if isinstance(python, str):
         text += f"\ntorch: not run: {python}\n"
         figures["torch f32"] = {"not_run": python}

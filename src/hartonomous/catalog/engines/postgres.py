@@ -172,7 +172,7 @@ class PostgresRules:
         with contextlib.closing(engine.raw_connection()) as connection:
             cursor = connection.cursor()
             cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-            return cursor.fetchone()[0]
+            return cursor.fetchone()
 
     def is_lost(self, error: BaseException) -> bool:
         """Say whether the server is gone, went away, or ended the connection."""
