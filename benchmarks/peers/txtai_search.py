@@ -25,8 +25,10 @@ def main(model: str, fixtures: Path) -> None:
     for method, options in (("vectors", {}), ("hybrid", {"hybrid": True})):
         index = Embeddings({"path": model, "method": "transformers", **options})
         index.index(rows)
-        for found, one in zip(ranks, questions, strict=True):
-            order = [uid for uid, _ in index.search(one["text"], len(rows))]
+        # All at once: one query at a time takes minutes, and finds the same.
+        every = index.batchsearch([one["text"] for one in questions], len(rows))
+        for found, one, hits in zip(ranks, questions, every, strict=True):
+            order = [uid for uid, _ in hits]
             found[method] = order.index(one["answer"]) + 1 if one["answer"] in order else 0
     print(json.dumps({"version": version("txtai"), "ranks": ranks}))
 

@@ -126,7 +126,7 @@ def test_nothing_is_read_while_the_catalog_is_what_it_was(filled, source, monkey
         raise AssertionError("files were looked at")
 
     with monkeypatch.context() as patch:
-        patch.setattr(text_views, "update_views", refuse)
+        patch.setattr(text_views, "_refreshed", refuse)
         assert found(filled, "valve", kinds=PASSAGES) == {"a", "b"}
         filled.gc()
         assert found(filled, "valve", kinds=PASSAGES) == {"a", "b"}

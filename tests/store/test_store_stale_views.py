@@ -141,5 +141,5 @@ def test_what_another_process_removes_is_not_found(filled):
     with hn.open(filled.path) as other:
         other.undo()
     assert set(names(filled, "valve dough")) == {"pump", "bread"}
-    filled.rename("pump", "engine")
+    filled.mv("pump", "engine")
     assert set(names(filled, "valve dough")) == {"engine", "bread"}

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from hartonomous.testing.vector_index import (
     made_vectors,
     recall,
 )
-from hartonomous.vectors.graph import FILE, GraphIndex, GraphSettings
+from hartonomous.vectors.graph import FILE, GraphIndex, GraphSettings, _coordinates
 
 pytest.importorskip("usearch")
 
@@ -68,6 +69,36 @@ def test_a_damaged_graph_is_never_loaded(tmp_path: Path, truth: ListedVectors) -
     index.update()
     assert not index.notes and index.tail_rows == 0
     index.close()
+
+
+def test_a_graph_is_opened_as_it_lies_and_not_built_again(
+    tmp_path: Path, truth: ListedVectors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory, queries = tmp_path / "index", made_vectors(20, 48, 2)
+    first = opened(directory, truth)
+    first.update()
+    expected = first.search(queries, 10)
+    first.close()
+    before = (directory / FILE).stat()
+    # Its vectors are asked for to be scored exactly, never to be put into a graph.
+    monkeypatch.setattr("hartonomous.vectors.graph._coordinates", only_queries(20))
+    again = opened(directory, truth)
+    assert again.tail_rows == 0
+    assert (again.search(queries, 10).ids == expected.ids).all()
+    again.update()
+    again.close()
+    after = (directory / FILE).stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def only_queries(count: int) -> Any:
+    """Return what makes coordinates of so many rows, and fails for any other number."""
+
+    def made(rows: Any, frame: Any, metric: str) -> Any:
+        assert len(rows) == count
+        return _coordinates(rows, frame, metric)
+
+    return made
 
 
 def test_the_graph_of_another_space_is_refused(tmp_path: Path, truth: ListedVectors) -> None:

@@ -162,9 +162,9 @@ class Worker:
             self._tell(f"job {job_id} was put by its schedule")
         if not self._asked_for_views:
             self._asked_for_views = True
-            job_id = request_stale(self._held.parts)
-            if job_id is not None:
-                self._tell(f"job {job_id} was put: an older recipe made some views")
+            asked = request_stale(self._held.parts)
+            if asked is not None:
+                self._tell(f"job {asked} was put: an older recipe made some views")
         database = self._held.parts.database
         with database.read() as tx:
             over = jobs.any_over(tx, now_us=self._clock())
