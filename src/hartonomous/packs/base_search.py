@@ -28,17 +28,14 @@ from hartonomous.core.sketch import (
     decode_values,
     distances,
     encode_values,
-    heads_permuted,
     parts,
     positions,
     prefix,
     sketch_of,
-    transposed,
 )
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.orders import STRAIGHT, TRANSPOSED, matrix_of, orders
 from hartonomous.packs.sign_table import SignTable
-
-STRAIGHT, TRANSPOSED, HEADS, HEADS_INVERSE = "straight", "transposed", "heads", "heads-inverse"
 
 MOST_CANDIDATES = 8
 _ROUND_ROWS = 64
@@ -84,7 +81,11 @@ class TensorQuery:
     @property
     def matrix(self) -> tuple[int, int]:
         """The tensor as (rows, columns): its first axis, and all others."""
-        return (self.shape[0], prod(self.shape[1:])) if self.shape else (1, 1)
+        return matrix_of(self.shape)
+
+    def know(self, sketch: Sketch) -> None:
+        """Take the sketch of the whole from somebody who has it."""
+        self._sketches[Part(0, self.count)] = sketch
 
     def sketch(self, part: Part) -> Sketch:
         """Return the sketch of a part in its own order; read once."""
@@ -136,7 +137,7 @@ class SketchSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class View:
     """One way of looking at the query: which part, in which order."""
 
     part: Part
@@ -149,7 +150,7 @@ class _View:
 class _Hits:
     """What the signs say of one view: ids, nearest first, and what came of them."""
 
-    view: _View
+    view: View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
     seen: set[_Place] = field(default_factory=set)
@@ -261,24 +262,24 @@ class BaseSearch:
         if not can_be_searched(query.dtype, query.shape):
             return []
 
-        def look(views: Sequence[_View]) -> list[list[Candidate]]:
+        def look(views: Sequence[View]) -> list[list[Candidate]]:
             none = in_passing and self._has_none(views)
             return [] if none else self._of_views(query, views, max_depth, most)
 
-        found = look(_whole_views(query))
+        found = look(whole_views(query))
         if not any(found):
             there = [(part, query.sketch(part)) for part in parts(query.shape)]
-            found = look([_View(part=one, orientation=STRAIGHT, sketch=of) for one, of in there])
+            found = look([View(part=one, orientation=STRAIGHT, sketch=of) for one, of in there])
         return _taking_turns(found)[:most]
 
-    def _has_none(self, views: Sequence[_View]) -> bool:
+    def _has_none(self, views: Sequence[View]) -> bool:
         signs: dict[int, list[bytes]] = {}
         for view in views:
             signs.setdefault(view.part.count, []).append(view.sketch.signs)
         return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
-        self, query: TensorQuery, views: Sequence[_View], max_depth: int | None, most: int
+        self, query: TensorQuery, views: Sequence[View], max_depth: int | None, most: int
     ) -> list[list[Candidate]]:
         """Return the candidates of each part, nearest first."""
         if not views:
@@ -313,7 +314,7 @@ class _Search:
         self._most = most
         self.hits: list[_Hits] = []
 
-    def look(self, count: int, views: Sequence[_View]) -> None:
+    def look(self, count: int, views: Sequence[View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
         if not any(len(one.ids) for one in near):
@@ -391,30 +392,20 @@ class _Search:
         return cost
 
 
-def _whole_views(query: TensorQuery) -> list[_View]:
+def whole_views(query: TensorQuery) -> list[View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
-    rows, columns = query.matrix
-    at = positions(query.count)
-    views = [_View(part=whole, orientation=STRAIGHT, sketch=query.sketch(whole))]
-    if len(query.shape) == 2 and min(rows, columns) > 1:
-        sketch = sketch_of(query.read(transposed(at, rows, columns)))
-        views.append(_View(part=whole, orientation=TRANSPOSED, sketch=sketch))
-    for heads in dict.fromkeys(query.heads):
-        if heads < 1 or rows % (2 * heads) or rows == 2 * heads:
-            continue  # rows are not halves of heads, or the permutation changes nothing
-        for orientation, inverse in ((HEADS, False), (HEADS_INVERSE, True)):
-            moved = heads_permuted(at, rows, columns, heads, inverse=inverse)
-            views.append(
-                _View(
-                    part=whole, orientation=orientation, heads=heads,
-                    sketch=sketch_of(query.read(moved)),
-                )
-            )  # fmt: skip
-    return views
+    return [
+        View(
+            part=whole, orientation=one.orientation, heads=one.heads,
+            sketch=query.sketch(whole) if one.orientation == STRAIGHT
+            else sketch_of(query.read(one.elements)),
+        )
+        for one in orders(query.shape, query.heads)
+    ]  # fmt: skip
 
 
-def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+def _base_shape(query: TensorQuery, view: View, row: sketches.SketchRow) -> tuple[int, ...]:
     """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:

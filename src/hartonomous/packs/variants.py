@@ -22,6 +22,7 @@ from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
 from hartonomous.packs.exact_plans import ExactPlans
+from hartonomous.packs.first_look import FirstLook
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import MOST_PROPOSALS, Proposal, propose, rounds_to
@@ -159,6 +160,10 @@ class VariantChoice:
     def look_anew(self) -> None:
         """Have what was stored meanwhile found, before the tensors of another file are chosen."""
         self._signs.doubt()
+
+    def first_look(self) -> FirstLook:
+        """Return what looks at many small tensors at once, with the signs that are held here."""
+        return FirstLook(self._parts.database, self._signs)
 
     @property
     def deepest(self) -> int:
