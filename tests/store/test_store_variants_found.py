@@ -265,3 +265,72 @@ def test_copies_of_one_parent_do_not_hide_the_other(store, add, tmp_path):
     assert set(base_of(store, "mean")) == set(called(one, two))
     assert stored_for(store, "mean") == 0
     check_bytes(store, tmp_path, contents)
+
+
+def half_sum(one, two):
+    return (one.astype(np.float64) * 0.5 + two.astype(np.float64) * 0.5).astype(np.float32)
+
+
+def test_a_deeper_base_is_taken_only_where_it_saves_clearly_more(store, add, tmp_path):
+    base = normal(1)
+    first = base + normal(2, scale=0.0002)
+    contents = {
+        "base": model(a=base),
+        "first": model(a=first),
+        "aside": model(a=first + normal(3, scale=0.00018)),
+        "onwards": model(a=first + normal(4, scale=0.000004)),
+    }
+    for name, content in contents.items():
+        add(name, content)
+    # A fine-tune that moved on as far again is hardly nearer to the first one than to the base.
+    assert base_of(store, "aside") == called(base)
+    assert base_of(store, "onwards") == called(first)
+    assert [depth_of(store, name) for name in contents] == [0, 1, 1, 2]
+    check_bytes(store, tmp_path, contents)
+
+
+def test_a_merge_is_exact_though_a_parent_came_after_its_own_half(store, add, tmp_path):
+    """The parent is not built on its half, which would leave no room for the merge above it."""
+    early = normal(1)
+    parent = early + normal(3, scale=0.0001)
+    other = early + normal(4, scale=0.0002)
+    contents = {
+        "early": model(a=early),
+        "parent-half": model(a=parent.astype(np.float16)),
+        "other": model(a=other),
+        "parent": model(a=parent),
+        "merged": model(a=half_sum(parent, other)),
+    }
+    for name, content in contents.items():
+        add(name, content)
+    assert depth_of(store, "parent-half") == 1
+    assert depth_of(store, "parent") == 1
+    assert set(base_of(store, "merged")) == set(called(parent, other))
+    assert stored_for(store, "merged") == 0
+    # The half costs nothing any more once all is looked at again.
+    assert stored_for(store, "parent-half") > 0
+    store.repack()
+    assert base_of(store, "parent-half") == called(parent)
+    assert stored_for(store, "parent-half") == 0
+    assert max(depth_of(store, name) for name in contents) == 2
+    check_bytes(store, tmp_path, contents)
+
+
+def test_rounded_and_quantised_copies_do_not_hide_a_parent(store, add, tmp_path):
+    base = normal(1)
+    tunes = [base + normal(20 + at, scale=0.0009) for at in range(3)]
+    contents = {"base": model(a=base)}
+    contents |= {f"tune{at}": model(a=one) for at, one in enumerate(tunes)}
+    for at in range(3):
+        mean = half_sum(tunes[at], tunes[at - 1])
+        contents[f"mean{at}"] = model(a=mean)
+        contents[f"mean{at}-brain"] = model(a=mean.astype(ml_dtypes.bfloat16))
+    for kind in ("Q8_0", "Q5_1", "Q5_0"):
+        contents[kind] = quantised(tmp_path, gguf.GGMLQuantizationType[kind], a=base)
+    wanted = 0.6 * tunes[0].astype(np.float64) + 0.6 * tunes[2] - 0.2 * base.astype(np.float64)
+    contents["task"] = model(a=wanted.astype(np.float32))
+    for name, content in contents.items():
+        add(name, content, f"{name}.gguf" if name.startswith("Q") else None)
+    assert set(base_of(store, "task")) == set(called(tunes[0], tunes[2], base))
+    assert stored_for(store, "task") < 0.2 * wanted.size
+    check_bytes(store, tmp_path, contents)

@@ -58,6 +58,12 @@ def wide(values: Array, source: str, target: str) -> Array:
     return cast(values, source, target)
 
 
+def same_rounded(values: Array, others: Array, dtype: str) -> bool:
+    """Say whether F32 values are the same, bit for bit, once they are rounded to a type."""
+    made, kept = (cast(one, "F32", dtype) for one in (values, others))
+    return made.tobytes() == kept.tobytes()
+
+
 def without_payload(values: Array) -> Array:
     """Make every NaN of F64 or F32 the positive quiet one without payload, in place."""
     lost = np.isnan(values)

@@ -14,7 +14,7 @@ import numpy as np
 
 from hartonomous.catalog import bases, sketches
 from hartonomous.catalog.database import Database
-from hartonomous.core.casts import cast
+from hartonomous.core.casts import same_rounded
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
 from hartonomous.core.plan import FLOAT_TARGETS
@@ -44,8 +44,7 @@ _MOST_ROUNDS = 8
 _QUANTISED_BITS = 2.0
 """What a quantised source is put back by: it costs more to read and has lost bits."""
 _DECLARED_BITS = 1.0
-_MOST_QUANTISED = 4
-"""Of a model's many quantised copies; more would take the places of its fine-tunes."""
+_MOST_QUANTISED = 4  # of a model's many copies; more would take the places of its fine-tunes
 
 Depths = Callable[[Any, Sequence[int]], Mapping[int, int]]
 """``depths(transaction, atom ids)`` returns how many bases each needs before it can be read; atoms
@@ -261,19 +260,15 @@ class BaseSearch:
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        views = whole_views(query)
-        found = (
-            []
-            if in_passing and self._has_none(views)
-            else self._of_views(query, views, max_depth, most)
-        )
+
+        def look(views: Sequence[View]) -> list[list[Candidate]]:
+            none = in_passing and self._has_none(views)
+            return [] if none else self._of_views(query, views, max_depth, most)
+
+        found = look(whole_views(query))
         if not any(found):
-            views = [
-                View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
-                for part in parts(query.shape)
-            ]
-            if not (in_passing and self._has_none(views)):
-                found = self._of_views(query, views, max_depth, most)
+            there = [(part, query.sketch(part)) for part in parts(query.shape)]
+            found = look([View(part=one, orientation=STRAIGHT, sketch=of) for one, of in there])
         return _taking_turns(found)[:most]
 
     def _has_none(self, views: Sequence[View]) -> bool:
@@ -437,8 +432,8 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
     Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
     of: they would take the places of others, and a plan upon it can cast as each of them was cast.
-    For the same reason, of floats, those of another type that are the values of one before,
-    rounded, are left out, and so are quantised ones but for a few.
+    Of floats those of another type that are the values of one before, rounded, are left out too,
+    and quantised ones but for a few.
     """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
@@ -462,23 +457,18 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
 
 def _is_quantised(one: Candidate) -> bool:
-    known = DTYPES.get(one.dtype)
-    return known is not None and known.kind == "quantised"
+    return one.dtype in DTYPES and DTYPES[one.dtype].kind == "quantised"
 
 
 def _rounds(wide: Candidate, narrow: Candidate) -> bool:
     """Say whether one candidate has the values of another, rounded, in the same order."""
     if wide.dtype not in ("F32", "F64") or narrow.dtype not in ("F16", "BF16"):
         return False
-    if (wide.orientation, wide.heads, wide.target_first, wide.shape) != (
-        narrow.orientation, narrow.heads, narrow.target_first, narrow.shape,
-    ):  # fmt: skip
+    if wide.values is None or narrow.values is None or wide.target_first != narrow.target_first:
         return False
-    if wide.values is None or narrow.values is None:
-        return False
-    with np.errstate(over="ignore"):
-        made, kept = (cast(one.values, "F32", narrow.dtype) for one in (wide, narrow))
-    return bool(np.array_equal(made.view(np.uint16), kept.view(np.uint16)))
+    alike = (wide.orientation, wide.heads, wide.shape)
+    same = alike == (narrow.orientation, narrow.heads, narrow.shape)
+    return same and same_rounded(wide.values, narrow.values, narrow.dtype)
 
 
 def _place(one: Candidate) -> _Place:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hartonomous.core import plan as plans
 from hartonomous.core.adapter_fit import fit_adapter
-from hartonomous.core.casts import Array, cast
+from hartonomous.core.casts import Array, cast, same_rounded
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.linear_fit import fit_sum, mean_steps
 from hartonomous.core.plan import AnyStep, Operand, Plan
@@ -174,8 +174,7 @@ def rounds_to(query: Query, one: Candidate, samples: Samples) -> bool:
     pair = _pair(query, one, samples)
     if pair is None or DTYPES[one.dtype].block_bytes >= DTYPES[query.dtype].block_bytes:
         return False
-    wanted, values = (cast(part, "F32", one.dtype) for part in pair)
-    return bool(np.array_equal(wanted.view(np.uint16), values.view(np.uint16)))
+    return same_rounded(*pair, one.dtype)
 
 
 # --- one base -------------------------------------------------------------------------------------

@@ -36,8 +36,10 @@ MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
-DEEPER = 1.08
+DEEPER = 1.1
 """A base that lies one deeper must save so much more: what is built on it has less room above."""
+ROUNDED_TOO = 1.15
+"""A tensor is kept without its rounded copy if that takes less than this times what both take."""
 _WORSE_BITS = 0.25
 _MOST_LOOKED_AT = 16
 """Candidates: an adapter's base may be no nearer to what it was merged into than fine-tunes are."""
@@ -132,7 +134,7 @@ class VariantChoice:
         if other is not None and other.stored_bytes >= MOST_SHARE * own:
             other = None
         taken = own if other is None else other.stored_bytes
-        return other if taken <= DEEPER * (one.stored_bytes + rounded) else one
+        return other if taken <= ROUNDED_TOO * (one.stored_bytes + rounded) else one
 
     def _rounded_bytes(
         self, query: TensorQuery, one: Chosen, found: Sequence[Candidate]
