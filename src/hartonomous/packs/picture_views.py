@@ -34,7 +34,7 @@ from hartonomous.ports.progress import Progress
 PICTURE_LIMIT_BYTES = 256 << 20
 """Larger files are not looked at."""
 
-_READING = "pictures-1"
+_READING = "pictures-2"
 _INDEX = "pictures.sqlite"
 _PACKAGES = ("numpy", "PIL", "pdqhash")
 _PDF_PACKAGE = "pypdfium2"
