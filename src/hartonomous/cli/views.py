@@ -14,7 +14,8 @@ from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.cli.sizes import several, size
 
 if TYPE_CHECKING:
-    from hartonomous.operations.views import FileViews, ShownPicture, Views, ViewsMade
+    from hartonomous.operations.views import FileViews, ShownPicture, Views
+    from hartonomous.packs.viewed_files import ViewsMade
 
 
 command = HartGroup(

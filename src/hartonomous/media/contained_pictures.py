@@ -113,7 +113,7 @@ def _anchored(root: Element) -> dict[int, tuple[float, float, float, float]]:
     across, down, left, top = (_TWIP * each for each in sections.pop()) if sections else (0,) * 4
     if sections or across <= 0 or down <= 0:
         return {}
-    found = {}
+    found: dict[int, tuple[float, float, float, float]] = {}
     for anchor in root.iter(f"{_WP}anchor"):
         x = _offset(anchor.find(f"{_WP}positionH"), left)
         y = _offset(anchor.find(f"{_WP}positionV"), top)
@@ -122,8 +122,8 @@ def _anchored(root: Element) -> dict[int, tuple[float, float, float, float]]:
             continue
         area = (x / across, y / down, _length(extent, "cx") / across, _length(extent, "cy") / down)
         for blip in anchor.iter(f"{_A}blip"):
-            x, y, width, height = (round(each, 4) for each in area)
-            found[id(blip)] = (x, y, width, height)
+            from_left, from_top, width, height = (round(each, 4) for each in area)
+            found[id(blip)] = (from_left, from_top, width, height)
     return found
 
 

@@ -23,6 +23,7 @@ from hartonomous.packs.text_views import (
     update_views,
     waiting_texts,
 )
+from hartonomous.packs.viewed_files import ViewsMade
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.text_index import TextIndex
 
@@ -42,16 +43,6 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
     kinds: tuple[ViewsOfKind, ...]
     waiting_count: int
     stored_bytes: int
-
-
-class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
-    """What bringing the views up to date did; a document is read for words, and for pictures."""
-
-    read_count: int
-    passage_count: int
-    picture_count: int
-    forgotten_count: int
-    notes: tuple[str, ...] = ()
 
 
 class ShownPassage(msgspec.Struct, frozen=True, kw_only=True):

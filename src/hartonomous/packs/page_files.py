@@ -4,7 +4,6 @@ import io
 import os
 import re
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
@@ -19,10 +18,11 @@ from hartonomous.errors import (
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.page_image import PageImage
+from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import content_process, open_pictures
-from hartonomous.packs.text_views import document_process, extras_path
+from hartonomous.packs.text_views import document_process
 from hartonomous.packs.viewed_files import plain_copy
 
 _ODD = re.compile(r"[^\w.-]")
@@ -50,7 +50,7 @@ def write_page(
     parts.count_read(version.version.uid, [one.row.file_digest])
     name = one.path.rpartition("/")[2]
     with plain_copy(parts, files, one.row) as plain:
-        if ending(one.path) in PDF and find_spec("pypdfium2") is not None:
+        if ending(one.path) in PDF and installed(PDFIUM):
             name, content = f"{name}-page-{max(page, 1)}.png", _drawn(plain, max(page, 1))
         elif worth_a_look(one.path):
             suffix = f"-page-{page}" if page else ""
@@ -120,7 +120,9 @@ def _drawn(plain: IO[bytes], page: int) -> bytes:
         result=PageImage,
         refused=lambda _, reason: PageImage(refused=reason), check=_check,
     )  # fmt: skip
-    limits = LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)
+    limits = LimitedProcess(
+        task, search_path=import_paths(PDFIUM), memory_bytes=512 << 20, cpu_s=60
+    )
     with limits as process:
         found = process.look(plain.fileno(), str(page))[0]
     if found.refused:
