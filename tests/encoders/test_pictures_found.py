@@ -88,9 +88,9 @@ def test_thumbnails_are_shown_and_pages_say_that_they_contain_pictures(filled, t
     assert all(one.thumbnail.startswith("data:image/") for one in found.hits)
     assert found._repr_html_().count("<img ") == len(found.hits)
     one = found.hits[0]
-    page = search_page("x", [Hit("here", "", "", (), {}, one.thumbnail)])
+    page = search_page("x", [Hit("here", "", "", "", (), {}, one.thumbnail)])
     assert f'<img src="{one.thumbnail}"' in page
-    assert "<img" not in search_page("x", [Hit("here", "", "", (), {}, 'x" onerror="y')])
+    assert "<img" not in search_page("x", [Hit("here", "", "", "", (), {}, 'x" onerror="y')])
     passages = filled.search("the first page", where=SearchFilter(name="report*")).hits
     assert [(one.page, one.contains) for one in passages if one.kind == "passage"] == [(1, 0)]
     hit = next(one for one in filled.search(

@@ -167,6 +167,15 @@ class Database:
                 self._rules.after(cause, engine)
             raise
 
+    def mark(self) -> object:
+        """Return what tells cheaply whether the change feed may have more than at a former mark.
+
+        Where two marks are equal, nothing came between that ``events.after`` would give.
+        """
+        engine = self._usable()
+        with _translated(self._rules):
+            return self._rules.mark(engine)
+
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
     ) -> T:

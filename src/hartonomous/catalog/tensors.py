@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, func, select
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
-from hartonomous.catalog.manifests import TensorRow
+from hartonomous.catalog.manifests import TensorRow, tensor_row
 from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, manifest, member, tensor, version
 from hartonomous.catalog.spaces import KIND
@@ -38,17 +38,7 @@ def named(tx: Connection, manifest_ids: Sequence[int], name: str) -> list[tuple[
             .order_by(tensor.c.manifest_id, tensor.c.ordinal)
         )
         for row in tx.execute(query):
-            one = TensorRow(
-                name=row.name,
-                dtype=row.dtype,
-                shape=decode_json(row.shape, tuple[int, ...]),
-                offset=row.offset,
-                length=row.length,
-                digest=row.digest,
-                role=row.role,
-                layer=row.layer,
-            )
-            found.append((row.manifest_id, one))
+            found.append((row.manifest_id, tensor_row(row)))
     return found
 
 

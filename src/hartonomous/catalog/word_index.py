@@ -329,6 +329,13 @@ class WordIndex:
             ]
         return [row[0] for row in rows]
 
+    def metadata_keys(self) -> set[str]:
+        """Return the keys that the metadata of any file has."""
+        query = "SELECT DISTINCT metadata FROM source WHERE metadata != '{}'"
+        with _FILE.translated():
+            rows = self._connection.execute(query)
+            return {key for (told,) in rows for key in decode_json(told, dict[str, str])}
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         query = "SELECT kind, count(*), sum(passages) FROM source GROUP BY kind ORDER BY kind"

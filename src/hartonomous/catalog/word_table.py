@@ -239,6 +239,13 @@ class WordTable:
         )  # fmt: skip
         return [row[0] for row in rows]
 
+    def metadata_keys(self) -> set[str]:
+        """Return the keys that the metadata of any file has."""
+        rows = self._rows(
+            "SELECT DISTINCT metadata FROM derived_word_source WHERE metadata != '{}'"
+        )
+        return {key for (told,) in rows for key in decode_json(unescaped(told), dict[str, str])}
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         query = (

@@ -127,9 +127,12 @@ def _page(found: "Views") -> Iterable[Block]:
             ],
         )  # fmt: skip
     yield f"the indexes take {size(found.stored_bytes)}"
-    if found.waiting_count:
-        waiting = several(found.waiting_count, "file")
-        yield Cell(f"{waiting} not read yet: the next search, or hart similar, reads them", "dim")
+    if found.waiting_text_count:
+        waiting = several(found.waiting_text_count, "file")
+        yield Cell(f"{waiting} not read for words yet: the next hart search does it", "dim")
+    if found.waiting_picture_count:
+        waiting = several(found.waiting_picture_count, "file")
+        yield Cell(f"{waiting} not looked at for pictures yet: hart similar does it", "dim")
 
 
 def _files(found: Iterable["FileViews"]) -> Iterable[Block]:

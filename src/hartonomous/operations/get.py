@@ -10,7 +10,7 @@ import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -94,10 +94,10 @@ def get(
     ]
     if not dry_run:
         parts.count_read(row.uid, [one.row.file_digest for one in wanted])
-    with told_if_removed(parts, row):
-        return write_all(
-            parts, wanted, name=row.name, number=row.number, base=base, root=base, force=force,
-            dry_run=dry_run, progress=progress or NoProgress(),
+    with told_if_removed(parts, row), _Output(parts, progress) as out:
+        return out.write_all(
+            wanted, name=row.name, number=row.number, base=base, root=base, force=force,
+            dry_run=dry_run,
         )  # fmt: skip
 
 
@@ -126,15 +126,16 @@ def export_all(
         for row in sorted(rows, key=lambda one: -one.name.count("/"))
     }
     reports = []
-    for row in rows:
-        base, files = plans[row.id]
-        with told_if_removed(parts, row):
-            reports.append(
-                write_all(
-                    parts, files, name=row.name, number=row.number, base=base, root=output,
-                    force=force, dry_run=dry_run, progress=progress or NoProgress(),
-                )
-            )  # fmt: skip
+    with _Output(parts, progress) as out:
+        for row in rows:
+            base, files = plans[row.id]
+            with told_if_removed(parts, row):
+                reports.append(
+                    out.write_all(
+                        files, name=row.name, number=row.number, base=base, root=output,
+                        force=force, dry_run=dry_run,
+                    )
+                )  # fmt: skip
     return reports
 
 
@@ -242,52 +243,64 @@ def _base(output: Path | None, name: str, rows: list[versions.MemberRow], *, sin
     return output
 
 
-def write_all(
-    parts: StoreParts,
-    wanted: list[_Wanted],
-    *,
-    name: str,
-    number: int,
-    base: Path,
-    root: Path,
-    force: bool,
-    dry_run: bool,
-    progress: Progress,
-) -> GetReport:
-    """Write files; first make sure that none is in the way, nor a link below ``root``."""
-    reader = AtomReader(parts)
-    try:
+class _Output:
+    """Writes files of one store; what was read for one is there for the next."""
+
+    def __init__(self, parts: StoreParts, progress: Progress | None) -> None:
+        self._reader = AtomReader(parts)
+        self._writer = FileWriter(parts.workers)
+        self._progress = progress or NoProgress()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.close()
+        self._reader.close()
+
+    def write_all(
+        self,
+        wanted: list[_Wanted],
+        *,
+        name: str,
+        number: int,
+        base: Path,
+        root: Path,
+        force: bool,
+        dry_run: bool,
+    ) -> GetReport:
+        """Write files; first make sure that none is in the way, nor a link below ``root``."""
         for one in wanted:
             refuse_linked_folder(root, one.target)
         kept = {one.target: _in_the_way(one, force=force) for one in wanted}
-        _check_room(base, [one for one in wanted if not kept[one.target]])
+        missing = [one for one in wanted if not kept[one.target]]
+        _check_room(base, missing)
+        self._progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
+        if missing and not dry_run:
+            self._reader.expect(one.row.id for one in missing)
         done = []
-        progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
-        with FileWriter(parts.workers) as writer:
-            for one in wanted:
-                if kept[one.target] or dry_run:
-                    resumed = 0
-                    progress.advance(one.row.size_bytes)
-                else:
-                    resumed = _write(reader, writer, one, root, progress)
-                done.append(
-                    GotFile(
-                        path=str(one.target),
-                        logical_bytes=one.row.size_bytes,
-                        digest=f"blake3:{one.row.file_digest.hex()}",
-                        kept=kept[one.target],
-                        resumed_bytes=resumed,
-                    )
+        for one in wanted:
+            if kept[one.target] or dry_run:
+                resumed = 0
+                self._progress.advance(one.row.size_bytes)
+            else:
+                resumed = _write(self._reader, self._writer, one, root, self._progress)
+            done.append(
+                GotFile(
+                    path=str(one.target),
+                    logical_bytes=one.row.size_bytes,
+                    digest=f"blake3:{one.row.file_digest.hex()}",
+                    kept=kept[one.target],
+                    resumed_bytes=resumed,
                 )
-    finally:
-        reader.close()
-    return GetReport(
-        name=name,
-        number=number,
-        output=str(base),
-        files=tuple(done),
-        logical_bytes=sum(one.logical_bytes for one in done),
-    )
+            )
+        return GetReport(
+            name=name,
+            number=number,
+            output=str(base),
+            files=tuple(done),
+            logical_bytes=sum(one.logical_bytes for one in done),
+        )
 
 
 def _check_room(base: Path, missing: list[_Wanted]) -> None:

@@ -230,7 +230,8 @@ class _Searching:
             hits = self._hits(fused[skip : skip + top_k])
         return SearchResult(
             query=self._query.text, hits=tuple(hits), more=more,
-            misspelled=self._misspelled, notes=notes + self._notes,
+            misspelled=self._misspelled,
+            notes=(*notes, *self._notes, *self._chosen.notes()),
         )  # fmt: skip
 
     def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:

@@ -38,10 +38,16 @@ class ViewsOfKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):
-    """What the indexes of words and pictures hold; ``waiting_count`` files were not read yet."""
+    """What the indexes of words and pictures hold; ``waiting_count`` files were not read yet.
+
+    Of these ``waiting_text_count`` wait to be read for words, which a search does, and
+    ``waiting_picture_count`` for pictures, which looking for similar ones does; some for both.
+    """
 
     kinds: tuple[ViewsOfKind, ...]
     waiting_count: int
+    waiting_text_count: int
+    waiting_picture_count: int
     stored_bytes: int
 
 
@@ -109,10 +115,14 @@ def list_views(parts: StoreParts) -> Views:
         )
         for kind in sorted({*words, *seen})
     )
-    waiting = {one.digest for one in (*waiting_texts(parts), *waiting_pictures(parts))}
+    texts = {one.digest for one in waiting_texts(parts)}
+    unseen = {one.digest for one in waiting_pictures(parts)}
     path = pictures_path(parts)
     stored += sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
-    return Views(kinds=kinds, waiting_count=len(waiting), stored_bytes=stored)
+    return Views(
+        kinds=kinds, waiting_count=len(texts | unseen), waiting_text_count=len(texts),
+        waiting_picture_count=len(unseen), stored_bytes=stored,
+    )  # fmt: skip
 
 
 def file_views(

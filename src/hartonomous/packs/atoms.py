@@ -50,20 +50,32 @@ class AtomReader:
         self._closed = False
 
     def locate(self, digests: Iterable[bytes]) -> dict[bytes, list[rows.ExtentRow]]:
-        """Return the extents of stored digests; asks the catalog once for all that are new."""
+        """Return the extents of stored digests; asks the catalog once for all that are new.
+
+        What they are built on is looked up with them.
+        """
         wanted = set(digests)
         with self._guard:
             found = {one: self._places[one] for one in wanted if one in self._places}
         missing = wanted - found.keys()
         if missing:
             with self._parts.database.read() as tx:
-                fresh = rows.extents(tx, missing)
-            with self._guard:
-                self._places.update(fresh)
-                while len(self._places) > _KEPT_PLACES:
-                    self._places.popitem(last=False)
-            found.update(fresh)
+                fresh = rows.extents_below(tx, missing)
+            self._keep(fresh)
+            found.update((one, fresh[one]) for one in missing & fresh.keys())
         return found
+
+    def expect(self, manifest_ids: Iterable[int]) -> None:
+        """Look up at once where the atoms of files lie that will be read one after the other."""
+        with self._parts.database.read() as tx:
+            fresh = rows.extents_of_manifests(tx, manifest_ids, most=_KEPT_PLACES // 2)
+        self._keep(fresh)
+
+    def _keep(self, fresh: dict[bytes, list[rows.ExtentRow]]) -> None:
+        with self._guard:
+            self._places.update(fresh)
+            while len(self._places) > _KEPT_PLACES:
+                self._places.popitem(last=False)
 
     def decode_into(self, digest: bytes, out: memoryview, start: int = 0) -> None:
         """Fill ``out`` with the atom's bytes from ``start``.

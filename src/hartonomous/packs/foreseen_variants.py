@@ -11,27 +11,29 @@ from dataclasses import replace
 
 import numpy as np
 
+from hartonomous.codecs import predicted
 from hartonomous.core import plan as plans
+from hartonomous.core.block_bytes import sparse_values, value_bytes
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, values_of
 from hartonomous.core.sketch import POSITIONS, Part, distances, furthest
-from hartonomous.errors import LimitError
+from hartonomous.errors import HartonomousError, LimitError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import (
     MOST_CANDIDATES,
-    STRAIGHT,
     Candidate,
     SketchSamples,
     TensorQuery,
     can_be_searched,
     can_be_sketched,
 )
-from hartonomous.packs.chain import Chain
+from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.operands import Operands
+from hartonomous.packs.orders import STRAIGHT
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
-from hartonomous.packs.predictions import Variant
+from hartonomous.packs.predictions import BaseGoneError, Variant, predict_spans
 from hartonomous.packs.sampling import Sampler
 from hartonomous.packs.variants import LEAST_ELEMENTS, Onlooker, VariantChoice
 
@@ -40,11 +42,13 @@ EXACT, NEAR = "computed from others", "like others"
 _EXACT_BITS = 0.002
 """A proposal that leaves no more at the places looked at leaves next to nothing anywhere."""
 _GIVEN = b"given"
+_BASES_HELD = 16
+_UNREADABLE = 1 << 40
 
 
 def looked_bytes(dtype: str) -> int:
     """Return what looking at a tensor reads: its sketch; a few times that in hard cases."""
-    return POSITIONS * DTYPES[dtype].block_bytes
+    return POSITIONS * value_bytes(dtype)
 
 
 class _Given:
@@ -96,6 +100,8 @@ class ForeseenVariants:
         self._given: dict[int, list[_Given]] = {}
         self._by_digest: dict[bytes, int] = {}
         self._plans: dict[int, list[Proposal]] = {}
+        self._spent: dict[int, list[int]] = {}  # by its proposals, in their order
+        self._lately: dict[tuple[bytes, int, int], bytes] = {}  # read of given bases
 
     def close(self) -> None:
         """Close what was opened of the store."""
@@ -127,25 +133,56 @@ class ForeseenVariants:
         # As one row first: other ways of looking at it read other places.
         query = TensorQuery(dtype=dtype, shape=(whole.count,), read=whole.read)
         found = self._candidates(query)
-        if len(shape) > 1 and min(shape) > 1:
-            if not found:
-                query, found = whole, self._candidates(whole)
-            elif all(one.shape == query.shape and not one.first for one in found):
-                query, found = whole, [replace(one, shape=shape) for one in found]
+        is_matrix = len(shape) > 1 and min(shape) > 1
+        if is_matrix and found and all(one.shape == query.shape and not one.first for one in found):
+            query, found = whole, [replace(one, shape=shape) for one in found]
+        proposals = self._proposals(query, found)
+        if is_matrix and not self._is_enough(dtype, proposals, found, heads):
+            query, found = whole, self._candidates(whole)
+            proposals = self._proposals(query, found)
         if can_be_sketched(dtype, shape):
             self._remember(at, query)
-        if not found:
-            return None
-        proposals = self._proposals(query, found)
         if not proposals:
             return None
         self._plans[at] = proposals
-        best = min(one.bits for one in proposals)
-        return EXACT if dtype in plans.FLOAT_TARGETS and best <= _EXACT_BITS else NEAR
+        return EXACT if self._is_exact(dtype, proposals) else NEAR
+
+    @staticmethod
+    def _is_exact(dtype: str, proposals: Sequence[Proposal]) -> bool:
+        best = min((one.bits for one in proposals), default=_UNREADABLE)
+        return dtype in plans.FLOAT_TARGETS and best <= _EXACT_BITS
+
+    def _is_enough(
+        self, dtype: str, proposals: Sequence[Proposal], found: Sequence[Candidate],
+        heads: tuple[int, ...],
+    ) -> bool:  # fmt: skip
+        """Say whether a matrix need not be looked at in other ways.
+
+        Where rows may be permuted by heads, a relative that lies as it does may hide its source.
+        """
+        permuted = heads and dtype in plans.FLOAT_TARGETS
+        return self._is_exact(dtype, proposals) if permuted else bool(found)
 
     def has_plans(self, at: int) -> bool:
         """Say whether a tensor was found to be ``EXACT`` or ``NEAR``."""
         return at in self._plans
+
+    def base_bytes(self, at: int) -> float:
+        """Return how many bytes of given files are read to predict a byte of a ``NEAR`` tensor."""
+        size = self._element_bytes(self._plans[at][0].plan.dtype)
+        found = [
+            sum(
+                self._element_bytes(operand.dtype) / size
+                for operand, base in zip(one.plan.operands, one.bases, strict=False)
+                if base in self._by_digest
+            )
+            for one in self._plans[at]
+        ]
+        return max(found)
+
+    @staticmethod
+    def _element_bytes(dtype: str) -> float:
+        return DTYPES[dtype].block_bytes / DTYPES[dtype].block_elements
 
     def cost(self, at: int, offset: int, content: bytes) -> int | None:
         """Return what bytes of a ``NEAR`` tensor from ``offset`` on take at best, None if unknown.
@@ -153,35 +190,70 @@ class ForeseenVariants:
         Windows are shorter than frames, which makes little of a difference and more of a table.
         """
         best: int | None = None
-        for one in self._plans.get(at, ()):
+        spent = self._spent.setdefault(at, [0] * len(self._plans.get(at, ())))
+        for number, one in enumerate(self._plans.get(at, ())):
             work = FrameWork(
                 content, None, None, None, offset, Variant(one.plan, one.bases), bytes(32)
             )
             try:
                 ((_, payload),) = encode_predicted([work], self._bases, check=False)
             except BaseReadError:
+                spent[number] += _UNREADABLE
                 continue
             taken = len(content) if payload is None else len(payload)
+            spent[number] += taken
             best = taken if best is None else min(best, taken)
         return best
+
+    def together(self, windows: Sequence[tuple[int, int, bytes]]) -> int | None:
+        """Return what windows (tensor, offset, content) of one type take as one frame.
+
+        Each is predicted in the way that took least of its tensor so far. None where frames of the
+        type depend on where they lie, or a base cannot be read.
+        """
+        predictions = []
+        dtype = ""
+        for at, offset, content in windows:
+            spent = self._spent[at]
+            one = self._plans[at][spent.index(min(spent))]
+            dtype = one.plan.dtype
+            span = offset, offset + len(content)
+            try:
+                predictions += predict_spans(
+                    self._bases, Variant(one.plan, one.bases), [span], NOBODY
+                )
+            except (HartonomousError, BaseGoneError):
+                return None
+        if not predictions or not predicted.is_even(dtype):
+            return None
+        content = b"".join(content for _, _, content in windows)
+        (payload,) = predicted.encode_many(
+            [memoryview(content)], [np.concatenate(predictions)], dtype, positions=[0]
+        )
+        return len(content) if payload is None else len(payload)
 
     def _values(self, at: int, dtype: str) -> ReadValues:
         """Return what reads elements of a tensor; the same ones once."""
         file, offset, _ = self._places[at]
+        each = value_bytes(dtype)
         known: dict[bytes, Values] = {}
 
         def read(offsets: Indices, length: int) -> bytes:
-            if len(offsets) * length > self._sampler.left_bytes:
-                raise LimitError("more would be read than is granted")
-            return b"".join(
-                self._sampler.read(file, offset + one, length) for one in offsets.tolist()
-            )
+            return b"".join(read_one(one, length) for one in offsets.tolist())
 
-        values = values_of(read, dtype)
+        def read_one(start: int, length: int) -> bytes:
+            if length > self._sampler.left_bytes:
+                raise LimitError("more would be read than is granted")
+            return self._sampler.read(file, offset + start, length)
+
+        plain = DTYPES[dtype].block_elements == 1
+        values = values_of(read, dtype) if plain else sparse_values(read_one, dtype)
 
         def values_once(elements: Indices) -> Values:
             key = elements.tobytes()
             if key not in known:
+                if len(elements) * each > self._sampler.left_bytes:
+                    raise LimitError("more would be read than is granted")
                 known[key] = values(elements)
             return known[key]
 
@@ -194,6 +266,8 @@ class ForeseenVariants:
 
     def _proposals(self, query: TensorQuery, found: Sequence[Candidate]) -> list[Proposal]:
         choice = self._choice
+        if not found:
+            return []
         made = (propose(query, found, SketchSamples()) if choice is None
                 else choice.propose(query, found))  # fmt: skip
         given = [one for one in made if all(base in self._by_digest for base in one.bases)]
@@ -230,10 +304,16 @@ class ForeseenVariants:
         ]  # fmt: skip
 
     def _read_given(self, name: bytes, start: int, length: int) -> bytes:
+        key = (name, start, length)  # other proposals for the same window need the same
+        if key in self._lately:
+            return self._lately[key]
         at = self._by_digest.get(name)
         if at is None or length > self._sampler.left_bytes:
             raise LimitError("more would be read than is granted")
         file, offset, size = self._places[at]
         if start + length > size:
             raise LimitError("a base is shorter than a plan needs")
-        return self._sampler.read(file, offset + start, length)
+        if len(self._lately) >= _BASES_HELD:
+            self._lately.clear()
+        self._lately[key] = self._sampler.read(file, offset + start, length)
+        return self._lately[key]

@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 
 import msgspec
@@ -52,6 +53,7 @@ class Chosen:
         self._index = index
         self._uses: dict[bytes, list[TextUse]] = {}
         asked = fields_of(wanted.condition) if wanted.condition is not None else set()
+        self._asked_keys = sorted(field[5:] for field in asked if field.startswith("meta."))
         self._asks_annotations = bool(
             wanted.tag or wanted.metadata or any(f == "tag" or f[:5] == "meta." for f in asked)
         )
@@ -83,6 +85,22 @@ class Chosen:
             self._uses[digest] = [
                 one for one in found.get(digest, ()) if self._passes(one, sources.get(digest))
             ]
+
+    def notes(self) -> list[str]:
+        """Return of each key of metadata that is asked for and that nothing has, that it is so."""
+        if not self._asked_keys:
+            return []
+        known = {key for _, metadata in self._annotations.values() for key in metadata}
+        if known.issuperset(self._asked_keys):
+            return []
+        known |= self._index.metadata_keys()
+        found = []
+        for key in self._asked_keys:
+            near = get_close_matches(key, known, n=3)
+            if key not in known:
+                like = f"; there is {' and '.join(f'meta.{one}' for one in near)}" if near else ""
+                found.append(f"no artifact and no document has the metadata key {key!r}{like}")
+        return found
 
     def uses(self, digest: bytes) -> list[TextUse]:
         """Return the versions that count and have a file that was learned of."""

@@ -82,6 +82,10 @@ class FileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Wait for what is being written, and end the threads."""
         self._pool.shutdown(wait=True, cancel_futures=True)
 
     def write(
