@@ -103,7 +103,8 @@ def run(context: Context) -> Result:
         text += f"\ntorch: not run: {python}\n"
         figures["torch f32"] = {"not_run": python}
     else:
-        context.versions |= {one: package_version(python, one) for one in ("torch", "transformers")}
+        for one in ("torch", "transformers"):
+            context.versions[one] = package_version(python, one)
     return Result(text=text, figures=figures)
 
 

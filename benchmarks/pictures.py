@@ -18,6 +18,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -42,7 +43,7 @@ _SMALL = 32
 _LEAST_DIFFERENCE = 8.0
 """Of 255, on average over small pictures: of less, it is one drawing, perhaps recoloured."""
 _SCANNED = 1_000_000
-_CHANGED = 240
+_CHANGED = 150
 
 
 def run(context: Context) -> Result:
@@ -51,7 +52,9 @@ def run(context: Context) -> Result:
     missing = _fetched(folder / "files")
     if missing:
         return Result(text=f"pictures: not run: {missing}\n", figures={"not_run": missing})
+    _say("looking for works")
     candidates = _candidates(folder / "files", every=5 if context.quick else 1)
+    _say(f"hashing {len(candidates)} pictures")
     with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
         found = dict(_works(zip(candidates, pool.map(_looked, candidates), strict=True)))
         kept = [path for path, one in found.items() if one is not None and one.quality >= 50]
@@ -59,6 +62,7 @@ def run(context: Context) -> Result:
         false = [_pairs(part, [found[path] for path in part]) for part in parts]
         changed = sorted(parts[1], key=lambda path: hashlib.sha256(path.name.encode()).digest())
         changed = changed[: 20 if context.quick else _CHANGED]
+        _say(f"changing {len(changed)} of them in {len(_changes())} ways")
         recall = _recall(pool.map(_compared, changed, [found[path] for path in changed]))
     figures: dict[str, Any] = {
         "works": len(found), "with_hash": len(kept), "fitted_on": len(parts[0]),
@@ -68,6 +72,10 @@ def run(context: Context) -> Result:
         "scan": _scan(),
     }  # fmt: skip
     return Result(text=_text(figures, false), figures=figures)
+
+
+def _say(what: str) -> None:
+    print(f"pictures: {what}", file=sys.stderr, flush=True)
 
 
 def _text(figures: dict[str, Any], false: list[dict[str, Any]]) -> str:

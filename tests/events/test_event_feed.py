@@ -157,7 +157,9 @@ def test_a_mark_changes_with_what_others_commit_and_with_nothing_else(store):
 def test_who_waits_looks_again_only_when_something_was_committed(store, monkeypatch):
     looks, pauses = [], []
     after = events.after
-    monkeypatch.setattr(events, "after", lambda *all, **more: looks.append(1) or after(*all, **more))
+    monkeypatch.setattr(
+        events, "after", lambda *all, **more: looks.append(1) or after(*all, **more)
+    )
 
     def pause() -> None:
         pauses.append(len(looks))

@@ -263,6 +263,12 @@ class WordTable:
             return list(tx.execute(text(query), values))
 
 
+def has_tables(database: Database) -> bool:
+    """Say whether the tables are there."""
+    with database.read() as tx:
+        return _schema(tx) == SCHEMA
+
+
 def drop_tables(database: Database) -> bool:
     """Empty the tables; return whether there was anything in them."""
 

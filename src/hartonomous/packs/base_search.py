@@ -17,6 +17,7 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.casts import cast
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
+from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.core.sketch import (
     LEAST_ELEMENTS,
@@ -137,7 +138,7 @@ class SketchSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class View:
     """One way of looking at the query: which part, in which order."""
 
     part: Part
@@ -150,7 +151,7 @@ class _View:
 class _Hits:
     """What the signs say of one view: ids, nearest first, and what came of them."""
 
-    view: _View
+    view: View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
     seen: set[_Place] = field(default_factory=set)
@@ -261,7 +262,7 @@ class BaseSearch:
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        views = _whole_views(query)
+        views = whole_views(query)
         found = (
             []
             if in_passing and self._has_none(views)
@@ -269,21 +270,21 @@ class BaseSearch:
         )
         if not any(found):
             views = [
-                _View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
+                View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
                 for part in parts(query.shape)
             ]
             if not (in_passing and self._has_none(views)):
                 found = self._of_views(query, views, max_depth, most)
         return _taking_turns(found)[:most]
 
-    def _has_none(self, views: Sequence[_View]) -> bool:
+    def _has_none(self, views: Sequence[View]) -> bool:
         signs: dict[int, list[bytes]] = {}
         for view in views:
             signs.setdefault(view.part.count, []).append(view.sketch.signs)
         return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
-        self, query: TensorQuery, views: Sequence[_View], max_depth: int | None, most: int
+        self, query: TensorQuery, views: Sequence[View], max_depth: int | None, most: int
     ) -> list[list[Candidate]]:
         """Return the candidates of each part, nearest first."""
         if not views:
@@ -318,7 +319,7 @@ class _Search:
         self._most = most
         self.hits: list[_Hits] = []
 
-    def look(self, count: int, views: Sequence[_View]) -> None:
+    def look(self, count: int, views: Sequence[View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
         if not any(len(one.ids) for one in near):
@@ -396,11 +397,11 @@ class _Search:
         return cost
 
 
-def _whole_views(query: TensorQuery) -> list[_View]:
+def whole_views(query: TensorQuery) -> list[View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
     return [
-        _View(
+        View(
             part=whole, orientation=one.orientation, heads=one.heads,
             sketch=query.sketch(whole) if one.orientation == STRAIGHT
             else sketch_of(query.read(one.elements)),
@@ -409,7 +410,7 @@ def _whole_views(query: TensorQuery) -> list[_View]:
     ]  # fmt: skip
 
 
-def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+def _base_shape(query: TensorQuery, view: View, row: sketches.SketchRow) -> tuple[int, ...]:
     """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:
@@ -437,8 +438,8 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
     Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
     of: they would take the places of others, and a plan upon it can cast as each of them was cast.
-    For the same reason those of another type that are the values of one before, rounded, are left
-    out, and so are quantised ones but for a few.
+    For the same reason, of floats, those of another type that are the values of one before, rounded,
+    are left out, and so are quantised ones but for a few.
     """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
@@ -451,12 +452,12 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
     for _, one in ranked:
         if copies.setdefault(_place(one), one) is not one or (one.digest, one.first) in found:
             continue
-        if _is_quantised(one):
-            quantised += 1
-            if quantised > _MOST_QUANTISED:
+        if dtype in FLOAT_TARGETS:
+            quantised += _is_quantised(one)
+            if _is_quantised(one) and quantised > _MOST_QUANTISED:
                 continue
-        elif one.dtype != dtype and any(_rounds(other, one) for other in found.values()):
-            continue
+            if one.dtype != dtype and any(_rounds(other, one) for other in found.values()):
+                continue
         found[one.digest, one.first] = one
     return list(found.values())
 

@@ -6,16 +6,19 @@ anyway, by the code that encodes.
 """
 
 import hashlib
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from hartonomous.codecs import predicted
+from hartonomous.codecs.predicted import Prediction
 from hartonomous.core import plan as plans
 from hartonomous.core.block_bytes import sparse_values, value_bytes
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, values_of
+from hartonomous.core.record import FRAME_BYTES
 from hartonomous.core.sketch import POSITIONS, Part, distances, furthest
 from hartonomous.errors import HartonomousError, LimitError
 from hartonomous.packs.atoms import AtomReader
@@ -26,11 +29,12 @@ from hartonomous.packs.base_search import (
     TensorQuery,
     can_be_searched,
     can_be_sketched,
+    whole_views,
 )
 from hartonomous.packs.chain import NOBODY, Chain
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.operands import Operands
-from hartonomous.packs.orders import STRAIGHT
+from hartonomous.packs.orders import TRANSPOSED
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plan_proposals import Proposal, propose
 from hartonomous.packs.predictions import BaseGoneError, Variant, predict_spans
@@ -42,7 +46,10 @@ EXACT, NEAR = "computed from others", "like others"
 _EXACT_BITS = 0.002
 """A proposal that leaves no more at the places looked at leaves next to nothing anywhere."""
 _GIVEN = b"given"
-_BASES_HELD = 16
+_BASES_HELD = 64
+_SOMEBODY = NOBODY.below(bytes(32))  # a tensor that no digest is known of
+_FITTED = 0.25
+"""Part of what tables take that is added for frequencies fitted to a sample; from the family."""
 _UNREADABLE = 1 << 40
 
 
@@ -101,7 +108,7 @@ class ForeseenVariants:
         self._by_digest: dict[bytes, int] = {}
         self._plans: dict[int, list[Proposal]] = {}
         self._spent: dict[int, list[int]] = {}  # by its proposals, in their order
-        self._lately: dict[tuple[bytes, int, int], bytes] = {}  # read of given bases
+        self._lately: dict[bytes, deque[tuple[int, bytes]]] = {}  # read of given bases
 
     def close(self) -> None:
         """Close what was opened of the store."""
@@ -205,11 +212,12 @@ class ForeseenVariants:
             best = taken if best is None else min(best, taken)
         return best
 
-    def together(self, windows: Sequence[tuple[int, int, bytes]]) -> int | None:
-        """Return what windows (tensor, offset, content) of one type take as one frame.
+    def together(self, windows: Sequence[tuple[int, int, bytes]]) -> float | None:
+        """Return what windows (tensor, offset, content) of one type take as parts of a full frame.
 
-        Each is predicted in the way that took least of its tensor so far. None where frames of the
-        type depend on where they lie, or a base cannot be read.
+        They are repeated until they fill it: what differs is packed by frequencies alone, so that
+        only the tables are shared. Each is predicted in the way that took least of its tensor so
+        far. None where frames of the type depend on where they lie, or a base cannot be read.
         """
         predictions = []
         dtype = ""
@@ -219,18 +227,28 @@ class ForeseenVariants:
             dtype = one.plan.dtype
             span = offset, offset + len(content)
             try:
-                predictions += predict_spans(
-                    self._bases, Variant(one.plan, one.bases), [span], NOBODY
-                )
+                variant = Variant(one.plan, one.bases)
+                predictions += predict_spans(self._bases, variant, [span], _SOMEBODY)
             except (HartonomousError, BaseGoneError):
                 return None
         if not predictions or not predicted.is_even(dtype):
             return None
         content = b"".join(content for _, _, content in windows)
-        (payload,) = predicted.encode_many(
-            [memoryview(content)], [np.concatenate(predictions)], dtype, positions=[0]
+        prediction = np.concatenate(predictions)
+        once, full = (
+            self._encoded(content, prediction, dtype, times)
+            for times in (1, max(FRAME_BYTES // len(content), 1))
         )
-        return len(content) if payload is None else len(payload)
+        # Frequencies of few bytes fit these better than those of a frame would fit its own.
+        return full + _FITTED * (once - full)
+
+    @staticmethod
+    def _encoded(content: bytes, prediction: Prediction, dtype: str, times: int) -> float:
+        """Return what bytes take as one of so many repetitions of them."""
+        (payload,) = predicted.encode_many(
+            [memoryview(content * times)], [np.tile(prediction, times)], dtype, positions=[0]
+        )
+        return len(content) if payload is None else len(payload) / times
 
     def _values(self, at: int, dtype: str) -> ReadValues:
         """Return what reads elements of a tensor; the same ones once."""
@@ -282,38 +300,45 @@ class ForeseenVariants:
         self._given.setdefault(query.count, []).append(_Given(at, digest, query))
 
     def _near_given(self, query: TensorQuery) -> list[Candidate]:
-        """Return tensors of the given files that resemble one beyond chance, as they lie."""
+        """Return tensors of the given files that resemble one beyond chance, in any known order."""
         others = self._given.get(query.count)
-        if not others or not can_be_sketched(query.dtype, query.shape):
+        if not others:
             return []
-        sketch = query.sketch(Part(0, query.count))
-        own = np.frombuffer(sketch.signs, np.uint8)
         table = np.stack([one.signs for one in others])
-        apart = np.unpackbits(table ^ own, axis=1).sum(axis=1)
-        limits = furthest(int(np.unpackbits(own).sum()))[np.unpackbits(table, axis=1).sum(axis=1)]
-        near = [one for one, close in zip(others, (apart <= limits).tolist(), strict=True) if close]
-        if not near:
-            return []
-        away = distances(sketch.values, np.stack([one.values for one in near]), query.dtype)
-        return [
-            Candidate(
-                digest=one.digest, atom_id=-1 - one.at, dtype=one.dtype, shape=query.shape, first=0,
-                orientation=STRAIGHT, distance=distance, depth=0, values=one.values,
-            )
-            for one, distance in zip(near, away.tolist(), strict=True)
-        ]  # fmt: skip
+        ones = np.unpackbits(table, axis=1).sum(axis=1)
+        found: list[Candidate] = []
+        for view in whole_views(query):
+            own = np.frombuffer(view.sketch.signs, np.uint8)
+            apart = np.unpackbits(table ^ own, axis=1).sum(axis=1)
+            close = apart <= furthest(int(np.unpackbits(own).sum()))[ones]
+            near = [one for one, is_near in zip(others, close.tolist(), strict=True) if is_near]
+            if not near:
+                continue
+            shape = query.shape[::-1] if view.orientation == TRANSPOSED else query.shape
+            values = np.stack([one.values for one in near])
+            away = distances(view.sketch.values, values, query.dtype)
+            found += [
+                Candidate(
+                    digest=one.digest, atom_id=-1 - one.at, dtype=one.dtype, shape=shape, first=0,
+                    orientation=view.orientation, heads=view.heads, distance=distance, depth=0,
+                    values=one.values,
+                )
+                for one, distance in zip(near, away.tolist(), strict=True)
+            ]  # fmt: skip
+        return found
 
     def _read_given(self, name: bytes, start: int, length: int) -> bytes:
-        key = (name, start, length)  # other proposals for the same window need the same
-        if key in self._lately:
-            return self._lately[key]
+        stop = start + length
+        for first, content in self._lately.get(name, ()):
+            if first <= start and stop <= first + len(content):
+                return content[start - first : stop - first]
         at = self._by_digest.get(name)
         if at is None or length > self._sampler.left_bytes:
             raise LimitError("more would be read than is granted")
         file, offset, size = self._places[at]
         if start + length > size:
             raise LimitError("a base is shorter than a plan needs")
-        if len(self._lately) >= _BASES_HELD:
-            self._lately.clear()
-        self._lately[key] = self._sampler.read(file, offset + start, length)
-        return self._lately[key]
+        content = self._sampler.read(file, offset + start, length)
+        # Other proposals for the same window need the same.
+        self._lately.setdefault(name, deque(maxlen=_BASES_HELD)).append((start, content))
+        return content

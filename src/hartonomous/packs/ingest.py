@@ -16,6 +16,7 @@ from pathlib import Path
 from hartonomous import locks
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
+from hartonomous.core.chunking import MIN_BYTES
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
 from hartonomous.core.dtype import DTYPES
@@ -272,7 +273,9 @@ class FileIngest:
         tally = Tally()
         segments: list[Segment] = []
         tensors = _in_c_order(description)
-        known = self._session.known_atoms(hashed.digests.values())
+        # Of what lies between tensors, too small to be cut, the first pass has the names already.
+        between = (hashed.checks[one.offset] for one in hashed.pieces if _is_one_chunk(one, hashed))
+        known = self._session.known_atoms([*hashed.digests.values(), *between])
         self._show_relatives(hashed, known)
         self._variants.look_anew()
         looks = Looks(
@@ -289,7 +292,8 @@ class FileIngest:
                 tally.add("inside the manifest", piece.length)
             elif name is None:
                 check = hashed.checks[piece.offset]
-                for segment in self._store_opaque(source, piece, check, tally):
+                asked = known if _is_one_chunk(piece, hashed) else None
+                for segment in self._store_opaque(source, piece, check, tally, asked):
                     segments.append(segment)
                     if len(segments) > MAX_SEGMENTS:  # before more is stored in vain
                         raise _too_many_parts(source)
@@ -310,25 +314,17 @@ class FileIngest:
         if spoiled:
             raise changed_source(source)
         manifest = Manifest(
-            size=source.size,
-            digest=hashed.digest,
-            sha256=hashed.sha256,
-            segments=tuple(segments),
-            description=description,
-        )
+            size=source.size, digest=hashed.digest, sha256=hashed.sha256,
+            segments=tuple(segments), description=description,
+        )  # fmt: skip
         content = manifests.encode(manifest)
         if len(content) > MAX_MANIFEST_BYTES or count_values(content) > MAX_VALUES:
             raise _too_many_parts(source)
         self._session.put_manifest(manifest, content, member.path)
         return IngestedFile(
-            source=member,
-            digest=hashed.digest,
-            sha256=hashed.sha256,
-            size=source.size,
-            description=description,
-            manifest_digest=digest(content),
-            tally=tally,
-        )
+            source=member, digest=hashed.digest, sha256=hashed.sha256, size=source.size,
+            description=description, manifest_digest=digest(content), tally=tally,
+        )  # fmt: skip
 
     def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
         """Stage what was taken in just before, where new tensors are enough to be built on it."""
@@ -434,24 +430,29 @@ class FileIngest:
         )  # fmt: skip
 
     def _store_opaque(
-        self, source: ReadSource, piece: Piece, check: bytes, tally: Tally
-    ) -> Iterator[Segment]:
+        self, source: ReadSource, piece: Piece, check: bytes, tally: Tally,
+        known: dict[bytes, int] | None,
+    ) -> Iterator[Segment]:  # fmt: skip
+        """Yield the segments of a piece without structure; ``known`` is where it was looked up."""
         hasher = AtomHasher()
         batch: list[bytes] = []
         for chunk in chunks_of(source, piece):
             hasher.update(chunk)
             batch.append(chunk)
             if len(batch) >= _CHUNKS_A_LOOKUP:
-                yield from self._store_chunks(batch, tally)
+                yield from self._store_chunks(batch, tally, known)
                 batch = []
-        yield from self._store_chunks(batch, tally)
+        yield from self._store_chunks(batch, tally, known)
         check_same(source, hasher.digest(), check)
 
-    def _store_chunks(self, chunks: Sequence[bytes], tally: Tally) -> Iterator[Segment]:
+    def _store_chunks(
+        self, chunks: Sequence[bytes], tally: Tally, known: dict[bytes, int] | None
+    ) -> Iterator[Segment]:
         names = [digest(chunk) for chunk in chunks]
-        known = self._session.known_atoms(
-            name for name, chunk in zip(names, chunks, strict=True) if len(chunk) > INLINE_BYTES
-        )
+        if known is None:
+            known = self._session.known_atoms(
+                name for name, chunk in zip(names, chunks, strict=True) if len(chunk) > INLINE_BYTES
+            )
         for name, chunk in zip(names, chunks, strict=True):
             size = len(chunk)
             if size <= INLINE_BYTES:
@@ -471,6 +472,11 @@ class FileIngest:
                     on_stored=Counter("data", tally, size),
                 )
             yield Segment(size, name, None)
+
+
+def _is_one_chunk(piece: Piece, hashed: _Hashed) -> bool:
+    """Say whether a piece is no tensor, and is stored whole as an atom by its own digest."""
+    return INLINE_BYTES < piece.length < MIN_BYTES and piece.offset not in hashed.digests
 
 
 def _in_c_order(description: Description) -> dict[tuple[int, int], Tensor]:

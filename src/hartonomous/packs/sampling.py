@@ -27,9 +27,12 @@ _SMALLEST_WINDOW_BYTES = 1024
 """Of what is predicted, where little may be read: what a frame takes anyway is told apart."""
 _LONE_WINDOW_BYTES = 32 << 10
 """Longer windows tell what a frame takes; shorter ones are also looked at together."""
-_GOOD_SAMPLES = 16
+_FINE_WINDOW_BYTES = 16 << 10
+_MANY_SAMPLES, _GOOD_SAMPLES = 64, 16
 _GOOD_SAMPLES_OF_BLOCKS = 8
-"""Of quantised tensors that are predicted: what is left varies little, and short windows cost."""
+"""Tensors of a class differ more than places in one, so that many windows tell more than long ones,
+down to 16 KiB; below, what is packed in so little of it differs. Of quantised tensors that are
+predicted what is left varies little."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -128,8 +131,12 @@ def measure(
         if otherwise and DTYPES[dtype or ""].block_elements > 1
         else _GOOD_SAMPLES
     )
+    is_even = dtype is None or dtype not in DTYPES or DTYPES[dtype].block_elements == 1
+    many = _MANY_SAMPLES if is_even else good
     least = _SMALLEST_WINDOW_BYTES if otherwise else _LEAST_WINDOW_BYTES
-    while not whole and window > least and share // window < good:
+    while not whole and share // window < (many if window > _FINE_WINDOW_BYTES else good):
+        if window <= least:
+            break
         window //= 2
     window -= window % block if window > block else 0
     wanted = _all_windows(pieces, longest) if whole else _some_windows(pieces, share, window, total)
@@ -152,6 +159,7 @@ def measure(
         seen = _scaled(seen, len(held), otherwise.together(held))
     samples = _chosen(seen)
     floor = 0.01 if whole else 0.03 if window >= FRAME_BYTES // 4 else 0.1
+    floor = 0.15 if otherwise is not None and window < _LEAST_WINDOW_BYTES else floor
     return guess_from_samples(total, samples, floor=floor, whole=whole)
 
 
@@ -164,16 +172,16 @@ class Otherwise:
     """How pieces would be kept but on their own.
 
     ``cost(piece, offset, content)`` is what bytes of a piece from an offset on take, ``together``
-    what windows take as one frame, None where that is not known. ``others`` bytes of the files are
-    read for each byte of a window.
+    what windows take as parts of a full frame, None where that is not known. ``others`` bytes of
+    the files are read for each byte of a window.
     """
 
     cost: Callable[[int, int, bytes], int | None]
-    together: Callable[[Sequence[Window]], int | None]
+    together: Callable[[Sequence[Window]], float | None]
     others: float = 0.0
 
 
-def _scaled(seen: Sequence["_Sample"], count: int, together: int | None) -> list["_Sample"]:
+def _scaled(seen: Sequence["_Sample"], count: int, together: float | None) -> list["_Sample"]:
     """Return samples whose first ``count`` costs add up to what these windows take together.
 
     Scales and differences are only packed where there are enough of them: short windows alone

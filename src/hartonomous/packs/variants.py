@@ -36,7 +36,7 @@ MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
-DEEPER = 1.15
+DEEPER = 1.08
 """A base that lies one deeper must save so much more: what is built on it has less room above."""
 _WORSE_BITS = 0.25
 _MOST_LOOKED_AT = 16
@@ -118,17 +118,19 @@ class VariantChoice:
         )
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, name, size, frames, found, deepest=deepest)
+        one = self.estimate(query, name, size, frames, found, deepest=deepest, deeper=DEEPER)
         if one is None:
             return None
         own = alone(frames, query.dtype, size) if one.stored_bytes else size
-        if one.stored_bytes * self._weight(one.bases) / DEEPER >= MOST_SHARE * own:
+        if one.stored_bytes * self._weight(one.bases, DEEPER) >= MOST_SHARE * own:
             return None
         rounded = self._rounded_bytes(query, one, found)
         if rounded is None:
             return one
         above = [other for other in found if other.depth < deepest]
-        other = self.estimate(query, name, size, frames, above, deepest=deepest - 1)
+        other = self.estimate(
+            query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER
+        )
         if other is not None and other.stored_bytes >= MOST_SHARE * own:
             other = None
         taken = own if other is None else other.stored_bytes
@@ -151,9 +153,9 @@ class VariantChoice:
         with self._parts.database.read() as tx:
             return sum(stored for _, stored in atoms.find(tx, one.bases).values())
 
-    def _weight(self, names: Iterable[bytes]) -> float:
-        """Return what the bytes of a tensor on these bases count for: more, the deeper it lies."""
-        return DEEPER ** (1 + max(self._depths.get(one, 0) for one in names))
+    def _weight(self, names: Iterable[bytes], deeper: float) -> float:
+        """Return what the bytes of a tensor on these bases count for: more, the deeper they lie."""
+        return deeper ** max(self._depths.get(one, 0) for one in names)
 
     def look_anew(self) -> None:
         """Have what was stored meanwhile found, before the tensors of another file are chosen."""
@@ -208,11 +210,13 @@ class VariantChoice:
         deepest: int,
         usable: Callable[[int], bool] = _any,
         also: Sequence[Proposal] = (),
+        deeper: float = 1.0,
     ) -> Chosen | None:
         """Return the best way to build a tensor on candidates, as a sample of its frames says.
 
         Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
-        tried beside what the candidates suggest. None if there is none.
+        tried beside what the candidates suggest. What needs a base that lies one deeper must take
+        less by the factor ``deeper``. None if there is none.
         """
         proposals = self.propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
@@ -222,7 +226,7 @@ class VariantChoice:
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, name, sample)
+        best_one = self._best(proposals, name, sample, deeper)
         if best_one is None or not whole:
             return None
         taken, one = best_one
@@ -279,10 +283,11 @@ class VariantChoice:
         proposals: Sequence[Proposal],
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
+        deeper: float,
     ) -> tuple[int, Proposal] | None:
         """Return what takes least of the sample, the first of equals.
 
-        Bytes are weighed by how deep they lie. What takes no less of the first frame than the best
+        Bytes are weighed by how deep the bases lie. What takes no less of the first frame than the best
         so far is given up there; so is, without a look, a proposal for floats that is clearly worse
         at the places of the sketch.
         """
@@ -292,7 +297,7 @@ class VariantChoice:
             floats = one.plan.dtype in plans.FLOAT_TARGETS
             least: list[float] = []
             if found is not None:
-                lighter = self._weight(found[1].bases) / self._weight(one.bases)
+                lighter = self._weight(found[1].bases, deeper) / self._weight(one.bases, deeper)
                 if floats and one.bits > found[1].bits * max(1.0, lighter) + _WORSE_BITS:
                     continue
                 least = [taken * lighter for taken in found[0]]
