@@ -7,7 +7,6 @@ import msgspec
 
 from hartonomous.catalog.picture_index import PictureIndex
 from hartonomous.core.picture import Patch, Position, patches
-from hartonomous.packs import text_views
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
 from hartonomous.packs.page_files import contained_picture, write_page, write_picture
 from hartonomous.packs.parts import StoreParts
