@@ -389,11 +389,12 @@ class Store(Closing):
 
     def embed(
         self, *, space: str | None = None, encoder: str | None = None, modality: str | None = None,
-        switch: bool = False, dry_run: bool = False, progress: Progress | None = None,
+        switch: bool = False, patches: bool | None = None, dry_run: bool = False,
+        progress: Progress | None = None,
     ) -> embedding.EmbedReport:  # fmt: skip
         """Compute the vectors that spaces lack. See `hart embed`."""
         options = embedding.EmbedOptions(
-            space=space, encoder=encoder, modality=modality, switch=switch
+            space=space, encoder=encoder, modality=modality, switch=switch, patches=patches
         )
         return embedding.embed(
             self.parts, self.files, options=options, dry_run=dry_run, progress=progress

@@ -29,6 +29,48 @@ def test_similar(hart, pictures):
     assert hart("similar", "report.docx")[0] == 2
 
 
+def test_what_contains_the_very_picture(hart, store, tmp_path, monkeypatch):
+    for name in ("scene.jpg", "report.docx"):
+        assert hart("add", str(PICTURES / name))[0] == 0
+    assert "1 document not looked at for pictures yet" in hart("show", "report.docx")[1]
+    assert "read 3 files" in hart("views", "update")[1]
+    out = hart("show", "report.docx")[1]
+    assert "report.docx: word/media/image1.jpg" in out
+    assert "scene.jpg@1:scene.jpg" in out
+    assert "not looked at" not in out
+    assert "report.docx@1:report.docx" in hart("show", "scene.jpg")[1]
+    (shown,) = validate("show", hart("show", "report.docx", "--json")[1])
+    assert shown["contains"][0]["same_as"] == ["scene.jpg@1:scene.jpg"]
+    validate("show", hart("show", "scene.jpg", "--json")[1])
+    out = hart("lineage", "report.docx")[1]
+    assert "scene.jpg@1: contains; report.docx page 2 (word/media/image1.jpg) is scene.jpg" in out
+    assert "contains" in hart("lineage", "scene.jpg", "--dot")[1]
+    (told,) = validate("lineage", hart("lineage", "scene.jpg", "--json")[1])
+    assert told["edges"][0]["kind"] == "contains"
+    line = "contained in report.docx@1:report.docx page 2 (word/media/image1.jpg)"
+    assert line in hart("impact", "scene.jpg")[1]
+    validate("impact", hart("impact", "scene.jpg", "--json")[1])
+    assert "same bytes, 1.00" in hart("similar", str(PICTURES / "scene.jpg"))[1]
+
+    exact = (PICTURES / "scene.jpg").read_bytes()
+    out = hart("views", "get", "report.docx", "word/media/image1.jpg", "-o", str(tmp_path))[1]
+    assert out.strip() == str(tmp_path / "report.docx-image1.jpg")
+    assert (tmp_path / "report.docx-image1.jpg").read_bytes() == exact
+    assert hart("views", "get", "report.docx", "nothing", "-o", str(tmp_path))[0] == 1
+    monkeypatch.chdir(tmp_path)
+    opened = hart("similar", "scene.jpg", "--open", "1", "--force")[1].strip()
+    assert Path(opened).read_bytes() == exact
+    assert hart("similar", "scene.jpg", "--open", "99")[0] == 2
+    assert hart("embed", "--patches", "-q")[0] == 0
+    found = hart("search", "--like", "scene.jpg", "--space", "layout", "--json")[1]
+    (hits,) = validate("search", found)
+    assert hits["hits"][0]["part"] == "word/media/image1.jpg"
+    (tmp_path / "report.docx-image1.jpg").unlink()
+    search = ("search", "--like", str(PICTURES / "scene.png"), "--name", "report*")
+    assert hart(*search, "--space", "layout", "--open", "1")[1].strip() == "report.docx-image1.jpg"
+    assert Path("report.docx-image1.jpg").read_bytes() == exact
+
+
 def test_a_page_of_pictures(hart, pictures, tmp_path):
     page = tmp_path / "like.html"
     assert hart("similar", SCENE, "--html", str(page))[0] == 0

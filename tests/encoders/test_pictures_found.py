@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from hartonomous.core.picture import patches
 from hartonomous.core.search_page import Hit, search_page
 from hartonomous.errors import NotFoundError, UsageError
 from hartonomous.operations.search import SearchFilter
@@ -110,3 +111,73 @@ def test_a_picture_is_decoded_as_it_is_shown(filled, tmp_path):
     hits = filled.search(like=str(tmp_path / "turned.jpg"), space="layout").hits
     assert hits[0].member in ("scene.jpg", "report.docx")
     assert hits[0].scores["pictures"] > 0.98
+
+
+def test_patches_are_found_and_named(filled, tmp_path):
+    """A part of a picture is nearest to the patch that shows it, in a file and in a document."""
+    plain = filled.embed(encoder="layout").spaces[0]
+    assert (plain.added_count, plain.vector_count) == (3, 3)
+    foreseen = filled.embed(space="layout", patches=True, dry_run=True)
+    assert (foreseen.added_count, foreseen.removed_count) == (27, 0)
+    assert filled.embed(space="layout", patches=True).spaces[0].vector_count == 30
+    assert filled.embed(space="layout").added_count == 0
+
+    cut = patches(192, 128)[5]
+    with Image.open(PICTURES / "scene.png") as opened:
+        box = (cut.x, cut.y, cut.x + cut.width, cut.y + cut.height)
+        opened.convert("RGB").crop(box).resize((300, 200)).save(tmp_path / "part.png")
+    hits = filled.search(like=str(tmp_path / "part.png"), space="layout").hits
+    assert {(one.member, one.page) for one in hits[:2]} == {("scene.jpg", 0), ("report.docx", 2)}
+    region = (cut.x, cut.y, cut.width, cut.height)
+    assert [one.region for one in hits[:2]] == [region, region]
+    assert f"{cut.width} x {cut.height} at {cut.x}, {cut.y}" in hits[0].snippet
+    assert len(hits) == len({(one.name, one.page) for one in hits})  # each picture once
+    inside = next(one for one in hits if one.member == "report.docx")
+    assert (inside.part, inside.area) == ("word/media/image1.jpg", None)
+    whole = filled.search(like=str(PICTURES / "scene.jpg"), space="layout").hits[0]
+    assert whole.region is None
+    stored = filled.search(like="scene.jpg", space="layout").hits
+    assert (stored[0].member, stored[0].region) == ("report.docx", None)
+
+
+def test_a_space_goes_on_having_patches_until_it_is_told_otherwise(filled, tmp_path):
+    filled.embed(encoder="layout", patches=True)
+    filled.add(PICTURES / "scene.webp")
+    Image.new("RGB", (63, 200), (9, 90, 200)).save(tmp_path / "narrow.png")
+    filled.add(tmp_path / "narrow.png")
+    assert filled.embed(space="layout").added_count == 10 + 1  # a small one as a whole only
+    filled.rm("scene.webp")
+    filled.gc(trash_days=0, grace_s=0)
+    filled.views.make()
+    done = filled.embed(space="layout").spaces[0]
+    assert (done.added_count, done.vector_count) == (0, 31)
+    fewer = filled.embed(space="layout", patches=False).spaces[0]
+    assert (fewer.removed_count, fewer.vector_count) == (27, 4)
+    assert filled.embed(space="layout").added_count == 0
+    with pytest.raises(UsageError, match="no patches"):
+        filled.embed(modality="text", patches=True)
+
+
+def test_patches_with_an_encoder_of_both(filled, fixtures):
+    filled.encoders.add(fixtures / "clip")
+    filled.embed(encoder="clip", modality="picture", patches=True)
+    hits = filled.search("the red house", where=ONLY, top_k=2)
+    assert len(hits.hits) == 2
+    assert hits.more
+    assert any(one.region for one in filled.search("the red house", where=ONLY).hits)
+
+
+def test_patches_of_a_picture_that_is_decoded_smaller(store, tmp_path):
+    """Places are pixels of the picture itself, which may be larger than what is looked at."""
+    with Image.open(PICTURES / "scene.png") as opened:
+        opened.convert("RGB").resize((3_000, 2_000)).save(tmp_path / "large.png")
+    store.add(tmp_path / "large.png")
+    assert store.embed(encoder="layout", patches=True).added_count == 10
+    cut = patches(3_000, 2_000)[8]
+    with Image.open(tmp_path / "large.png") as opened:
+        opened.crop((cut.x, cut.y, cut.x + cut.width, cut.y + cut.height)).save(
+            tmp_path / "part.png"
+        )
+    (hit,) = store.search(like=str(tmp_path / "part.png"), space="layout").hits
+    assert hit.region == (cut.x, cut.y, cut.width, cut.height)
+    assert hit.scores["pictures"] > 0.99

@@ -7,8 +7,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from looked import looked
 
-from hartonomous.core.document import Document
 from hartonomous.packs.text_views import document_process
 
 DOCUMENTS = Path(__file__).parents[1] / "fixtures" / "documents"
@@ -88,13 +88,6 @@ KEPT = {
 def process():
     with document_process() as opened:
         yield opened
-
-
-def looked(process, tmp_path, name: str, content: bytes) -> Document:
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    with path.open("rb") as file:
-        return process.look(file.fileno(), name)[0]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -8,9 +8,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from looked import looked
 from PIL import Image
 
-from hartonomous.core.picture import PictureViews, address
+from hartonomous.core.picture import address
 from hartonomous.packs.picture_views import content_process, picture_process, pixel_process
 
 PICTURES = Path(__file__).parents[1] / "fixtures" / "pictures"
@@ -92,13 +93,6 @@ KEPT = {
 def process():
     with picture_process() as opened:
         yield opened
-
-
-def looked(process, tmp_path, name: str, content: bytes) -> PictureViews:
-    path = tmp_path / "file"
-    path.write_bytes(content)
-    with path.open("rb") as file:
-        return process.look(file.fileno(), name)[0]
 
 
 @pytest.mark.parametrize("name", REFUSED)

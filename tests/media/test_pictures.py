@@ -11,6 +11,9 @@ from hartonomous.core.picture import PictureViews, address, patches
 from hartonomous.core.picture_hash import hashes_of, nearest
 from hartonomous.core.picture_layout import DIMENSION, layout_vector
 from hartonomous.errors import UsageError
+from hartonomous.formats.reader import FileReader
+from hartonomous.media import picture_reading
+from hartonomous.media.picture_reading import ENTRIES, PDF_ENTRY
 from hartonomous.packs.picture_views import content_process, picture_process, pixel_process
 
 PICTURES = Path(__file__).parents[1] / "fixtures" / "pictures"
@@ -179,3 +182,40 @@ def test_layout_is_of_what_is_where():
     assert layout_vector(np.zeros((1, 1, 3), np.uint8)).shape == (DIMENSION,)
     with pytest.raises(UsageError):
         layout_vector(np.zeros((4, 4), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("name", "pages", "places"),
+    [
+        ("memo.docx", "page", [(1, ()), (2, ()), (2, (0.05, 0.1513, 0.1, 0.1))]),
+        ("memo.odt", "page", [(3, (0.1, 0.1, 0.2, 0.1)), (1, ()), (2, (0.5, 0.5, 0.2, 0.1))]),
+        ("memo.odp", "slide", [(1, (0.25, 0.3333, 0.5, 0.3333))]),
+        (
+            "memo.pdf",
+            "page",
+            [(1, (0.25, 0.5, 0.5, 0.25)), (2, (0, 0.75, 0.5, 0.25)), (2, (0.5, 0.75, 0.5, 0.25))],
+        ),
+    ],
+)
+def test_rectangles_where_the_document_places_them_on_the_page(views, name, pages, places):
+    found = views[name]
+    assert (found.pages, found.notices) == (pages, ())
+    assert [(one.page, (one.x, one.y, one.width, one.height)) for one in found.places] == [
+        (page, area or (0, 0, 0, 0)) for page, area in places
+    ]
+
+
+@pytest.mark.parametrize(("name", "formats"), [("memo.docx", ENTRIES), ("memo.pdf", (PDF_ENTRY,))])
+def test_what_was_read_when_time_is_up_is_given_back(monkeypatch, name, formats):
+    """Each look at the clock is some seconds: there is time for two of three places."""
+    seconds = iter(range(0, 1_000, 15))
+    monkeypatch.setattr(picture_reading, "monotonic", lambda: next(seconds))
+    with (PICTURES / name).open("rb") as file:
+        found = picture_reading.look(FileReader(file.fileno()), name, formats=formats)
+    assert len(found.places) == 2
+    assert found.pictures[found.places[0].picture].digest == digest(
+        (PICTURES / "scene.jpg").read_bytes()
+    )
+    (notice,) = found.notices
+    assert notice.kind == "limit"
+    assert "on were not read within 40 s" in notice.text

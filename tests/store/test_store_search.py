@@ -267,8 +267,8 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
     paper = Path(__file__).parents[1] / "fixtures" / "documents" / "paper.pdf"
     store.add(source("paper.pdf", paper.read_bytes()))
     with monkeypatch.context() as patch:
-        patch.setattr(text_views, "extras_path", lambda: ())
-        patch.setattr(text_views, "find_spec", lambda _: None)
+        patch.setattr(text_views, "import_paths", lambda *_: ())
+        patch.setattr(text_views, "installed", lambda *_: False)
         patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
         assert store.search("gaskets").hits == ()
         store.views.make()  # its pictures are read, too

@@ -1,10 +1,12 @@
 """The graph by usearch: the conformance suite, and its file."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from another_space import refuses_files_of_another_space
 
 from hartonomous.errors import UsageError
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
@@ -102,14 +104,7 @@ def only_queries(count: int) -> Any:
 
 
 def test_the_graph_of_another_space_is_refused(tmp_path: Path, truth: ListedVectors) -> None:
-    index = opened(tmp_path / "index", truth)
-    index.update()
-    index.close()
-    other = ListedVectors(made_space(48, "dot"))
-    other.add(made_vectors(1200, 48, 1))
-    found = opened(tmp_path / "index", other)
-    assert "another space" in found.notes[0] and found.tail_rows == 1200
-    found.close()
+    refuses_files_of_another_space(partial(opened, tmp_path / "index"), truth)
 
 
 def test_other_settings_build_another_graph(tmp_path: Path, truth: ListedVectors) -> None:

@@ -2,10 +2,12 @@
 
 import os
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from another_space import refuses_files_of_another_space
 
 from hartonomous.ports.vector_index import VectorIndex, VectorTruth
 from hartonomous.testing.vector_index import (
@@ -169,16 +171,7 @@ def test_other_things_in_place_of_a_segment(tmp_path: Path, truth: ListedVectors
 
 
 def test_files_of_another_space_are_refused(tmp_path: Path, truth: ListedVectors) -> None:
-    index = opened(tmp_path / "index", truth)
-    index.update()
-    index.close()
-    other = ListedVectors(made_space(48, "dot"))
-    other.add(made_vectors(3000, 48, 1))
-    found = opened(tmp_path / "index", other)
-    assert "another space" in found.notes[0] and found.tail_rows == 3000
-    found.update()
-    assert not found.notes and found.tail_rows == 24
-    found.close()
+    refuses_files_of_another_space(partial(opened, tmp_path / "index"), truth)
 
 
 def test_what_an_interrupted_update_left_is_removed(tmp_path: Path, truth: ListedVectors) -> None:

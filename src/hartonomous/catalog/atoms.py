@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     Connection,
     Select,
@@ -70,7 +71,7 @@ _EXTENT_COLUMNS = (
 )  # fmt: skip
 
 # Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
-_SOME = bindparam("some", expanding=True)
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
 _IDS = select(atom.c.digest, atom.c.id, atom.c.stored_bytes)
 _FIND = _IDS.where(atom.c.digest.in_(_SOME))
 _FIND_SOUND = _FIND.where(atom.c.damaged == 0)

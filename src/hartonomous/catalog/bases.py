@@ -5,9 +5,10 @@ stored atom gets other bases, ``replace`` looks first.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
+from sqlalchemy import BindParameter, Connection, bindparam, delete, exists, func, select, update
 
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.schema import atom, atom_base, extent, manifest_atom
@@ -23,7 +24,7 @@ ONLY_BASES = (
 """The conditions on atoms that no file holds and other atoms need."""
 
 # Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
-_SOME = bindparam("some", expanding=True)
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
 _FIND = select(atom.c.digest, atom.c.id, atom.c.depth).where(atom.c.digest.in_(_SOME))
 _DEPTHS = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(_SOME))
 _EXACT = (

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 SCHEMA = 2
 """A file of another schema is deleted and built anew."""
 
-_DELETED_AT_ONCE = 500
+_AT_ONCE = 500
 _READ_AT_ONCE = 8_192
 _TABLES = f"""
 CREATE TABLE source (
@@ -102,6 +102,21 @@ class IndexedPlace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     height: float
 
 
+class PlacedPicture(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A picture at its place in a document; see ``IndexedPlace``."""
+
+    file_digest: bytes
+    picture_digest: bytes
+    part: str
+    pages: str
+    page: int
+    x: float
+    y: float
+    width: float
+    height: float
+    facts: PictureFacts
+
+
 class PictureSource(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one file that was looked at."""
 
@@ -167,9 +182,9 @@ class PictureIndex(Closing):
         """Leave files out from now on; return how many there were."""
         wanted = list(digests)
         count = 0
-        for at in range(0, len(wanted), _DELETED_AT_ONCE):
+        for at in range(0, len(wanted), _AT_ONCE):
             with _FILE.writing(self._connection) as tx:
-                count += _forget(tx, wanted[at : at + _DELETED_AT_ONCE])
+                count += _forget(tx, wanted[at : at + _AT_ONCE])
         return count
 
     # -- out
@@ -207,6 +222,38 @@ class PictureIndex(Closing):
         )
         names = IndexedPlace.__struct_fields__
         return [IndexedPlace(**dict(zip(names, row, strict=True))) for row in rows]
+
+    def contained_in(self, digests: Iterable[bytes], *, limit: int) -> list[PlacedPicture]:
+        """Return the pictures that files contain, by file and place, up to a limit."""
+        return self._placed("source.digest", digests, limit)
+
+    def containing(self, digests: Iterable[bytes], *, limit: int) -> list[PlacedPicture]:
+        """Return the places in documents of pictures of these digests, up to a limit."""
+        return self._placed("picture.digest", digests, limit)
+
+    def _placed(self, column: str, digests: Iterable[bytes], limit: int) -> list[PlacedPicture]:
+        wanted = sorted(set(digests))
+        found: list[PlacedPicture] = []
+        names = PlacedPicture.__struct_fields__[:-1]
+        for at in range(0, len(wanted), _AT_ONCE):
+            piece = wanted[at : at + _AT_ONCE]
+            rows = self._rows(
+                "SELECT source.digest, picture.digest, part, pages, page, x, y, width, height,"  # noqa: S608
+                " facts FROM place JOIN source ON source.id = place.source_id"
+                " JOIN picture ON picture.id = place.picture_id"
+                f" WHERE part <> '' AND {column} IN ({', '.join('?' * len(piece))})"
+                " ORDER BY source.id, ordinal LIMIT ?",
+                (*piece, limit - len(found)),
+            )
+            found += [
+                PlacedPicture(
+                    **dict(zip(names, row, strict=False)), facts=decode_json(row[-1], PictureFacts)
+                )
+                for row in rows
+            ]
+            if len(found) >= limit:
+                break
+        return found
 
     def picture(self, picture_id: int) -> IndexedPicture | None:
         """Return one picture."""

@@ -5,9 +5,10 @@ after a moment is what has a higher id.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Select, bindparam, delete, exists, select
+from sqlalchemy import BindParameter, Connection, Select, bindparam, delete, exists, select
 
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.columns import decode_json
@@ -111,7 +112,7 @@ def _rows() -> Select[tuple[object, ...]]:
     ).join_from(sketch, atom, atom.c.id == sketch.c.atom_id).where(atom.c.damaged == 0)  # fmt: skip
 
 
-_SOME = bindparam("some", expanding=True)
+_SOME: BindParameter[Any] = bindparam("some", expanding=True)
 _BY_IDS = _rows().where(sketch.c.id.in_(_SOME))
 
 

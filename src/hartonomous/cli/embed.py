@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     "--modality", type=click.Choice(["text", "picture"]), help="Only texts, or only pictures."
 )
 @click.option("--switch", is_flag=True, help="Search what was embedded once it is complete.")
+@click.option(
+    "--patches/--no-patches", "patches", default=None,
+    help="Give nine overlapping parts of each picture vectors too; without, as the space has it.",
+)  # fmt: skip
 @background
 @dry_run_option
 @click.pass_obj
@@ -36,6 +40,7 @@ def command(
     encoder: str | None,
     modality: str | None,
     switch: bool,
+    patches: bool | None,
     dry_run: bool,
     later: bool,
 ) -> None:
@@ -50,13 +55,14 @@ def command(
         refuse(dry_run=dry_run)
         submit_job(
             invocation, "embed",
-            {"space": space, "encoder": encoder, "modality": modality, "switch": switch},
+            {"space": space, "encoder": encoder, "modality": modality, "switch": switch,
+             **({} if patches is None else {"patches": patches})},
         )  # fmt: skip
         return
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         done = store.embed(
-            space=space, encoder=encoder, modality=modality, switch=switch, dry_run=dry_run,
-            progress=progress,
+            space=space, encoder=encoder, modality=modality, switch=switch, patches=patches,
+            dry_run=dry_run, progress=progress,
         )  # fmt: skip
         for note in done.notes:
             progress.note(note)

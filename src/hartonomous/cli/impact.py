@@ -56,3 +56,4 @@ def _page(found: Impact) -> Iterable[Block]:
             ],
         )
     yield from (f"stated: {text}" for text in found.stated[:_SHOWN])
+    yield from (f"contained in {text}" for text in found.contained_in[:_SHOWN])

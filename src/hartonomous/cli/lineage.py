@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from hartonomous.operations.lineage import Edge, Lineage, Measured
 
 
+_PLACES_SHOWN = 3
+
+
 @make_command("lineage")
 @click.argument("name", type=ARTIFACT, metavar="NAME[@X]")
 @click.option("--up", "up", is_flag=True, help="Only what it came from.")
@@ -33,7 +36,8 @@ def command(
     Measured relations follow from how tensors are kept: equal, cast, transposed, quantised from
     each other, near. Declared ones are what model cards, configurations, GGUF keys or 'hart relate'
     say. Where the two disagree a warning says so. How near two models lie has no direction; where
-    nothing gives one, a relation is written with '~'.
+    nothing gives one, a relation is written with '~'. A document contains the pictures that are
+    stored as files too, byte for byte, once it was looked at.
     """
     if up and down:
         raise UsageError("--up and --down exclude each other", hint="without either both are shown")
@@ -95,8 +99,14 @@ def _words(edge: "Edge") -> str:
         + (f" ({one.note})" if one.note else "")
         for one in edge.declared
     )
+    where = list(edge.places[:_PLACES_SHOWN])
+    where += (
+        [f"and {len(edge.places) - len(where)} more places"] if edge.places[len(where) :] else []
+    )
+    if edge.kind == "contains":
+        return "; ".join([edge.kind, *where])
     measured = "not measured" if edge.measured is None else _measured(edge.measured)
-    return "; ".join([edge.kind, measured, *said])
+    return "; ".join([edge.kind, measured, *said, *(["contains", *where] if where else [])])
 
 
 def _measured(one: "Measured") -> str:

@@ -197,7 +197,11 @@ def _by_words(
                 raise UsageError(f"--open {opened}: a {hit.kind} has no page")
             click.echo(
                 store.views.write(
-                    f"{hit.name}@{hit.number}", hit.member, page=hit.page, force=force
+                    f"{hit.name}@{hit.number}",
+                    hit.member,
+                    page=hit.page,
+                    part=hit.part,
+                    force=force,
                 )
             )
             return

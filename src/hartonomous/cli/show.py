@@ -15,7 +15,9 @@ from hartonomous.cli.sizes import count, moment, parameters, several, size
 
 if TYPE_CHECKING:
     from hartonomous.operations.listing import Shown, ShownFile, ShownLayer
+    from hartonomous.packs.containment import ContainedPicture
 
+_PICTURES_SHOWN = 20
 _DIGITS = 23  # "blake3:" and 16 digits, which select a version in practice
 
 
@@ -48,6 +50,7 @@ def _page(shown: "Shown", *, tensors: bool) -> Iterable[Block]:
         yield _layers(shown.layers)
     yield ""
     yield _files(shown.files)
+    yield from _pictures(shown)
     for file in shown.files:
         yield from (Cell(f"note: {file.path}: {notice}", "warn") for notice in file.notices)
     for one in shown.dropped:
@@ -56,6 +59,42 @@ def _page(shown: "Shown", *, tensors: bool) -> Iterable[Block]:
     if tensors:
         yield ""
         yield _tensors(shown.files)
+
+
+def _pictures(shown: "Shown") -> Iterable[Block]:
+    """Yield the pictures that its documents contain, and the documents that contain its own."""
+    if shown.contains:
+        yield ""
+        yield Table(
+            columns=(Column("contains"), Column("on"), Column("picture"), Column("same bytes as")),
+            rows=[
+                (f"{one.member}: {one.part}", f"{one.pages or 'page'} {one.page}" if one.page
+                 else "-", f"{one.format} {one.width} x {one.height}", _same(one))
+                for one in shown.contains[:_PICTURES_SHOWN]
+            ],
+        )  # fmt: skip
+        if len(shown.contains) > _PICTURES_SHOWN:
+            yield Cell(f"{several(len(shown.contains), 'picture')}: --json lists all", "dim")
+    if shown.contained_in:
+        yield ""
+        yield Table(
+            columns=(Column("contained in"), Column("on"), Column("as"), Column("picture")),
+            rows=[
+                (f"{one.name}@{one.number}:{one.document}",
+                 f"{one.pages or 'page'} {one.page}" if one.page else "-", one.part, one.member)
+                for one in shown.contained_in[:_PICTURES_SHOWN]
+            ],
+        )  # fmt: skip
+        if len(shown.contained_in) > _PICTURES_SHOWN:
+            yield Cell(f"{several(len(shown.contained_in), 'place')}: --json lists all", "dim")
+    if shown.unread_count:
+        waiting = several(shown.unread_count, "document")
+        yield Cell(f"{waiting} not looked at for pictures yet: 'hart views update' does", "dim")
+
+
+def _same(one: "ContainedPicture") -> str:
+    more = one.same_as_count - len(one.same_as[:2])
+    return ", ".join(one.same_as[:2]) + (f" and {more} more" if more else "") or "-"
 
 
 def _head(shown: "Shown") -> list[tuple[str, str | Cell]]:

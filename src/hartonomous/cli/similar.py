@@ -11,7 +11,9 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.html_file import write_html
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell
+from hartonomous.cli.sizes import several
 from hartonomous.cli.text import clean
+from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
     from hartonomous.operations.similar import SimilarPictures
@@ -31,7 +33,11 @@ _NOTES_SHOWN = 5
     "--html", "page", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
     help="Write the pictures found as a page that needs no network.",
 )  # fmt: skip
-@click.option("--force", is_flag=True, help="Write over the page that is there.")
+@click.option(
+    "--open", "opened", type=click.IntRange(1, 1_000), metavar="NUMBER",
+    help="Write this picture to a file here, and print its path.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over files that are there.")
 @click.pass_obj
 def command(
     invocation: Invocation,
@@ -42,6 +48,7 @@ def command(
     member: str | None,
     no_update: bool,
     page: Path | None,
+    opened: int | None,
     force: bool,
 ) -> None:
     """Find stored pictures that are the same, or look alike.
@@ -54,6 +61,18 @@ def command(
         found = store.similar_images(
             target, top_k=top_k, member=member, update=not no_update, progress=progress
         )
+        if opened is not None:
+            if opened > len(found.hits):
+                raise UsageError(
+                    f"--open {opened}: there are {several(len(found.hits), 'picture')}"
+                )
+            hit = found.hits[opened - 1]
+            click.echo(
+                store.views.write(
+                    f"{hit.name}@{hit.number}", hit.member, part=hit.part, force=force
+                )
+            )
+            return
     for note in found.notes[:_NOTES_SHOWN]:
         click.echo(f"hart: note: {clean(note)}", err=True)
     if page is not None:
@@ -75,8 +94,9 @@ def _page(found: "SimilarPictures") -> Iterable[Block]:
         yield Cell(f"{number}. {place_of(hit)}", "strong")
         turned = f", {hit.turned}" if hit.turned else ""
         apart = "" if hit.bits_apart is None else f", {hit.bits_apart} bits apart"
+        kind = "same bytes" if hit.same_bytes else hit.kind
         yield (
-            f"   {hit.kind}, {hit.strength:.2f}{turned}; {hit.format},"
+            f"   {kind}, {hit.strength:.2f}{turned}; {hit.format},"
             f" {hit.width} x {hit.height}{apart}, layout {hit.layout_cosine:.2f}"
         )
         if hit.part:

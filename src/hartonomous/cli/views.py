@@ -16,7 +16,8 @@ from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.cli.sizes import several, size
 
 if TYPE_CHECKING:
-    from hartonomous.operations.views import FileViews, ShownPicture, Views, ViewsMade
+    from hartonomous.operations.views import FileViews, ShownPicture, Views
+    from hartonomous.packs.viewed_files import ViewsMade
 
 
 command = HartGroup(
@@ -27,6 +28,10 @@ command = HartGroup(
             "List what was read by kind, or the passages and pictures of one version.",
             "Views",
         ),
+        "get": Entry(
+            "hartonomous.cli.views:get", "Write a picture that a document contains.", "Views"
+        ),
+        "update": Entry("hartonomous.cli.views:update", "Read what was not read yet.", "Views"),
         "rebuild": Entry(
             "hartonomous.cli.views:rebuild", "Read all documents and pictures anew.", "Views"
         ),
@@ -58,6 +63,39 @@ def ls(invocation: Invocation, *, spec: str | None, member: str | None, position
             return
         files = store.views.of(spec, member=member, position=position)
     invocation.output.emit_each(files, human=_files, ids=lambda one: one.member)
+
+
+@make_command("get")
+@click.argument("spec", type=ARTIFACT, metavar="NAME[@X]")
+@click.argument("part", metavar="PART")
+@click.option("--file", "member", metavar="PATH", help="The document, one file of the version.")
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False), default=".", metavar="FOLDER",
+    help="Where to write it.", show_default="here",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.pass_obj
+def get(
+    invocation: Invocation, *, spec: str, part: str, member: str | None, output: str, force: bool
+) -> None:
+    """Write a picture that a document contains, and print its path.
+
+    PART is its name there, as 'hart show' and 'hart views ls' list it: word/media/image1.png, or
+    2/1 for the first picture on page 2 of a PDF. It has the document's own bytes where it lies
+    there as a file, and is a PNG otherwise.
+    """
+    with invocation.store() as store:
+        path = store.views.write(spec, member, part=part, folder=output, force=force)
+    invocation.output.emit({"path": str(path)}, human=lambda _: [str(path)], ids=lambda _: ())
+
+
+@make_command("update")
+@click.pass_obj
+def update(invocation: Invocation) -> None:
+    """Read the documents and pictures that were not read yet."""
+    with invocation.store() as store, invocation.progress(store.settings) as progress:
+        made = store.views.make(progress=progress)
+    invocation.output.emit(made, human=_made, ids=lambda _: ())
 
 
 @make_command("rebuild")

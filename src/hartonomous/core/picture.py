@@ -11,6 +11,8 @@ from hartonomous.core.description import Notice
 THUMBNAIL_SIDE = 256
 """Longest side of a thumbnail, in pixels."""
 PATCHES_A_SIDE = 3
+LEAST_PATCHED_SIDE = 64
+"""A picture with a shorter side, in pixels, is embedded as a whole only."""
 PATCH_OVERLAP = 0.25
 """What neighbouring patches share, as a part of a patch's side."""
 
@@ -128,6 +130,11 @@ def patches(width: int, height: int) -> tuple[Patch, ...]:
         for y, bottom in rows
         for x, right in columns
     )
+
+
+def embedded_patches(width: int, height: int) -> tuple[Patch, ...]:
+    """Return the patches of a picture that are worth a vector; none of a small one."""
+    return patches(width, height) if min(width, height) >= LEAST_PATCHED_SIDE else ()
 
 
 def _cuts(side: int) -> list[tuple[int, int]]:

@@ -3,7 +3,8 @@
 A *declared* relation is what files say (configuration, card, GGUF keys) or what somebody stated
 with ``hart relate``. A *measured* one follows from how the tensors of two versions are kept: equal,
 cast, transposed, quantised from each other, near. How near two models lie has no direction; a
-direction needs a reason of its own, and without one the relation stays undirected.
+direction needs a reason of its own, and without one the relation stays undirected. That a document
+contains a picture is derived from the bytes of both.
 """
 
 from collections.abc import Mapping
@@ -23,14 +24,16 @@ class RelationKind(StrEnum):
     MERGED_FROM = "merged-from"
     SAME_TENSORS = "same-tensors"
     NEAR = "near"
+    CONTAINS = "contains"
 
 
 STATABLE = tuple(
     kind.value
     for kind in RelationKind
-    if kind not in (RelationKind.SAME_TENSORS, RelationKind.NEAR)
+    if kind not in (RelationKind.SAME_TENSORS, RelationKind.NEAR, RelationKind.CONTAINS)
 )
-"""What somebody may state; the others are measured only, and have no direction."""
+"""What somebody may state; the others are measured only: alike without a direction, and contained.
+"""
 
 MEASURED_SHARE = 0.1
 """A relation is measured where at least this part of the smaller side's tensor bytes is related."""

@@ -1,8 +1,9 @@
 """Pictures in zip documents (Office, OpenDocument, EPUB): which members they are, and where shown.
 
 A member is a picture by its ending. What shows it gives the page: the slide, the sheet, the
-chapter, and in DOCX the page by the breaks in it. A picture that nothing shows (in a header, a
-layout, or not used) is on page 0.
+chapter, and in DOCX and ODT the page by the breaks in it. A picture that nothing shows (in a
+header, a layout, or not used) is on page 0. Where it lies on its page is told where the document
+places it on the page, not beside its text.
 """
 
 import re
@@ -15,6 +16,7 @@ from xml.etree.ElementTree import Element
 from hartonomous.media.archive import Archive
 from hartonomous.media.decoding import decode
 from hartonomous.media.endings import BOOKS, OPEN_DOCUMENT, PICTURES, ending
+from hartonomous.media.open_document_pages import frame_areas, pages_of
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
@@ -22,11 +24,16 @@ _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _V = "{urn:schemas-microsoft-com:vml}"
+_WP = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 _CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}rootfile"
 _OPF = "{http://www.idpf.org/2007/opf}"
+
+_TWIP = 635
+"""What Word measures pages in, in the units of drawings."""
+_DIGITS = 16
 
 PLACES_LIMIT = 5_000
 """Most places of pictures that are taken of one document."""
@@ -53,7 +60,7 @@ def shown_in_archive(archive: Archive, path: str) -> tuple[str, list[Shown]]:
     if kind in BOOKS:
         pages, found = "chapter", _book(archive)
     elif kind in OPEN_DOCUMENT:
-        pages, found = {"ods": "sheet", "odp": "slide"}.get(kind, ""), _open_document(archive)
+        pages, found = _open_document(archive, {"ods": "sheet", "odp": "slide"}.get(kind, ""))
     elif kind.startswith("p"):
         pages, found = "slide", _slides(archive)
     elif kind.startswith("x"):
@@ -76,15 +83,60 @@ def shown_in_archive(archive: Archive, path: str) -> tuple[str, list[Shown]]:
 
 def _word(archive: Archive) -> Iterator[Shown]:
     relations = archive.relations("word/document.xml")
+    root = archive.xml("word/document.xml")
+    areas = _anchored(root)
     page = 1
-    for one in archive.xml("word/document.xml").iter():
+    for one in root.iter():
         if one.tag == f"{_W}lastRenderedPageBreak":
             page += 1
         elif one.tag == f"{_W}br":
             page += one.get(f"{_W}type") == "page"
         elif one.tag in (f"{_A}blip", f"{_V}imagedata"):
             id_ = one.get(f"{_R}embed") or one.get(f"{_R}id") or ""
-            yield Shown(relations.get(id_, ("", ""))[1], page)
+            area = areas.get(id(one), (0.0, 0.0, 0.0, 0.0))
+            yield Shown(relations.get(id_, ("", ""))[1], page, *area)
+
+
+def _anchored(root: Element) -> dict[int, tuple[float, float, float, float]]:
+    """Return {id of a blip: rectangle in parts of the page} of what is anchored to the page.
+
+    Nothing where sections have pages of different sizes or margins.
+    """
+    sections = {
+        tuple(
+            _length(of, f"{_W}{name}") if of is not None else 0
+            for of, name in ((size, "w"), (size, "h"), (margin, "left"), (margin, "top"))
+        )
+        for section in root.iter(f"{_W}sectPr")
+        for size, margin in [(section.find(f"{_W}pgSz"), section.find(f"{_W}pgMar"))]
+    }
+    across, down, left, top = (_TWIP * each for each in sections.pop()) if sections else (0,) * 4
+    if sections or across <= 0 or down <= 0:
+        return {}
+    found: dict[int, tuple[float, float, float, float]] = {}
+    for anchor in root.iter(f"{_WP}anchor"):
+        x = _offset(anchor.find(f"{_WP}positionH"), left)
+        y = _offset(anchor.find(f"{_WP}positionV"), top)
+        extent = anchor.find(f"{_WP}extent")
+        if x is None or y is None or extent is None:
+            continue
+        area = (x / across, y / down, _length(extent, "cx") / across, _length(extent, "cy") / down)
+        for blip in anchor.iter(f"{_A}blip"):
+            from_left, from_top, width, height = (round(each, 4) for each in area)
+            found[id(blip)] = (from_left, from_top, width, height)
+    return found
+
+
+def _offset(position: Element | None, margin: int) -> int | None:
+    """Return a position on the page, None where it is told of something else."""
+    offset = None if position is None else position.find(f"{_WP}posOffset")
+    beginnings = {"page": 0, "margin": margin}
+    if position is None or offset is None or position.get("relativeFrom") not in beginnings:
+        return None
+    text = (offset.text or "").strip()
+    if not text.lstrip("-").isdecimal() or len(text) >= _DIGITS:
+        return None
+    return beginnings[position.get("relativeFrom", "")] + int(text)
 
 
 def _slides(archive: Archive) -> Iterator[Shown]:
@@ -117,7 +169,7 @@ def _slides(archive: Archive) -> Iterator[Shown]:
 
 def _length(element: Element, name: str) -> int:
     value = element.get(name, "0")
-    return int(value) if value.lstrip("-").isdecimal() and len(value) < 16 else 0
+    return int(value) if value.lstrip("-").isdecimal() and len(value) < _DIGITS else 0
 
 
 def _sheets(archive: Archive) -> Iterator[Shown]:
@@ -132,15 +184,24 @@ def _sheets(archive: Archive) -> Iterator[Shown]:
                         yield Shown(picture, page)
 
 
-def _open_document(archive: Archive) -> Iterator[Shown]:
+def _open_document(archive: Archive, pages: str) -> tuple[str, Iterator[Shown]]:
+    """Return what a page is called, which a text has where its breaks were saved, and places."""
     root = archive.xml("content.xml")
+    breaks = pages_of(root)
+    areas = frame_areas(archive, root)
     paged = next(root.iter("{urn:oasis:names:tc:opendocument:xmlns:office:1.0}text"), None) is None
-    page = 0
-    for one in root.iter():
-        if paged and one.tag in (f"{_DRAW}page", f"{_TABLE}table"):
-            page += 1
-        elif one.tag == f"{_DRAW}image":
-            yield Shown(normpath(one.get(_LINK, "")), page)
+
+    def found() -> Iterator[Shown]:
+        page = 0
+        for one in root.iter():
+            if paged and one.tag in (f"{_DRAW}page", f"{_TABLE}table"):
+                page += 1
+            elif one.tag == f"{_DRAW}image":
+                area = areas.get(id(one), (0.0, 0.0, 0.0, 0.0))
+                at = page if paged else breaks.get(id(one), 0)
+                yield Shown(normpath(one.get(_LINK, "")), at, *area)
+
+    return pages or ("page" if breaks else ""), found()
 
 
 def _book(archive: Archive) -> Iterator[Shown]:

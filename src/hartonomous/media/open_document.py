@@ -1,6 +1,7 @@
 """OpenDocument (ISO/IEC 26300): text, spreadsheets and presentations, by ``content.xml``.
 
-Sheets and slides are pages; a text has none. Positions are of a page's text.
+Sheets and slides are pages; a text has some where its breaks were saved. Positions are of a page's
+text.
 """
 
 from typing import Final
@@ -9,6 +10,7 @@ from xml.etree.ElementTree import Element
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.archive import MAGIC, Archive, walk
 from hartonomous.media.endings import ending
+from hartonomous.media.open_document_pages import pages_of
 from hartonomous.media.tabular import add_rows
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
@@ -29,7 +31,7 @@ class _OpenDocument:
     """The reader; see the module's text."""
 
     name = "odf"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -42,9 +44,13 @@ class _OpenDocument:
         root = archive.xml("content.xml")
         found = BlockList()
         pages = ""
-        number = 0
+        number = page = 0
+        breaks = pages_of(root)
         for one in walk(root, frozenset((f"{_DRAW}page", f"{_TABLE}table", *_PARAGRAPHS))):
             if one.tag in _PARAGRAPHS:
+                if breaks.get(id(one), page) != page:
+                    page, pages = breaks[id(one)], "page"
+                    found.page(page)
                 _add(found, one)
                 continue
             number += 1

@@ -7,6 +7,7 @@ or a part of a document. The entries that it is given are the packages that it n
 import functools
 import io
 from collections.abc import Callable, Sequence
+from time import monotonic
 
 from hartonomous.core.description import Notice
 from hartonomous.core.digest import digest
@@ -36,6 +37,11 @@ DOCUMENT_PIXELS = 400_000_000
 """Pixels that are decoded of one document's pictures together."""
 DOCUMENT_PICTURES = 1_000
 """Different pictures that are taken of one document."""
+DOCUMENT_S = 40.0
+"""Seconds after which a document's further pictures are left out: what was read is given back.
+
+Less than the time that the process has for a file, with room for one large picture.
+"""
 MOST_SIDE = 2_048
 """Longest side of pixels that are given out."""
 
@@ -128,7 +134,10 @@ def _look_at_archive(reader: RangeReader, path: str, found: "_Found") -> None:
     found.pages, places = shown_in_archive(archive, path)
     known: dict[bytes, Picture] = {}
     for shown in places:
-        found.take(shown, shown.part, functools.partial(_of_member, archive, shown.part, known))
+        if not found.take(
+            shown, shown.part, functools.partial(_of_member, archive, shown.part, known)
+        ):
+            break
 
 
 def _of_member(archive: Archive, part: str, known: dict[bytes, Picture]) -> Picture:
@@ -151,7 +160,8 @@ def _look_at_pdf(reader: RangeReader, found: "_Found") -> None:
         for one in pictures_of(document):
             width, height = one.drawn.get_px_size()
             key = (digest(one.stream), one.is_file, width, height)
-            found.take(one.shown, key, functools.partial(_of_page, one))
+            if not found.take(one.shown, key, functools.partial(_of_page, one)):
+                break
 
 
 def _of_page(one: PdfPicture) -> Picture:
@@ -175,9 +185,14 @@ class _Found:
         self._pixels = 0
         self._broken: list[str] = []
         self._over = 0
+        self._end_s = monotonic() + DOCUMENT_S
+        self._late_at = ""
 
-    def take(self, shown: Shown, key: object, make: Callable[[], Picture]) -> None:
-        """Add a place; the picture behind ``key`` is made once."""
+    def take(self, shown: Shown, key: object, make: Callable[[], Picture]) -> bool:
+        """Add a place, and say whether there is time for more; what ``key`` names is made once."""
+        if monotonic() >= self._end_s:
+            self._late_at = shown.part
+            return False
         if key not in self._by_key:
             self._by_key[key] = self._made(shown, make)
         index = self._by_key[key]
@@ -188,6 +203,7 @@ class _Found:
                     width=shown.width, height=shown.height,
                 )
             )  # fmt: skip
+        return True
 
     def _made(self, shown: Shown, make: Callable[[], Picture]) -> int | None:
         if self._pixels > DOCUMENT_PIXELS or len(self._pictures) >= DOCUMENT_PICTURES:
@@ -218,6 +234,9 @@ class _Found:
             notices.append(Notice(kind="structure", text=text))
         if self._over:
             text = f"{self._over} pictures in it are beyond what is read of one document"
+            notices.append(Notice(kind=LimitError.kind, text=text))
+        if self._late_at:
+            text = f"its pictures from {self._late_at} on were not read within {DOCUMENT_S:.0f} s"
             notices.append(Notice(kind=LimitError.kind, text=text))
         return PictureViews(
             kind=self._kind, pictures=tuple(self._pictures), places=tuple(self._places),

@@ -30,12 +30,16 @@ from hartonomous.ports.progress import NoProgress, Progress
 
 
 class EmbedOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What to embed; see `hart embed --help`."""
+    """What to embed; see `hart embed --help`.
+
+    ``patches`` of pictures get vectors too (True), lose them (False), or as the space has it.
+    """
 
     space: str | None = None
     encoder: str | None = None
     modality: str | None = None
     switch: bool = False
+    patches: bool | None = None
 
 
 class EmbedReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +69,8 @@ def check_options(options: EmbedOptions) -> None:
         raise UsageError(
             f"there is no modality {options.modality[:40]!r}", hint=f"one of {MODALITIES}"
         )
+    if options.patches is not None and options.modality == "text":
+        raise UsageError("texts have no patches", hint="leave out --modality, or the patches")
 
 
 def embed(
@@ -95,9 +101,9 @@ def embed(
     for one in targets:
         try:
             if dry_run:
-                done.append(_foreseen(parts, files, one))
+                done.append(_foreseen(parts, files, one, patches=options.patches))
             else:
-                done.append(_embedded(parts, files, one, progress, switch=options.switch))
+                done.append(_embedded(parts, files, one, progress, options))
         except HartonomousError as error:
             alone = options.space is not None or options.encoder is not None
             if alone or error.kind not in ("not-found", "conflict", "usage"):
@@ -159,14 +165,20 @@ def _of_encoder(
     return found
 
 
-def _plan(parts: StoreParts, truth: SpaceTruth | None, modality: str) -> TextWork | PictureWork:
-    return plan_pictures(parts, truth) if modality == "picture" else plan_texts(parts, truth)
+def _plan(
+    parts: StoreParts, truth: SpaceTruth | None, modality: str, *, patches: bool | None
+) -> TextWork | PictureWork:
+    if modality == "picture":
+        return plan_pictures(parts, truth, patches=patches)
+    return plan_texts(parts, truth)
 
 
-def _foreseen(parts: StoreParts, files: OpenFiles, target: _Target) -> Embedded:
+def _foreseen(
+    parts: StoreParts, files: OpenFiles, target: _Target, *, patches: bool | None
+) -> Embedded:
     space, row = target
     truth = None if row is None else SpaceTruth(parts, files, row)
-    work = _plan(parts, truth, space.modality)
+    work = _plan(parts, truth, space.modality, patches=patches)
     left = 0 if truth is None else len(truth.ids()) - len(work.dead)
     return Embedded(
         space=space.encoder if row is None else row.name, modality=space.modality,
@@ -177,14 +189,18 @@ def _foreseen(parts: StoreParts, files: OpenFiles, target: _Target) -> Embedded:
 
 
 def _embedded(
-    parts: StoreParts, files: OpenFiles, target: _Target, progress: Progress, *, switch: bool
+    parts: StoreParts,
+    files: OpenFiles,
+    target: _Target,
+    progress: Progress,
+    options: EmbedOptions,
 ) -> Embedded:
     since = time.monotonic()
     encoder = encoder_of(parts, files, target.space)
     try:
         row = target.row or ensure_space(parts, target.space)
         with writing(parts, files, row) as writer:
-            work = _plan(parts, writer.truth, row.space.modality)
+            work = _plan(parts, writer.truth, row.space.modality, patches=options.patches)
             if isinstance(work, PictureWork):
                 count = embed_pictures(files, writer, encoder, work, progress)
             else:
@@ -194,7 +210,7 @@ def _embedded(
             update_index(parts, row, writer.truth)
     finally:
         encoder.close()
-    if switch:
+    if options.switch:
         parts.database.run(lambda tx: spaces.switch(tx, row, now_us=parts.clock()))
     with parts.database.read() as tx:
         now = spaces.by_id(tx, row.id)

@@ -6,12 +6,14 @@ from hartonomous.catalog import (
     artifacts,
     atoms,
     bases,
+    contents,
     exclusive,
     kin,
     relations,
     resolve,
     versions,
 )
+from hartonomous.packs.containment import links, place_words
 from hartonomous.packs.parts import StoreParts
 
 
@@ -30,7 +32,8 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
     Removing it (``hart rm``, then ``hart gc`` once the trash is emptied) frees ``freed_bytes``;
     ``kept_bytes`` stay because other versions' tensors are predicted from them, ``shared_bytes``
     because other versions have the same ones. All are stored bytes. ``labels`` point to it;
-    ``stated`` are relations to it that somebody stated.
+    ``stated`` are relations to it that somebody stated, ``contained_in`` the places in documents of
+    other versions that have its pictures, byte for byte: those keep their own copies.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Impact(msgspec.Struct, frozen=True, kw_only=True):
     dependents: tuple[Dependent, ...]
     labels: tuple[str, ...]
     stated: tuple[str, ...]
+    contained_in: tuple[str, ...] = ()
 
 
 def impact(parts: StoreParts, spec: str) -> Impact:
@@ -57,6 +61,8 @@ def impact(parts: StoreParts, spec: str) -> Impact:
         labels = artifacts.labels(tx, row.artifact_id)
         stated = relations.stated(tx, row.id)
         sizes = {one[0]: one[2] for one in atoms.by_ids(tx, above)}
+        members, files = contents.of_version(tx, row.id)
+    paths = [(one.path, files[one.manifest_id].file_digest) for one in members]
     counted: dict[int, list[int]] = {}
     for atom_id, users in used.items():
         for user in users - {row.id}:
@@ -83,4 +89,10 @@ def impact(parts: StoreParts, spec: str) -> Impact:
         dependents=tuple(dependents),
         labels=tuple(sorted(name for name, version_id in labels.items() if version_id == row.id)),
         stated=tuple(f"{one.source} {one.kind} {one.target}" for one in stated),
+        contained_in=tuple(
+            f"{one.document.name}@{one.document.number}:{one.document.path}"
+            f" {place_words(one.part, one.pages, one.page)}"
+            for one in links(parts, row.id, paths)
+            if one.picture.version_id == row.id
+        ),
     )

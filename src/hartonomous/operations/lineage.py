@@ -6,12 +6,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from hartonomous.catalog import relations, resolve, versions
+from hartonomous.catalog import contents, relations, resolve, versions
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.declaration import declared_kind, names_meant
 from hartonomous.core.relation import RelationKind, Side, judge, main_weight
 from hartonomous.errors import UsageError
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.containment import links, place_words
 from hartonomous.packs.declared_bases import versions_meant
 from hartonomous.packs.kinship import Relative, relatives, side_of
 from hartonomous.packs.parts import StoreParts
@@ -53,7 +54,10 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Edge(msgspec.Struct, frozen=True, kw_only=True):
-    """The source is ``kind`` the target; ``directed`` is false where nothing gives a direction."""
+    """The source is ``kind`` the target; ``directed`` is false where nothing gives a direction.
+
+    Where it contains files of the target, ``places`` say where.
+    """
 
     source: str
     target: str
@@ -61,6 +65,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     directed: bool
     measured: Measured | None = None
     declared: tuple[Declared, ...] = ()
+    places: tuple[str, ...] = ()
 
 
 class Lineage(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +91,7 @@ class _Link:
     directed: bool
     measured: Measured | None = None
     declared: list[Declared] = field(default_factory=list)
+    places: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -166,6 +172,27 @@ def _look_at(walk: _Walk, version_id: int) -> None:
         _declared_link(walk, row.source_id, row.target_id, RelationKind(row.kind), said)
     _file_links(walk, version_id, summary)
     _claims_of_others(walk, version_id)
+    _contained_links(walk, version_id)
+
+
+def _contained_links(walk: _Walk, version_id: int) -> None:
+    """Follow pictures that documents contain byte for byte, both ways."""
+    with walk.parts.database.read() as tx:
+        members, files = contents.of_version(tx, version_id)
+    held = [(one.path, files[one.manifest_id].file_digest) for one in members]
+    for one in links(walk.parts, version_id, held):
+        source, target = one.document.version_id, one.picture.version_id
+        if source not in walk.rows or target not in walk.rows:
+            continue
+        link = _between(walk, source, target)
+        if link is None:
+            link = walk.links[source, target] = _Link(
+                source, target, RelationKind.CONTAINS, directed=True
+            )
+        where = f"{one.document.path} {place_words(one.part, one.pages, one.page)}"
+        told = f"{where} is {one.picture.path}"
+        if (link.source, link.target) == (source, target) and told not in link.places:
+            link.places.append(told)
 
 
 def _side(walk: _Walk, version_id: int) -> Side:
@@ -364,4 +391,5 @@ def _edge(walk: _Walk, link: _Link) -> Edge:
     return Edge(
         source=_spec(walk, link.source), target=_spec(walk, link.target), kind=link.kind.value,
         directed=link.directed, measured=link.measured, declared=tuple(link.declared),
+        places=tuple(link.places),
     )  # fmt: skip

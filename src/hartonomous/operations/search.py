@@ -69,7 +69,9 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     ``snippet`` that match. ``ranks`` say which place each method gave it, ``scores`` its own score
     there, ``why`` the same in words. ``also_in`` are further versions with the same file.
     ``contains`` counts the pictures on a passage's page, ``thumbnail`` is a picture's, as a
-    ``data:`` address.
+    ``data:`` address. Of a picture, ``part`` names it in the document that contains it, ``area`` is
+    its rectangle (x, y, width, height) in parts of the page's size, and ``region`` that of the
+    patch that is nearest, in pixels; None where they are not known, or it is the whole.
     """
 
     kind: str
@@ -92,6 +94,9 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     also_in_count: int = 0
     contains: int = 0
     thumbnail: str = ""
+    part: str = ""
+    area: tuple[float, float, float, float] | None = None
+    region: tuple[int, int, int, int] | None = None
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -403,7 +408,8 @@ class _Searching:
 
     def _picture_hit(self, place: Place, known: dict[Place, FoundPicture]) -> SearchHit:
         first, *others = self._chosen.uses(place.digest)
-        part = f"{place.width} × {place.height} at {place.x}, {place.y}" if place.width else ""
+        region = (place.x, place.y, place.width, place.height) if place.width else None
+        part = f"{place.width} x {place.height} at {place.x}, {place.y}" if place.width else ""
         about = known.get(place)
         if about is not None:
             part = f"{about.about}; {part}" if part else about.about
@@ -411,6 +417,8 @@ class _Searching:
             kind="picture", name=first.name, number=first.number, member=first.path, title="",
             snippet=part, marks=(), score=0.0, ranks={}, page=place.page,
             pages=about.pages if about else "", thumbnail=about.thumbnail if about else "",
+            part=about.part if about else "",
+            area=about.area if about and any(about.area) else None, region=region,
             also_in=tuple(f"{each.name}@{each.number}" for each in others[:8]),
             also_in_count=len(others),
         )  # fmt: skip

@@ -16,6 +16,7 @@ import msgspec
 from hartonomous.catalog import texts
 from hartonomous.catalog.picture_index import Features, IndexedPicture, IndexedPlace, PictureIndex
 from hartonomous.catalog.texts import TextUse
+from hartonomous.core.digest import AtomHasher
 from hartonomous.core.picture import Picture
 from hartonomous.core.picture_hash import ALIKE_BITS, LEAST_QUALITY, ORIENTATIONS, SAME_BITS
 from hartonomous.core.picture_page import ShownPicture, pictures_table
@@ -46,6 +47,7 @@ _UNRELATED_BITS = 128
 _NO_BITS = 257
 """Of two hashes that are not compared."""
 _ALSO_SHOWN = 8
+_BLOCK_BYTES = 1 << 20
 
 
 class SimilarPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,7 +57,7 @@ class SimilarPicture(msgspec.Struct, frozen=True, kw_only=True):
     1 - bits / 128, of the layout its cosine, whichever says more. ``bits_apart`` is None where one
     of the two has too little structure for a hash; ``turned`` says how the stored one is turned.
     ``part`` and ``page`` say where ``member`` contains it, where it is a document; ``thumbnail`` is
-    a ``data:`` address.
+    a ``data:`` address. ``same_bytes`` says that it is the very file that was given.
     """
 
     kind: str
@@ -76,6 +78,7 @@ class SimilarPicture(msgspec.Struct, frozen=True, kw_only=True):
     thumbnail: str
     also_in: tuple[str, ...] = ()
     also_in_count: int = 0
+    same_bytes: bool = False
 
 
 class SimilarPictures(msgspec.Struct, frozen=True, kw_only=True):
@@ -184,7 +187,11 @@ def _looked_at(plain: IO[bytes], title: str) -> Picture:
             f"{title} is no picture that can be read: {reason}",
             hint="give a JPEG, PNG, WebP, GIF, TIFF, BMP or AVIF file",
         )
-    return views.pictures[0]
+    hasher = AtomHasher()
+    plain.seek(0)
+    while block := plain.read(_BLOCK_BYTES):
+        hasher.update(block)
+    return msgspec.structs.replace(views.pictures[0], digest=hasher.digest())
 
 
 class _Comparing:
@@ -286,7 +293,7 @@ class _Comparing:
                 _place(one.name, one.number, one.path, each.pages, each.page)
                 for each, one in others[:_ALSO_SHOWN]
             ),
-            also_in_count=len(others),
+            also_in_count=len(others), same_bytes=picture.digest == self._picture.digest,
         )  # fmt: skip
 
 

@@ -6,15 +6,11 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.catalog.picture_index import PictureIndex
-from hartonomous.core.picture import Patch, Position, address, patches
-from hartonomous.errors import NotFoundError, StructureError
-from hartonomous.packs import text_views
+from hartonomous.core.picture import Patch, Position, patches
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
-from hartonomous.packs.page_files import write_page
+from hartonomous.packs.page_files import contained_picture, write_page, write_picture
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import (
-    PictureViewsMade,
-    content_process,
     drop_pictures,
     open_pictures,
     pictures_path,
@@ -29,7 +25,7 @@ from hartonomous.packs.text_views import (
     update_views,
     waiting_texts,
 )
-from hartonomous.packs.viewed_files import plain_copy
+from hartonomous.packs.viewed_files import ViewsMade
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.text_index import TextIndex
 
@@ -57,16 +53,6 @@ class Views(msgspec.Struct, frozen=True, kw_only=True):
     waiting_picture_count: int
     stale_count: int
     stored_bytes: int
-
-
-class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
-    """What bringing the views up to date did; a document is read for words, and for pictures."""
-
-    read_count: int
-    passage_count: int
-    picture_count: int
-    forgotten_count: int
-    notes: tuple[str, ...] = ()
 
 
 class ShownPassage(msgspec.Struct, frozen=True, kw_only=True):
@@ -154,7 +140,7 @@ def remake_views(
     return _both(words, remake_pictures(parts, files, told, again=again))
 
 
-def _both(words: text_views.ViewsMade, pictures: PictureViewsMade) -> ViewsMade:
+def _both(words: ViewsMade, pictures: ViewsMade) -> ViewsMade:
     return ViewsMade(
         read_count=words.read_count + pictures.read_count,
         passage_count=words.passage_count,
@@ -258,21 +244,7 @@ class StoreViews:
         Its own bytes where it lies in the document as a file, else PNG. Raises NotFoundError where
         there is none, StructureError where it cannot be taken out.
         """
-        one = find_version(self._parts, spec).single(member)
-        with open_pictures(self._parts) as index:
-            known = {place.part for place in index.places_in(one.row.file_digest)}
-        if not part or part not in known:
-            raise NotFoundError(
-                f"{spec} contains no picture {part!r}", hint=f"hart views ls {spec} lists them"
-            )
-        with (
-            content_process() as process,
-            plain_copy(self._parts, self._files, one.row) as plain,
-        ):
-            found = process.look(plain.fileno(), address(one.path, part))[0]
-        if found.notices:
-            raise StructureError(f"{part} is not taken out of {spec}: {found.notices[0].text}")
-        return found.content
+        return contained_picture(self._parts, self._files, spec, part, member=member)
 
     def write(
         self,
@@ -280,13 +252,19 @@ class StoreViews:
         member: str | None = None,
         *,
         page: int = 0,
+        part: str = "",
         folder: str | os.PathLike[str] = ".",
         force: bool = False,
     ) -> Path:
         """Write a page of a document into a folder, drawn or as text; see ``hart search --open``.
 
-        ``page`` counts from 1, 0 is the whole document. What has no text is written as it is.
+        ``page`` counts from 1, 0 is the whole document. What has no text is written as it is. With
+        ``part`` it is the picture that the document contains under this name.
         """
+        if part:
+            return write_picture(
+                self._parts, self._files, spec, member, part, folder=Path(folder), force=force
+            )
         return write_page(
             self._parts, self._files, spec, member, page=page, folder=Path(folder), force=force
         )

@@ -13,11 +13,17 @@ from hartonomous.packs.picture_views import open_pictures, pictures_path
 
 
 class FoundPicture(msgspec.Struct, frozen=True, kw_only=True):
-    """A picture as a hit shows it. ``thumbnail`` is a ``data:`` address, empty for none."""
+    """A picture as a hit shows it. ``thumbnail`` is a ``data:`` address, empty for none.
+
+    ``part`` names it in the document that contains it; ``area`` is its rectangle (x, y, width,
+    height) in parts of the page's size, all 0 where it is not known.
+    """
 
     about: str
     pages: str
     thumbnail: str
+    part: str = ""
+    area: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
 
 def found_pictures(parts: StoreParts, places: Iterable[Place]) -> dict[Place, FoundPicture]:
@@ -35,12 +41,15 @@ def found_pictures(parts: StoreParts, places: Iterable[Place]) -> dict[Place, Fo
                 continue
             kind, content = index.thumbnail(picture.id)
             facts = picture.facts
+            where = held[at]
             number = f"picture {one.start}: " if one.start else ""
             encoded = base64.b64encode(content).decode("ascii")
             found[one] = FoundPicture(
                 about=f"{number}{facts.format}, {facts.width} x {facts.height}",
-                pages=held[at].pages,
+                pages=where.pages,
                 thumbnail=f"data:{kind};base64,{encoded}" if content else "",
+                part=where.part,
+                area=(where.x, where.y, where.width, where.height),
             )
     return found
 

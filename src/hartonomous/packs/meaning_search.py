@@ -216,6 +216,9 @@ class MeaningSearch:
         ids = truth.ids_in(frozenset([digest]))
         if not len(ids):
             return None, digest
+        # Patches are found by what pictures show as a whole; they ask for nothing themselves.
+        whole = [one.kind != "patch" for one in truth.places(ids)]
+        ids = ids[np.asarray(whole, np.bool_)] if any(whole) else ids
         step = -(-len(ids) // _MOST_QUERIES)
         return truth.vectors(ids[::step]), digest
 
@@ -235,7 +238,9 @@ class MeaningSearch:
             chosen.learn(place.digest for place in best)
             counting = [one for one in best.values() if chosen.uses(one.place.digest)]
             ended = all(len(found) < k for found in lists) or k >= _MOST_NEAR
-            if ended or len(counting) >= needed:
+            # A picture's patches are one hit.
+            hits = {(one.place.digest, one.place.page, one.place.start) for one in counting}
+            if ended or len(hits) >= needed:
                 return sorted(counting, key=lambda one: -one.score)
             k *= 4
 

@@ -1,19 +1,32 @@
-"""Pages of stored files, written out to be looked at: drawn, as text, or the picture itself."""
+"""Pages and pictures of stored files, written out to be looked at: drawn, as text, or as it is."""
 
+import io
 import os
+import re
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-from hartonomous.errors import ConflictError, HartonomousError, StructureError, UsageError
+from hartonomous.core.picture import address
+from hartonomous.errors import (
+    ConflictError,
+    HartonomousError,
+    NotFoundError,
+    StructureError,
+    UsageError,
+)
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.page_image import PageImage
+from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.text_views import document_process, extras_path
+from hartonomous.packs.picture_views import content_process, open_pictures
+from hartonomous.packs.text_views import document_process
 from hartonomous.packs.viewed_files import plain_copy
+
+_ODD = re.compile(r"[^\w.-]")
+_NAME_CHARS = 100
 
 
 def write_page(
@@ -37,7 +50,7 @@ def write_page(
     parts.count_read(version.version.uid, [one.row.file_digest])
     name = one.path.rpartition("/")[2]
     with plain_copy(parts, files, one.row) as plain:
-        if ending(one.path) in PDF and find_spec("pypdfium2") is not None:
+        if ending(one.path) in PDF and installed(PDFIUM):
             name, content = f"{name}-page-{max(page, 1)}.png", _drawn(plain, max(page, 1))
         elif worth_a_look(one.path):
             suffix = f"-page-{page}" if page else ""
@@ -50,13 +63,66 @@ def write_page(
         return _written(folder / name, held, force=force)
 
 
+def write_picture(
+    parts: StoreParts,
+    files: OpenFiles,
+    spec: str,
+    member: str | None,
+    part: str,
+    *,
+    folder: Path,
+    force: bool,
+) -> Path:
+    """Write a picture that a document contains into a folder, and return where.
+
+    It is called by the document and the picture's name there. Raises what ``contained_picture``
+    and ``write_page`` raise.
+    """
+    one = find_version(parts, spec).single(member)
+    content = contained_picture(parts, files, spec, part, member=member)
+    inside = part.rpartition("/")[2]
+    if ending(one.path) in PDF:
+        suffix = "jpg" if content.startswith(b"\xff\xd8") else "png"
+        page, _, number = part.partition("/")
+        inside = f"page-{page}-picture-{number}.{suffix}"
+    name = f"{one.path.rpartition('/')[2]}-{_ODD.sub('_', inside)[-_NAME_CHARS:]}"
+    return _written(folder / name, io.BytesIO(content), force=force)
+
+
+def contained_picture(
+    parts: StoreParts, files: OpenFiles, spec: str, part: str, *, member: str | None = None
+) -> bytes:
+    """Return a picture that a stored document contains, as a file.
+
+    ``part`` names it, as the index of pictures does. Its own bytes where it lies in the document as
+    a file, else PNG. Raises NotFoundError where there is none, StructureError where it cannot be
+    taken out.
+    """
+    version = find_version(parts, spec)
+    one = version.single(member)
+    with open_pictures(parts) as index:
+        known = {place.part for place in index.places_in(one.row.file_digest)}
+    if not part or part not in known:
+        raise NotFoundError(
+            f"{spec} contains no picture {part!r}", hint=f"hart views ls {spec} lists them"
+        )
+    parts.count_read(version.version.uid, [one.row.file_digest])
+    with content_process() as process, plain_copy(parts, files, one.row) as plain:
+        found = process.look(plain.fileno(), address(one.path, part))[0]
+    if found.notices:
+        raise StructureError(f"{part} is not taken out of {spec}: {found.notices[0].text}")
+    return found.content
+
+
 def _drawn(plain: IO[bytes], page: int) -> bytes:
     task = Task(
         program="hartonomous.media.page_image:draw", formats=("pypdfium2:PdfDocument",),
         result=PageImage,
         refused=lambda _, reason: PageImage(refused=reason), check=_check,
     )  # fmt: skip
-    limits = LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)
+    limits = LimitedProcess(
+        task, search_path=import_paths(PDFIUM), memory_bytes=512 << 20, cpu_s=60
+    )
     with limits as process:
         found = process.look(plain.fileno(), str(page))[0]
     if found.refused:

@@ -1,6 +1,7 @@
-"""Embedding pictures: files that are one, and those that documents contain.
+"""Embedding pictures: files that are one, those that documents contain, and patches of both.
 
-What cannot be decoded is noted and left out; the next run tries it again.
+What cannot be decoded is noted and left out; the next run tries it again. A space that has a vector
+of a patch goes on having them, until it is told otherwise.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from hartonomous.catalog import manifests, texts
-from hartonomous.core.picture import Pixels, address
+from hartonomous.catalog.picture_index import IndexedPlace, PictureIndex
+from hartonomous.core.picture import Pixels, address, embedded_patches
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS
 from hartonomous.errors import HartonomousError
@@ -32,17 +34,20 @@ if TYPE_CHECKING:
 _HELD_PIXELS = 1 << 24
 """Pixels of one batch; a picture that is larger is a batch."""
 _HELD_PICTURES = 16
-_PICTURE = KINDS.index("picture")
+_PICTURE, _PATCH = KINDS.index("picture"), KINDS.index("patch")
 
 
 class _Wanted(NamedTuple):
-    place: Place
+    """Places of one picture; ``part`` names it in its document, ``size`` is (width, height)."""
+
     part: str
+    size: tuple[int, int]
+    places: list[Place]
 
 
 @dataclass(slots=True)
 class PictureWork:
-    """What is to be done in a space of pictures."""
+    """What is to be done in a space of pictures: of each file, by its digest."""
 
     missing: dict[bytes, list[_Wanted]] = field(default_factory=dict)
     missing_count: int = 0
@@ -55,9 +60,16 @@ def has_pictures(parts: StoreParts) -> bool:
         return any(count for _, count in index.totals().values())
 
 
-def plan_pictures(parts: StoreParts, truth: SpaceTruth | None) -> PictureWork:
-    """Compare a space, None for one without any vector, with the pictures that were read."""
+def plan_pictures(
+    parts: StoreParts, truth: SpaceTruth | None, *, patches: bool | None = None
+) -> PictureWork:
+    """Compare a space, None for one without any vector, with the pictures that were read.
+
+    ``patches`` says whether these have vectors too; None for as it is in the space.
+    """
     held = {} if truth is None else _held(truth)
+    if patches is None:
+        patches = any(one.kind == "patch" for have in held.values() for one in have)
     work = PictureWork()
     with open_pictures(parts) as index:
         known = index.recipes()
@@ -67,21 +79,37 @@ def plan_pictures(parts: StoreParts, truth: SpaceTruth | None) -> PictureWork:
             have = held.pop(digest, {})
             if digest not in in_use:
                 continue  # in the trash: it may come back
-            wanted: dict[tuple[int, int], _Wanted] = {}
+            wanted: set[Place] = set()
             for number, one in enumerate(index.places_in(digest), 1):
-                start = number if one.part else 0
-                place = Place(digest=digest, kind="picture", page=one.page, start=start)
-                wanted[one.page, start] = _Wanted(place, one.part)
-            missing = [one for spot, one in wanted.items() if spot not in have]
-            if missing:
-                work.missing[digest] = missing
-                work.missing_count += len(missing)
-            for spot, numbers in have.items():
-                work.dead += numbers[1:] if spot in wanted else numbers
+                every = _places(index, one, number if one.part else 0, patches=patches)
+                wanted.update(every.places)
+                missing = [place for place in every.places if place not in have]
+                if missing:
+                    work.missing.setdefault(digest, []).append(every._replace(places=missing))
+                    work.missing_count += len(missing)
+            for place, numbers in have.items():
+                work.dead += numbers[1:] if place in wanted else numbers
     for gone in held.values():
         work.dead += [number for numbers in gone.values() for number in numbers]
     work.dead.sort()
     return work
+
+
+def _places(index: PictureIndex, one: IndexedPlace, start: int, *, patches: bool) -> _Wanted:
+    """Return the places of a picture that get vectors: all of it, then its patches."""
+    whole = Place(digest=one.file_digest, kind="picture", page=one.page, start=start)
+    picture = index.picture(one.picture_id) if patches else None
+    if picture is None:
+        return _Wanted(one.part, (0, 0), [whole])
+    size = picture.facts.width, picture.facts.height
+    cut = [
+        Place(
+            digest=one.file_digest, kind="patch", page=one.page, start=start, x=each.x, y=each.y,
+            width=each.width, height=each.height,
+        )
+        for each in embedded_patches(*size)
+    ]  # fmt: skip
+    return _Wanted(one.part, size, [whole, *cut])
 
 
 def embed_pictures(
@@ -135,7 +163,9 @@ def _decoded(
                         pixels = _pixels(process, plain.fileno(), where)
                         if pixels.width and pixels.height:
                             flat = np.frombuffer(pixels.rgb, np.uint8)
-                            yield one.place, flat.reshape(pixels.height, pixels.width, 3)
+                            whole = flat.reshape(pixels.height, pixels.width, 3)
+                            for place in one.places:
+                                yield place, _cropped(whole, one.size, place)
                             continue
                         for notice in pixels.notices:
                             progress.note(f"{uses[0].path}: {notice.text}")
@@ -149,13 +179,27 @@ def _pixels(process: LimitedProcess[Pixels], descriptor: int, where: str) -> Pix
     return process.look(descriptor, where)[0]
 
 
-def _held(truth: SpaceTruth) -> dict[bytes, dict[tuple[int, int], list[int]]]:
-    ids, places = truth.every_place()
-    digests = places.files()
-    held: dict[bytes, dict[tuple[int, int], list[int]]] = {}
-    for number, (file, kind, page, start, *_) in zip(
-        ids.tolist(), places.rows.tolist(), strict=True
-    ):
-        if kind == _PICTURE:
-            held.setdefault(digests[file], {}).setdefault((page, start), []).append(number)
+def _cropped(whole: NDArray[np.uint8], size: tuple[int, int], place: Place) -> NDArray[np.uint8]:
+    """Return a patch of a picture [height, width, 3], which may be smaller than its ``size``."""
+    if place.kind != "patch":
+        return whole
+    height, width = whole.shape[:2]
+    left, right = _scaled(place.x, place.width, size[0], width)
+    top, bottom = _scaled(place.y, place.height, size[1], height)
+    return np.ascontiguousarray(whole[top:bottom, left:right])
+
+
+def _scaled(start: int, length: int, side: int, decoded: int) -> tuple[int, int]:
+    first = min(start * decoded // side, decoded - 1)
+    return first, min(decoded, max(first + 1, -(-(start + length) * decoded // side)))
+
+
+def _held(truth: SpaceTruth) -> dict[bytes, dict[Place, list[int]]]:
+    """Return {file digest: {place: ids of its vectors}}."""
+    ids, table = truth.every_place()
+    held: dict[bytes, dict[Place, list[int]]] = {}
+    for at, number in enumerate(ids.tolist()):
+        if table.rows[at, 1] in (_PICTURE, _PATCH):
+            place = table.place(at)
+            held.setdefault(place.digest, {}).setdefault(place, []).append(number)
     return held

@@ -7,50 +7,40 @@ of the document again when they are wanted.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import manifests
-from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.picture_index import PictureIndex, damage_of, delete_index
 from hartonomous.catalog.texts import TextFile
 from hartonomous.core import picture_hash, picture_layout
 from hartonomous.core.description import Notice
 from hartonomous.core.picture import PictureBytes, PictureViews, Pixels
-from hartonomous.core.quantity import size
-from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.errors import UsageError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, PICTURES, WITH_PICTURES, ending
 from hartonomous.media.picture_reading import ENTRIES, PDF_ENTRY
+from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.stale_views import request_views
-from hartonomous.packs.viewed_files import Waiting, gone_files, plain_copy, waiting_files
+from hartonomous.packs.viewed_files import (
+    ViewsMade,
+    Waiting,
+    gone_files,
+    looked_at,
+    waiting_files,
+)
 from hartonomous.ports.progress import Progress
 
-PICTURE_LIMIT_BYTES = 256 << 20
-"""Larger files are not looked at."""
-
-_READING = "pictures-1"
+_READING = "pictures-2"
 _INDEX = "pictures.sqlite"
 _PACKAGES = ("numpy", "PIL", "pdqhash")
-_PDF_PACKAGE = "pypdfium2"
 _EXTRA_HINT = "pip install 'hartonomous[images]'"
 
 Answer = TypeVar("Answer", PictureViews, Pixels, PictureBytes)
-
-
-class PictureViewsMade(msgspec.Struct, frozen=True, kw_only=True):
-    """What bringing the views up to date did. ``notes`` say which pictures are missing."""
-
-    read_count: int
-    picture_count: int
-    forgotten_count: int
-    notes: tuple[str, ...] = ()
 
 
 def pictures_path(parts: StoreParts) -> Path:
@@ -60,7 +50,7 @@ def pictures_path(parts: StoreParts) -> Path:
 
 def has_images() -> bool:
     """Say whether the extra ``images`` is installed."""
-    return all(find_spec(one) is not None for one in _PACKAGES)
+    return installed(*_PACKAGES)
 
 
 def need_images() -> None:
@@ -96,7 +86,7 @@ def update_pictures(
     *,
     rebuild: bool = False,
     stale: bool = True,
-) -> PictureViewsMade:
+) -> ViewsMade:
     """Look at files that were not looked at yet, or by an older recipe; forget those gone.
 
     Without ``stale`` what an older recipe saw stays where it can be compared, and a job is put that
@@ -118,7 +108,7 @@ def update_pictures(
                 made.notes += [f"pictures are not read: {_EXTRA_HINT}"] if waiting else []
                 waiting = []
             made.take_all(waiting, progress)
-            return PictureViewsMade(
+            return ViewsMade(
                 read_count=len(waiting),
                 picture_count=made.pictures,
                 forgotten_count=forgotten,
@@ -128,7 +118,7 @@ def update_pictures(
 
 def remake_pictures(
     parts: StoreParts, files: OpenFiles, progress: Progress, *, again: bool = False
-) -> PictureViewsMade:
+) -> ViewsMade:
     """Look anew at what an older recipe saw (``again``: everything), and at what is new.
 
     Searches go on meanwhile, and find what is there until a file's new views take its place.
@@ -139,7 +129,7 @@ def remake_pictures(
             waiting = [one.file for one in _waiting(parts, {} if again else index.recipes())]
             made.take_all(waiting, progress, lock=lambda: _held(parts))
     rest = update_pictures(parts, files, progress)
-    return PictureViewsMade(
+    return ViewsMade(
         read_count=made.count + rest.read_count,
         picture_count=made.pictures + rest.picture_count,
         forgotten_count=rest.forgotten_count,
@@ -161,11 +151,12 @@ def picture_process(*, sought: bool = False) -> LimitedProcess[PictureViews]:
     With ``sought`` of one to be searched for: with hashes of all orientations; of documents none.
     """
 
-    def refused(kind: str, reason: str) -> PictureViews:
-        notice = Notice(kind=kind, text=f"its pictures are not read: the reader {reason}")
-        return PictureViews(kind="file", notices=(notice,))
+    return _process("sought" if sought else "look", PictureViews, _refused, _check)
 
-    return _process("sought" if sought else "look", PictureViews, refused, _check)
+
+def _refused(kind: str, reason: str) -> PictureViews:
+    notice = Notice(kind=kind, text=f"its pictures are not read: the reader {reason}")
+    return PictureViews(kind="file", notices=(notice,))
 
 
 def pixel_process() -> LimitedProcess[Pixels]:
@@ -197,7 +188,7 @@ def _process(
     check: Callable[[Answer, int], None],
 ) -> LimitedProcess[Answer]:
     need_images()
-    pdf: bool = find_spec(_PDF_PACKAGE) is not None
+    pdf: bool = installed(PDFIUM)
     task = Task(
         program=f"hartonomous.media.picture_reading:{name}",
         formats=(*ENTRIES, *((PDF_ENTRY,) if pdf else ())),
@@ -205,16 +196,8 @@ def _process(
         refused=refused,
         check=check,
     )
-    packages = (*_PACKAGES, *((_PDF_PACKAGE,) if pdf else ()))
-    roots = dict.fromkeys(map(_root, packages))
-    return LimitedProcess(task, search_path=tuple(roots), memory_bytes=512 << 20, cpu_s=60)
-
-
-def _root(package: str) -> str:
-    """Return the directory that a package is imported from."""
-    found = find_spec(package)
-    assert found is not None and found.origin is not None
-    return str(Path(found.origin).parents[1])
+    paths = import_paths(*_PACKAGES, PDFIUM)
+    return LimitedProcess(task, search_path=paths, memory_bytes=512 << 20, cpu_s=60)
 
 
 def _check(found: PictureViews, size_bytes: int) -> None:  # noqa: ARG001 - the task's signature
@@ -234,7 +217,7 @@ def _recipe(path: str) -> str | None:
     kind = ending(path)
     if kind not in PICTURES and kind not in WITH_PICTURES:
         return None
-    lacks = "-lacks-documents" if kind in PDF and find_spec(_PDF_PACKAGE) is None else ""
+    lacks = "-lacks-documents" if kind in PDF and not installed(PDFIUM) else ""
     return f"{_READING}/{picture_hash.RECIPE}/{picture_layout.RECIPE}{lacks}"
 
 
@@ -291,33 +274,13 @@ class _Making:
 
     def take(self, process: LimitedProcess[PictureViews], one: TextFile) -> None:
         """Look at one file; what cannot be read is noted and not asked for again."""
-        with self._parts.database.read() as tx:
-            row = manifests.by_ids(tx, [one.manifest_id]).get(one.manifest_id)
         recipe = _recipe(one.path)
-        if row is None or recipe is None:
-            return  # a collection removed it since the list was made
-        views = self._views(process, one, row)
+        views = looked_at(self._parts, self._files, process, one, _refused)
+        if views is None or recipe is None:
+            return
         if views.kind == "picture":
             own = msgspec.structs.replace(views.pictures[0], digest=one.digest)
             views = msgspec.structs.replace(views, pictures=(own,))
         self.pictures += 1 if views.kind == "picture" else len(views.places)
         self.notes.extend(f"{one.path}: {notice.text}" for notice in views.notices)
         self._index.put(one.digest, recipe, views)
-
-    def _views(
-        self, process: LimitedProcess[PictureViews], one: TextFile, row: ManifestRow
-    ) -> PictureViews:
-        if one.size_bytes > PICTURE_LIMIT_BYTES:
-            return _unread("limit", f"files of up to {size(PICTURE_LIMIT_BYTES)} are read")
-        try:
-            with plain_copy(self._parts, self._files, row) as plain:
-                return process.look(plain.fileno(), one.path)[0]
-        except HartonomousError as error:
-            if error.kind not in ("integrity", "not-found"):
-                raise
-            return _unread("structure", f"it is damaged: {error.message}")
-
-
-def _unread(kind: str, reason: str) -> PictureViews:
-    text = f"its pictures are not read: {reason}"
-    return PictureViews(kind="file", notices=(Notice(kind=kind, text=text),))

@@ -243,11 +243,12 @@ class StoredEncoder:
     def _dense(self) -> tuple[DenseWeights, ...]:
         """Return the numbers of the layers behind the pooling; raises UsageError."""
         text = self.recipe.text
-        found = []
+        found: list[DenseWeights] = []
         for one in text.dense if text is not None else ():
             weights = _StoredWeights(self._parts, self._files, self._version, [one.weights])
-            wanted = {"linear.weight": (one.outputs, one.inputs)}
-            wanted |= {"linear.bias": (one.outputs,)} if one.bias else {}
+            wanted: dict[str, tuple[int, ...]] = {"linear.weight": (one.outputs, one.inputs)}
+            if one.bias:
+                wanted["linear.bias"] = (one.outputs,)
             for name, shape in wanted.items():
                 if weights.shape(name) != shape:
                     raise UsageError(f"{one.weights} has no tensor {name} of shape {list(shape)}")

@@ -7,15 +7,13 @@ read it anew (``stale_views``).
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import manifests, texts
-from hartonomous.catalog.manifests import ManifestRow
+from hartonomous.catalog import texts
 from hartonomous.catalog.texts import TextFile
 from hartonomous.catalog.word_index import WordIndex, damage_of, delete_index
 from hartonomous.catalog.word_table import WordTable, drop_tables, has_tables
@@ -23,35 +21,28 @@ from hartonomous.core import passage
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
 from hartonomous.core.indexed_text import IndexedPassage, IndexedSource
-from hartonomous.core.quantity import size
-from hartonomous.errors import HartonomousError
 from hartonomous.formats.sandbox import LimitedProcess, Task
 from hartonomous.media.endings import PDF, ending, worth_a_look
 from hartonomous.media.reading import READERS, RECIPE
+from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.model_views import update_said
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.stale_views import request_views
-from hartonomous.packs.viewed_files import Waiting, gone_files, plain_copy, waiting_files
+from hartonomous.packs.viewed_files import (
+    ViewsMade,
+    Waiting,
+    gone_files,
+    looked_at,
+    waiting_files,
+)
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.text_index import TextIndex
-
-DOCUMENT_LIMIT_BYTES = 256 << 20
-"""Larger files are not read for their text."""
 
 _INDEX = "words.sqlite"
 _PASSAGES_LIMIT = 100_000
 _TITLE_CHARS = 500
 _LACKS = "-lacks-documents"
-
-
-class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
-    """What bringing the views up to date did. ``notes`` say of which files the text is missing."""
-
-    read_count: int
-    passage_count: int
-    forgotten_count: int
-    notes: tuple[str, ...] = ()
 
 
 def index_path(parts: StoreParts) -> Path:
@@ -236,7 +227,7 @@ def _held(parts: StoreParts) -> AbstractContextManager[None]:
 
 def _recipe(path: str) -> str:
     """Return what a file of this name would be read by now."""
-    lacks = _LACKS if ending(path) in PDF and find_spec("pypdfium2") is None else ""
+    lacks = _LACKS if ending(path) in PDF and not installed(PDFIUM) else ""
     return f"{RECIPE}/{passage.RECIPE}{lacks}"
 
 
@@ -271,15 +262,7 @@ def document_process() -> LimitedProcess[Document]:
         refused=_refused,
         check=_check,
     )
-    return LimitedProcess(task, search_path=extras_path(), memory_bytes=512 << 20, cpu_s=60)
-
-
-def extras_path() -> tuple[str, ...]:
-    """Return where pdfium's package lies, if it is installed."""
-    found = find_spec("pypdfium2")
-    if found is None or found.origin is None:
-        return ()
-    return (str(Path(found.origin).parents[1]),)
+    return LimitedProcess(task, search_path=import_paths(PDFIUM), memory_bytes=512 << 20, cpu_s=60)
 
 
 class _Making:
@@ -319,11 +302,9 @@ class _Making:
 
     def take(self, process: LimitedProcess[Document], one: TextFile) -> None:
         """Read one file; what cannot be read is noted and not asked for again."""
-        with self._parts.database.read() as tx:
-            row = manifests.by_ids(tx, [one.manifest_id]).get(one.manifest_id)
-        if row is None:
-            return  # a collection removed it since the list was made
-        document = self._document(process, one, row)
+        document = looked_at(self._parts, self._files, process, one, _refused)
+        if document is None:
+            return
         found = [
             IndexedPassage(
                 kind=each.kind, heading=_headed(document.title, each.heading), page=each.page,
@@ -343,20 +324,6 @@ class _Making:
             notices=tuple((notice.kind, notice.text) for notice in document.notices),
         )
         self._index.put(source, found)
-
-    def _document(
-        self, process: LimitedProcess[Document], one: TextFile, row: ManifestRow
-    ) -> Document:
-        if one.size_bytes > DOCUMENT_LIMIT_BYTES:
-            limit = size(DOCUMENT_LIMIT_BYTES)
-            return _refused("limit", f"takes files of up to {limit}")
-        try:
-            with plain_copy(self._parts, self._files, row) as plain:
-                return process.look(plain.fileno(), one.path)[0]
-        except HartonomousError as error:
-            if error.kind not in ("integrity", "not-found"):
-                raise
-            return _refused("structure", f"found it damaged: {error.message}")
 
 
 def _headed(title: str, heading: str) -> str:

@@ -1,20 +1,44 @@
-"""Stored files of which views are made: which are to be read, which are gone, and their bytes."""
+"""Stored files of which views are made: which are to be read, which are gone, and reading one."""
 
 import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO, NamedTuple
+from typing import IO, NamedTuple, TypeVar
 
-from hartonomous.catalog import texts
+import msgspec
+
+from hartonomous.catalog import manifests, texts
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
 from hartonomous.core.digest import Bytes
+from hartonomous.core.quantity import size
+from hartonomous.errors import HartonomousError
+from hartonomous.formats.sandbox import LimitedProcess
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 
+VIEWED_LIMIT_BYTES = 256 << 20
+"""Larger files are not read for views."""
+
 _FILES_A_PAGE = 2_000
+_DAMAGED = ("integrity", "not-found")
+
+Found = TypeVar("Found")
+
+
+class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
+    """What bringing views up to date did; a document is read for words, and for pictures.
+
+    ``notes`` say of which files something is missing.
+    """
+
+    read_count: int
+    forgotten_count: int
+    passage_count: int = 0
+    picture_count: int = 0
+    notes: tuple[str, ...] = ()
 
 
 class Waiting(NamedTuple):
@@ -56,6 +80,32 @@ def gone_files(parts: StoreParts, known: Mapping[bytes, str]) -> list[bytes]:
     with parts.database.read() as tx:
         kept = texts.kept(tx, known)
     return [one for one in known if one not in kept]
+
+
+def looked_at(
+    parts: StoreParts,
+    files: OpenFiles,
+    process: LimitedProcess[Found],
+    one: TextFile,
+    refused: Callable[[str, str], Found],
+) -> Found | None:
+    """Return what a limited process finds in a stored file, None where that is gone.
+
+    ``refused(kind, reason)`` makes what is told of a file that is too large or damaged.
+    """
+    with parts.database.read() as tx:
+        row = manifests.by_ids(tx, [one.manifest_id]).get(one.manifest_id)
+    if row is None:
+        return None  # a collection removed it since the list was made
+    if one.size_bytes > VIEWED_LIMIT_BYTES:
+        return refused("limit", f"takes files of up to {size(VIEWED_LIMIT_BYTES)}")
+    try:
+        with plain_copy(parts, files, row) as plain:
+            return process.look(plain.fileno(), one.path)[0]
+    except HartonomousError as error:
+        if error.kind not in _DAMAGED:
+            raise
+        return refused("structure", f"found it damaged: {error.message}")
 
 
 def plain_copy(parts: StoreParts, files: OpenFiles, row: ManifestRow) -> IO[bytes]:

@@ -116,12 +116,14 @@ class EmbedArguments(_Arguments, frozen=True, kw_only=True):
     encoder: str | None = None
     modality: str | None = None
     switch: bool = False
+    patches: bool | None = None
 
     def options(self) -> embedding.EmbedOptions:
         """Return them as the operation takes them."""
         return embedding.EmbedOptions(
-            space=self.space, encoder=self.encoder, modality=self.modality, switch=self.switch
-        )
+            space=self.space, encoder=self.encoder, modality=self.modality, switch=self.switch,
+            patches=self.patches,
+        )  # fmt: skip
 
 
 class ViewsArguments(_Arguments, frozen=True, kw_only=True):
