@@ -79,7 +79,6 @@ class WriteSession(Closing):
         self._required = 0  # features of the packs that are opened from now on
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
-        self._writing = ThreadPoolExecutor(1, "write")
         self._gathered: list[FrameWork] = []
         self._gathered_atoms: list[PendingAtom] = []
         self._gathered_bytes = 0
@@ -350,7 +349,7 @@ class WriteSession(Closing):
         if self._pack is None:
             self._pack = PackWriter(
                 self.parts.objects, writer=self.key, now_us=self.parts.clock(),
-                required=self._required, writing=self._writing,
+                required=self._required,
             )  # fmt: skip
         return self._pack
 
@@ -456,7 +455,6 @@ class WriteSession(Closing):
         finally:
             try:
                 self._sealer.shutdown(wait=True)
-                self._writing.shutdown(wait=True)
                 self.bases.close()
                 self._drop_unregistered()
                 remove_writer(in_turn(self.parts.database), self.id)
