@@ -15,6 +15,7 @@ class Context:
     family: Path = Path(".cache/family")  # what make_family.py built
     part: str | None = None  # only what is made from this base of the family
     runs: int = 5  # of the family, interleaved
+    once: tuple[str, ...] = ()  # tools that run once where the others have several runs
     skip: tuple[str, ...] = ()  # tools that are left out
     versions: dict[str, str] = field(default_factory=dict)
 

@@ -13,15 +13,16 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from context import Context, Result
 from peers import UnavailableError
-from peers.peer import python_with
+from peers.peer import package_version, python_with
+from peers.zipnn import TORCH
 from tables import table
 
 import hartonomous as hn
@@ -68,6 +69,7 @@ def run(context: Context) -> Result:
     texts = passages(32 if context.quick else 128)
     context.work.mkdir(parents=True, exist_ok=True)
     rounds = 1 if context.quick else 3
+    python = _torch_python(context)
     rates: dict[str, list[float]] = {}
     loading: dict[str, float] = {}
     vectors: dict[str, np.ndarray] = {}
@@ -81,19 +83,29 @@ def run(context: Context) -> Result:
             for name in ("f32", "int8"):
                 used_s, loading[name], vectors[name] = _ours(store, name, texts)
                 rates.setdefault(name, []).append(len(texts) / used_s)
-            torch = None if "torch" in context.skip else _torch(context, base, texts, place)
-            if torch is not None:
-                used_s, loading["torch f32"], vectors["torch f32"] = torch
+            if isinstance(python, Path):
+                used_s, loading["torch f32"], vectors["torch f32"] = _torch(
+                    python, base, texts, Path(place)
+                )
                 rates.setdefault("torch f32", []).append(len(texts) / used_s)
     rows = [
         [name, statistics.median(some), loading[name], *_agreement(vectors["f32"], vectors[name])]
         for name, some in rates.items()
     ]
-    head = ["encoder", "passages/CPU-s", "start and load, CPU-s", "least cosine to f32",
-            "mean cosine", f"of f32's nearest {_NEAREST}"]  # fmt: skip
+    head = ["encoder", "passages/CPU-s", "start and load, CPU-s", "largest difference to f32",
+            "least cosine", "mean cosine", f"of f32's nearest {_NEAREST}"]  # fmt: skip
     title = f"encoders: {len(texts)} passages of 256 tokens, one thread"
-    figures = {str(row[0]): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    return Result(text=table(title, head, rows), figures=figures)
+    figures: dict[str, Any] = {
+        str(row[0]): dict(zip(head[1:], row[1:], strict=True)) for row in rows
+    }
+    text = table(title, head, rows)
+    if isinstance(python, str):
+        text += f"\ntorch: not run: {python}\n"
+        figures["torch f32"] = {"not_run": python}
+    else:
+        for one in ("torch", "transformers"):
+            context.versions[one] = package_version(python, one)
+    return Result(text=text, figures=figures)
 
 
 def passages(count: int) -> list[str]:
@@ -128,39 +140,37 @@ def _children_cpu_s() -> float:
 
 
 def _torch(
-    context: Context, base: Path, texts: list[str], place: str
-) -> tuple[float, float, np.ndarray] | None:
-    python = _torch_python(context)
-    if python is None:
-        return None
-    given, out = Path(place) / "texts.json", Path(place) / "torch.npy"
+    python: Path, base: Path, texts: list[str], place: Path
+) -> tuple[float, float, np.ndarray]:
+    """Return (CPU-seconds, those of loading, vectors) of transformers on torch."""
+    given, out = place / "texts.json", place / "torch.npy"
     given.write_text(json.dumps(texts), encoding="utf-8")
     done = subprocess.run(
         [python, "-c", _TORCH, str(base), str(given), str(out)],
-        capture_output=True, text=True, timeout=3600, check=False,
+        stdout=subprocess.PIPE, text=True, timeout=3600, check=True,
         env={**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
-    if done.returncode != 0:
-        print(f"torch failed: {done.stderr[-500:]}", file=sys.stderr)
-        return None
     told = json.loads(done.stdout.splitlines()[-1])
     return told["used_s"], told["loading_s"], np.load(out)
 
 
-def _torch_python(context: Context) -> str | None:
-    """Return an interpreter with torch and transformers; None where there is and can be none."""
+def _torch_python(context: Context) -> Path | str:
+    """Return an interpreter with torch and transformers, or why there is none."""
+    if "torch" in context.skip:
+        return "left out by --skip"
     named = os.environ.get("BENCHMARK_TORCH_PYTHON")
-    if named or context.quick:
-        return named
+    if named:
+        return Path(named)
     try:
-        return str(python_with("sentence-transformers", context.tools))
+        return python_with("transformers", context.tools, first=TORCH)
     except UnavailableError as error:
-        print(f"torch is left out: {error}", file=sys.stderr)
-        return None
+        return str(error)
 
 
-def _agreement(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float]:
-    """Return the least and mean cosine, and the share of nearest passages that both have."""
+def _agreement(first: np.ndarray, second: np.ndarray) -> tuple[float, float, float, float]:
+    """Return the largest difference of two numbers, the least and mean cosine, and the share of
+    nearest passages that both have.
+    """
     cosines = (first * second).sum(axis=1)
     nearest = []
     for one in (first, second):
@@ -168,4 +178,9 @@ def _agreement(first: np.ndarray, second: np.ndarray) -> tuple[float, float, flo
         np.fill_diagonal(scores, -2)
         nearest.append(np.argsort(-scores, axis=1)[:, :_NEAREST])
     shared = [len(set(a) & set(b)) / _NEAREST for a, b in zip(*nearest, strict=True)]
-    return float(cosines.min()), float(cosines.mean()), float(np.mean(shared))
+    return (
+        float(np.abs(first - second).max()),
+        float(cosines.min()),
+        float(cosines.mean()),
+        float(np.mean(shared)),
+    )

@@ -28,6 +28,7 @@ from side_by_side import available, equal_paths
 from tables import megabytes, table
 
 PLOTTER = "matplotlib"
+_COMMAND_CHARS = 90
 
 
 @dataclass(slots=True)
@@ -74,6 +75,7 @@ def run(context: Context) -> Result:
         "references": against.figures(),
     }
     texts = [title, "", *_tables(done, list(groups)), *against.tables(stored)]
+    texts.append(_commands(done))
     texts += [f"{one.name}: {one.reason}" for one in done if one.reason]
     texts.append(_plot(context, figures))
     return Result(text="\n".join(texts) + "\n", figures=figures)
@@ -110,7 +112,8 @@ def _measure(context: Context, groups: Mapping[str, Sequence[Path]]) -> list[Run
     for turn in range(context.runs):
         for peer in ready:
             runs = done[peer.name]
-            if not runs.reason and not (peer.slow and turn):
+            several = not peer.slow and peer.name not in context.once
+            if not runs.reason and (several or not turn):
                 print(f"family: run {turn + 1}, {peer.name}", file=sys.stderr, flush=True)
                 runs.reason = _one_run(context, peer, runs, groups)
     return list(done.values())
@@ -234,6 +237,25 @@ def _class_row(kind: str, ran: Sequence[Runs], figure: Any) -> list[object]:
     plain = next(one.kinds[kind].plain_bytes for one in ran if kind in one.kinds)
     row: list[object] = [kind, megabytes(plain)]
     return row + [figure(one.kinds[kind]) if kind in one.kinds else None for one in ran]
+
+
+def _commands(done: Sequence[Runs]) -> str:
+    """Return the table of what was run: first commands, and the exit codes of all."""
+    rows: list[list[object]] = []
+    for one in done:
+        for phase in ("adds", "gets"):
+            ran = [each for kept in one.kinds.values() for each in getattr(kept, phase)]
+            codes = ", ".join(sorted({str(each.exit_code) for each in ran})) or "not run"
+            shown = _shown(ran[0].command) if ran else ""
+            rows.append([f"{one.name} {one.version}".strip(), phase[:-1], len(ran), codes, shown])
+    return table("what was run", ["tool", "", "commands", "exit codes", "the first one"], rows)
+
+
+def _shown(command: Sequence[str]) -> str:
+    """Return a command in one line: folders and programs given by -c are left out."""
+    words = [Path(word).name if word.startswith("/") else word for word in command]
+    text = " ".join("…" if "\n" in word else word for word in words)
+    return text if len(text) <= _COMMAND_CHARS else f"{text[:_COMMAND_CHARS]} …"
 
 
 def _stored_mb(kept: Kept) -> float | None:

@@ -7,6 +7,7 @@ a server's or a notebook's does.
 """
 
 import hashlib
+import shutil
 import statistics
 import sys
 import time
@@ -31,6 +32,7 @@ def run(context: Context) -> Result:
     """Take the documents in, and search them."""
     folder = mixed_documents(context)
     count = sum(1 for path in folder.rglob("*") if path.is_file())
+    shutil.rmtree(_place(context), ignore_errors=True)
     store, rows = stored(context)
     try:
         speeds = searches(store)
@@ -39,25 +41,34 @@ def run(context: Context) -> Result:
     kinds: dict[str, int] = {}
     for path in folder.rglob("*.*"):
         kinds[path.suffix[1:]] = kinds.get(path.suffix[1:], 0) + path.is_file()
-    mixed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if number > 20)
+    mixed = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()) if number >= 10)
     text = table(
         f"media: taking in {count:,} documents ({mixed})",
-        ["step", "wall s", "CPU s", "documents/s", "memory of all processes MB"], rows,
+        ["step", "wall s", "CPU s", "documents/s", "memory of all processes MB (limit 1,000)",
+         "processes"], rows,
     )  # fmt: skip
     text += "\n" + speed_table(speeds)
     return Result(text=text, figures={"ingest": rows, "search": speeds})
 
 
+def is_stored(context: Context) -> bool:
+    """Say whether the store of the documents was made already."""
+    folders = context.work.glob("media-*")
+    return any((one / "store.json").exists() for one in folders)
+
+
 def stored(context: Context) -> tuple[Store, list[list[Any]]]:
-    """Return the open store of the documents, made once, and what making it took."""
+    """Return the open store of the documents, made once, and what making it took; [] if before."""
     folder = mixed_documents(context)
     count = sum(1 for path in folder.rglob("*") if path.is_file())
-    place = context.work / f"media-{folder.name}"
+    place = _place(context)
+    part = place.with_name(f"{place.name}.part")
     rows: list[list[Any]] = []
     if not (place / "store.json").exists():
         command = [sys.executable, "-m", "hartonomous"]
-        environment = {"PYTHONPATH": _SOURCE, "HARTONOMOUS_STORE": str(place)}
-        hn.init(place).close()
+        environment = {"PYTHONPATH": _SOURCE, "HARTONOMOUS_STORE": str(part)}
+        shutil.rmtree(part, ignore_errors=True)
+        hn.init(part).close()
         quiet = ["--progress", "none"]
         steps = {"add": ["add", *quiet, str(folder)], "read texts": ["views", "rebuild", *quiet]}
         for name, words in steps.items():
@@ -65,8 +76,13 @@ def stored(context: Context) -> tuple[Store, list[list[Any]]]:
             if not done.ok:
                 raise RuntimeError(f"hart {words[0]} failed: {done.output}")
             rows.append([name, done.wall_s, done.cpu_s, count / done.wall_s,
-                         done.peak_anon_bytes / 1e6])  # fmt: skip
+                         done.peak_anon_bytes / 1e6, done.process_count])  # fmt: skip
+        part.rename(place)
     return hn.open(place), rows
+
+
+def _place(context: Context) -> Path:
+    return context.work / f"media-{mixed_documents(context).name}"
 
 
 def searches(store: Store) -> dict[str, Any]:

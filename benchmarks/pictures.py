@@ -8,17 +8,22 @@ Thresholds are chosen on a third, figures are of the other two, which nothing
 was fitted to. Pictures of too little structure for a hash (PDQ's quality below 50) are
 counted and left out of the figures of the hash, as they are in the program.
 
-What is measured is the program's own path: files decoded in its limited process.
+What is measured is the program's own path: files decoded in its limited process, one for each
+core. Copies are made of at most ``_CHANGED`` of the held-out works, those whose digests come first.
 """
 
 import hashlib
 import io
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +43,7 @@ _SMALL = 32
 _LEAST_DIFFERENCE = 8.0
 """Of 255, on average over small pictures: of less, it is one drawing, perhaps recoloured."""
 _SCANNED = 1_000_000
+_CHANGED = 150
 
 
 def run(context: Context) -> Result:
@@ -46,21 +52,30 @@ def run(context: Context) -> Result:
     missing = _fetched(folder / "files")
     if missing:
         return Result(text=f"pictures: not run: {missing}\n", figures={"not_run": missing})
-    works = _works(folder / "files", every=5 if context.quick else 1)
-    with _Hashing() as hashing:
-        found = {path: hashing.of(path.read_bytes()) for path in works}
+    _say("looking for works")
+    candidates = _candidates(folder / "files", every=5 if context.quick else 1)
+    _say(f"hashing {len(candidates)} pictures")
+    with ProcessPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = dict(_works(zip(candidates, pool.map(_looked, candidates), strict=True)))
         kept = [path for path, one in found.items() if one is not None and one.quality >= 50]
         parts = [[path for path in kept if _part(path) == at] for at in (0, 1)]
         false = [_pairs(part, [found[path] for path in part]) for part in parts]
-        recall = _recall(hashing, parts[1], found)
+        changed = sorted(parts[1], key=lambda path: hashlib.sha256(path.name.encode()).digest())
+        changed = changed[: 20 if context.quick else _CHANGED]
+        _say(f"changing {len(changed)} of them in {len(_changes())} ways")
+        recall = _recall(pool.map(_compared, changed, [found[path] for path in changed]))
     figures: dict[str, Any] = {
-        "works": len(works), "with_hash": len(kept), "fitted_on": len(parts[0]),
+        "works": len(found), "with_hash": len(kept), "fitted_on": len(parts[0]),
         "held_out": len(parts[1]), "pairs": false[1]["pairs"],
         "false_positives": false[1]["same"], "which": false[1]["which"], "recall": recall,
         "cosine_held_out": false[1]["cosine"], "cosine_fitted_on": false[0]["cosine"],
         "scan": _scan(),
     }  # fmt: skip
     return Result(text=_text(figures, false), figures=figures)
+
+
+def _say(what: str) -> None:
+    print(f"pictures: {what}", file=sys.stderr, flush=True)
 
 
 def _text(figures: dict[str, Any], false: list[dict[str, Any]]) -> str:
@@ -120,8 +135,8 @@ def _fetched(files: Path) -> str:
     return ""
 
 
-def _works(files: Path, *, every: int) -> list[Path]:
-    """Return one picture of each work: the largest file."""
+def _candidates(files: Path, *, every: int) -> list[Path]:
+    """Return one picture of each work by its name: the largest file, one of equal files."""
     from PIL import Image
 
     works: dict[str, list[Path]] = {}
@@ -133,7 +148,6 @@ def _works(files: Path, *, every: int) -> list[Path]:
             works.setdefault(_work(name), []).append(path)
     found: list[Path] = []
     seen: set[bytes] = set()
-    small: list[Any] = []
     for at, paths in enumerate(works.values()):
         largest = max(paths, key=lambda path: path.stat().st_size)
         content = hashlib.sha256(largest.read_bytes()).digest()
@@ -142,21 +156,20 @@ def _works(files: Path, *, every: int) -> list[Path]:
         seen.add(content)
         with Image.open(largest) as picture:
             large = min(picture.size) >= _LEAST_SIDE
-        if large and at % every == 0 and _is_another(largest, small):
+        if large and at % every == 0:
             found.append(largest)
     return found
 
 
-def _is_another(path: Path, small: list[Any]) -> bool:
-    """Say whether a picture's pixels differ from those of all before it, and note them."""
+def _works(looked: Iterable[tuple[Path, tuple[Any, Any]]]) -> Iterator[tuple[Path, Any]]:
+    """Yield those whose pixels differ from those of all before them, with their views."""
     import numpy as np
-    from PIL import Image
 
-    own = np.asarray(_opened(path).resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float32)
-    if any(float(np.abs(own - other).mean()) < _LEAST_DIFFERENCE for other in small):
-        return False
-    small.append(own)
-    return True
+    small: list[Any] = []
+    for path, (own, views) in looked:
+        if all(float(np.abs(own - one).mean()) >= _LEAST_DIFFERENCE for one in small):
+            small.append(own)
+            yield path, views
 
 
 def _work(name: str) -> str:
@@ -174,25 +187,30 @@ def _part(path: Path) -> int:
 # -- what is compared
 
 
-class _Hashing:
-    """The program's limited process, over bytes."""
+@cache
+def _process() -> Any:
+    """Return the program's limited process of this worker, which ends with it."""
+    from hartonomous.packs.picture_views import picture_process
 
-    def __enter__(self) -> "_Hashing":
-        from hartonomous.packs.picture_views import picture_process
+    return picture_process(sought=True)
 
-        self._process = picture_process(sought=True)
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._process.close()
+def _views(content: bytes) -> Any:
+    """Return the picture's views, None where it cannot be read."""
+    with tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.seek(0)
+        views = _process().look(file.fileno(), "picture")[0]
+    return views.pictures[0] if views.pictures else None
 
-    def of(self, content: bytes) -> Any:
-        """Return the picture's views, None where it cannot be read."""
-        with tempfile.TemporaryFile() as file:
-            file.write(content)
-            file.seek(0)
-            views = self._process.look(file.fileno(), "picture")[0]
-        return views.pictures[0] if views.pictures else None
+
+def _looked(path: Path) -> tuple[Any, Any]:
+    """Return a picture's pixels at 32 x 32 [32, 32, 3], f32, and its views."""
+    import numpy as np
+    from PIL import Image
+
+    own = np.asarray(_opened(path).resize((_SMALL, _SMALL), Image.Resampling.BOX), np.float32)
+    return own, _views(path.read_bytes())
 
 
 def _pairs(paths: list[Path], pictures: list[Any]) -> dict[str, Any]:
@@ -262,34 +280,41 @@ def _changes() -> dict[str, Callable[[Any], bytes]]:
     }
 
 
-def _recall(hashing: _Hashing, paths: list[Path], found: dict[Path, Any]) -> dict[str, Any]:
-    """Return for each change the share of copies that would be found."""
+def _compared(path: Path, stored: Any) -> dict[str, tuple[bool, bool, bool]]:
+    """Return for each change whether its copy is found: as the same, as alike, or by layout."""
     import numpy as np
 
     from hartonomous.core.picture_hash import ALIKE_BITS, LEAST_QUALITY, SAME_BITS, nearest
     from hartonomous.operations.similar import ALIKE_COSINE
 
-    counts = {name: [0, 0, 0, 0] for name in _changes()}
-    for path in paths:
-        original = _opened(path)
-        stored = found[path]
-        theirs = np.frombuffer(stored.hashes[:32], np.uint8).reshape(1, 32)
-        layout = np.frombuffer(stored.layout, "<f4")
-        for name, change in _changes().items():
-            copy = hashing.of(change(original))
-            bits = int(nearest(copy.hashes, theirs)[0][0])
-            if copy.quality < LEAST_QUALITY:
-                bits = 256
-            cosine = float(np.frombuffer(copy.layout, "<f4") @ layout)
-            count = counts[name]
-            count[0] += 1
-            count[1] += bits <= SAME_BITS
-            count[2] += bits <= ALIKE_BITS
-            count[3] += bits <= ALIKE_BITS or cosine >= ALIKE_COSINE
+    original = _opened(path)
+    theirs = np.frombuffer(stored.hashes[:32], np.uint8).reshape(1, 32)
+    layout = np.frombuffer(stored.layout, "<f4")
+    found = {}
+    for name, change in _changes().items():
+        copy = _views(change(original))
+        bits = int(nearest(copy.hashes, theirs)[0][0])
+        if copy.quality < LEAST_QUALITY:
+            bits = 256
+        alike = bits <= ALIKE_BITS
+        cosine = float(np.frombuffer(copy.layout, "<f4") @ layout)
+        found[name] = (bits <= SAME_BITS, alike, alike or cosine >= ALIKE_COSINE)
+    return found
+
+
+def _recall(compared: Iterable[dict[str, tuple[bool, bool, bool]]]) -> dict[str, Any]:
+    """Return for each change the share of copies that would be found."""
+    every = list(compared)
     return {
-        name: {"pictures": n, "same": same / n, "alike": alike / n, "layout": layout / n}
-        for name, (n, same, alike, layout) in counts.items()
-        if n
+        name: {
+            "pictures": len(every),
+            **{
+                way: sum(one[name][at] for one in every) / len(every)
+                for at, way in enumerate(("same", "alike", "layout"))
+            },
+        }
+        for name in _changes()
+        if every
     }
 
 

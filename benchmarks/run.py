@@ -1,7 +1,8 @@
 """Prints the figures that this project promises, beside other tools, in one run.
 
     python benchmarks/run.py [--quick] [--only NAME]... [--json FILE] [--from WHEEL]
-                             [--family FOLDER] [--part BASE] [--runs N] [--skip TOOL]...
+                             [--family FOLDER] [--part BASE] [--runs N] [--once TOOL]...
+                             [--skip TOOL]...
 
 Nothing is asserted: timings depend on the machine and on what else it does. See README.md.
 """
@@ -79,7 +80,8 @@ def main() -> int:
     context = Context(
         out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model,
         family=arguments.family.resolve(), part=arguments.part,
-        runs=1 if arguments.quick else arguments.runs, skip=tuple(arguments.skip),
+        runs=1 if arguments.quick else arguments.runs, once=tuple(arguments.once),
+        skip=tuple(arguments.skip),
     )  # fmt: skip
     for folder in (context.files, context.tools, context.work):
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,6 +136,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--runs", type=int, default=5, help="runs of the family's comparison (5; 1 when quick)"
     )
+    parser.add_argument(
+        "--once", action="append", default=[], metavar="TOOL",
+        help="a tool of the family's comparison that has one run only; may be given several times",
+    )  # fmt: skip
     parser.add_argument(
         "--skip", action="append", default=[], metavar="TOOL",
         help="a tool to leave out; may be given several times",

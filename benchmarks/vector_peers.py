@@ -1,9 +1,10 @@
 """Other engines on the same vectors, as they are shipped; run in an environment that has them.
 
-    python vector_peers.py ENGINE build|search VECTORS.npy FOLDER OUT.json
+    python vector_peers.py ENGINE build|search VECTORS.npy FOLDER OUT.json QUERIES
 
 ``build`` writes an index that another process opens; ``search`` opens it and asks one query at a
-time. Seconds are those of the processor, all threads counted.
+time, of QUERIES vectors that are left out of the index. Seconds are those of the processor, all
+threads counted.
 """
 
 import json
@@ -18,11 +19,21 @@ import numpy as np
 K = 10
 
 
-def split(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Return (base, queries), as vector_rates.py has them."""
+def split(path: Path, queries: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return (base, queries), the same each time."""
     rows = np.load(path)
     order = np.random.default_rng(0).permutation(len(rows))
-    return rows[order[1000:]], rows[order[:1000]]
+    return rows[order[queries:]], rows[order[:queries]]
+
+
+def nearest(base: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """Return the ids of the true nearest [queries, K]; rows have unit length."""
+    found = []
+    for at in range(0, len(queries), 64):
+        scores = queries[at : at + 64] @ base.T
+        best = np.argpartition(-scores, K, axis=1)[:, :K]
+        found.append(ids[best])
+    return np.concatenate(found)
 
 
 Ask = Callable[[np.ndarray], list[int]]
@@ -33,7 +44,7 @@ def usearch_build(base: np.ndarray, folder: Path) -> None:
     from usearch.index import Index
 
     index = Index(ndim=base.shape[1], metric="cos", dtype="bf16")
-    index.add(np.arange(1, len(base) + 1), base, threads=1)
+    index.add(np.arange(1, len(base) + 1), base)
     index.save(folder / "index.usearch")
 
 
@@ -103,15 +114,12 @@ def qdrant_open(folder: Path) -> Ask:
 
 
 def _sqlite(folder: Path) -> Any:
-    import sqlite3
-
+    import apsw  # brings its own SQLite: many builds of Python cannot load extensions
     import sqlite_vec
 
-    database = sqlite3.connect(folder / "vectors.sqlite")
-    if not hasattr(database, "enable_load_extension"):
-        raise SystemExit("this Python's sqlite3 was built without extensions")
+    database = apsw.Connection(str(folder / "vectors.sqlite"))
     database.enable_load_extension(True)
-    sqlite_vec.load(database)
+    database.load_extension(sqlite_vec.loadable_path())
     return database
 
 
@@ -147,7 +155,7 @@ ENGINES: dict[str, tuple[Callable[[np.ndarray, Path], None], Callable[[Path], As
 def main() -> None:
     """Build or search."""
     build, open_it, count = ENGINES[sys.argv[1]]
-    base, queries = split(Path(sys.argv[3]))
+    base, queries = split(Path(sys.argv[3]), int(sys.argv[6]))
     folder = Path(sys.argv[4])
     figures: dict[str, float] = {}
     started = time.process_time()
@@ -159,13 +167,14 @@ def main() -> None:
         figures["bytes"] = sum(kept) / len(base)
     else:
         some = queries[:count]
-        true = np.argsort(-(some @ base.T), axis=1)[:, :K]
+        true = nearest(base, some, np.arange(1, len(base) + 1))
         ask = open_it(folder)
         ask(some[0])
         started = time.process_time()
         found = [ask(one) for one in some]
+        figures["queries"] = len(some)
         figures["rate"] = len(some) / (time.process_time() - started)
-        hits = [np.isin(a + 1, b).mean() for a, b in zip(true, found, strict=True)]
+        hits = [np.isin(a, b).mean() for a, b in zip(true, found, strict=True)]
         figures["recall"] = float(np.mean(hits))
     Path(sys.argv[5]).write_text(json.dumps(figures), encoding="utf-8")
 

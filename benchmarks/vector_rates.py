@@ -1,7 +1,7 @@
 """Rates and recall of the indexes of vectors of this checkout, one query at a time, one thread.
 
-    python vector_rates.py VECTORS.npy FOLDER OUT.json [QUERIES]
-    python vector_rates.py --build VECTORS.npy FOLDER     # builds one index, to be traced
+    python vector_rates.py VECTORS.npy FOLDER OUT.json QUERIES
+    python vector_rates.py --build scan|graph VECTORS.npy FOLDER QUERIES  # one index, to be traced
 
 Seconds are those of the processor. Queries are vectors that are left out of the index.
 """
@@ -19,31 +19,16 @@ _HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(_HERE.parent / "src"))
 
 import numpy as np  # noqa: E402
+from vector_peers import K, nearest, split  # noqa: E402
 
 from hartonomous.testing.vector_index import ListedVectors, made_space  # noqa: E402
 from hartonomous.vectors.graph import GraphIndex  # noqa: E402
 from hartonomous.vectors.merging import Tiers  # noqa: E402
 from hartonomous.vectors.scan import ScanIndex  # noqa: E402
 
-K = 10
 _RUNS = 3
-
-
-def split(path: Path, queries: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return (base, queries), the same each time."""
-    rows = np.load(path)
-    order = np.random.default_rng(0).permutation(len(rows))
-    return rows[order[queries:]], rows[order[:queries]]
-
-
-def nearest(base: np.ndarray, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return the ids of the true nearest [queries, K]; rows have unit length."""
-    found = []
-    for at in range(0, len(queries), 64):
-        scores = queries[at : at + 64] @ base.T
-        best = np.argpartition(-scores, K, axis=1)[:, :K]
-        found.append(ids[best])
-    return np.concatenate(found)
+_TRACED_GRAPH = 2_000
+"""Rows of the graph that is traced: how often it syncs does not depend on their number."""
 
 
 def recall(true: np.ndarray, found: np.ndarray) -> float:
@@ -77,16 +62,24 @@ def index_bytes(folder: Path) -> int:
 def main() -> None:
     """Measure all."""
     if sys.argv[1] == "--build":
-        base, _ = split(Path(sys.argv[2]), 1000)
-        truth = ListedVectors(made_space(base.shape[1]))
-        truth.add(base)
-        ScanIndex(Path(sys.argv[3]), truth).update()
+        build(sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4]), int(sys.argv[5]))
         return
     folder = Path(sys.argv[2])
-    base, queries = split(Path(sys.argv[1]), int(sys.argv[4]) if len(sys.argv) > 4 else 1000)
+    base, queries = split(Path(sys.argv[1]), int(sys.argv[4]))
     shutil.rmtree(folder, ignore_errors=True)
     figures = measured(base, queries, folder)
     Path(sys.argv[3]).write_text(json.dumps(figures, indent=1), encoding="utf-8")
+
+
+def build(kind: str, path: Path, folder: Path, queries: int) -> None:
+    """Build one index."""
+    base, _ = split(path, queries)
+    truth = ListedVectors(made_space(base.shape[1]))
+    truth.add(base if kind == "scan" else base[:_TRACED_GRAPH])
+    if kind == "scan":
+        ScanIndex(folder, truth).update()
+    else:
+        GraphIndex(folder, truth, first_rows=_TRACED_GRAPH).update()
 
 
 def measured(base: np.ndarray, queries: np.ndarray, folder: Path) -> dict[str, Any]:

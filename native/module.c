@@ -259,6 +259,8 @@ static PyMethodDef methods[] = {
      "round_values(type, wide, position, columns, block_rows, block_columns, table, values, "
      "residual or None, out)"},
     {"cast_floats", cast_floats, METH_VARARGS, "cast_floats(cast, rule, wide, source, target)"},
+    {"any_near_signs", any_near_signs, METH_VARARGS,
+     "any_near_signs(wide, words, wanted, limits, most, found): found becomes 1 where one is near"},
     {"near_signs", near_signs, METH_VARARGS,
      "near_signs(wide, words, wanted, limits, columns, distances) -> how many are near"},
     {"paths", paths, METH_NOARGS, "paths() -> names of what this machine can run, fastest first"},

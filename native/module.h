@@ -56,5 +56,6 @@ PyObject *decode_all(const decode_job *job);
 PyObject *delta_encode_many(PyObject *self, PyObject *arguments);
 PyObject *delta_decode_many(PyObject *self, PyObject *arguments);
 PyObject *near_signs(PyObject *self, PyObject *arguments);
+PyObject *any_near_signs(PyObject *self, PyObject *arguments);
 
 #endif

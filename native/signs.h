@@ -1,4 +1,5 @@
-/* Signs of sketches, 256 bits each, compared with those of one: what a base search scans. */
+/* Signs of sketches, 256 bits each, compared with those of one or of many: what a base search
+ * scans. */
 #ifndef HARTONOMOUS_SIGNS_H
 #define HARTONOMOUS_SIGNS_H
 
@@ -15,5 +16,17 @@ enum { SIGN_WORDS = 4, SIGN_LIMITS = 64 * SIGN_WORDS + 1 };
 size_t near_columns(int wide, const uint64_t *const words[SIGN_WORDS], size_t count,
                     const uint64_t wanted[SIGN_WORDS], const int16_t limits[SIGN_LIMITS],
                     int64_t *columns, int64_t *distances);
+
+/* Several sketches and `count` columns they are compared with: sketch i is wanted[4 i] and on, with
+ * limits[257 i] and on, of which most[i] is the greatest. */
+typedef struct {
+    const uint64_t *words[SIGN_WORDS];
+    size_t count, many;
+    const uint64_t *wanted;
+    const int16_t *limits, *most;
+} sign_query;
+
+/* Set found[i] to 1 where a column is near to sketch i, else to 0. */
+void any_near(int wide, const sign_query *query, uint8_t *found);
 
 #endif

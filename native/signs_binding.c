@@ -52,3 +52,34 @@ done:
     while (held) PyBuffer_Release(views + --held);
     return result;
 }
+
+PyObject *any_near_signs(PyObject *self, PyObject *arguments) {
+    enum { WORDS, WANTED, LIMITS, MOST, FOUND, ALL };
+    PyObject *from[ALL], *result = NULL;
+    Py_buffer views[ALL];
+    sign_query query;
+    int wide, held = 0;
+    (void)self;
+    if (!PyArg_ParseTuple(arguments, "pOOOOO", &wide, from, from + 1, from + 2, from + 3, from + 4))
+        return NULL;
+    for (; held < ALL; held++) {
+        int flags = held == WORDS ? PyBUF_STRIDES : held < FOUND ? PyBUF_SIMPLE : PyBUF_WRITABLE;
+        if (PyObject_GetBuffer(from[held], views + held, flags)) goto done;
+    }
+    query.many = (size_t)views[FOUND].len;
+    if (rows_of(views + WORDS, query.words, &query.count) &&
+        fits(views + WANTED, 8 * SIGN_WORDS * query.many, "wanted") &&
+        fits(views + LIMITS, sizeof(int16_t) * SIGN_LIMITS * query.many, "limits") &&
+        fits(views + MOST, sizeof(int16_t) * query.many, "most")) {
+        query.wanted = views[WANTED].buf;
+        query.limits = views[LIMITS].buf;
+        query.most = views[MOST].buf;
+        Py_BEGIN_ALLOW_THREADS
+        any_near(wide, &query, views[FOUND].buf);
+        Py_END_ALLOW_THREADS
+        result = Py_NewRef(Py_None);
+    }
+done:
+    while (held) PyBuffer_Release(views + --held);
+    return result;
+}

@@ -57,10 +57,13 @@ class Peer(ABC):
         shutil.rmtree(self.work, ignore_errors=True)
 
 
-def python_with(requirement: str, tools: Path, *, first: str | None = None) -> Path:
+def python_with(
+    requirement: str, tools: Path, *, first: str | None = None, beside: Sequence[str] = ()
+) -> Path:
     """Return the interpreter of an environment of its own that has one package from the index.
 
-    ``first`` is installed before it, where its own choice of that dependency would be too large.
+    ``first`` is installed before it, where its own choice of that dependency would be too large;
+    ``beside`` are packages that it needs here and does not ask for.
     """
     folder = tools / requirement
     python = folder / "bin" / "python"
@@ -69,7 +72,8 @@ def python_with(requirement: str, tools: Path, *, first: str | None = None) -> P
     install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     for command in (
         [sys.executable, "-m", "venv", "--clear", str(folder)],
-        *([*install, one] for one in (first, requirement) if one),
+        *([[*install, first]] if first else []),
+        [*install, *beside, requirement],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:

@@ -163,6 +163,14 @@ def test_dry_run_is_an_estimate_and_stores_nothing(hart, store, sources):
     assert hart("add", "-n", "--store", "other", str(sources))[0] == 10
 
 
+def test_a_dry_run_notes_what_an_add_notes(hart, store, home):
+    path = home / "cut.safetensors"
+    path.write_bytes((500).to_bytes(8, "little") + b'{"a":')
+    foreseen = hart("add", "-n", str(path))[2]
+    assert "not taken as safetensors" in foreseen
+    assert hart("add", str(path))[2] == foreseen
+
+
 @pytest.mark.parametrize("options", [(), ("--update",)])
 def test_dry_run_foresees_names_and_outcomes(hart, store, sources, home, options):
     def told(*arguments):

@@ -213,6 +213,7 @@ def test_gc(hart, full):
     assert hart("ls", "--trash", "-q")[1] == ""
     assert hart("verify", "--files")[0] == 0
     assert hart("undo")[0] == 1
+    assert hart("gc")[:2] == (0, "nothing to remove\n")
 
 
 def test_emptying_the_trash_asks(hart, full):

@@ -140,7 +140,7 @@ def test_pages_of_work_fit_sixty_columns(hart, full, sources, home, monkeypatch)
         ("scan", "tiny"): ("looked at",),
         ("path", "--list"): ("80.1 kB", "x.npy"),
         ("explain", "a.gguf", "blk.0.attn_q.weight"): ("encoding", "fields"),
-        ("gc", "-n"): ("packs dropped", "dry run"),
+        ("gc", "-n"): ("nothing to remove", "dry run"),
         ("verify", "--quick"): ("no fault found",),
     }
     for arguments, wanted in told.items():

@@ -109,9 +109,22 @@ def test_a_page_is_never_written_through_a_link(hart, texts, tmp_path, monkeypat
     assert (tmp_path / "precious").read_text(encoding="utf-8") == "precious"
 
 
+def test_a_key_that_no_metadata_has_is_noted(hart, texts):
+    code, _, err = hart("search", "valve", "--where", "meta.auhtor=Ada")
+    assert code == 0
+    assert "no document has the metadata key 'auhtor'; there is meta.author" in err
+    assert "metadata key" not in hart("search", "valve", "--where", "meta.author=Bob")[2]
+
+
+def test_a_number_of_hits_is_limit(hart, texts):
+    code, _, err = hart("search", "valve", "-n", "3")
+    assert code == 2
+    assert "--limit 3" in err
+
+
 def test_views(hart, texts):
     (found,) = validate("views", hart("views", "ls", "--json")[1])
-    assert found["waiting_count"] == 1
+    assert (found["waiting_count"], found["waiting_text_count"]) == (1, 1)
     (made,) = validate("views", hart("views", "rebuild", "--json")[1])
     assert made["read_count"] == 1
     out = hart("views", "ls", "pump")[1]

@@ -70,3 +70,37 @@ def test_other_shapes_are_refused(name):
     if name != kernel.NUMPY:
         with pytest.raises(ValueError, match="row by row"):
             kernel.of_name(name).near_signs(words[:, ::2], wanted, limits)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("count", [0, 1, 511, 1025, 8193])
+def test_many_at_once(name, count):
+    one = kernel.of_name(name)
+    words, wanted = planted(count, seed=count)
+    random = np.random.default_rng(5)
+    many = random.integers(0, 1 << 64, (40, 4), dtype=np.uint64)
+    many[7], many[31] = wanted, ~wanted
+    many[8:30:3] = words[:, :1000:125].T[:8] if count > 1000 else many[8:30:3]
+    ones = np.bitwise_count(many).sum(axis=1).tolist()
+    limits = np.stack([furthest(bits) for bits in ones])
+    expected = [bool(by_hand(words, *pair)) for pair in zip(many, limits, strict=True)]
+    assert count < 500 or 1 <= sum(expected) < 20
+    wide = np.zeros((4, count + 9), np.uint64)
+    wide[:, :count] = words
+    for some in (words, wide[:, :count]):
+        assert one.any_near(some, many, limits).tolist() == expected
+    assert one.any_near(words, many[:0], limits[:0]).tolist() == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_many_of_other_shapes_are_refused(name):
+    words, wanted = planted(20, seed=4)
+    many, limits = np.stack([wanted] * 3), np.zeros((3, 257), np.int16)
+    for bad in (
+        (words[:3], many, limits),
+        (words, many[:, :3], limits),
+        (words, many, limits[:2]),
+        (words, many, limits[:, :256]),
+    ):
+        with pytest.raises(ValueError, match=r"words have to be|wanted has to|limits has to"):
+            kernel.of_name(name).any_near(*bad)

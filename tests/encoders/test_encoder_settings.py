@@ -90,6 +90,24 @@ def test_what_computes_is_chosen():
     assert read_recipe(other, "int8").text_graph == "onnx/model_quantized.onnx"
 
 
+def test_what_siglip_fills_texts_up_with():
+    """The tokenizer says it first: models of this type have different ones."""
+    graphs = {"onnx/text_model.onnx": b"x", "onnx/vision_model.onnx": b"x"}
+    seen = {"preprocessor_config.json": {"size": {"height": 8, "width": 8}}}
+
+    def padding(kind="siglip", inner=None, **files):
+        told = {"config.json": {"model_type": kind, "text_config": inner or {}}}
+        return read_recipe(folder(**graphs, **seen, **told, **files), "f32").text.padding_id
+
+    added = {"tokenizer.json": {"added_tokens": [{"id": 0, "content": "<pad>"}, 3]}}
+    named = {"tokenizer_config.json": {"pad_token": {"content": "<pad>"}}}
+    assert padding() == 1
+    assert padding(inner={"pad_token_id": 5}) == 5
+    assert padding(inner={"pad_token_id": 5}, **added, **named) == 0
+    assert padding(**{"tokenizer_config.json": {"pad_token": "</s>"}}, **added) == 1
+    assert padding("clip") == 0
+
+
 def test_a_model_in_a_folder_of_its_own():
     steps = [{"type": "a.b.Transformer", "path": "0_Transformer"}]
     files = {f"0_Transformer/{path}": held for path, held in folder().items()}

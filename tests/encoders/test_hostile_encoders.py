@@ -68,7 +68,13 @@ def test_settings_that_do_not_fit(store, folder, file, values, match):
         ("config.json", "[]", "no JSON object"),
         ("modules.json", "{}", "has no|no list of modules|tokenizer|model"),
         ("modules.json", "[1]", "no list of modules"),
-        ("modules.json", '[{"type": "x.Dense", "path": "2_Dense"}]', "'Dense', which is not known"),
+        ("modules.json", '[{"type": "x.LSTM", "path": "2_LSTM"}]', "'LSTM', which is not known"),
+        ("modules.json", '[{"type": "x.Dense", "path": "2_Dense"}]', "no file 2_Dense/config.json"),
+        (
+            "modules.json",
+            '[{"type": "x.Normalize", "path": ""}, {"type": "x.Dense", "path": "2_Dense"}]',
+            "Dense behind Normalize",
+        ),
         ("modules.json", '[{"type": "x.Pooling", "path": "../../etc"}]', "no file ../../etc"),
         ("tokenizer.json", "{}", "tokenizer cannot be read"),
     ],
@@ -81,6 +87,40 @@ def test_files_that_are_something_else(store, folder, file, content, match):
         assert store.encoders.add(place, name="changed").pooling == "mean"
         return
     refused(store, place, match)
+
+
+@pytest.mark.parametrize(
+    ("said", "match"),
+    [
+        ({"in_features": 1 << 20, "out_features": 1 << 20}, "sizes that fit no layer"),
+        ({"in_features": -32, "out_features": 48}, "sizes that fit no layer"),
+        ({"in_features": "32"}, "sizes that fit no layer"),
+        ({"out_features": 47}, "sizes that fit no layer"),
+        ({"activation_function": "os.system"}, "activation 'os.system'"),
+        ({"module_input_name": "token_embeddings"}, "other inputs"),
+        ({"in_features": 31}, r"no tensor linear.weight of shape \[48, 31\]"),
+    ],
+)
+def test_dense_layers_that_do_not_fit(store, folder, fixtures, said, match):
+    place = folder("bert")
+    shutil.copytree(fixtures / "dense", place, dirs_exist_ok=True)
+    change(place / "2_Dense/config.json", **said)
+    refused(store, place, match)
+
+
+def test_dense_layers_that_do_not_fit_the_model_or_each_other(store, folder, fixtures):
+    place = folder("bert")
+    shutil.copytree(fixtures / "dense", place, dirs_exist_ok=True)
+    steps = json.loads((place / "modules.json").read_text())
+    change(place / "1_Pooling/config.json", pooling_mode_max_tokens=True)
+    refused(store, place, "takes vectors of 32 numbers, and the pooling gives 64")
+    (place / "modules.json").write_text(json.dumps(steps[:2] + steps[3:]))
+    refused(store, place, "takes vectors of 48 numbers, and the pooling gives 64")
+    (place / "modules.json").write_text(json.dumps([*steps[:3], steps[2]]))
+    refused(store, place, "sizes that fit no layer")
+    (place / "3_Dense/model.safetensors").unlink()
+    (place / "modules.json").write_text(json.dumps(steps))
+    refused(store, place, "3_Dense has no file of weights")
 
 
 def test_a_folder_without_a_model_stores_nothing(store, tmp_path):

@@ -151,5 +151,10 @@ def test_one_form_of_the_weights_is_fetched():
     graphs = [*settings, "onnx/model.onnx", "onnx/model_quantized.onnx"]
     assert chosen_files(graphs, "f32") == [*settings, "onnx/model.onnx"]
     assert chosen_files(graphs, "int8") == [*settings, "onnx/model_quantized.onnx"]
+    layer = ["2_Dense/pytorch_model.bin", "2_Dense/model.safetensors"]
+    assert chosen_files([*graphs[:-2], *layer, "model.safetensors"], "f32") == [
+        *settings, "model.safetensors", "2_Dense/model.safetensors"
+    ]  # fmt: skip
+    assert chosen_files([*graphs, *layer[:1]], "f32") == [*settings, layer[0], "onnx/model.onnx"]
     towers = ["onnx/text_model.onnx", "onnx/vision_model.onnx"]
     assert chosen_files([*settings, *towers, "model.safetensors"], "f32") == [*settings, *towers]

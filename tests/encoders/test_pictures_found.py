@@ -30,10 +30,11 @@ def smaller(tmp_path) -> Path:
     return path
 
 
-def test_pictures_are_found_by_words_in_the_order_of_their_vectors(filled, fixtures):
-    filled.encoders.add(fixtures / "clip")
-    filled.embed(encoder="clip", modality="picture")
-    encoder = filled.encoders.get("clip")
+@pytest.mark.parametrize("name", ["clip", "siglip"])
+def test_pictures_are_found_by_words_in_the_order_of_their_vectors(filled, fixtures, name):
+    filled.encoders.add(fixtures / name)
+    filled.embed(encoder=name, modality="picture")
+    encoder = filled.encoders.get(name)
     try:
         query = encoder.encode_texts(["the red house"], query=True)[0]
         with Image.open(PICTURES / "scene.jpg") as one, Image.open(PICTURES / "other.jpg") as two:
@@ -86,9 +87,9 @@ def test_thumbnails_are_shown_and_pages_say_that_they_contain_pictures(filled, t
     assert all(one.thumbnail.startswith("data:image/") for one in found.hits)
     assert found._repr_html_().count("<img ") == len(found.hits)
     one = found.hits[0]
-    page = search_page("x", [Hit("here", "", "", (), {}, one.thumbnail)])
+    page = search_page("x", [Hit("here", "", "", "", (), {}, one.thumbnail)])
     assert f'<img src="{one.thumbnail}"' in page
-    assert "<img" not in search_page("x", [Hit("here", "", "", (), {}, 'x" onerror="y')])
+    assert "<img" not in search_page("x", [Hit("here", "", "", "", (), {}, 'x" onerror="y')])
     passages = filled.search("the first page", where=SearchFilter(name="report*")).hits
     assert [(one.page, one.contains) for one in passages if one.kind == "passage"] == [(1, 0)]
     hit = next(one for one in filled.search(

@@ -1,6 +1,7 @@
 """Encoders run from a store: their vectors are those of transformers, whatever the layout."""
 
 import os
+import shutil
 import signal
 
 import numpy as np
@@ -57,6 +58,26 @@ def test_vectors_are_those_of_transformers(store, fixtures, expected, name):
         encoder.close()
 
 
+@pytest.mark.parametrize("quantisation", ["f32", "int8"])
+def test_dense_layers_stand_behind_the_pooling(store, fixtures, expected, tmp_path, quantisation):
+    place = tmp_path / "dense"
+    for name in ("bert", "dense"):
+        shutil.copytree(fixtures / name, place, dirs_exist_ok=True)
+    shown = store.encoders.add(place, name="made", quantisation=quantisation)
+    assert shown.dimensions == {"text": 20}
+    assert {"2_Dense/model.safetensors", "3_Dense/config.json"} < set(shown.files)
+    encoder = store.encoders.get("made")
+    found = encoder.encode_texts(expected["texts"])
+    encoder.close()
+    wanted = np.array(expected["dense"]["passages"], np.float32)
+    if quantisation == "f32":
+        assert np.abs(found - wanted).max() < 1e-4
+    else:  # the layers themselves stay in f32
+        assert ((found * wanted).sum(axis=1) > 0.95).all()
+    plain = store.encoders.add(fixtures / "bert")
+    assert plain.digest != shown.digest and plain.dimensions == {"text": 32}
+
+
 def test_a_graph_gives_what_its_weights_give(store, fixtures, expected):
     shown = store.encoders.add(fixtures / "graph")
     assert "onnx/model.onnx" in shown.files
@@ -88,17 +109,18 @@ def test_int8_is_another_space_and_near(store, fixtures, expected, name):
         check_comparable(*spaces)
 
 
-def test_two_towers_give_vectors_that_may_be_compared(store, fixtures, expected):
-    shown = store.encoders.add(fixtures / "clip", name="looks")
+@pytest.mark.parametrize(("name", "dimension"), [("clip", 24), ("siglip", 32)])
+def test_two_towers_give_vectors_that_may_be_compared(store, fixtures, expected, name, dimension):
+    shown = store.encoders.add(fixtures / name, name="looks")
     assert shown.modalities == ("text", "picture") and shown.dimensions == {
-        "text": 24, "picture": 24,
+        "text": dimension, "picture": dimension,
     }  # fmt: skip
     encoder = store.encoders.get("looks")
     try:
         texts = encoder.encode_texts(expected["texts"])
         seen = encoder.encode_pictures(pictures())
-        assert np.abs(texts - np.array(expected["clip"]["passages"])).max() < 1e-4
-        assert np.abs(seen - np.array(expected["clip"]["pictures"])).max() < 1e-4
+        assert np.abs(texts - np.array(expected[name]["passages"])).max() < 1e-4
+        assert np.abs(seen - np.array(expected[name]["pictures"])).max() < 1e-4
         first, second = encoder.space("text"), encoder.space("picture")
         check_comparable(first, second)
         assert first.key != second.key and first.family == second.family != ""

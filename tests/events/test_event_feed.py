@@ -17,6 +17,7 @@ from hartonomous.catalog import event_cursors, events
 from hartonomous.catalog.schema import event
 from hartonomous.core.event import BEGINNING, Position, parse_position, parse_since, source_of
 from hartonomous.errors import IntegrityError, NotFoundError, UsageError
+from hartonomous.operations.events import Wanted
 
 KIND = "store.collected"
 
@@ -134,6 +135,41 @@ def test_following_gets_what_comes_and_ends_at_its_limit(store):
 
 
 # -- cursors
+
+
+def test_a_mark_changes_with_what_others_commit_and_with_nothing_else(store):
+    database = store.parts.database
+    put(store, 1)
+    mark = database.mark()
+    assert numbers(store.events()) == [1]
+    assert database.mark() == mark
+    with contextlib.suppress(InterruptedError), database.write() as tx:
+        events.append(tx, KIND, "s", {"number": 2}, now_us=1)
+        raise InterruptedError
+    with database.read() as held:  # keeps the connection that was marked, as other threads do
+        assert [one.data["number"] for one in events.after(held, BEGINNING, limit=9)] == [1]
+        mark = database.mark()
+        put(store, 3)
+        assert database.mark() != mark
+    assert numbers(store.events()) == [1, 3]
+
+
+def test_who_waits_looks_again_only_when_something_was_committed(store, monkeypatch):
+    looks, pauses = [], []
+    after = events.after
+    monkeypatch.setattr(
+        events, "after", lambda *all, **more: looks.append(1) or after(*all, **more)
+    )
+
+    def pause() -> None:
+        pauses.append(len(looks))
+        if len(pauses) in (3, 6):
+            with hn.open(store.path) as other:
+                put(other, len(pauses))
+
+    found = store.events.pages(Wanted(follow=True, limit=2), pause)
+    assert [numbers(page) for page in found] == [[3], [6]]
+    assert pauses == [1, 1, 1, 2, 2, 2]
 
 
 def test_a_consumer_goes_on_where_it_got_to(store):

@@ -78,3 +78,16 @@ def test_what_cannot_be_searched_is_told(embedded):
 def test_vectors_of_what_was_removed_are_not_found(embedded):
     embedded.rm("pump")
     assert "pump" not in names(embedded.search("pumping valves", space="ngrams"))
+
+
+def test_varied_hits_are_told_apart_by_their_vectors(store, source):
+    texts = ("Valves leaking, valves leaked.", "Valve leaks: valve leak.", "A harbour of ships.")
+    for at, text in enumerate(texts):
+        store.add(source(f"{at}.txt", text.encode()))
+    store.embed(encoder="ngrams")
+    only = SearchFilter(kinds=("passage",))
+    asked = {"where": only, "space": "ngrams"}
+    assert names(store.search("valves leaking", **asked)) == ["0.txt", "1.txt", "2.txt"]
+    varied = store.search("valves leaking", varied=True, **asked)
+    assert names(varied) == ["0.txt", "2.txt", "1.txt"]  # no word is in two of them
+    assert names(store.search("valves leaking", varied=True, where=only)) == ["0.txt", "1.txt"]

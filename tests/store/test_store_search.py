@@ -13,6 +13,8 @@ from hartonomous.errors import IntegrityError, UsageError
 from hartonomous.operations.search import SearchFilter
 from hartonomous.packs import text_views
 from hartonomous.packs.text_views import index_path
+from hartonomous.ports.progress import NoProgress
+from hartonomous.worker.kinds import Work, checked
 
 REPORT = b"""# Pumps
 
@@ -221,12 +223,12 @@ def test_a_database_of_other_tables_is_made_anew(filled):
 
 def test_a_newer_recipe_replaces_the_old(filled, monkeypatch):
     filled.views.make()
-    monkeypatch.setattr(text_views, "RECIPE", "documents of tomorrow")
-    assert filled.views.list().waiting_count == 2
+    monkeypatch.setattr(text_views, "RECIPE", "documents-tomorrow")
+    assert filled.views.list().stale_count == 2
     assert filled.views.make().read_count == 2
 
 
-def test_a_vocabulary_that_an_older_recipe_read_is_gone_at_the_next_search(
+def test_a_vocabulary_that_an_older_recipe_read_is_gone_once_the_job_ran(
     filled, source, monkeypatch
 ):
     vocabulary = b"[PAD]\n[unused0]\ngasket\n##ing\n"
@@ -246,9 +248,17 @@ def test_a_vocabulary_that_an_older_recipe_read_is_gone_at_the_next_search(
                 [IndexedPassage(kind="text", heading="", page=0, start=0, stop=33, text=text)],
             )
         assert "vocab.txt@1:vocab.txt" in names(filled.search("gasket"))
+    filled.search("gasket")
+    run_views_job(filled)
     found = names(filled.search("gasket"))
     assert set(found) == {"report@1:report.md", "notes@1:notes.txt"}
-    assert filled.views.list().waiting_count == 0
+    assert filled.views.list().stale_count == 0
+
+
+def run_views_job(store):
+    (job,) = store.jobs.list(kind="views")
+    kind, given = checked(job.kind, job.arguments)
+    kind.run(Work(store.parts, store.settings, NoProgress()), given)
 
 
 def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):

@@ -115,7 +115,8 @@ def test_each_hit_says_why_it_is_one(filled):
     assert hit.name == "a"
     assert "has brass" in hit.why
     assert "valve for vlave" in hit.why
-    assert hit.scores.keys() == hit.ranks.keys() == {"words", "letters"}
+    # Words alone hold too little of this to be looked for as well.
+    assert hit.scores.keys() == hit.ranks.keys() == {"letters"}
 
 
 def test_nothing_is_read_while_the_catalog_is_what_it_was(filled, source, monkeypatch):

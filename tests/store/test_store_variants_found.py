@@ -202,7 +202,7 @@ def chain(store, add, length):
     """Add fine-tunes of fine-tunes until one is as deep as the setting allows; return all."""
     values = [normal(1)]
     for at in range(length):
-        values.append(values[-1] + normal(20 + at, scale=0.0002))
+        values.append(values[-1] + normal(20 + at, scale=0.0002 * 0.2**at))
     for at, value in enumerate(values):
         add(f"m{at}", model(a=value))
     return values

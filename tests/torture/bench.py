@@ -7,21 +7,23 @@ import json
 import random
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from tests.torture import operations, shim
 from tests.torture.disk_model import Disk
+from tests.torture.looks import Answer, Looks, digest_of
 from tests.torture.server import Server
 from tests.torture.shim import Call, Operation
 
 MEMORY = Path("/dev/shm")
 ONCE = {"eio", "enospc", "short"}
 """Modes behind which the same step must succeed when it is tried again."""
-Answer = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Tally:
     """How many were tried, what was acknowledged in them, and what was lost or wrong."""
 
     tried: int = 0
+    states: int = 0  # of a disk, which nobody had looked at before
     hit: int = 0  # in which a call failed, or a power cut took something
     acknowledged: int = 0
     lost: int = 0
@@ -37,6 +40,7 @@ class Tally:
 
     def add(self, other: "Tally") -> None:
         self.tried += other.tried
+        self.states += other.states
         self.hit += other.hit
         self.acknowledged += other.acknowledged
         self.lost += other.lost
@@ -47,26 +51,33 @@ class Tally:
 class Bench:
     """A folder in memory, the store that steps begin with, and the two servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: "Bench | None" = None) -> None:
+        """Make them, or take those of a ``model`` that stays open, and what was found by it."""
         where = MEMORY if MEMORY.is_dir() else None
         self.base = Path(tempfile.mkdtemp(dir=where, prefix="hartonomous-torture-"))
-        self.files, self.made = self.base / "files", self.base / "made"
-        self.other = self.base / "other"
+        held = model or self  # stores say where the files were that were added
+        self.files, self.made, self.other = (
+            held.base / name for name in ("files", "made", "other")
+        )
         self._states: dict[tuple[str, ...], Any] = {}
-        self._reference: tuple[str, ...] = (
-            "",
-        )  # the steps behind the store that lies at "reference"
+        self._epoch_s = model._epoch_s if model else int(time.time())
+        self._looks = model._looks if model else Looks()
+        # the steps behind the store that lies at "reference"
+        self._reference: tuple[str, ...] = ("",)
         self.counts: dict[str, int] = {}
         try:
-            self.shimmed = Server(shim.build(self.base))
-            self.plain = Server(None)
-            answer = self.plain.ask("make", store=str(self.made), files=str(self.files))
-            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
-            answer = self.plain.ask("make_other", store=str(self.other), files=str(self.files))
-            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
+            self.shimmed = Server(shim.build(self.base), self.base)
+            self.plain = Server(None, self.base)
+            if model is None:
+                self._make()
         except BaseException:
             shutil.rmtree(self.base)
             raise
+
+    def _make(self) -> None:
+        for what, store in (("make", self.made), ("make_other", self.other)):
+            answer = self.plain.ask(what, store=str(store), files=str(self.files))
+            assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
 
     def __enter__(self) -> Self:
         return self
@@ -95,7 +106,7 @@ class Bench:
 
     def run(self, store: Path, steps: tuple[str, ...], **how: Any) -> Answer:
         """Do steps with the shim in the process."""
-        words = {"nth": 0, "mode": "none", **how}
+        words = {"nth": 0, "mode": "none", "epoch_s": self._epoch_s, **how}
         beside = operations.beside(store)
         shutil.rmtree(beside, ignore_errors=True)
         if operations.WITH_OTHER.intersection(steps):
@@ -183,15 +194,22 @@ class Bench:
     ) -> None:
         """Compare what is left with the state that was acknowledged, or the one after it."""
         tally.acknowledged += told
-        found = self.look(store, may_need_repair=repairing)
+
+        def look() -> tuple[Answer, ...]:
+            first = self.look(store, may_need_repair=repairing)
+            return (first, self.look(store, repair=True)) if first.get("left") else (first,)
+
+        key = (digest_of(store), f"look, repairing: {repairing}")
+        (found, *repaired), is_new = self._looks.found(key, look)
+        tally.states += is_new
         if "wrong" not in found:
             tally.lost += told
             tally.wrong.append(f"cannot be looked at: {_short(found)}")
             return
         tally.wrong += found["wrong"]
-        if found.get("left"):
+        if repaired:
             tally.left += 1
-            found = self.look(store, repair=True)
+            found = repaired[0]
             tally.wrong += found.get("wrong", [_short(found)])
             if found.get("left"):
                 tally.wrong.append("a repair leaves what waited for it")
@@ -205,12 +223,23 @@ class Bench:
         place = operations.beside(store)
         if step == "backup":
             allowed = [None, self.state_after(())]
-            found = self.plain.ask(
-                "look_at_backups", folder=str(place), store=str(store), out=str(self.base / "out")
-            )
+
+            def look() -> tuple[Answer, ...]:
+                return (
+                    self.plain.ask("look_at_backups", folder=str(place), store=str(store),
+                                   out=str(self.base / "out")),
+                )  # fmt: skip
+
+            key = (digest_of(place, store), "backups")
         else:
             allowed = self._states_of_other(step)
-            found = self.look(place)
+
+            def look() -> tuple[Answer, ...]:
+                return (self.look(place),)
+
+            key = (digest_of(place), "beside")
+        (found,), is_new = self._looks.found(key, look)
+        tally.states += is_new
         tally.acknowledged += told
         tally.wrong += [f"beside it: {one}" for one in found.get("wrong", [_short(found)])]
         if "wrong" not in found or found["state"] not in allowed[told:]:
@@ -289,11 +318,8 @@ class Bench:
         states = [None if steps[0] in operations.FROM_NOTHING else self.state_after(())]
         states += [self.state_after(steps[: n + 1]) for n in range(len(steps))]
         target = self.base / "cut"
-        at = 0
         for place in sorted(places):
-            for call in recorded.calls[at:place]:
-                recorded.disk.take(call)
-            at = place
+            recorded.go_to(place)
             told = recorded.disk.acknowledged
             for way in range(1 + ways):
                 shutil.rmtree(target, ignore_errors=True)
@@ -311,7 +337,7 @@ class Bench:
 
 @dataclass(slots=True)
 class Recorded:
-    """A run of steps with the calls that it made; ``disk`` was read before the first of them."""
+    """A run of steps with the calls that it made; ``disk`` has taken the first ``at`` of them."""
 
     name: str
     steps: tuple[str, ...]
@@ -319,6 +345,17 @@ class Recorded:
     calls: list[Call]
     disk: Disk
     done: Answer
+    at: int = 0
+
+    def go_to(self, place: int) -> None:
+        """Have the disk take the calls before ``place``."""
+        for call in self.calls[self.at : place]:
+            self.disk.take(call)
+        self.at = place
+
+    def copied(self) -> "Recorded":
+        """Return one whose disk goes on by itself."""
+        return replace(self, disk=deepcopy(self.disk))
 
 
 def _short(answer: Answer) -> str:

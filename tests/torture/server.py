@@ -19,6 +19,7 @@ from typing import Any, Self
 from tests.durability.workload import DirectParser
 from tests.torture import observe, operations
 from tests.torture.shim import Shim
+from tests.torture.warm import warm
 
 import hartonomous as hn
 import hartonomous.opening as door
@@ -35,12 +36,13 @@ Say = Callable[[str, object], None]
 class Server:
     """One such process; ``ask`` has a child of it do something."""
 
-    def __init__(self, library: Path | None) -> None:
+    def __init__(self, library: Path | None, folder: Path) -> None:
+        """Start one that has ``folder`` for what it does before it is asked."""
         environment = operations.environment()
         if library is not None:
             environment["LD_PRELOAD"] = str(library)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.torture.server", str(library or "")],
+            [sys.executable, "-m", "tests.torture.server", str(folder), str(library or "")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
             cwd=Path(__file__).parents[2],
         )  # fmt: skip
@@ -84,6 +86,8 @@ def _do_run(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
             request.get("log"),
             request["nth"],
             request["mode"],
+            seed=" ".join(request["steps"]),
+            epoch_s=request["epoch_s"],
         )
     # Somebody else has the store open, so that its log is not folded when this one closes it.
     other = hn.open(store) if request.get("held") else None
@@ -194,7 +198,8 @@ def _serve(request: dict[str, Any], shim: Shim | None) -> dict[str, Any]:
 def main() -> None:
     """Serve requests from standard input until it ends."""
     directory.ParserProcess = DirectParser  # type: ignore[misc, assignment]
-    shim = Shim(Path(sys.argv[1])) if len(sys.argv) > 1 and sys.argv[1] else None
+    shim = Shim(Path(sys.argv[2])) if sys.argv[2] else None
+    warm(Path(sys.argv[1]))
     for line in sys.stdin:
         print(json.dumps(_serve(json.loads(line), shim)), flush=True)
 

@@ -3,6 +3,9 @@
  * n-th fails or does half of its work, and what was done is written to a log, with the data, from
  * which tests/torture/disk_model.py rebuilds what a disk may hold after a power cut.
  *
+ * From there on the process also gets the same random bytes, times and process id each time, so that
+ * the same step writes the same bytes and what it leaves can be compared.
+ *
  * Not seen: what is written through a mapping. A mapping that could is in the log (MAPPED), and a
  * test holds that only SQLite's -shm files are mapped so. Calls that libc makes inside itself (of
  * fopen's streams) are not seen either; replaying the whole log and comparing shows what is missing.
@@ -20,10 +23,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 enum operation {
@@ -51,6 +57,8 @@ static size_t root_length;
 static int log_descriptor = -1;
 static long count, nth;
 static enum mode mode;
+static uint64_t seed, drawn; /* of random bytes, and how many words of them were given */
+static int64_t epoch, ticks; /* seconds at the beginning, and how often somebody asked */
 static volatile int active;
 static pthread_mutex_t guard = PTHREAD_MUTEX_INITIALIZER;
 
@@ -154,7 +162,7 @@ static int verdict(enum kind kind, const char *what, int *half)
             *half = 1;
         break;
     case MODE_KILL:
-        kill(getpid(), SIGKILL);
+        syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
         pause();
         break;
     default:
@@ -167,13 +175,17 @@ static int verdict(enum kind kind, const char *what, int *half)
 /* What tests call. */
 
 __attribute__((visibility("default"))) void torture_begin(const char *folder, const char *log,
-                                                          long fail_at, int how)
+                                                          long fail_at, int how,
+                                                          uint64_t random, int64_t began)
 {
     snprintf(root, sizeof root, "%s", folder);
     root_length = strlen(root);
     nth = fail_at;
     mode = (enum mode)how;
     count = 0;
+    seed = random;
+    epoch = began;
+    drawn = ticks = 0;
     if (log && *log)
         log_descriptor = (int)syscall(SYS_openat, AT_FDCWD, log,
                                       O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
@@ -190,6 +202,69 @@ __attribute__((visibility("default"))) void torture_mark(const char *text)
     pthread_mutex_lock(&guard);
     say(OP_MARK, 0, 0, 0, text, strlen(text), NULL, 0);
     pthread_mutex_unlock(&guard);
+}
+
+/* Random bytes, times, the process */
+
+static uint64_t word(void)
+{
+    /* splitmix64 (Steele, Lea, Flood 2014): any counter gives words that look random. */
+    uint64_t z = seed + 0x9e3779b97f4a7c15u * __atomic_add_fetch(&drawn, 1, __ATOMIC_RELAXED);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+ssize_t getrandom(void *out, size_t size, unsigned int flags)
+{
+    if (!active)
+        return syscall(SYS_getrandom, out, size, flags);
+    for (size_t at = 0; at < size; at += 8) {
+        uint64_t next = word();
+        memcpy((char *)out + at, &next, size - at < 8 ? size - at : 8);
+    }
+    return (ssize_t)size;
+}
+
+/* Each look at the clock takes a millisecond. */
+static int64_t clock_ns(void)
+{
+    return epoch * 1000000000 + __atomic_add_fetch(&ticks, 1, __ATOMIC_RELAXED) * 1000000;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    REAL(clock_gettime);
+    if (!active || clock != CLOCK_REALTIME)
+        return real_clock_gettime(clock, out);
+    int64_t now = clock_ns();
+    out->tv_sec = now / 1000000000;
+    out->tv_nsec = now % 1000000000;
+    return 0;
+}
+
+int gettimeofday(struct timeval *out, void *zone)
+{
+    struct timespec now;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec;
+    out->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (out)
+        *out = now.tv_sec;
+    return now.tv_sec;
+}
+
+pid_t getpid(void)
+{
+    return active ? 4242 : (pid_t)syscall(SYS_getpid);
 }
 
 /* Writes */
@@ -465,6 +540,8 @@ static int opened(int folder, const char *path, int flags, mode_t bits)
     struct stat status;
     int descriptor = -1, error = 0, there;
 
+    if (active && strcmp(path, "/dev/urandom") == 0) /* SQLite asks once, and has its own generator */
+        path = "/dev/zero";
     if (!(flags & (O_CREAT | O_TRUNC)) || !named(folder, path, whole))
         return (int)syscall(SYS_openat, folder, path, flags, bits);
     pthread_mutex_lock(&guard);

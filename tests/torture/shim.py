@@ -1,6 +1,7 @@
 """Builds the shim and reads the log that it writes."""
 
 import ctypes
+import hashlib
 import os
 import struct
 import subprocess
@@ -81,10 +82,19 @@ class Shim:
         self._library = ctypes.CDLL(str(library))
         self._library.torture_count.restype = ctypes.c_long
 
-    def begin(self, root: str, log: str | None, nth: int, mode: str) -> None:
-        """Count, log and fail from here on what is done under ``root``."""
+    def begin(
+        self, root: str, log: str | None, nth: int, mode: str, *, seed: str, epoch_s: int
+    ) -> None:
+        """Count, log and fail from here on what is done under ``root``.
+
+        Random bytes come from ``seed``, times begin with ``epoch_s``.
+        """
         name = b"" if log is None else os.fsencode(log)
-        self._library.torture_begin(os.fsencode(root), name, ctypes.c_long(nth), MODES[mode])
+        random = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:8], "big")
+        self._library.torture_begin(
+            os.fsencode(root), name, ctypes.c_long(nth), MODES[mode], ctypes.c_uint64(random),
+            ctypes.c_int64(epoch_s),
+        )  # fmt: skip
 
     def count(self) -> int:
         """Return how many calls were counted so far."""

@@ -1,10 +1,11 @@
 """Terms of texts, and words that are like one another."""
 
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 from hypothesis import given
 
-from hartonomous.core.diversity import diverse
+from hartonomous.core.diversity import VariedHit, diverse
 from hartonomous.core.likeness import alike, asked_keys, edit_distance, kept_keys
 from hartonomous.core.terms import terms
 
@@ -73,6 +74,19 @@ def test_words_that_are_alike():
 
 @given(st.lists(st.sets(st.sampled_from("abcdefg")), max_size=12))
 def test_a_varied_order_has_every_hit_once_and_the_best_first(hits):
-    order = diverse(hits)
+    order = diverse([VariedHit(terms=frozenset(one)) for one in hits])
     assert sorted(order) == list(range(len(hits)))
     assert order[:1] == list(range(len(hits)))[:1]
+
+
+def test_hits_of_one_space_are_compared_by_their_vectors():
+    def hit(word, *vector, space="s"):
+        found = np.array(vector, np.float32) if vector else None
+        return VariedHit(terms=frozenset([word]), space=space if vector else "", vector=found)
+
+    a, near, far = hit("a", 3, 0), hit("b", 2, 0.1), hit("c", 0, 1)
+    assert diverse([a, near, far]) == [0, 2, 1]
+    assert diverse([a, hit("b"), hit("c")]) == [0, 1, 2]
+    # Vectors of another space say nothing of these, nor has one without a length a direction.
+    assert diverse([a, hit("b", 2, 0.1, space="t"), far]) == [0, 1, 2]
+    assert diverse([a, hit("b", 0, 0), hit("a", 5, 0)]) == [0, 1, 2]

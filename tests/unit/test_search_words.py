@@ -62,8 +62,17 @@ def test_ranks_are_fused_by_their_reciprocals():
 
 
 def test_the_page_of_hits_escapes_everything():
-    hit = Hit("<a>@1", "<h>", "x <b> y", ((2, 5),), {"words": 1})
+    hit = Hit("<a>@1", "<p> 1", "<h>", "x <b> y", ((2, 5),), {"words": 1})
     page = search_page("<q>", [hit])
     assert "<mark>&lt;b&gt;</mark>" in page
-    for text in ("<a>", "<h>", "<b>", "<q>", "http://", "https://", "<script"):
+    for text in ("<a>", "<p>", "<h>", "<b>", "<q>", "http://", "https://", "<script"):
         assert text not in page.replace("<body>", "")
+
+
+def test_the_page_of_hits_has_those_of_one_file_together():
+    hits = [
+        Hit(file, "", "", text, (), {}) for file, text in (("a", "1st"), ("b", "2nd"), ("a", "3rd"))
+    ]
+    page = search_page("x", hits)
+    assert page.count("<h2>a</h2>") == page.count("<h2>b</h2>") == 1
+    assert page.index("1st") < page.index('<li value="3">') < page.index("3rd") < page.index("2nd")

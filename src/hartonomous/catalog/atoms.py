@@ -69,6 +69,12 @@ _EXTENT_COLUMNS = (
     extent.c.header_offset, extent.c.stored_bytes,
 )  # fmt: skip
 
+# Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
+_SOME = bindparam("some", expanding=True)
+_IDS = select(atom.c.digest, atom.c.id, atom.c.stored_bytes)
+_FIND = _IDS.where(atom.c.digest.in_(_SOME))
+_FIND_SOUND = _FIND.where(atom.c.damaged == 0)
+
 
 def find(
     tx: Connection, digests: Iterable[bytes], *, sound: bool = False
@@ -76,12 +82,12 @@ def find(
     """Return {digest: (id, stored bytes)} of stored digests; ``sound`` leaves out damaged ones."""
     found: dict[bytes, tuple[int, int]] = {}
     for piece in batches(sorted(set(digests))):
-        query = select(atom.c.digest, atom.c.id, atom.c.stored_bytes).where(
-            among(tx, atom.c.digest, piece)
-        )
-        if sound:
-            query = query.where(atom.c.damaged == 0)
-        found.update({row[0]: (row[1], row[2]) for row in tx.execute(query)})
+        if tx.dialect.name == "sqlite":
+            rows = tx.execute(_FIND_SOUND if sound else _FIND, {"some": piece})
+        else:
+            query = _IDS.where(among(tx, atom.c.digest, piece))
+            rows = tx.execute(query.where(atom.c.damaged == 0) if sound else query)
+        found.update({row[0]: (row[1], row[2]) for row in rows})
     return found
 
 

@@ -7,7 +7,7 @@ stored atom gets other bases, ``replace`` looks first.
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, delete, exists, func, select, update
+from sqlalchemy import Connection, bindparam, delete, exists, func, select, update
 
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.schema import atom, atom_base, extent, manifest_atom
@@ -21,6 +21,17 @@ ONLY_BASES = (
     ~exists().where(manifest_atom.c.atom_id == atom.c.id),
 )
 """The conditions on atoms that no file holds and other atoms need."""
+
+# Asked for each tensor that has relatives: made once, and SQLAlchemy knows them by their identity.
+_SOME = bindparam("some", expanding=True)
+_FIND = select(atom.c.digest, atom.c.id, atom.c.depth).where(atom.c.digest.in_(_SOME))
+_DEPTHS = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(_SOME))
+_EXACT = (
+    select(atom_base.c.atom_id, atom_base.c.base_atom_id)
+    .join(atom, atom.c.id == atom_base.c.atom_id)
+    .where(atom.c.id.in_(_SOME), atom.c.stored_bytes == 0)
+    .order_by(atom_base.c.atom_id, atom_base.c.ordinal)
+)
 
 _COLUMNS = (atom_base.c.atom_id, atom_base.c.ordinal, atom_base.c.base_atom_id)
 
@@ -37,8 +48,8 @@ def find(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, Base]:
     wanted = sorted(set(digests))
     found: dict[bytes, Base] = {}
     for piece in batches(wanted):
-        query = select(atom.c.digest, atom.c.id, atom.c.depth).where(atom.c.digest.in_(piece))
-        found.update({row[0]: Base(row[1], row[2]) for row in tx.execute(query)})
+        rows = tx.execute(_FIND, {"some": piece})
+        found.update({row[0]: Base(row[1], row[2]) for row in rows})
     for name in wanted:
         if name not in found:
             raise IntegrityError(
@@ -57,8 +68,7 @@ def depths(tx: Connection, atom_ids: Sequence[int]) -> dict[int, int]:
     """Return {id: depth} of atoms."""
     found: dict[int, int] = {}
     for piece in batches(atom_ids):
-        query = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(piece))
-        found.update({row[0]: row[1] for row in tx.execute(query)})
+        found.update({row[0]: row[1] for row in tx.execute(_DEPTHS, {"some": piece})})
     return found
 
 
@@ -72,13 +82,7 @@ def exactly_predicted(tx: Connection, atom_ids: Iterable[int]) -> dict[int, tupl
     while level:
         below: dict[int, list[int]] = {}
         for piece in batches(sorted(level)):
-            query = (
-                select(atom_base.c.atom_id, atom_base.c.base_atom_id)
-                .join(atom, atom.c.id == atom_base.c.atom_id)
-                .where(atom.c.id.in_(piece), atom.c.stored_bytes == 0)
-                .order_by(atom_base.c.atom_id, atom_base.c.ordinal)
-            )
-            for one, base in tx.execute(query):
+            for one, base in tx.execute(_EXACT, {"some": piece}):
                 below.setdefault(one, []).append(base)
         found.update({one: tuple(some) for one, some in below.items()})
         level = {base for some in below.values() for base in some} - found.keys()

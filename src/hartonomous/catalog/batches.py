@@ -163,7 +163,12 @@ def among(tx: Connection, column: Column[Any], values: Sequence[bytes]) -> Colum
 
 def insert_or_skip(table: Table, connection: Connection) -> Any:
     """Return the dialect's ``INSERT … ON CONFLICT DO NOTHING``."""
-    if connection.dialect.name == "sqlite":
+    return _insert_or_skip(table, connection.dialect.name)
+
+
+@lru_cache(maxsize=64)
+def _insert_or_skip(table: Table, dialect: str) -> Any:
+    if dialect == "sqlite":
         from sqlalchemy.dialects import sqlite
 
         return sqlite.insert(table).on_conflict_do_nothing()

@@ -138,7 +138,7 @@ class Database:
     def read(self) -> Iterator[Connection]:
         """A consistent view for reading."""
         engine = self._usable()
-        with _translated(self._rules), engine.connect() as plain:
+        with translated(self._rules), engine.connect() as plain:
             connection = self._rules.for_reading(plain)
             with connection.begin():
                 yield connection
@@ -152,7 +152,7 @@ class Database:
         """
         engine = self._usable()
         try:
-            with _translated(self._rules), engine.connect() as plain:
+            with translated(self._rules), engine.connect() as plain:
                 connection = self._rules.for_writing(plain, durable=durable, alone=alone)
                 with connection.begin():
                     if self._losses not in (None, self._state.losses):
@@ -166,6 +166,15 @@ class Database:
             if cause is not None:
                 self._rules.after(cause, engine)
             raise
+
+    def mark(self) -> object:
+        """Return what tells cheaply whether the change feed may have more than at a former mark.
+
+        Where two marks are equal, nothing came between that ``events.after`` would give.
+        """
+        engine = self._usable()
+        with translated(self._rules):
+            return self._rules.mark(engine)
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
@@ -212,8 +221,11 @@ class Database:
 
 
 @contextlib.contextmanager
-def _translated(rules: EngineRules) -> Iterator[None]:
-    """Turn what the database says of locks, room and damage into errors of ours."""
+def translated(rules: EngineRules) -> Iterator[None]:
+    """Raise what a database says of locks, room and damage as errors of ours.
+
+    ``rules`` are those of its engine, as ``rules_of`` gives them.
+    """
     kinds: tuple[type[Exception], ...] = (DBAPIError, *rules.errors)
     try:
         yield
@@ -227,7 +239,7 @@ def _driver_error(error: BaseException | None) -> BaseException | None:
 
 def current_revision(engine: Engine) -> str | None:
     """Return the schema's revision, None for an empty database."""
-    with _translated(rules_of(engine)), engine.connect() as connection:
+    with translated(rules_of(engine)), engine.connect() as connection:
         if not inspect(connection).has_table("alembic_version"):
             return None
         return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
@@ -241,7 +253,7 @@ def migrate(engine: Engine) -> None:
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     rules = rules_of(engine)
-    with _translated(rules), engine.connect() as plain:
+    with translated(rules), engine.connect() as plain:
         connection = rules.for_writing(plain, durable=True, alone=True)
         with connection.begin():
             config.attributes["connection"] = connection

@@ -106,6 +106,12 @@ def put(tx: Connection, new: NewJob, *, now_us: int) -> tuple[int, bool]:
             return there, False
 
 
+def active_key(tx: Connection, key: str) -> bool:
+    """Say whether a job with this key waits or runs."""
+    query = select(job.c.id).where(job.c.unique_key == key, job.c.ended_us.is_(None))
+    return tx.scalar(query) is not None
+
+
 def _values(new: NewJob, now_us: int) -> dict[str, Any]:
     return {
         "kind": new.kind, "arguments": _encoded(new.arguments), "unique_key": new.key,

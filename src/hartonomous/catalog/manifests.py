@@ -3,9 +3,20 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
+from sqlalchemy import (
+    Connection,
+    Row,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from hartonomous.catalog import atoms
 from hartonomous.catalog.batches import batches, insert_rows
@@ -56,6 +67,20 @@ class TensorRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     digest: bytes | None
     role: str
     layer: str | None
+
+
+def tensor_row(row: Row[*tuple[Any, ...]]) -> TensorRow:
+    """Return the tensor of a row that has all of its columns."""
+    return TensorRow(
+        name=row.name,
+        dtype=row.dtype,
+        shape=decode_json(row.shape, tuple[int, ...]),
+        offset=row.offset,
+        length=row.length,
+        digest=row.digest,
+        role=row.role,
+        layer=row.layer,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,19 +225,7 @@ def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
         .where(tensor.c.manifest_id == manifest_id)
         .order_by(tensor.c.ordinal)
     )  # fmt: skip
-    return [
-        TensorRow(
-            name=row.name,
-            dtype=row.dtype,
-            shape=decode_json(row.shape, tuple[int, ...]),
-            offset=row.offset,
-            length=row.length,
-            digest=row.digest,
-            role=row.role,
-            layer=row.layer,
-        )
-        for row in tx.execute(query)
-    ]
+    return [tensor_row(row) for row in tx.execute(query)]
 
 
 def differences(tx: Connection, row: ManifestRow, new: NewManifest) -> list[str]:

@@ -7,7 +7,7 @@ after a moment is what has a higher id.
 from collections.abc import Iterable, Sequence
 
 import msgspec
-from sqlalchemy import Connection, Select, delete, exists, select
+from sqlalchemy import Connection, Select, bindparam, delete, exists, select
 
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.columns import decode_json
@@ -111,11 +111,15 @@ def _rows() -> Select[tuple[object, ...]]:
     ).join_from(sketch, atom, atom.c.id == sketch.c.atom_id).where(atom.c.damaged == 0)  # fmt: skip
 
 
+_SOME = bindparam("some", expanding=True)
+_BY_IDS = _rows().where(sketch.c.id.in_(_SOME))
+
+
 def by_ids(tx: Connection, ids: Iterable[int]) -> dict[int, SketchRow]:
     """Return sketches of sound atoms by id; what was removed meanwhile is not there."""
     found: dict[int, SketchRow] = {}
     for piece in batches(sorted(set(ids))):
-        for row in tx.execute(_rows().where(sketch.c.id.in_(piece))).mappings():
+        for row in tx.execute(_BY_IDS, {"some": piece}).mappings():
             one = SketchRow(**row)
             found[one.id] = one
     return found

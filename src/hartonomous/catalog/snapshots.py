@@ -62,7 +62,7 @@ def open_snapshot(path: Path) -> Database:
     """
     engine = catalog.open_sqlite(path)
     try:
-        with engine.connect() as connection:
+        with catalog.translated(catalog.rules_of(engine)), engine.connect() as connection:
             found = connection.exec_driver_sql("PRAGMA quick_check(1)").scalar()
         if found != "ok":
             raise IntegrityError(f"the copy of the catalog is damaged: {found}")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Select, bindparam, func, select
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
-from hartonomous.catalog.manifests import TensorRow
+from hartonomous.catalog.manifests import TensorRow, tensor_row
 from hartonomous.catalog.patterns import fits
 from hartonomous.catalog.schema import artifact, manifest, member, tensor, version
 from hartonomous.catalog.spaces import KIND
@@ -43,17 +43,7 @@ def named(tx: Connection, manifest_ids: Sequence[int], name: str) -> list[tuple[
     found: list[tuple[int, TensorRow]] = []
     for piece in batches(list(manifest_ids)):
         for row in tx.execute(_NAMED, {"wanted": piece, "name": name}):
-            one = TensorRow(
-                name=row.name,
-                dtype=row.dtype,
-                shape=decode_json(row.shape, tuple[int, ...]),
-                offset=row.offset,
-                length=row.length,
-                digest=row.digest,
-                role=row.role,
-                layer=row.layer,
-            )
-            found.append((row.manifest_id, one))
+            found.append((row.manifest_id, tensor_row(row)))
     return found
 
 

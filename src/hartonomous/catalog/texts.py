@@ -1,13 +1,12 @@
 """What may be found by words: stored files, where they are used, and what is said of versions."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any
 
 import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select
 
-from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
@@ -15,6 +14,7 @@ from hartonomous.catalog.schema import (
     change,
     manifest,
     member,
+    store_property,
     version,
     version_metadata,
     version_tag,
@@ -100,14 +100,24 @@ def change_number(tx: Connection) -> str:
     The last publication's number says it, but for catalogs that were rebuilt: there the newest ids
     and the feed's era are others.
     """
-    sequence, time_us = properties.last_publication(tx)
-    none = literal(0)
-    newest = tx.execute(
-        select(func.coalesce(select(func.max(manifest.c.id)).scalar_subquery(), none),
-               func.coalesce(select(func.max(version.c.id)).scalar_subquery(), none))
-    ).one()  # fmt: skip
-    era = properties.get(tx, "event-era") or ""
-    return f"{sequence} {time_us} {newest[0]} {newest[1]} {era}"
+    row = tx.execute(_change_query()).one()
+    return " ".join(str(one) for one in row)
+
+
+@cache
+def _change_query() -> Select[Any]:
+    properties = [
+        func.coalesce(
+            select(store_property.c.value).where(store_property.c.name == name).scalar_subquery(),
+            literal(at_first),
+        )
+        for name, at_first in (("sequence", "0"), ("sequence_time_us", "0"), ("event-era", ""))
+    ]
+    newest = [
+        func.coalesce(select(func.max(one)).scalar_subquery(), literal(0))
+        for one in (manifest.c.id, version.c.id)
+    ]
+    return select(*properties, *newest)
 
 
 def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile], int | None]:
@@ -250,12 +260,22 @@ def models(tx: Connection, version_ids: Iterable[int]) -> dict[int, dict[str, An
     return found
 
 
-def tags_and_metadata(tx: Connection) -> dict[int, tuple[set[str], dict[str, str]]]:
-    """Return {version id: (tags, metadata)} of the versions that have any."""
+def tags_and_metadata(
+    tx: Connection, version_ids: Sequence[int] | None = None
+) -> dict[int, tuple[set[str], dict[str, str]]]:
+    """Return {version id: (tags, metadata)} of the versions that have any, of some or of all."""
     found: dict[int, tuple[set[str], dict[str, str]]] = {}
-    for row in tx.execute(select(version_tag.c.version_id, version_tag.c.tag)):
-        found.setdefault(row[0], (set(), {}))[0].add(row[1])
-    pairs = select(version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value)
-    for version_id, key, value in tx.execute(pairs):
-        found.setdefault(version_id, (set(), {}))[1][key] = value
+    pieces = [None] if version_ids is None else batches(version_ids)
+    for piece in pieces:
+        tags = select(version_tag.c.version_id, version_tag.c.tag)
+        pairs = select(
+            version_metadata.c.version_id, version_metadata.c.key, version_metadata.c.value
+        )
+        if piece is not None:
+            tags = tags.where(version_tag.c.version_id.in_(piece))
+            pairs = pairs.where(version_metadata.c.version_id.in_(piece))
+        for row in tx.execute(tags):
+            found.setdefault(row[0], (set(), {}))[0].add(row[1])
+        for version_id, key, value in tx.execute(pairs):
+            found.setdefault(version_id, (set(), {}))[1][key] = value
     return found

@@ -73,6 +73,7 @@ class WordIndex:
         self.path = path
         self._connection = _FILE.open(path)
         self._file = _identity(path)
+        self._passages_at: tuple[tuple[int, int], int] | None = None
 
     def is_in_place(self) -> bool:
         """Say whether the file was not deleted or replaced since it was opened."""
@@ -280,6 +281,18 @@ class WordIndex:
 
     def ranked(self, match: WordMatch, *, limit: int) -> list[RankedPassage]:
         """Return what matches by its BM25, the best first."""
+        rows = self._ranked(_said(match), limit)
+        if match.also:
+            # FTS5 counts a phrase as often as it is named, so what only counts is asked for beside
+            # the rest: a row of the best by both is among the best of one of these.
+            found = {row.id: row for row in rows}
+            for row in self._ranked(f"({_said(match)}) AND ({_any(match.also)})", limit):
+                if row.id not in found or found[row.id].score < row.score:
+                    found[row.id] = row
+            rows = sorted(found.values(), key=lambda row: (-row.score, row.id))[:limit]
+        return rows
+
+    def _ranked(self, said: str, limit: int) -> list[RankedPassage]:
         # The rows of the best alone are looked at: joining before the order took most of the time.
         query = (
             "SELECT best.id, source.digest, passage.page, passage.start, best.score FROM ("  # noqa: S608
@@ -289,7 +302,7 @@ class WordIndex:
             " ORDER BY best.score DESC, best.id"
         )
         with _FILE.translated():
-            rows = self._connection.execute(query, (_said(match), limit)).fetchall()
+            rows = self._connection.execute(query, (said, limit)).fetchall()
         return [RankedPassage(*row) for row in rows]
 
     def ranked_said(self, match: WordMatch, *, limit: int) -> list[tuple[bytes, float]]:
@@ -306,8 +319,13 @@ class WordIndex:
     def passage_count(self) -> int:
         """Return how many passages there are."""
         with _FILE.translated():
-            row = self._connection.execute("SELECT sum(passages) FROM source").fetchone()
-        return int(row[0] or 0)
+            # Of what others commit the first number tells, of what is written here the second.
+            others = self._connection.execute("PRAGMA data_version").fetchone()[0]
+            state = (others, self._connection.total_changes)
+            if self._passages_at is None or self._passages_at[0] != state:
+                row = self._connection.execute("SELECT sum(passages) FROM source").fetchone()
+                self._passages_at = (state, int(row[0] or 0))
+        return self._passages_at[1]
 
     def counts(self, terms: Iterable[str]) -> dict[str, int]:
         """Return {term: passages that have it} of those that any has."""
@@ -328,6 +346,16 @@ class WordIndex:
                 *self._connection.execute(begun, (first, f"{first}\U0010ffff", _CANDIDATES)),
             ]
         return [row[0] for row in rows]
+
+    def metadata_keys(self) -> set[str]:
+        """Return the keys that the metadata of any file has."""
+        query = "SELECT DISTINCT metadata FROM source WHERE metadata != '{}'"
+        with _FILE.translated():
+            rows = self._connection.execute(query).fetchall()
+        found: set[str] = set()
+        for (told,) in rows:
+            found.update(decode_json(told, dict[str, str]))
+        return found
 
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
@@ -359,9 +387,6 @@ def _marks(values: Sequence[object]) -> str:
 def _said(match: WordMatch) -> str:
     """Return what is looked for in FTS5's language; in quotes nothing of a term has a meaning."""
     said = _any(match.any_of)
-    if match.also:
-        # FTS5 counts every phrase that it meets in a row, whether it was needed or not.
-        said = f"({said}) AND ({said} OR {_any(match.also)})"
     if match.all_of:
         required = " AND ".join(map(_quoted, match.all_of))
         # The words are not required, but count where they are there.

@@ -239,6 +239,16 @@ class WordTable:
         )  # fmt: skip
         return [row[0] for row in rows]
 
+    def metadata_keys(self) -> set[str]:
+        """Return the keys that the metadata of any file has."""
+        rows = self._rows(
+            "SELECT DISTINCT metadata FROM derived_word_source WHERE metadata != '{}'"
+        )
+        found: set[str] = set()
+        for (told,) in rows:
+            found.update(decode_json(unescaped(told), dict[str, str]))
+        return found
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         query = (
@@ -254,6 +264,12 @@ class WordTable:
     def _rows(self, query: str, **values: object) -> list[Any]:
         with self._database.read() as tx:
             return list(tx.execute(text(query), values))
+
+
+def has_tables(database: Database) -> bool:
+    """Say whether the tables are there."""
+    with database.read() as tx:
+        return _schema(tx) == SCHEMA
 
 
 def drop_tables(database: Database) -> bool:

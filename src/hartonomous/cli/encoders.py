@@ -71,8 +71,8 @@ def add(
     'hart demo' downloads, for English. Pooling, prompts, lengths and the preparation of pictures
     come from the model's files. Before it counts, it has to encode fixed texts and pictures.
 
-    int8 takes a quarter of the memory and computes about 1.8 times as fast; its vectors are a space
-    of their own. With -n nothing is stored and nothing computed.
+    int8 takes a quarter of the memory and computes faster where the processor has instructions for
+    it; its vectors are a space of their own. With -n nothing is stored and nothing computed.
     """
     if demo == (source is not None) or (from_path is not None and not demo):
         raise UsageError(

@@ -23,7 +23,7 @@ _COMMANDS = {
         "hartonomous.cli.event_cursors:group", "Show and set how far consumers have got.", "Feed"
     ),
 }
-_PAUSE_S = 0.5
+_PAUSE_S = 0.05
 _TYPE_WIDTH = 22
 
 

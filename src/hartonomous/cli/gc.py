@@ -85,22 +85,27 @@ def _page(done: "Collected") -> Iterable[Block]:
         title = "would go from the trash" if done.dry_run else "gone from the trash"
         yield Table(columns=(Column(title),), rows=[(spec,) for spec in done.purged_versions])
         yield ""
-    yield Fields(
-        rows=[
-            ("versions from the trash", count(len(done.purged_versions))),
-            ("files dropped", count(done.manifest_count)),
-            ("atoms dropped", count(done.atom_count)),
-            ("atoms built on something else", count(done.rebased_count)),
-            ("atoms kept as bases", f"{count(done.kept_count)} ({size(done.kept_bytes)})"),
-            ("packs dropped", count(done.pack_count)),
-            ("packs written anew", count(done.compacted_count)),
-            ("stray packs removed", count(done.litter_count)),
-            ("events past their time", count(done.event_count)),
-            ("jobs past their time", count(done.job_count)),
-            ("vectors of what is gone", count(done.vector_count)),
-            ("freed", _freed(done.freed_bytes)),
-        ]
-    )
+    counts = [
+        ("versions from the trash", len(done.purged_versions)),
+        ("files dropped", done.manifest_count),
+        ("atoms dropped", done.atom_count),
+        ("atoms built on something else", done.rebased_count),
+        ("packs dropped", done.pack_count),
+        ("packs written anew", done.compacted_count),
+        ("stray packs removed", done.litter_count),
+        ("events past their time", done.event_count),
+        ("jobs past their time", done.job_count),
+        ("vectors of what is gone", done.vector_count),
+    ]
+    rows = [(name, count(number)) for name, number in counts if number]
+    if rows or done.freed_bytes:
+        rows.append(("freed", _freed(done.freed_bytes)))
+    else:
+        yield "nothing to remove"
+    if done.kept_count:
+        rows.append(("atoms kept as bases", f"{count(done.kept_count)} ({size(done.kept_bytes)})"))
+    if rows:
+        yield Fields(rows=rows)
     if done.dry_run:
         yield "nothing was changed (dry run)"
 

@@ -39,6 +39,15 @@ _NEAR_COLUMNS = (
 _NOTES_SHOWN = 5
 
 
+def _no_number(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    """Refuse -n, which is a dry run elsewhere and a number of lines in other tools."""
+    if value is not None:
+        raise UsageError(
+            "search has no option -n", hint=f"--limit {value} or -k {value}: most hits"
+        )
+    del ctx
+
+
 @make_command("search")
 @click.argument("words", nargs=-1, metavar="[WORDS…]")
 @click.option(
@@ -89,6 +98,7 @@ _NOTES_SHOWN = 5
     "--limit", type=click.IntRange(1, 100_000), default=None, show_default="100",
     help="Most tensors; with words, the same as -k.",
 )  # fmt: skip
+@click.option("-n", "number", hidden=True, is_eager=True, expose_value=False, callback=_no_number)
 @click.pass_obj
 def command(
     invocation: Invocation,
@@ -232,13 +242,19 @@ def _time(option: str, text: str | None) -> int | None:
 
 
 def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
+    from msgspec.structs import replace
+
     from hartonomous.core.search_page import Hit, search_page
     from hartonomous.operations.search import place_of
 
-    hits = [
-        Hit(place_of(one), one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
-        for one in found.hits
-    ]
+    hits = []
+    for one in found.hits:
+        place = place_of(one)
+        file = place_of(replace(one, page=0))
+        inside = place.removeprefix(file).strip()
+        hits.append(
+            Hit(file, inside, one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
+        )
     write_html(path, search_page(found.query, hits), force=force)
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import click
 
 from hartonomous.cli.artifact_name import ARTIFACT
+from hartonomous.cli.background import background
+from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.commands import Entry
 from hartonomous.cli.frame import HartGroup
 from hartonomous.cli.frame import command as make_command
@@ -59,9 +61,16 @@ def ls(invocation: Invocation, *, spec: str | None, member: str | None, position
 
 
 @make_command("rebuild")
+@background
 @click.pass_obj
-def rebuild(invocation: Invocation) -> None:
-    """Read all documents and pictures anew."""
+def rebuild(invocation: Invocation, *, later: bool) -> None:
+    """Read all documents and pictures anew.
+
+    With --background a worker does it, and searches find what is there until it has.
+    """
+    if later:
+        submit_job(invocation, "views", {"again": True})
+        return
     with invocation.store() as store, invocation.progress(store.settings) as progress:
         made = store.views.make(rebuild=True, progress=progress)
     invocation.output.emit(made, human=_made, ids=lambda _: ())
@@ -89,9 +98,15 @@ def _page(found: "Views") -> Iterable[Block]:
             ],
         )  # fmt: skip
     yield f"the indexes take {size(found.stored_bytes)}"
-    if found.waiting_count:
-        waiting = several(found.waiting_count, "file")
-        yield Cell(f"{waiting} not read yet: the next search, or hart similar, reads them", "dim")
+    if found.waiting_text_count:
+        waiting = several(found.waiting_text_count, "file")
+        yield Cell(f"{waiting} not read for words yet: the next hart search does it", "dim")
+    if found.waiting_picture_count:
+        waiting = several(found.waiting_picture_count, "file")
+        yield Cell(f"{waiting} not looked at for pictures yet: hart similar does it", "dim")
+    if found.stale_count:
+        stale = several(found.stale_count, "file")
+        yield Cell(f"{stale} read by an older recipe: 'hart worker' reads them anew", "dim")
 
 
 def _files(found: Iterable["FileViews"]) -> Iterable[Block]:

@@ -188,6 +188,23 @@ class Kernel:
         )
         return columns[:count].copy(), distances[:count].copy()
 
+    def any_near(
+        self, words: NDArray[np.uint64], wanted: NDArray[np.uint64], limits: NDArray[np.int16]
+    ) -> NDArray[np.bool_]:
+        """Return for each of many sketches whether any column of ``words`` is near to it.
+
+        Shapes (4, n), (m, 4) and (m, 257), each as in ``near_signs``; what is returned is (m,).
+        Raises ValueError for others.
+        """
+        if self.native is None:
+            return sign_reference.any_near(words, wanted, limits)
+        found = np.empty(len(wanted), np.bool_)
+        self.native.any_near_signs(
+            self.name != "scalar", words, np.ascontiguousarray(wanted),
+            np.ascontiguousarray(limits), limits.max(axis=1, initial=-1), found,
+        )  # fmt: skip
+        return found
+
     def cast(self, values: Array, source: str, target: str, nan: str = "quiet") -> Array:
         """Return ``values`` rounded to ``target``, as ``core.casts.cast`` does."""
         number = _CASTS.get((source, target))

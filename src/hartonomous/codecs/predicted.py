@@ -100,6 +100,11 @@ def decode_many(
         _QUANTISED.decode_many(payloads, predictions, outs, dtype, positions=positions)
 
 
+def is_even(dtype: str) -> bool:
+    """Say whether a frame takes the same wherever it lies: 8-bit codes share scales by rows."""
+    return dtype in FLOAT_TARGETS or dtype in SHAPES
+
+
 def can_decode_parts(dtype: str) -> bool:
     """Say whether a part of a frame costs less than the whole: blocks stand for themselves."""
     return dtype in SHAPES

@@ -26,3 +26,13 @@ def near(
         columns.append(start + hits)
         distances.append(apart[hits].astype(np.int64))
     return np.concatenate(columns), np.concatenate(distances)
+
+
+def any_near(
+    words: NDArray[np.uint64], wanted: NDArray[np.uint64], limits: NDArray[np.int16]
+) -> NDArray[np.bool_]:
+    """Return for each sketch whether a column is near to it; see ``Kernel.any_near``."""
+    if wanted.ndim != 2 or limits.shape != (len(wanted), 257):
+        raise ValueError("wanted has to be (m, 4) and limits (m, 257)")
+    found = [len(near(words, *one)[0]) > 0 for one in zip(wanted, limits, strict=True)]
+    return np.array(found, np.bool_)

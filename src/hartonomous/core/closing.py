@@ -6,7 +6,11 @@ from typing import Self
 
 
 class Closing(ABC):
-    """Has a ``close``, which leaving its ``with`` block calls, whatever was raised there."""
+    """Has a ``close``, which leaving its ``with`` block calls, whatever was raised there.
+
+    Where the block failed and the end fails too, the first error goes on with a note of the
+    second: what went wrong first says more, such as how much room was wanted.
+    """
 
     __slots__ = ()
 
@@ -23,4 +27,9 @@ class Closing(ABC):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except Exception as second:
+            if error is None:
+                raise
+            error.add_note(f"ending it failed too: {second}")

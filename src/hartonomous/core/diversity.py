@@ -1,19 +1,36 @@
 """An order in which hits do not repeat each other: maximal marginal relevance.
 
-Carbonell and Goldstein, SIGIR 1998. Likeness is that of two sets of terms (Jaccard), which needs no
-vectors and says the same on every machine.
+Carbonell and Goldstein, SIGIR 1998. Two hits that have vectors of one space are as like as the
+cosine of these; others as their terms, which say the same on every machine (Jaccard).
 """
 
 from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 _RELEVANCE = 0.7
 
 
-def diverse(hits: Sequence[set[str]]) -> list[int]:
-    """Return the places of hits, given the best first by their terms, in an order that varies.
+class VariedHit(msgspec.Struct, frozen=True, kw_only=True):
+    """What is compared of a hit: its terms, and its vector [dimension] in a space, if it has one.
 
-    What counts of a hit is its place, and how much of its terms the likest one before it has.
+    Vectors of different spaces are never compared.
     """
+
+    terms: frozenset[str]
+    space: str = ""
+    vector: NDArray[Any] | None = None
+
+
+def diverse(hits: Sequence[VariedHit]) -> list[int]:
+    """Return the places of hits, given the best first, in an order that varies.
+
+    What counts of a hit is its place, and how like it the likest one before it is.
+    """
+    units = [_unit(one) for one in hits]
     left = list(range(len(hits)))
     likest = [0.0] * len(hits)
     chosen: list[int] = []
@@ -22,14 +39,27 @@ def diverse(hits: Sequence[set[str]]) -> list[int]:
         left.remove(best)
         chosen.append(best)
         for at in left:
-            likest[at] = max(likest[at], _jaccard(hits[at], hits[best]))
+            a, b = units[at], units[best]
+            if a is not None and b is not None and hits[at].space == hits[best].space:
+                like = max(0.0, float(a @ b))
+            else:
+                like = _jaccard(hits[at].terms, hits[best].terms)
+            likest[at] = max(likest[at], like)
     return chosen
+
+
+def _unit(hit: VariedHit) -> NDArray[np.float64] | None:
+    if hit.vector is None:
+        return None
+    vector = np.asarray(hit.vector, np.float64)
+    length = float(np.linalg.norm(vector))
+    return vector / length if length > 0 else None
 
 
 def _worth(at: int, count: int, likest: float) -> float:
     return _RELEVANCE * (1 - at / count) - (1 - _RELEVANCE) * likest
 
 
-def _jaccard(a: set[str], b: set[str]) -> float:
+def _jaccard(a: frozenset[str], b: frozenset[str]) -> float:
     together = len(a | b)
     return len(a & b) / together if together else 0.0

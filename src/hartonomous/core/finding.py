@@ -104,6 +104,18 @@ def warning(findings: Sequence[Finding]) -> str | None:
     return f"loading this may run code ({listed}), 'hart scan' tells: {told[0].text}"
 
 
+def notices_of(members: Sequence[Member]) -> list[str]:
+    """Return the lines that an add tells: code that loading runs, then what each file has."""
+    code = warning(find_code(members))
+    told = [
+        f"{path}: {one.text}"
+        for path, description in members
+        for one in description.notices
+        if one.kind != "dangerous-pickle"  # the warning tells it
+    ]
+    return told if code is None else [code, *told]
+
+
 def _is_worth_a_line(one: Finding) -> bool:
     if one.severity is Severity.CODE:
         return one.kind not in ("template", "python-file")

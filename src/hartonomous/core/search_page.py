@@ -11,14 +11,15 @@ from hartonomous.core.picture_page import thumbnail
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
-    "h1{font-size:1.3em}li{margin:1em 0}.place{font-weight:bold}.under,.rank{color:#666;"
-    "font-size:.9em}mark{background:#fe9}"
+    "h1{font-size:1.3em}h2{font-size:1em;margin:1.5em 0 0}li{margin:.5em 0 1em}"
+    ".place,.under,.rank{color:#666;font-size:.9em}mark{background:#fe9}"
 )
 
 
 class Hit(NamedTuple):
-    """What a page shows of a hit."""
+    """What a page shows of a hit; ``place`` is where it is in ``file``, empty for the whole."""
 
+    file: str
     place: str
     heading: str
     snippet: str
@@ -28,25 +29,29 @@ class Hit(NamedTuple):
 
 
 def search_page(query: str, hits: Iterable[Hit]) -> str:
-    """Return the page."""
-    items = "".join(_item(one) for one in hits)
+    """Return the page: the hits of one file together, where its best one stands."""
+    files: dict[str, str] = {}
+    for number, one in enumerate(hits, 1):
+        files[one.file] = files.get(one.file, "") + _item(number, one)
+    items = "".join(f"<h2>{escape(file)}</h2><ol>{some}</ol>" for file, some in files.items())
     title = escape(query)
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{title}</h1><ol>{items or '<p>nothing was found</p>'}</ol></body></html>\n"
+        f"<body><h1>{title}</h1>{items or '<p>nothing was found</p>'}</body></html>\n"
     )
 
 
-def _item(hit: Hit) -> str:
+def _item(number: int, hit: Hit) -> str:
     under = f'<div class="under">{escape(hit.heading)}</div>' if hit.heading else ""
+    place = f'<div class="place">{escape(hit.place)}</div>' if hit.place else ""
     ranks = escape(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
     text = marked(hit.snippet, hit.marks)
     picture = thumbnail(hit.thumbnail)
     return (
-        f'<li><div class="place">{escape(hit.place)}</div>{under}{picture}<div>{text}</div>'
+        f'<li value="{number}">{place}{under}{picture}<div>{text}</div>'
         f'<div class="rank">{ranks}</div></li>'
     )
 

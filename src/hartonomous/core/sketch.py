@@ -87,6 +87,19 @@ def sketch_of(values: Values) -> Sketch:
     return Sketch(signs=signs, values=values)
 
 
+def signs_of_rows(values: Values) -> NDArray[np.uint8]:
+    """Return the signs of many sketches, (n, 32), each of a row of ``values``, (n, 256).
+
+    Each is as ``sketch_of`` makes it.
+    """
+    if not np.isfinite(values).all():
+        signs = b"".join(sketch_of(row).signs for row in values)
+        return np.frombuffer(signs, np.uint8).reshape(-1, SIGN_BYTES)
+    middle = (POSITIONS - 1) // 2
+    medians = np.partition(values, middle, axis=1)[:, middle]
+    return np.packbits(values > medians[:, None], axis=1, bitorder="little")
+
+
 def prefix(shape: tuple[int, ...]) -> Part | None:
     """Return the first 1,024 rows of what is as long as a vocabulary, by its shape alone.
 
@@ -230,6 +243,16 @@ def encode_values(values: Values) -> bytes:
     if (words & np.uint32(0xFFFF)).any():
         return words.tobytes()
     return (words >> np.uint32(16)).astype("<u2").tobytes()
+
+
+def encode_rows(values: Values) -> list[bytes]:
+    """Return each row of values, shape (n, 256), as ``encode_values`` does."""
+    words = np.ascontiguousarray(values, "<f4").view("<u4")
+    if (words & np.uint32(0xFFFF)).any():
+        return [encode_values(row) for row in values]
+    content = (words >> np.uint32(16)).astype("<u2").tobytes()
+    size = 2 * POSITIONS
+    return [content[at : at + size] for at in range(0, len(content), size)]
 
 
 def decode_values(content: bytes) -> Values:

@@ -1,8 +1,8 @@
 """GGUF's metadata: a window over the header's bytes and the values read through it.
 
-Belongs to ``formats/gguf.py``. The header is never held whole: a window of at most 1 MiB moves over
-it. Of long strings and arrays only the beginning is kept; the rest is skipped by arithmetic where
-elements have a fixed size, and by one length word an element where they are strings.
+Belongs to ``formats/gguf.py``. The header is never held whole: a window of 8 KiB moves over it. Of
+long strings and arrays only the beginning is kept; the rest is skipped by arithmetic where elements
+have a fixed size, and by one length word an element where they are strings.
 """
 
 import codecs
@@ -31,8 +31,7 @@ VALUE_COST = 16
 ARRAY_COST = 256
 """An array takes time even where nothing of it is kept; this bounds how many there can be."""
 
-_FIRST_READ = 64 * 1024
-_LARGEST_READ = 128 * 1024  # what is read beyond a header counts in an estimate
+_READ = 8 * 1024  # what is read beyond a header counts in an estimate
 
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
@@ -59,7 +58,7 @@ class ByteWindow:
     when the file ends first and LimitError past ``limit`` bytes.
     """
 
-    __slots__ = ("_at", "_base", "_buffer", "_kept", "_limit", "_next_read", "_reader", "where")
+    __slots__ = ("_at", "_base", "_buffer", "_kept", "_limit", "_reader", "where")
 
     def __init__(self, reader: RangeReader, *, limit: int = MAX_HEADER_BYTES) -> None:
         self._reader = reader
@@ -67,7 +66,6 @@ class ByteWindow:
         self._base = 0
         self._buffer = b""
         self._at = 0
-        self._next_read = _FIRST_READ
         self._kept = 0
         self.where = "the header"
 
@@ -145,8 +143,7 @@ class ByteWindow:
             return
         position = self.position
         self._check(position + byte_count)
-        wanted = min(max(byte_count, self._next_read), self._reader.size - position)
-        self._next_read = min(2 * self._next_read, _LARGEST_READ)
+        wanted = min(max(byte_count, _READ), self._reader.size - position)
         self._base, self._at = position, 0
         self._buffer = self._reader.read(position, wanted)
 

@@ -51,7 +51,7 @@ CHANGED = " (changed)"
 BUILT_NAME = Global("(built while loading)", "(unknown)")
 """Stands for a name that is no text of the file but a result of calls."""
 
-_FIRST_READ = 64 << 10
+_FIRST_READ = 8 << 10  # what is read beyond a pickle counts in an estimate
 _LARGEST_READ = 4 << 20
 _CHECK_EVERY = 4096
 _STOP = ord(".")

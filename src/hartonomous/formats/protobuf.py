@@ -25,8 +25,9 @@ Field = tuple[int, int, int, int]
 """Number, wire type, and the value of a varint with 0, else where its bytes begin and end."""
 
 _VARINT_BYTES = 10
-_LEAST_READ_BYTES = 4 << 10
-_MOST_READ_BYTES = 256 << 10
+# What is read beyond a field that is skipped counts in an estimate: every tensor's bytes are one.
+_LEAST_READ_BYTES = 1 << 10
+_MOST_READ_BYTES = 16 << 10
 _BITS64 = (1 << 64) - 1
 
 

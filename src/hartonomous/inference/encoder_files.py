@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from hartonomous.errors import UsageError
 from hartonomous.inference import bert_graph
+from hartonomous.inference.dense import ACTIVATIONS
 from hartonomous.inference.pooling import MODES
 from hartonomous.inference.recipe import (
+    DenseRecipe,
     EncoderRecipe,
     PictureRecipe,
     Quantisation,
@@ -25,10 +27,12 @@ CONFIG_LIMIT_BYTES = 4 << 20
 TOKENIZER_LIMIT_BYTES = 128 << 20
 
 _MOST_TOKENS = 32_768
+_MOST_DENSE_NUMBERS = 1 << 24
 _MOST_PIXELS = 4_096
 _MOST_PROMPT_CHARS = 4_000
 _NO_LIMIT = 1_000_000  # tokenizers say 1e30 where there is none
 _DEFAULT_TOKENS = 512
+_SIGLIP_PADDING = 1  # SiglipTextConfig's
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-[0-9]{5}-of-[0-9]{5})?\.(safetensors|bin)")
 _INT8_GRAPHS = ("model_quantized", "model_int8", "model_qint8_avx512_vnni", "model_qint8_avx512",
                 "model_quint8_avx2")  # fmt: skip
@@ -37,6 +41,7 @@ _POOLING_KEYS = {
     "pooling_mode_mean_tokens": "mean", "pooling_mode_mean_sqrt_len_tokens": "mean-sqrt",
     "pooling_mode_weightedmean_tokens": "weighted-mean", "pooling_mode_lasttoken": "last",
 }  # fmt: skip
+_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 _METRICS = {"cosine": "cosine", "dot": "dot", "dot_product": "dot", "euclidean": "euclidean"}
 
 
@@ -64,10 +69,10 @@ def read_recipe(files: Files, quantisation: Quantisation) -> EncoderRecipe:
     return _Sentences(files, config, quantisation).recipe()
 
 
-def read_json(files: Files, path: str) -> dict[str, Any]:
+def read_json(files: Files, path: str, *, limit_bytes: int = CONFIG_LIMIT_BYTES) -> dict[str, Any]:
     """Return a JSON object; raises UsageError for anything else."""
     try:
-        found = json.loads(read_whole(files, path, CONFIG_LIMIT_BYTES))
+        found = json.loads(read_whole(files, path, limit_bytes))
     except (ValueError, RecursionError) as error:
         raise UsageError(f"{path} is no JSON that can be read") from error
     if not isinstance(found, dict):
@@ -84,6 +89,16 @@ def read_whole(files: Files, path: str, limit_bytes: int) -> bytes:
     return files[path].read(0, files[path].size)
 
 
+class _Steps(NamedTuple):
+    """What ``modules.json`` says; ``folder`` is the model's."""
+
+    folder: str = ""
+    pooling: tuple[str, ...] = ("mean",)
+    include_prompt: bool = True
+    dense: tuple[DenseRecipe, ...] = ()
+    normalise: bool = False
+
+
 class _Sentences:
     """Reads a folder with one model of texts."""
 
@@ -92,7 +107,8 @@ class _Sentences:
         self.read = {"config.json"} & set(files)
 
     def recipe(self) -> EncoderRecipe:
-        folder, pooling, include_prompt, normalise = self._modules()
+        steps = self._modules()
+        folder, pooling = steps.folder, steps.pooling
         if folder:
             self.config = self._json(f"{folder}config.json")
         weights, graph = self._computing(folder)
@@ -102,11 +118,12 @@ class _Sentences:
         text = TextRecipe(
             max_tokens=self._max_tokens(folder, tokenizer_config, built=bool(weights)),
             pooling=pooling,
-            normalise=normalise,
+            normalise=steps.normalise,
             query_prompt=query,
             passage_prompt=passage,
-            include_prompt=include_prompt,
+            include_prompt=steps.include_prompt,
             padding_id=_padding_id(self.config),
+            dense=steps.dense,
         )
         self.read |= {tokenizer, f"{folder}tokenizer_config.json"} & set(self.files)
         return EncoderRecipe(
@@ -119,31 +136,66 @@ class _Sentences:
             files=tuple(sorted({*self.read, *weights, *([graph] if graph else [])})),
         )
 
-    def _modules(self) -> tuple[str, tuple[str, ...], bool, bool]:
-        """Return (the model's folder, pooling, whether prompts are pooled, whether normalised)."""
+    def _modules(self) -> _Steps:
+        """Return what ``modules.json`` says; the mean of a plain model where there is none."""
         if "modules.json" not in self.files:
-            return "", ("mean",), True, False
+            return _Steps()
         self.read.add("modules.json")
         try:
             modules = json.loads(read_whole(self.files, "modules.json", CONFIG_LIMIT_BYTES))
             steps = [(str(one["type"]).rsplit(".", 1)[-1], str(one["path"])) for one in modules]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise UsageError("modules.json is no list of modules") from error
-        folder, include, normalise = "", True, False
-        pooling: tuple[str, ...] = ("mean",)
+        found, last = _Steps(), -1
         for kind, path in steps:
-            if kind == "Transformer":
-                folder = f"{path}/" if path else ""
-            elif kind == "Pooling":
-                pooling, include = _pooling(self._json(f"{path}/config.json"))
-            elif kind == "Normalize":
-                normalise = True
-            else:
+            if kind not in _MODULES:
                 raise UsageError(
                     f"modules.json has a module {kind[:60]!r}, which is not known here",
-                    hint="known are Transformer, Pooling and Normalize",
+                    hint=f"known are {', '.join(_MODULES)}",
                 )
-        return folder, pooling, include, normalise
+            if _MODULES.index(kind) < last:
+                raise UsageError(
+                    f"modules.json has {kind} behind {_MODULES[last]}, which is not known here",
+                    hint=f"the order is {', '.join(_MODULES)}",
+                )
+            last = _MODULES.index(kind)
+            if kind == "Transformer":
+                found = found._replace(folder=f"{path}/" if path else "")
+            elif kind == "Pooling":
+                pooling, include = _pooling(self._json(f"{path}/config.json"))
+                found = found._replace(pooling=pooling, include_prompt=include)
+            elif kind == "Dense":
+                found = found._replace(dense=(*found.dense, self._dense(path, found.dense)))
+            else:
+                found = found._replace(normalise=True)
+        return found
+
+    def _dense(self, path: str, before: tuple[DenseRecipe, ...]) -> DenseRecipe:
+        """Return a Dense module, as its ``config.json`` tells it; raises UsageError."""
+        told = self._json(f"{path}/config.json")
+        inputs, outputs = told.get("in_features"), told.get("out_features")
+        sizes = [one for one in (inputs, outputs) if isinstance(one, int) and one > 0]
+        held = sum(one.inputs * one.outputs for one in before)
+        fits = len(sizes) == 2 and held + sizes[0] * sizes[1] <= _MOST_DENSE_NUMBERS
+        if not fits or (before and before[-1].outputs != sizes[0]):
+            raise UsageError(f"{path}/config.json has sizes that fit no layer: {inputs}, {outputs}")
+        named = str(told.get("activation_function", "Tanh"))
+        activation = named.rpartition(".")[2]
+        others = {told.get("module_input_name"), told.get("module_output_name")}
+        if activation not in ACTIVATIONS or others - {None, "sentence_embedding"}:
+            raise UsageError(
+                f"{path}/config.json has the activation {named[:80]!r} or other inputs than one"
+                " vector a text",
+                hint=f"known are {', '.join(ACTIVATIONS)} on sentence_embedding",
+            )
+        files = _weights(self.files, f"{path}/")
+        if len(files) != 1:
+            raise UsageError(f"{path} has no file of weights", hint="such as model.safetensors")
+        self.read.add(files[0])
+        return DenseRecipe(
+            weights=files[0], inputs=sizes[0], outputs=sizes[1],
+            bias=told.get("bias") is not False, activation=activation,
+        )  # fmt: skip
 
     def _computing(self, folder: str) -> tuple[tuple[str, ...], str]:
         """Return (the files of the weights, "") or ((), the path of a graph)."""
@@ -212,7 +264,9 @@ class _Towers:
             normalise=True,
             fixed_tokens=siglip,
             tower=True,
-            padding_id=_padding_id(inner or self.config),
+            padding_id=self._padding_id(tokenizer, tokenizer_config, inner)
+            if siglip
+            else _padding_id(inner or self.config),
         )
         read = {"config.json", "preprocessor_config.json", tokenizer, "tokenizer_config.json"}
         return EncoderRecipe(
@@ -224,6 +278,23 @@ class _Towers:
             tokenizer=tokenizer,
             files=tuple(sorted((read & set(self.files)) | {text, picture})),
         )
+
+    def _padding_id(
+        self, tokenizer: str, settings: Mapping[str, Any], inner: Mapping[str, Any]
+    ) -> int:
+        """Return what SigLIP fills texts up with, which counts there: there is no mask.
+
+        The tokenizer's own token, else what the configuration says, else what transformers takes.
+        """
+        named = settings.get("pad_token")
+        wanted = named.get("content") if isinstance(named, dict) else named
+        if isinstance(wanted, str) and tokenizer.endswith(".json"):
+            held = read_json(self.files, tokenizer, limit_bytes=TOKENIZER_LIMIT_BYTES)
+            added = held.get("added_tokens")
+            for one in added if isinstance(added, list) else ():
+                if isinstance(one, dict) and one.get("content") == wanted:
+                    return _padding_id({"pad_token_id": one.get("id")})
+        return _padding_id({"pad_token_id": _SIGLIP_PADDING, **inner})
 
 
 def read_preprocessing(told: Mapping[str, Any]) -> PictureRecipe:

@@ -15,13 +15,28 @@ COMPUTED_BY = "encoder-1"
 """The version of how we compute, a part of each space's identity: change it when vectors do."""
 
 
+class DenseRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A linear layer behind the pooling: vectors of ``inputs`` numbers become some of ``outputs``.
+
+    ``weights`` is the file with ``linear.weight`` [outputs, inputs] and, with ``bias``,
+    ``linear.bias`` [outputs]; ``activation`` one of ``dense.ACTIVATIONS``.
+    """
+
+    weights: str
+    inputs: int
+    outputs: int
+    bias: bool = True
+    activation: str = "Tanh"
+
+
 class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Texts: at most ``max_tokens`` tokens, special ones among them, then the graph, then pooling.
 
     ``pooling`` are one or more of ``pooling.MODES``, side by side; it is not used where the graph
     gives one vector a text. Without ``include_prompt`` a prompt's tokens are left out of the
     pooling. With ``fixed_tokens`` every text is filled up to ``max_tokens``. A ``tower`` is one of
-    two graphs whose vectors may be compared (CLIP, SigLIP).
+    two graphs whose vectors may be compared (CLIP, SigLIP). ``dense`` are layers between the
+    pooling and the normalisation.
     """
 
     max_tokens: int
@@ -33,6 +48,7 @@ class TextRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     fixed_tokens: bool = False
     tower: bool = False
     padding_id: int = 0
+    dense: tuple[DenseRecipe, ...] = ()
 
 
 class PictureRecipe(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

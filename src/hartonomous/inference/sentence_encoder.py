@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from hartonomous.errors import HartonomousError, UsageError
+from hartonomous.inference.dense import DenseWeights, dense
 from hartonomous.inference.onnx_session import OnnxSession
 from hartonomous.inference.pooling import normalised, pool
 from hartonomous.inference.recipe import TextRecipe
@@ -26,9 +27,17 @@ _KNOWN_INPUTS = {"input_ids", "attention_mask", "token_type_ids", "position_ids"
 class SentenceEncoder:
     """One model of texts, loaded. Not for several threads at once."""
 
-    def __init__(self, graph: str, tokenizer: bytes, recipe: TextRecipe, *, threads: int) -> None:
+    def __init__(
+        self,
+        graph: str,
+        tokenizer: bytes,
+        recipe: TextRecipe,
+        *,
+        threads: int,
+        weights: Sequence[DenseWeights] = (),
+    ) -> None:
         self._session = OnnxSession(graph, threads=threads)
-        self._recipe = recipe
+        self._recipe, self._weights = recipe, weights
         self._tokens = Tokens(tokenizer, max_tokens=recipe.max_tokens, padding_id=recipe.padding_id)
         unknown = set(self._session.inputs) - _KNOWN_INPUTS
         if unknown or "input_ids" not in self._session.inputs:
@@ -41,6 +50,11 @@ class SentenceEncoder:
         self._output, self._rank = self._session.chosen_output(*outputs)
         if self._rank not in (2, 3):
             raise UsageError(f"the graph's output {self._output} has {self._rank} axes, not 2 or 3")
+        if recipe.dense and self._rank == 2:
+            raise UsageError(
+                f"the graph gives one vector a text ({self._output}), and modules.json has Dense",
+                hint="whether the graph has these layers already is not known; give one of tokens",
+            )
 
     def encode(self, texts: Sequence[str], *, query: bool) -> NDArray[np.float32]:
         """Return one row a text; raises HartonomousError for what is no finite number."""
@@ -79,7 +93,8 @@ class SentenceEncoder:
         if skipped:
             mask = mask.copy()
             mask[:, :skipped] = 0
-        return pool(found, mask, self._recipe.pooling)
+        pooled = pool(found, mask, self._recipe.pooling)
+        return dense(pooled, self._recipe.dense, self._weights)
 
 
 def _batches(ids: Sequence[Sequence[int]]) -> Iterator[list[int]]:

@@ -127,7 +127,7 @@ def write_atomically(path: Path, content: Bytes) -> None:
             error, f"write {path.name}", path.parent, wanted_bytes=len(data)
         ) from error
     finally:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # it is not there; or the disk said why already
             temporary.unlink()
 
 

@@ -12,7 +12,7 @@ import msgspec
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.versions import LayerRow
 from hartonomous.core import name as naming
-from hartonomous.core.finding import find_code, warning
+from hartonomous.core.finding import notices_of
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
 from hartonomous.core.notebook import html_table
@@ -196,7 +196,7 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         logical_bytes=candidate.size,
         stored_bytes=one.estimated_bytes,
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
-        notices=candidate.notes,
+        notices=(*candidate.notes, *notices_of(one.files)),
     )
 
 
@@ -468,18 +468,11 @@ def _publish(
 
 def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | None) -> Added:
     sums: dict[str, list[int]] = {}
-    code = warning(find_code((file.source.path, file.description) for file in taken.files))
-    notices = [*taken.candidate.notes, *([] if code is None else [code])]
     for file in taken.files:
         for reason, row in file.tally.reasons.items():
             total = sums.setdefault(reason, [0, 0, 0])
             for index, value in enumerate(row):
                 total[index] += value
-        notices.extend(
-            f"{file.source.path}: {one.text}"
-            for one in file.description.notices
-            if one.kind != "dangerous-pickle"  # the warning tells it
-        )
     return Added(
         outcome=done.outcome, name=done.name, number=done.number,
         digest=f"blake3:{done.digest.hex()}",
@@ -494,6 +487,9 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
             for reason, row in sorted(sums.items())
         ),
         labels=taken.proposal.labels,
-        notices=tuple(notices),
+        notices=(
+            *taken.candidate.notes,
+            *notices_of([(one.source.path, one.description) for one in taken.files]),
+        ),
         moved=moved, source_kept=source_kept,
     )  # fmt: skip

@@ -14,6 +14,7 @@ import msgspec
 from hartonomous import locks
 from hartonomous.catalog import packs, properties, snapshots, versions
 from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, UsageError
+from hartonomous.objects.durable import storage_error
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import backup_folder
 from hartonomous.packs.backup_folder import (
@@ -101,7 +102,8 @@ def backup(
     """Make a snapshot of the store in ``folder``, which is made if there is none.
 
     With ``keep`` the oldest snapshots over that number go afterwards. Raises ConflictError where
-    something else lies there, LockedError where another backup to it is at work.
+    something else lies there, LockedError where another backup to it is at work, StorageFullError
+    or HartonomousError for what a disk refuses.
     """
     if keep is not None and keep < 1:
         raise UsageError(f"--keep {keep} would keep nothing", hint="use 1 or more")
@@ -110,6 +112,13 @@ def backup(
     progress = progress or NoProgress()
     if dry_run:
         return _foresee(parts, folder)
+    try:
+        return _back_up(parts, folder, keep, progress)
+    except OSError as error:
+        raise storage_error(error, "back up", folder) from error
+
+
+def _back_up(parts: StoreParts, folder: Path, keep: int | None, progress: Progress) -> BackedUp:
     with backup_folder.open_for_writing(folder, now_us=parts.clock()) as opened:
         opened.sweep()
         done = _Backup(parts, opened, progress).run()

@@ -301,8 +301,9 @@ def _metadata(
     right: dict[str, Any] = {"model": _told(b)}
     for one, other in pairs:
         if one is not None and other is not None and one.digest != other.digest:
-            left[one.path] = _metadata_of(one)
-            right[one.path] = _metadata_of(other)
+            # Single files are a pair whatever they are called: then neither name is in the keys.
+            key = one.path if one.path == other.path else "file"
+            left[key], right[key] = _metadata_of(one), _metadata_of(other)
     return compare_metadata(left, right)
 
 

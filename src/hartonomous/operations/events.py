@@ -30,7 +30,7 @@ __all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Feed", "Wanted", "event
 
 PAGE_EVENTS = 200
 """Events that are read, and told of, at once."""
-_PAUSE_S = 0.5
+_PAUSE_S = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,8 +86,7 @@ def _page_by_page(reader: "_Reader", pause: Callable[[], None]) -> Iterator[list
         if found:
             yield [event for _, event in found]
         reader.keep_all()
-        if reader.drained and not reader.ended:
-            pause()
+        reader.wait(pause)
 
 
 def _one_by_one(reader: "_Reader", pause: Callable[[], None]) -> Iterator[Event]:
@@ -103,8 +102,7 @@ def _one_by_one(reader: "_Reader", pause: Callable[[], None]) -> Iterator[Event]
                 reader.keep(done)
             raise
         reader.keep_all()
-        if reader.drained and not reader.ended:
-            pause()
+        reader.wait(pause)
 
 
 def _sleep() -> None:
@@ -127,6 +125,7 @@ class _Reader:
         self._left = wanted.limit
         self.ended = False
         self.drained = False
+        self._mark: object = None
         self._cursor: event_cursors.CursorRow | None = None
         self._end = self._begin()
 
@@ -152,6 +151,8 @@ class _Reader:
 
     def page(self) -> list[tuple[Position, Event]]:
         """Read on; return what is wanted of it."""
+        if self._wanted.follow:  # marked first, so that what comes meanwhile is seen
+            self._mark = self._parts.database.mark()
         with self._parts.database.read() as tx:
             rows = feed.after(tx, self._end, limit=PAGE_EVENTS)
         self.drained = len(rows) < PAGE_EVENTS
@@ -166,6 +167,14 @@ class _Reader:
             self._left -= len(found)
         self.ended = self._left == 0 or (self.drained and not self._wanted.follow)
         return found
+
+    def wait(self, pause: Callable[[], None]) -> None:
+        """Pause until there may be more, if everything was read and more is wanted."""
+        if not self.drained or self.ended:
+            return
+        pause()
+        while self._parts.database.mark() == self._mark:
+            pause()
 
     def _event(self, row: feed.EventRow) -> Event:
         return Event(

@@ -13,7 +13,7 @@ from hartonomous.catalog import tensors
 from hartonomous.catalog.patterns import holding
 from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.catalog.texts import VersionWords
-from hartonomous.core.diversity import diverse
+from hartonomous.core.diversity import VariedHit, diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
 from hartonomous.core.picture_page import ShownPicture, pictures_table
@@ -24,15 +24,16 @@ from hartonomous.core.snippet import Snippet, snippet
 from hartonomous.core.terms import terms
 from hartonomous.errors import UsageError
 from hartonomous.packs.found_pictures import FoundPicture, found_pictures, pictures_on_pages
+from hartonomous.packs.kept_uses import KeptUses
 from hartonomous.packs.meaning_search import MeaningSearch, Wanted
-from hartonomous.packs.model_views import said_of_version
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.search_filter import KINDS, Chosen, SearchFilter
-from hartonomous.packs.text_views import is_current, open_index, refresh_views
+from hartonomous.packs.text_views import change_number, is_current, open_index, refresh_views
 from hartonomous.packs.word_search import MOST_ROWS, WordSearch
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.text_index import TextIndex
+from hartonomous.ports.vector_index import Vectors
 
 __all__ = ["KINDS", "SearchFilter", "SearchHit", "SearchResult", "place_of", "search"]
 
@@ -42,6 +43,8 @@ _TENSORS_READ = 200
 _DIVERSE_POOL = 100
 _COVERED = 0.6
 """From this share of the query on, by rarity, one passage has what is asked for."""
+_HELD = 0.8
+"""From this share on nothing is gained by passages that have words like those."""
 _BY_WORDS = {"words": 1.0, "letters": 0.5, "meaning": 0.02}
 _BY_LETTERS = {"words": 0.02, "letters": 1.0, "meaning": 0.02}
 _BY_MEANING = {"words": 0.06, "letters": 0.1, "meaning": 1.0}
@@ -158,8 +161,11 @@ def search(
             wanted, kinds=tuple(one for one in wanted.kinds if one in left)
         )
 
-    def found(index: TextIndex, notes: tuple[str, ...] = ()) -> SearchResult:
-        searching = _Searching(parts, index, query, wanted)
+    kept = KeptUses() if near is None else near.uses
+
+    def found(index: TextIndex, number: str, notes: tuple[str, ...] = ()) -> SearchResult:
+        chosen = Chosen(parts, index, wanted, kept.at(number))
+        searching = _Searching(parts, index, query, chosen)
         if near is not None:
             searching.by_meaning(near, meaning, needed=skip + top_k + 1)
         return searching.result(
@@ -168,11 +174,12 @@ def search(
 
     opened = (lambda: open_index(parts)) if near is None else near.words.lent
     with opened() as index:
-        if not update or is_current(parts, index):
-            return found(index)
+        number = change_number(parts)
+        if not update or is_current(index, number):
+            return found(index, number)
     made = refresh_views(parts, files, progress or NoProgress())
     with opened() as index:
-        return found(index, () if made is None else made.notes)
+        return found(index, change_number(parts), () if made is None else made.notes)
 
 
 def _check(top_k: int, skip: int, per_file: int | None) -> None:
@@ -188,22 +195,24 @@ class _Searching:
     """One search: the orders of its methods, filtered by the catalog, fused."""
 
     def __init__(
-        self, parts: StoreParts, index: TextIndex, query: WordQuery, wanted: SearchFilter
+        self, parts: StoreParts, index: TextIndex, query: WordQuery, chosen: Chosen
     ) -> None:
         self._index = index
         self._query = query
-        self._wanted = wanted
+        self._wanted = chosen.wanted
         self._database = parts.database
         self._parts = parts
-        self._chosen = Chosen(parts, index, wanted)
-        self._words = WordSearch(index, query, self._chosen)
+        self._chosen = chosen
+        self._words = WordSearch(index, query, chosen)
         self._orders: dict[str, list[Key]] = {}
         self._scores: dict[str, dict[Key, float]] = {}
         self._ids: dict[Key, int] = {}
         self._places: dict[Key, Place] = {}
         self._versions: dict[Key, VersionWords] = {}
         self._told: dict[Key, SearchHit] = {}
+        self._covered: dict[str, float] = {}
         self._notes: tuple[str, ...] = ()
+        self._near: tuple[MeaningSearch, Wanted] | None = None
 
     def result(
         self, *, top_k: int, skip: int, per_file: int | None, varied: bool, notes: tuple[str, ...]
@@ -219,17 +228,19 @@ class _Searching:
         hits: list[SearchHit] = []
         if varied:
             pool = self._hits(fused[: max(_DIVERSE_POOL, skip + top_k)])
-            order = diverse([set(terms(f"{one.heading} {one.snippet}")) for one in pool])
-            hits = [pool[at] for at in order][skip : skip + top_k]
+            order = diverse(self._compared(pool))
+            hits = [pool[at][1] for at in order][skip : skip + top_k]
         else:
-            hits = self._hits(fused[skip : skip + top_k])
+            hits = [one for _, one in self._hits(fused[skip : skip + top_k])]
         return SearchResult(
             query=self._query.text, hits=tuple(hits), more=more,
-            misspelled=self._misspelled, notes=notes + self._notes,
+            misspelled=self._misspelled,
+            notes=(*notes, *self._notes, *self._chosen.notes()),
         )  # fmt: skip
 
     def by_meaning(self, near: MeaningSearch, wanted: Wanted, *, needed: int) -> None:
         """Find what is near in spaces."""
+        self._near = (near, wanted)
         if not {"passage", "picture"} & set(self._wanted.kinds):
             return
         orders, self._notes = near.orders(wanted, self._chosen, needed=needed)
@@ -243,14 +254,25 @@ class _Searching:
             self._orders[name] = list(scores)
             self._scores[name] = scores
 
+    def _compared(self, pool: Sequence[tuple[Key, SearchHit]]) -> list[VariedHit]:
+        """Return what of hits is compared: their vectors in the spaces that are searched."""
+        found: dict[Key, tuple[str, Vectors]] = {}
+        if self._near is not None:
+            found = self._near[0].vectors_of(self._near[1], [key for key, _ in pool])
+        compared = []
+        for key, one in pool:
+            space, vector = found.get(key, ("", None))
+            words = frozenset(terms(f"{one.heading} {one.snippet}"))
+            compared.append(VariedHit(terms=words, space=space, vector=vector))
+        return compared
+
     def _search(self, needed: int, per_file: int | None) -> None:
         self._misspelled: tuple[str, ...] = ()
         kinds = self._wanted.kinds
         if not self._query.text.strip():
             return
         if "passage" in kinds:
-            self._take("words", self._words.by_words(needed, per_file=per_file))
-            self._take("letters", self._words.by_letters(needed, per_file=per_file))
+            self._passages_by_terms(needed, per_file)
             self._misspelled = tuple(self._words.unknown)
         if "model" in kinds:
             found = self._words.versions()
@@ -260,20 +282,45 @@ class _Searching:
         if "tensor" in kinds:
             self._tensors()
 
+    def _passages_by_terms(self, needed: int, per_file: int | None) -> None:
+        """Find passages by words, by letters, or by both where one of them does not do.
+
+        Either takes about half of a search's time. Where the words that are known are too little of
+        what is asked for, they count next to nothing once letters have it; and letters add little
+        where the first passage has nearly all words, and there are as many as are needed.
+        """
+        words = self._words
+        if words.known_share() < _COVERED:
+            self._take("letters", words.by_letters(needed, per_file=per_file))
+            if self._covers("letters") < _COVERED:
+                self._take("words", words.by_words(needed, per_file=per_file))
+            return
+        rows = words.by_words(needed, per_file=per_file)
+        self._take("words", rows)
+        if len(rows) < needed or self._covers("words") < _HELD:
+            self._take("letters", words.by_letters(needed, per_file=per_file))
+
+    def _covers(self, name: str) -> float:
+        """Return how much of the query the first passage by words or letters has: 0 to 1."""
+        if name not in self._covered:
+            order = self._orders.get(name, ())
+            found = self._passages(order[:1])
+            self._covered[name] = max(
+                (
+                    self._words.covered(
+                        terms(f"{one.heading} {one.text}"), or_like=name == "letters"
+                    )
+                    for one in found.values()
+                ),
+                default=0.0,
+            )
+        return self._covered[name]
+
     def _weights(self) -> dict[str, float]:
         """Return what each order counts: words where one passage has what is asked for."""
-        best = [self._orders[name][0] for name in ("words", "letters") if self._orders.get(name)]
-        texts = {
-            key: terms(f"{one.heading} {one.text}") for key, one in self._passages(best).items()
-        }
-        by = {
-            name: self._words.covered(texts[order[0]], or_like=name == "letters")
-            for name, order in self._orders.items()
-            if name in ("words", "letters") and order and order[0] in texts
-        }
-        if by.get("words", 0) >= _COVERED:
+        if self._covers("words") >= _COVERED:
             return _BY_WORDS
-        if by.get("letters", 0) >= _COVERED:
+        if self._covers("letters") >= _COVERED:
             return _BY_LETTERS
         return _BY_MEANING if self._orders.get("meaning") else _WITHOUT_MEANING
 
@@ -299,7 +346,7 @@ class _Searching:
 
     # -- hits
 
-    def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[SearchHit]:
+    def _hits(self, shown: Sequence[tuple[Key, float]]) -> list[tuple[Key, SearchHit]]:
         passages = self._passages([key for key, _ in shown if key[0] == "passage"])
         sources = self._index.sources({one.digest for one in passages.values()})
         pictures = found_pictures(
@@ -309,6 +356,7 @@ class _Searching:
             self._parts,
             [(one.digest, self._chosen.uses(one.digest)[0].path) for one in passages.values()],
         )
+        said = self._chosen.said([self._versions[key] for key, _ in shown if key[0] == "model"])
         hits = []
         for key, score in shown:
             own = {
@@ -332,11 +380,13 @@ class _Searching:
             elif key[0] == "picture":
                 hit = self._picture_hit(self._places[key], pictures)
             elif key[0] == "model":
-                hit = self._model_hit(self._versions[key])
+                model = self._versions[key]
+                part = snippet(said[model.version_id], self._query.terms)
+                hit = _hit("model", model.name, model.number, "", part)
             else:
                 hit = self._told[key]
             hit = msgspec.structs.replace(hit, **own)
-            hits.append(msgspec.structs.replace(hit, why=self._why(hit)))
+            hits.append((key, msgspec.structs.replace(hit, why=self._why(hit))))
         return hits
 
     def _passages(self, keys: Sequence[Key]) -> dict[Key, IndexedPassage]:
@@ -376,10 +426,6 @@ class _Searching:
             also_in_count=len(others),
         )  # fmt: skip
 
-    def _model_hit(self, one: VersionWords) -> SearchHit:
-        text = said_of_version(self._parts, one)
-        return _hit("model", one.name, one.number, "", snippet(text, self._query.terms))
-
     def _why(self, hit: SearchHit) -> str:
         """Say which words were found, and what each method makes of it."""
         told: list[str] = []
@@ -391,8 +437,8 @@ class _Searching:
             f"{similar} for {term}"
             for term, found in self._words.like.items() if term not in has
             for similar in found if similar in shown
-        ]  # fmt: skip
-        if like and "letters" in hit.ranks:
+        ] if "letters" in hit.ranks else []  # fmt: skip
+        if like:
             told.append(f"like: {', '.join(like)}")
         for name, rank in hit.ranks.items():
             score = hit.scores.get(name)

@@ -127,7 +127,7 @@ def similar_images(
         picture = _looked_at(plain, title)
         notes: tuple[str, ...] = ()
         if update:
-            notes = update_pictures(parts, files, progress or NoProgress()).notes
+            notes = update_pictures(parts, files, progress or NoProgress(), stale=False).notes
         index = undo.enter_context(open_pictures(parts))
         hits = _Comparing(parts, index, picture, own).hits(top_k)
     return SimilarPictures(query=title, hits=tuple(hits), notes=notes)

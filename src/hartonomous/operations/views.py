@@ -8,20 +8,24 @@ import msgspec
 from hartonomous.catalog.picture_index import PictureIndex
 from hartonomous.core.picture import Patch, Position, address, patches
 from hartonomous.errors import NotFoundError, StructureError
+from hartonomous.packs import text_views
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
 from hartonomous.packs.page_files import write_page
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import (
+    PictureViewsMade,
     content_process,
     drop_pictures,
     open_pictures,
     pictures_path,
+    remake_pictures,
     update_pictures,
     waiting_pictures,
 )
 from hartonomous.packs.text_views import (
     drop_views,
     open_index,
+    remake_texts,
     update_views,
     waiting_texts,
 )
@@ -40,10 +44,18 @@ class ViewsOfKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Views(msgspec.Struct, frozen=True, kw_only=True):
-    """What the indexes of words and pictures hold; ``waiting_count`` files were not read yet."""
+    """What the indexes of words and pictures hold; ``waiting_count`` files were not read yet.
+
+    Of these ``waiting_text_count`` wait to be read for words, which a search does, and
+    ``waiting_picture_count`` for pictures, which looking for similar ones does; some for both.
+    ``stale_count`` files were read by an older recipe; they are searched until a job read them.
+    """
 
     kinds: tuple[ViewsOfKind, ...]
     waiting_count: int
+    waiting_text_count: int
+    waiting_picture_count: int
+    stale_count: int
     stored_bytes: int
 
 
@@ -121,10 +133,35 @@ def list_views(parts: StoreParts) -> Views:
         )
         for kind in sorted({*words, *seen})
     )
-    waiting = {one.digest for one in (*waiting_texts(parts), *waiting_pictures(parts))}
+    texts, unseen = waiting_texts(parts), waiting_pictures(parts)
+    unread = {one.file.digest for one in texts if not one.stale}
+    unlooked = {one.file.digest for one in unseen if not one.stale}
+    stale = {one.file.digest for one in (*texts, *unseen) if one.stale}
     path = pictures_path(parts)
     stored += sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
-    return Views(kinds=kinds, waiting_count=len(waiting), stored_bytes=stored)
+    return Views(
+        kinds=kinds, waiting_count=len(unread | unlooked), waiting_text_count=len(unread),
+        waiting_picture_count=len(unlooked), stale_count=len(stale), stored_bytes=stored,
+    )  # fmt: skip
+
+
+def remake_views(
+    parts: StoreParts, files: OpenFiles, *, again: bool = False, progress: Progress | None = None
+) -> ViewsMade:
+    """Read anew what an older recipe read (``again``: everything), while searches go on."""
+    told = progress or NoProgress()
+    words = remake_texts(parts, files, told, again=again)
+    return _both(words, remake_pictures(parts, files, told, again=again))
+
+
+def _both(words: text_views.ViewsMade, pictures: PictureViewsMade) -> ViewsMade:
+    return ViewsMade(
+        read_count=words.read_count + pictures.read_count,
+        passage_count=words.passage_count,
+        picture_count=pictures.picture_count,
+        forgotten_count=words.forgotten_count + pictures.forgotten_count,
+        notes=(*words.notes, *pictures.notes),
+    )
 
 
 def file_views(
@@ -259,13 +296,7 @@ class StoreViews:
         told = progress or NoProgress()
         words = update_views(self._parts, self._files, told, rebuild=rebuild)
         pictures = update_pictures(self._parts, self._files, told, rebuild=rebuild)
-        return ViewsMade(
-            read_count=words.read_count + pictures.read_count,
-            passage_count=words.passage_count,
-            picture_count=pictures.picture_count,
-            forgotten_count=words.forgotten_count + pictures.forgotten_count,
-            notes=(*words.notes, *pictures.notes),
-        )
+        return _both(words, pictures)
 
     def drop(self) -> bool:
         """Delete what was read, and return whether there was any; searching reads it anew."""

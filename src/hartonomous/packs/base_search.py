@@ -14,8 +14,10 @@ import numpy as np
 
 from hartonomous.catalog import bases, sketches
 from hartonomous.catalog.database import Database
+from hartonomous.core.casts import cast
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.elements import Indices, ReadValues, Values, has_values, values_of
+from hartonomous.core.plan import FLOAT_TARGETS
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.core.sketch import (
     LEAST_ELEMENTS,
@@ -26,17 +28,14 @@ from hartonomous.core.sketch import (
     decode_values,
     distances,
     encode_values,
-    heads_permuted,
     parts,
     positions,
     prefix,
     sketch_of,
-    transposed,
 )
 from hartonomous.packs.atoms import AtomReader
+from hartonomous.packs.orders import STRAIGHT, TRANSPOSED, matrix_of, orders
 from hartonomous.packs.sign_table import SignTable
-
-STRAIGHT, TRANSPOSED, HEADS, HEADS_INVERSE = "straight", "transposed", "heads", "heads-inverse"
 
 MOST_CANDIDATES = 8
 _ROUND_ROWS = 64
@@ -45,6 +44,8 @@ _MOST_ROUNDS = 8
 _QUANTISED_BITS = 2.0
 """What a quantised source is put back by: it costs more to read and has lost bits."""
 _DECLARED_BITS = 1.0
+_MOST_QUANTISED = 4
+"""Of a model's many quantised copies; more would take the places of its fine-tunes."""
 
 Depths = Callable[[Any, Sequence[int]], Mapping[int, int]]
 """``depths(transaction, atom ids)`` returns how many bases each needs before it can be read; atoms
@@ -59,9 +60,8 @@ class TensorQuery:
     """A tensor for which bases are looked for.
 
     ``read`` returns float32 values of elements, as flat indices in C order. ``heads`` are numbers
-    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms that
-    somebody says it was made from, ``digest`` is its own, which is never a candidate. ``name`` is
-    what its file calls it.
+    of attention heads that its rows may be grouped by. ``declared`` are digests of atoms said to be
+    its sources, ``digest`` is its own, never a candidate. ``name`` is what its file calls it.
     """
 
     dtype: str
@@ -81,7 +81,11 @@ class TensorQuery:
     @property
     def matrix(self) -> tuple[int, int]:
         """The tensor as (rows, columns): its first axis, and all others."""
-        return (self.shape[0], prod(self.shape[1:])) if self.shape else (1, 1)
+        return matrix_of(self.shape)
+
+    def know(self, sketch: Sketch) -> None:
+        """Take the sketch of the whole from somebody who has it."""
+        self._sketches[Part(0, self.count)] = sketch
 
     def sketch(self, part: Part) -> Sketch:
         """Return the sketch of a part in its own order; read once."""
@@ -133,7 +137,7 @@ class SketchSamples:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _View:
+class View:
     """One way of looking at the query: which part, in which order."""
 
     part: Part
@@ -146,7 +150,7 @@ class _View:
 class _Hits:
     """What the signs say of one view: ids, nearest first, and what came of them."""
 
-    view: _View
+    view: View
     ids: list[int]
     near: list[tuple[float, Candidate]] = field(default_factory=list)
     seen: set[_Place] = field(default_factory=set)
@@ -244,9 +248,10 @@ class BaseSearch:
         self._depths = depths
 
     def candidates(
-        self, query: TensorQuery, *, max_depth: int | None = None, in_passing: bool = False
-    ) -> list[Candidate]:
-        """Return at most 8 candidates, the best first; those deeper than ``max_depth`` left out.
+        self, query: TensorQuery, *, max_depth: int | None = None, in_passing: bool = False,
+        most: int = MOST_CANDIDATES,
+    ) -> list[Candidate]:  # fmt: skip
+        """Return ``most`` candidates, the best first; those deeper than ``max_depth`` left out.
 
         ``in_passing`` is for one of many small tensors: where the signs in memory say that nothing
         is near, the catalog is not asked for newer ones (see ``SignTable.has_none``).
@@ -256,33 +261,35 @@ class BaseSearch:
         """
         if not can_be_searched(query.dtype, query.shape):
             return []
-        views = _whole_views(query)
+        views = whole_views(query)
         found = (
-            [] if in_passing and self._has_none(views) else self._of_views(query, views, max_depth)
+            []
+            if in_passing and self._has_none(views)
+            else self._of_views(query, views, max_depth, most)
         )
         if not any(found):
             views = [
-                _View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
+                View(part=part, orientation=STRAIGHT, sketch=query.sketch(part))
                 for part in parts(query.shape)
             ]
             if not (in_passing and self._has_none(views)):
-                found = self._of_views(query, views, max_depth)
-        return _taking_turns(found)[:MOST_CANDIDATES]
+                found = self._of_views(query, views, max_depth, most)
+        return _taking_turns(found)[:most]
 
-    def _has_none(self, views: Sequence[_View]) -> bool:
+    def _has_none(self, views: Sequence[View]) -> bool:
         signs: dict[int, list[bytes]] = {}
         for view in views:
             signs.setdefault(view.part.count, []).append(view.sketch.signs)
         return all(self._signs.has_none(count, some) for count, some in signs.items())
 
     def _of_views(
-        self, query: TensorQuery, views: Sequence[_View], max_depth: int | None
+        self, query: TensorQuery, views: Sequence[View], max_depth: int | None, most: int
     ) -> list[list[Candidate]]:
         """Return the candidates of each part, nearest first."""
         if not views:
             return []
         with self._database.read() as tx:
-            work = _Search(tx, query, self._signs, self._depths, max_depth)
+            work = _Search(tx, query, self._signs, self._depths, max_depth, most)
             for count in dict.fromkeys(view.part.count for view in views):
                 work.look(count, [view for view in views if view.part.count == count])
         by_part: dict[Part, list[tuple[float, Candidate]]] = {view.part: [] for view in views}
@@ -294,22 +301,24 @@ class BaseSearch:
 class _Search:
     """One search in one transaction."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - what is looked for, and where
         self,
         tx: Any,
         query: TensorQuery,
         signs: SignTable,
         depths: Depths | None,
         max_depth: int | None,
+        most: int,
     ) -> None:
         self._tx = tx
         self._query = query
         self._signs = signs
         self._depths = depths
         self._max_depth = max_depth
+        self._most = most
         self.hits: list[_Hits] = []
 
-    def look(self, count: int, views: Sequence[_View]) -> None:
+    def look(self, count: int, views: Sequence[View]) -> None:
         """Find what resembles views of so many elements, and compare the values."""
         near = self._signs.near(self._tx, count, [view.sketch.signs for view in views])
         if not any(len(one.ids) for one in near):
@@ -325,10 +334,10 @@ class _Search:
 
     def _compare(self, count: int, waiting: Sequence[_Hits]) -> None:
         for _ in range(_MOST_ROUNDS):
-            open_ = [one for one in waiting if one.ids and len(one.seen) < MOST_CANDIDATES]
+            open_ = [one for one in waiting if one.ids and len(one.seen) < self._most]
             if not open_:
                 break
-            share = max(MOST_CANDIDATES, _ROUND_ROWS // len(open_))
+            share = max(self._most, _ROUND_ROWS // len(open_))
             chosen = [one.ids[:share] for one in open_]
             wanted = {key for ids in chosen for key in ids}
             rows = sketches.by_ids(self._tx, wanted)
@@ -379,39 +388,28 @@ class _Search:
             hits.seen.add(_place(one))
 
     def _cost(self, one: Candidate) -> float:
-        known = DTYPES.get(one.dtype)
         cost = one.distance
-        if known is not None and known.kind == "quantised":
+        if _is_quantised(one):
             cost += _QUANTISED_BITS
         if one.digest in self._query.declared:
             cost -= _DECLARED_BITS
         return cost
 
 
-def _whole_views(query: TensorQuery) -> list[_View]:
+def whole_views(query: TensorQuery) -> list[View]:
     """Return the query as it is, transposed, and with its rows permuted by heads."""
     whole = Part(0, query.count)
-    rows, columns = query.matrix
-    at = positions(query.count)
-    views = [_View(part=whole, orientation=STRAIGHT, sketch=query.sketch(whole))]
-    if len(query.shape) == 2 and min(rows, columns) > 1:
-        sketch = sketch_of(query.read(transposed(at, rows, columns)))
-        views.append(_View(part=whole, orientation=TRANSPOSED, sketch=sketch))
-    for heads in dict.fromkeys(query.heads):
-        if heads < 1 or rows % (2 * heads) or rows == 2 * heads:
-            continue  # rows are not halves of heads, or the permutation changes nothing
-        for orientation, inverse in ((HEADS, False), (HEADS_INVERSE, True)):
-            moved = heads_permuted(at, rows, columns, heads, inverse=inverse)
-            views.append(
-                _View(
-                    part=whole, orientation=orientation, heads=heads,
-                    sketch=sketch_of(query.read(moved)),
-                )
-            )  # fmt: skip
-    return views
+    return [
+        View(
+            part=whole, orientation=one.orientation, heads=one.heads,
+            sketch=query.sketch(whole) if one.orientation == STRAIGHT
+            else sketch_of(query.read(one.elements)),
+        )
+        for one in orders(query.shape, query.heads)
+    ]  # fmt: skip
 
 
-def _base_shape(query: TensorQuery, view: _View, row: sketches.SketchRow) -> tuple[int, ...]:
+def _base_shape(query: TensorQuery, view: View, row: sketches.SketchRow) -> tuple[int, ...]:
     """Return the shape of the part of a base that a view of the query was found to resemble."""
     shape = query.shape
     if view.orientation == TRANSPOSED:
@@ -439,6 +437,8 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
 
     Of exact copies of one tensor only one, of the query's ``dtype`` or else what they are copies
     of: they would take the places of others, and a plan upon it can cast as each of them was cast.
+    For the same reason, of floats, those of another type that are the values of one before,
+    rounded, are left out, and so are quantised ones but for a few.
     """
     found: dict[tuple[bytes, int], Candidate] = {}
     ranked = sorted(near, key=lambda one: (one[0], one[1].depth, -one[1].atom_id))
@@ -447,10 +447,38 @@ def _best(near: Sequence[tuple[float, Candidate]], dtype: str) -> list[Candidate
     roots = [one for _, one in ranked if one.atom_id == one.copy_of]
     for one in (*alike, *roots):
         copies.setdefault(_place(one), one)
+    quantised = 0
     for _, one in ranked:
-        if copies.setdefault(_place(one), one) is one:
-            found.setdefault((one.digest, one.first), one)
+        if copies.setdefault(_place(one), one) is not one or (one.digest, one.first) in found:
+            continue
+        if dtype in FLOAT_TARGETS:
+            quantised += _is_quantised(one)
+            if _is_quantised(one) and quantised > _MOST_QUANTISED:
+                continue
+            if one.dtype != dtype and any(_rounds(other, one) for other in found.values()):
+                continue
+        found[one.digest, one.first] = one
     return list(found.values())
+
+
+def _is_quantised(one: Candidate) -> bool:
+    known = DTYPES.get(one.dtype)
+    return known is not None and known.kind == "quantised"
+
+
+def _rounds(wide: Candidate, narrow: Candidate) -> bool:
+    """Say whether one candidate has the values of another, rounded, in the same order."""
+    if wide.dtype not in ("F32", "F64") or narrow.dtype not in ("F16", "BF16"):
+        return False
+    if (wide.orientation, wide.heads, wide.target_first, wide.shape) != (
+        narrow.orientation, narrow.heads, narrow.target_first, narrow.shape,
+    ):  # fmt: skip
+        return False
+    if wide.values is None or narrow.values is None:
+        return False
+    with np.errstate(over="ignore"):
+        made, kept = (cast(one.values, "F32", narrow.dtype) for one in (wide, narrow))
+    return bool(np.array_equal(made.view(np.uint16), kept.view(np.uint16)))
 
 
 def _place(one: Candidate) -> _Place:

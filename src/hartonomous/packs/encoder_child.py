@@ -53,7 +53,9 @@ def _serve(connection: socket.socket, setup: Setup) -> None:
         path = f"/proc/self/fd/{setup.graph_fd}"
         encoder: SentenceEncoder | PictureEncoder
         if setup.text is not None:
-            encoder = SentenceEncoder(path, setup.tokenizer, setup.text, threads=setup.threads)
+            encoder = SentenceEncoder(
+                path, setup.tokenizer, setup.text, threads=setup.threads, weights=setup.weights
+            )
         else:
             assert setup.picture is not None
             encoder = PictureEncoder(path, setup.picture, threads=setup.threads)

@@ -6,9 +6,10 @@ are answered by an ``Answer``. The graph's file comes as a descriptor that the p
 
 import msgspec
 
+from hartonomous.inference.dense import DenseWeights
 from hartonomous.inference.recipe import PictureRecipe, TextRecipe
 
-SETUP_LIMIT_BYTES = 192 << 20
+SETUP_LIMIT_BYTES = 256 << 20
 REQUEST_LIMIT_BYTES = 256 << 20
 ANSWER_LIMIT_BYTES = 256 << 20
 
@@ -22,6 +23,7 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
     cpu_s: int  # for each request, and for loading
     tokenizer: bytes = b""
     text: TextRecipe | None = None
+    weights: tuple[DenseWeights, ...] = ()
     picture: PictureRecipe | None = None
 
 

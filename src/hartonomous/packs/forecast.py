@@ -1,12 +1,13 @@
 """Forecast: what files would take in a store, told from few of their bytes, storing nothing.
 
-Reads at most a hundredth of the bytes, or 1 MiB where that is more: whole-file samples first, then
-headers, then samples of tensors for equality, and what is left for samples of each class, which
-are encoded as they would be. What reads of the store cost is not counted.
+Reads at most a hundredth of the bytes, of up to 4 MB at most 1 MiB: headers first, then samples of
+files and tensors for equality, places of tensors for likeness, and what is left for samples of each
+class, which are encoded as they would be. A large file's header is read whatever the limit, up to
+1 MiB of them, and samples then have at least 24 kB. What reads of the store cost is not counted.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
@@ -33,6 +34,7 @@ from hartonomous.packs.sampling import (
     NEW,
     PIECE,
     STORED,
+    Otherwise,
     Pieces,
     Sampler,
     measure,
@@ -40,8 +42,13 @@ from hartonomous.packs.sampling import (
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate, MemberSource
 
-LEAST_LIMIT_BYTES = 1 << 20
-"""So many bytes may always be read; of more than a hundred times that, a hundredth."""
+SMALL_BYTES, SMALL_LIMIT_BYTES = 4_000_000, 1 << 20
+"""Of no more bytes than the former the latter may be read; of more, a hundredth."""
+
+HEADER_LIMIT_BYTES = 1 << 20
+LEAST_SAMPLED_BYTES = 24_000
+"""Headers of files that are larger than the former may take that whatever the limit; then so many
+bytes may be read for samples all the same."""
 
 TENSOR_FORMATS = (
     "hartonomous.formats.safetensors:SAFETENSORS",
@@ -120,7 +127,7 @@ def forecast(
     """
     files = [member for one in artifacts for member in one.members]
     total = sum(member.size for member in files)
-    limit = max(LEAST_LIMIT_BYTES, total // 100)
+    limit = total // 100 if total > SMALL_BYTES else SMALL_LIMIT_BYTES
     sampler = Sampler(files=files, limit_bytes=limit)
     work = _Work(sampler=sampler)
     progress.stage("estimate", total_bytes=min(limit, total))
@@ -136,7 +143,7 @@ def forecast(
         candidate_bytes=_by_candidate(work, pieces, artifacts),
         tensor_count=work.tensor_count,
         read_bytes=sampler.read_bytes,
-        read_limit_bytes=limit,
+        read_limit_bytes=sampler.limit_bytes,
         notes=tuple(work.notes),
     )
 
@@ -160,6 +167,8 @@ def _look(parts: StoreParts | None, work: _Work, files: Sequence[MemberSource]) 
     sampler = work.sampler
     sizes, linked = _readable(work, files)
     _describe(work, files, sizes, linked)
+    if max(sizes, default=0) > HEADER_LIMIT_BYTES:
+        sampler.limit_bytes = max(sampler.limit_bytes, sampler.read_bytes + LEAST_SAMPLED_BYTES)
     pieces = np.array(work.rows, PIECE)
     long = pieces["kind"] != _INLINE
     view = pieces[long]
@@ -215,7 +224,10 @@ def _describe(
                 continue
             description = Description(format="file")
             # The first bytes are read once to tell the format, and again by its parser.
-            granted = min(sampler.left_bytes - reserve, size + HEAD_BYTES)
+            left = sampler.left_bytes - reserve
+            if size > HEADER_LIMIT_BYTES:
+                left = max(left, HEADER_LIMIT_BYTES - sampler.read_bytes)
+            granted = min(left, size + HEAD_BYTES)
             if size > _LEAST_PARSED_BYTES and granted > HEAD_BYTES:
                 source = sampler.open(index)
                 description, read = parser.describe_within(
@@ -262,8 +274,8 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
         if one["state"] == NEW and work.shapes[at] and _can_be_compared(work.kinds[one["kind"]])
     ]
     sampler = work.sampler
-    least = sampler.left_bytes // 4
-    share = sampler.left_bytes - least
+    share = sampler.left_bytes // 3
+    least = sampler.left_bytes - share
     chosen: set[int] = set()
     ordered = sorted(new, key=lambda at: (-int(pieces["length"][at]), at))
     first = {int(pieces["kind"][at]): at for at in reversed(ordered)}
@@ -338,8 +350,11 @@ def _classes(
                 share=shares[kind],
                 longest=FRAME_BYTES if tensors else NORMAL_BYTES,
                 advance=progress.advance,
-                cost=_cost(foreseen, seen) if name.endswith(NEAR) else None,
-            ).of(totals[kind], int(pieces["length"][seen].sum()))
+                otherwise=_otherwise(foreseen, seen) if name.endswith(NEAR) else None,
+            )
+            guess = guess.of(totals[kind], int(pieces["length"][seen].sum()))
+            if not guess.low and guess.high == totals[kind]:
+                guess = _unseen(totals[kind], name)
         work.shares[kind] = guess.estimated / totals[kind] if totals[kind] else 0.0
         if len(new[kind]):
             classes.append(_class(name, new[kind], guess))
@@ -355,10 +370,29 @@ def _classes(
     return classes
 
 
-def _cost(
-    foreseen: ForeseenVariants, rows: "np.ndarray"
-) -> Callable[[int, int, bytes], int | None]:
-    return lambda at, offset, content: foreseen.cost(int(rows[at]), offset, content)
+def _unseen(total: int, kind: str) -> Guess:
+    """Return what bytes of a kind take of which no sample could be read: as others of the kind do.
+
+    Shares are those of the benchmark's family (``benchmarks/estimate_error.py``).
+    """
+    low, share, high = 0.0, 1.0, 1.0
+    if kind == _KINDS[_HEADERS]:
+        low, share, high = 0.0, 0.3, 0.6
+    elif kind.endswith(NEAR):
+        blocks = DTYPES[_dtype_of(kind)].block_elements > 1
+        low, share, high = (0.0, 0.06, 0.2) if blocks else (0.0, 0.5, 1.0)
+    return Guess(estimated=round(total * share), low=round(total * low), high=round(total * high))
+
+
+def _otherwise(foreseen: ForeseenVariants, rows: "np.ndarray") -> Otherwise:
+    """Return how the pieces in some rows would be built on others."""
+    return Otherwise(
+        cost=lambda at, offset, content: foreseen.cost(int(rows[at]), offset, content),
+        together=lambda windows: foreseen.together(
+            [(int(rows[at]), offset, content) for at, offset, content in windows]
+        ),
+        others=max((foreseen.base_bytes(int(at)) for at in rows), default=0.0),
+    )
 
 
 def _class(kind: str, pieces: Pieces, guess: Guess) -> tuple[EstimatedClass, Guess]:

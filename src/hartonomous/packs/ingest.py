@@ -7,17 +7,16 @@ checks that it still has the digest it had, and hands its frames to the writing 
 
 import contextlib
 from collections import deque
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-
-import msgspec
 
 from hartonomous import locks
 from hartonomous.codecs.choice import choose
 from hartonomous.core import manifest as manifests
+from hartonomous.core.chunking import MIN_BYTES
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import AtomHasher, Sha256Hasher, digest
 from hartonomous.core.dtype import DTYPES
@@ -25,9 +24,7 @@ from hartonomous.core.elements import ReadRanges, ranges_of, values_of
 from hartonomous.core.item_names import ItemNames
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
-from hartonomous.core.plan import Plan
-from hartonomous.core.plan_words import kind_of
-from hartonomous.core.record import FRAME_BYTES, Encoding
+from hartonomous.core.record import FRAME_BYTES
 from hartonomous.errors import SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
@@ -35,9 +32,11 @@ from hartonomous.packs.base_search import TensorQuery, sketches_of
 from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.external_files import Said, external_files, with_external
 from hartonomous.packs.files import MAX_MANIFEST_BYTES, load_manifest
+from hartonomous.packs.first_look import Look, can_be_looked_at
 from hartonomous.packs.frames import split_frames
 from hartonomous.packs.freed_memory import keep_freed_memory
 from hartonomous.packs.hints import MOST_BASES, bases_of, heads_of
+from hartonomous.packs.looks import Looks
 from hartonomous.packs.pieces import (
     PieceHasher,
     WholeFrames,
@@ -49,6 +48,7 @@ from hartonomous.packs.pieces import (
 )
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.tally import Counter, Tally
 from hartonomous.packs.variants import VariantChoice
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import MemberSource, ReadSource
@@ -66,28 +66,6 @@ _RELATIVES_BYTES = 1 << 20
 _CHUNKS_A_LOOKUP = 256
 _BLOCKS_BEHIND = 2
 _MOST_HEADS = 4  # different numbers of heads that tensors are looked for with
-_ENCODING_NAMES = {encoding: encoding.name.lower() for encoding in Encoding}
-
-
-@dataclass(slots=True)
-class Tally:
-    """What a file cost and why: {reason: [pieces, logical bytes, stored bytes]}."""
-
-    reasons: dict[str, list[int]] = field(default_factory=dict)
-
-    def add(self, reason: str, logical: int, stored: int = 0, pieces: int = 1) -> None:
-        """Count pieces under a reason."""
-        row = self.reasons.get(reason)
-        if row is None:
-            row = self.reasons[reason] = [0, 0, 0]
-        row[0] += pieces
-        row[1] += logical
-        row[2] += stored
-
-    def join(self, other: "Tally") -> None:
-        """Count what another one counted."""
-        for reason, (pieces, logical, stored) in other.reasons.items():
-            self.add(reason, logical, stored, pieces)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +103,7 @@ class FileIngest:
         keep_freed_memory()
         self._session = session
         self._variants = VariantChoice(session, progress.note)
+        self._first = self._variants.first_look()
         # Of a folder, what its files say: numbers of heads, and names of bases.
         self._said: tuple[str, tuple[int, ...], tuple[str, ...]] = ("", (), ())
         self._declared = DeclaredBases(session.parts.database)
@@ -294,10 +273,17 @@ class FileIngest:
         tally = Tally()
         segments: list[Segment] = []
         tensors = _in_c_order(description)
-        known = self._session.known_atoms(hashed.digests.values())
+        # Of what lies between tensors, too small to be cut, the first pass has the names already.
+        between = (hashed.checks[one.offset] for one in hashed.pieces if _is_one_chunk(one, hashed))
+        known = self._session.known_atoms([*hashed.digests.values(), *between])
         self._show_relatives(hashed, known)
         self._variants.look_anew()
-        for piece in hashed.pieces:
+        looks = Looks(
+            self._first,
+            lambda number: self._small(source, hashed, known, tensors, number),
+            search=self._session.parts.variants,
+        )
+        for number, piece in enumerate(hashed.pieces):
             name = hashed.digests.get(piece.offset)
             if piece.length <= INLINE_BYTES:
                 inline = bytes(source.read_ahead(piece.offset, piece.length))
@@ -306,7 +292,8 @@ class FileIngest:
                 tally.add("inside the manifest", piece.length)
             elif name is None:
                 check = hashed.checks[piece.offset]
-                for segment in self._store_opaque(source, piece, check, tally):
+                asked = known if _is_one_chunk(piece, hashed) else None
+                for segment in self._store_opaque(source, piece, check, tally, asked):
                     segments.append(segment)
                     if len(segments) > MAX_SEGMENTS:  # before more is stored in vain
                         raise _too_many_parts(source)
@@ -318,33 +305,26 @@ class FileIngest:
                 elif name in known:
                     tally.add("tensor already stored", piece.length)
                 else:
+                    look = looks.of(number)
                     known[name] = 0
                     tensor = tensors.get((piece.offset, piece.length))
-                    self._store_tensor(source, piece, name, tensor, tally)
+                    self._store_tensor(source, piece, name, tensor, tally, look=look)
         spoiled = self._session.spoiled(hashed.digests.values())
         self._tell_faults()
         if spoiled:
             raise changed_source(source)
         manifest = Manifest(
-            size=source.size,
-            digest=hashed.digest,
-            sha256=hashed.sha256,
-            segments=tuple(segments),
-            description=description,
-        )
+            size=source.size, digest=hashed.digest, sha256=hashed.sha256,
+            segments=tuple(segments), description=description,
+        )  # fmt: skip
         content = manifests.encode(manifest)
         if len(content) > MAX_MANIFEST_BYTES or count_values(content) > MAX_VALUES:
             raise _too_many_parts(source)
         self._session.put_manifest(manifest, content, member.path)
         return IngestedFile(
-            source=member,
-            digest=hashed.digest,
-            sha256=hashed.sha256,
-            size=source.size,
-            description=description,
-            manifest_digest=digest(content),
-            tally=tally,
-        )
+            source=member, digest=hashed.digest, sha256=hashed.sha256, size=source.size,
+            description=description, manifest_digest=digest(content), tally=tally,
+        )  # fmt: skip
 
     def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
         """Stage what was taken in just before, where new tensors are enough to be built on it."""
@@ -361,23 +341,33 @@ class FileIngest:
         name: bytes,
         tensor: Tensor | None,
         tally: Tally,
+        *,
+        look: Look | None = None,
     ) -> None:
-        stored = _Counter("tensor", tally, piece.length)
+        stored = Counter("tensor", tally, piece.length)
+        if look is not None and not look.near:
+            self._session.put_atom(
+                name, piece.length, (look.content,), dtype=piece.dtype, verify=True,
+                encoding=None, on_stored=stored, sketches=look.sketches,
+            )  # fmt: skip
+            return
         small, held = piece.length <= FRAME_BYTES, piece.length <= _HELD_BYTES
-        content = self._content(source, piece, name) if held else memoryview(b"")
+        content = memoryview(b"")
+        if held:
+            content = look.content if look else self._content(source, piece, name)
         # What is looked at are whole frames, unless there is none.
         whole = piece.length if small else piece.length - piece.length % FRAME_BYTES
         looked = list(split_frames(content[:whole])) if held else WholeFrames(source, piece)
         ranges = ranges_of(content) if held else ranges_of_piece(source, piece)
-        query = self._query(piece, name, tensor, ranges)
+        query = look.query if look else self._query(piece, name, tensor, ranges)
         chosen = query and self._variants.choose(query, name, piece.length, looked)
-        sketches = sketches_of(query) if query else ()
+        sketches = look.sketches if look else sketches_of(query) if query else ()
         frames = split_frames(content) if held else checked_frames(source, piece, name)
         if chosen:
             self._session.put_atom(
                 name, piece.length, frames, encoding=None, dtype=piece.dtype, verify=small,
                 sketches=sketches, plan=chosen.plan, bases=chosen.bases,
-                on_stored=_Counter("tensor", tally, piece.length, chosen.plan),
+                on_stored=Counter("tensor", tally, piece.length, chosen.plan),
             )  # fmt: skip
         else:
             # One frame is hashed where it is encoded: two threads' hand-overs would cost more.
@@ -386,6 +376,27 @@ class FileIngest:
                 encoding=None if small else choose(looked, piece.dtype),
                 on_stored=stored, sketches=sketches,
             )  # fmt: skip
+
+    def _small(
+        self,
+        source: ReadSource,
+        hashed: _Hashed,
+        known: Container[bytes],
+        tensors: Mapping[tuple[int, int], Tensor],
+        number: int,
+    ) -> tuple[TensorQuery, memoryview] | None:
+        """Return a piece and its bytes if it is a small tensor to store that can be looked at."""
+        if number >= len(hashed.pieces):
+            return None
+        piece = hashed.pieces[number]
+        name, tensor = hashed.digests.get(piece.offset), tensors.get((piece.offset, piece.length))
+        if name is None or name in known or tensor is None or piece.length > FRAME_BYTES:
+            return None
+        if not can_be_looked_at(piece.dtype or "", tensor.shape):
+            return None
+        content = source.read_ahead(piece.offset, piece.length)
+        query = self._query(piece, name, tensor, ranges_of(content))
+        return None if query is None else (query, content)
 
     @staticmethod
     def _content(source: ReadSource, piece: Piece, name: bytes) -> memoryview:
@@ -419,24 +430,29 @@ class FileIngest:
         )  # fmt: skip
 
     def _store_opaque(
-        self, source: ReadSource, piece: Piece, check: bytes, tally: Tally
-    ) -> Iterator[Segment]:
+        self, source: ReadSource, piece: Piece, check: bytes, tally: Tally,
+        known: dict[bytes, int] | None,
+    ) -> Iterator[Segment]:  # fmt: skip
+        """Yield the segments of a piece without structure; ``known`` is where it was looked up."""
         hasher = AtomHasher()
         batch: list[bytes] = []
         for chunk in chunks_of(source, piece):
             hasher.update(chunk)
             batch.append(chunk)
             if len(batch) >= _CHUNKS_A_LOOKUP:
-                yield from self._store_chunks(batch, tally)
+                yield from self._store_chunks(batch, tally, known)
                 batch = []
-        yield from self._store_chunks(batch, tally)
+        yield from self._store_chunks(batch, tally, known)
         check_same(source, hasher.digest(), check)
 
-    def _store_chunks(self, chunks: Sequence[bytes], tally: Tally) -> Iterator[Segment]:
+    def _store_chunks(
+        self, chunks: Sequence[bytes], tally: Tally, known: dict[bytes, int] | None
+    ) -> Iterator[Segment]:
         names = [digest(chunk) for chunk in chunks]
-        known = self._session.known_atoms(
-            name for name, chunk in zip(names, chunks, strict=True) if len(chunk) > INLINE_BYTES
-        )
+        if known is None:
+            known = self._session.known_atoms(
+                name for name, chunk in zip(names, chunks, strict=True) if len(chunk) > INLINE_BYTES
+            )
         for name, chunk in zip(names, chunks, strict=True):
             size = len(chunk)
             if size <= INLINE_BYTES:
@@ -453,9 +469,14 @@ class FileIngest:
                     [chunk],
                     encoding=None,
                     dtype=None,
-                    on_stored=_Counter("data", tally, size),
+                    on_stored=Counter("data", tally, size),
                 )
             yield Segment(size, name, None)
+
+
+def _is_one_chunk(piece: Piece, hashed: _Hashed) -> bool:
+    """Say whether a piece is no tensor, and is stored whole as an atom by its own digest."""
+    return INLINE_BYTES < piece.length < MIN_BYTES and piece.offset not in hashed.digests
 
 
 def _in_c_order(description: Description) -> dict[tuple[int, int], Tensor]:
@@ -465,22 +486,6 @@ def _in_c_order(description: Description) -> dict[tuple[int, int], Tensor]:
         if one.strides is None:
             found.setdefault((one.offset, one.length), one)
     return found
-
-
-class _Counter(msgspec.Struct, frozen=True, gc=False):
-    """Counts one new atom of ``size`` bytes once it is written."""
-
-    what: str
-    tally: Tally
-    size: int
-    plan: Plan | None = None
-
-    def __call__(self, stored_bytes: int, encoding: Encoding) -> None:
-        """Take what the atom takes in packs."""
-        how = _ENCODING_NAMES[encoding]
-        if self.plan is not None:
-            how = kind_of(self.plan, exact=not stored_bytes)
-        self.tally.add(f"{self.what} stored {how}", self.size, stored_bytes)
 
 
 def _too_many_parts(source: ReadSource) -> UsageError:

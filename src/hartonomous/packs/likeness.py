@@ -4,17 +4,24 @@ A few places of each are compared, the same for all things of one length. Equal 
 equal bytes; they are told as "probably equal".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from hartonomous.catalog import candidates
 from hartonomous.catalog.manifests import ManifestRow
-from hartonomous.core.estimation import spots
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.sampling import EQUAL, NEW, STORED, Pieces, Sampler, fingerprint_bytes
+from hartonomous.packs.sampling import (
+    EQUAL,
+    NEW,
+    STORED,
+    Fingerprint,
+    Pieces,
+    Sampler,
+    fingerprint_bytes,
+)
 
 _SPOTS = (64, 32, 16)
 _FILE_SPOT = 64
@@ -35,16 +42,38 @@ def mark_equal(sampler: Sampler, pieces: Pieces, *, share: int) -> bool:
         if sum(fingerprint_bytes(int(length), spot) for length in lengths[which]) <= share:
             break
     kept = _within(lengths, which, spot, share)
-    seen: set[tuple[int, tuple[bytes, ...]]] = set()
+    groups: dict[int, list[_Printed]] = {}
     for at in kept:
         piece = pieces[at]
         length = int(piece["length"])
         print_ = sampler.fingerprint(int(piece["file"]), int(piece["offset"]), length, spot)
-        key = (length, print_)
-        if key in seen:
-            piece["state"] = EQUAL
-        seen.add(key)
+        groups.setdefault(length, []).append((at, print_))
+    for group in groups.values():
+        for equal in _equal(group):
+            pieces["state"][[at for at, _ in equal[1:]]] = EQUAL
     return len(kept) == len(which)
+
+
+_Printed = tuple[int, Fingerprint]
+
+
+def _equal(group: list[_Printed]) -> Iterator[list[_Printed]]:
+    """Yield those of things of one length, two or more, that are the same at all places.
+
+    One place of all is compared after the other, so that what differs is not read on.
+    """
+    waiting = [(0, group)]
+    while waiting:
+        place, alike = waiting.pop()
+        if len(alike) < 2:
+            continue
+        if place == len(alike[0][1].places):
+            yield alike
+            continue
+        parted: dict[bytes, list[_Printed]] = {}
+        for one in alike:
+            parted.setdefault(one[1].content(place), []).append(one)
+        waiting += [(place + 1, some) for some in parted.values()]
 
 
 def _within(lengths: "np.ndarray", which: "np.ndarray", spot: int, share: int) -> list[int]:
@@ -94,14 +123,14 @@ class StoredLikeness:
             if size not in stored or share < 0:
                 continue
             wanted = sampler.fingerprint(int(piece["file"]), 0, size, _FILE_SPOT)
-            if any(self._same_file(row, size, wanted) for row in stored[size]):
+            if any(self._same_file(row, wanted) for row in stored[size]):
                 piece["state"] = STORED
 
-    def _same_file(self, row: ManifestRow, size: int, wanted: Sequence[bytes]) -> bool:
+    def _same_file(self, row: ManifestRow, wanted: Fingerprint) -> bool:
         if self.exhausted:
             return False
         file = FileReader(self._reader, load_manifest(self._reader, row))
-        return self._same(size, _FILE_SPOT, wanted, file.read)
+        return self._same(wanted, file.read)
 
     def mark_tensors(
         self, sampler: Sampler, pieces: Pieces, names: Sequence[str], *, share: int
@@ -119,32 +148,28 @@ class StoredLikeness:
             piece = pieces[at]
             length = int(piece["length"])
             likely = [*named.get((names[at], length), ()), *sized.get(length, ())]
-            cost = fingerprint_bytes(length, _SPOTS[-1])
-            if not likely or cost > share or self.exhausted:
+            before = sampler.read_bytes
+            if (not likely or fingerprint_bytes(length, _SPOTS[-1]) > share) or self.exhausted:
                 continue
-            share -= cost
             wanted = sampler.fingerprint(
                 int(piece["file"]), int(piece["offset"]), length, _SPOTS[-1]
             )
-            if any(self._same_atom(digest, length, wanted) for digest in dict.fromkeys(likely)):
+            if any(self._same_atom(digest, wanted) for digest in dict.fromkeys(likely)):
                 piece["state"] = STORED
+            share -= sampler.read_bytes - before
 
-    def _same_atom(self, digest: bytes, length: int, wanted: Sequence[bytes]) -> bool:
+    def _same_atom(self, digest: bytes, wanted: Fingerprint) -> bool:
         def read(offset: int, size: int) -> bytes:
             out = bytearray(size)
             self._reader.decode_into(digest, memoryview(out), offset)
             return bytes(out)
 
-        return not self.exhausted and self._same(length, _SPOTS[-1], wanted, read)
+        return not self.exhausted and self._same(wanted, read)
 
-    def _same(
-        self,
-        length: int,
-        spot: int,
-        wanted: Sequence[bytes],
-        read: Callable[[int, int], bytes],
-    ) -> bool:
+    def _same(self, wanted: Fingerprint, read: Callable[[int, int], bytes]) -> bool:
         """Compare place by place; most candidates differ in the first."""
         self._left -= 1
-        places = zip(spots(length, spot), wanted, strict=True)
-        return all(read(offset, size) == content for (offset, size), content in places)
+        return all(
+            read(offset, size) == wanted.content(number)
+            for number, (offset, size) in enumerate(wanted.places)
+        )

@@ -1,5 +1,6 @@
 """Search by vectors: what is near a text, a stored file, a file on disk, a vector of one's own."""
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from hartonomous.core.space import MODALITIES, check_comparable
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.media.endings import PICTURES, ending
 from hartonomous.packs.kept_index import KeptIndex
+from hartonomous.packs.kept_uses import KeptUses
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import pixel_process
@@ -26,6 +28,7 @@ from hartonomous.packs.space_encoders import encoder_of
 from hartonomous.packs.space_writer import find_space
 from hartonomous.packs.text_views import document_process
 from hartonomous.packs.vector_search import Near, OpenSpaces
+from hartonomous.packs.vector_truth import PartKey
 from hartonomous.ports.encoder import Encoder
 from hartonomous.ports.vector_index import Vectors
 
@@ -103,6 +106,7 @@ class MeaningSearch:
         self._spaces = open_spaces
         self._encoders = OpenEncoders(parts, files)
         self.words = KeptIndex(parts)
+        self.uses = KeptUses()
 
     def close(self) -> None:
         """Close what is kept open between searches; who opened the spaces closes them."""
@@ -139,6 +143,23 @@ class MeaningSearch:
                 hint="hart embed makes those of stored files; or name another --space",
             )
         return found, tuple(notes)
+
+    def vectors_of(
+        self, wanted: Wanted, parts: Sequence[PartKey]
+    ) -> dict[PartKey, tuple[str, Vectors]]:
+        """Return the spaces and stored vectors of parts of files, as far as there are any.
+
+        Of the spaces that are searched; keys are (kind, (file digest, page, first character)).
+        """
+        found: dict[PartKey, tuple[str, Vectors]] = {}
+        asked = set(parts)
+        for row in self._rows(wanted):
+            truth, _ = self._spaces.index(row)
+            ids = truth.ids_at(asked)
+            with contextlib.suppress(NotFoundError):  # some were removed just now
+                rows = truth.vectors(np.asarray(list(ids.values()), np.int64))
+                found |= {key: (row.space.key, one) for key, one in zip(ids, rows, strict=True)}
+        return found
 
     def _rows(self, wanted: Wanted) -> list[SpaceRow]:
         if wanted.space is not None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import texts, versions
+from hartonomous.catalog import texts
+from hartonomous.catalog.database import Database
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.digest import digest
 from hartonomous.core.indexed_text import SaidVersion
@@ -69,9 +70,14 @@ def said_of(
     return " · ".join(item for item in told if isinstance(item, str))
 
 
-def said_of_version(parts: StoreParts, one: VersionWords) -> str:
-    """Return what is said of a version now."""
-    with parts.database.read() as tx:
-        tags, metadata = versions.annotations_of(tx, one.version_id)
-        model = versions.model_of(tx, one.version_id)
-    return said_of(one.name, tags, metadata, model or {})
+def said_of_versions(database: Database, shown: Sequence[VersionWords]) -> dict[int, str]:
+    """Return {version id: what is said of it now}."""
+    ids = [one.version_id for one in shown]
+    with database.read() as tx:
+        annotations = texts.tags_and_metadata(tx, ids)
+        models = texts.models(tx, ids)
+    told = {}
+    for one in shown:
+        tags, metadata = annotations.get(one.version_id, (set(), {}))
+        told[one.version_id] = said_of(one.name, tags, metadata, models.get(one.version_id, {}))
+    return told

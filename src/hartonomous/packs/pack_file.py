@@ -4,7 +4,10 @@ The byte layout is ``core.record``; where the bytes lie is the object store's bu
 """
 
 import os
+from collections import deque
 from collections.abc import Iterator
+from concurrent import futures
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,6 +43,7 @@ _SCAN_BYTES = 4 * 1024 * 1024
 _HEADER_GUESS_BYTES = 256
 """Holds the header of a record with a dozen frames: most are read with one call."""
 _GATHERED_BYTES = 1024 * 1024
+_MOST_UNWRITTEN = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +61,19 @@ class PackWriter:
     """Writes one pack; nobody sees it before ``seal``."""
 
     def __init__(
-        self, objects: ObjectStore, *, writer: bytes, now_us: int, required: int = 0
+        self,
+        objects: ObjectStore,
+        *,
+        writer: bytes,
+        now_us: int,
+        required: int = 0,
+        writing: Executor | None = None,
     ) -> None:
-        """Begin a pack; ``required`` are the feature bits of the records that it may hold."""
+        """Begin a pack; ``required`` are the feature bits of the records that it may hold.
+
+        ``writing`` is one thread that hands bytes to the object; what it cannot write is raised by
+        a later call. Without it the caller writes.
+        """
         self.key = os.urandom(16)
         self.required = required
         self._header = PackHeader(key=self.key, writer=writer, created_us=now_us, required=required)
@@ -70,6 +84,8 @@ class PackWriter:
         self._payload_offset = 0
         self.payload_bytes = 0  # of the payload begun last
         self._gathered = bytearray()
+        self._writing = writing
+        self._unwritten: deque[Future[None]] = deque()
         self.size = 0
         self._write(self._header.encode())
 
@@ -78,6 +94,7 @@ class PackWriter:
         self.size += len(content)
         if len(content) >= _GATHERED_BYTES:
             self._hand_over()
+            self._wait(0)
             self._out.write(content)
             return
         self._gathered += content
@@ -86,8 +103,16 @@ class PackWriter:
 
     def _hand_over(self) -> None:
         gathered, self._gathered = self._gathered, bytearray()
-        if gathered:
+        if gathered and self._writing is not None:
+            self._wait(_MOST_UNWRITTEN - 1)
+            self._unwritten.append(self._writing.submit(self._out.write, gathered))
+        elif gathered:
             self._out.write(gathered)
+
+    def _wait(self, most: int) -> None:
+        """Wait until at most so many pieces are unwritten; raises what kept one from it."""
+        while len(self._unwritten) > most:
+            self._unwritten.popleft().result()
 
     def _pad_to(self, offset: int) -> None:
         if offset > self.size:
@@ -185,6 +210,7 @@ class PackWriter:
         self._write(toc)
         self._write(footer.encode())
         self._hand_over()
+        self._wait(0)
         self._out.commit()
         return SealedPack(
             key=self.key,
@@ -196,6 +222,7 @@ class PackWriter:
 
     def abort(self) -> None:
         """Drop the pack."""
+        futures.wait(self._unwritten)  # of the first one that failed was told
         self._out.abort()
 
 

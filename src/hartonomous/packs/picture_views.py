@@ -5,8 +5,8 @@ in a document is not stored a second time: the index says where it lies, and its
 of the document again when they are wanted.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
@@ -28,7 +28,8 @@ from hartonomous.media.endings import PDF, PICTURES, WITH_PICTURES, ending
 from hartonomous.media.picture_reading import ENTRIES, PDF_ENTRY
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
+from hartonomous.packs.stale_views import request_views
+from hartonomous.packs.viewed_files import Waiting, gone_files, plain_copy, waiting_files
 from hartonomous.ports.progress import Progress
 
 PICTURE_LIMIT_BYTES = 256 << 20
@@ -84,11 +85,18 @@ def drop_pictures(parts: StoreParts) -> bool:
 
 
 def update_pictures(
-    parts: StoreParts, files: OpenFiles, progress: Progress, *, rebuild: bool = False
+    parts: StoreParts,
+    files: OpenFiles,
+    progress: Progress,
+    *,
+    rebuild: bool = False,
+    stale: bool = True,
 ) -> PictureViewsMade:
     """Look at files that were not looked at yet, or by an older recipe; forget those gone.
 
-    Without the extra ``images`` nothing is read, and a note says so if there is anything to read.
+    Without ``stale`` what an older recipe saw stays where it can be compared, and a job is put that
+    looks at it anew. With ``rebuild`` what is there is dropped first. Without the extra ``images``
+    nothing is read, and a note says so if there is anything to read.
     """
     with _held(parts):
         if rebuild:
@@ -96,17 +104,15 @@ def update_pictures(
         with open_pictures(parts) as index:
             known = index.recipes()
             forgotten = index.forget(gone_files(parts, known))
-            waiting = list(_waiting(parts, known))
+            every = list(_waiting(parts, known))
+            waiting = [one.file for one in every if stale or not one.stale]
+            if len(waiting) < len(every):
+                request_views(parts)
             made = _Making(parts, files, index)
             if not has_images():
                 made.notes += [f"pictures are not read: {_EXTRA_HINT}"] if waiting else []
                 waiting = []
-            if waiting:
-                progress.stage("read pictures", total_bytes=sum(one.size_bytes for one in waiting))
-                with picture_process() as process:
-                    for one in waiting:
-                        made.take(process, one)
-                        progress.advance(one.size_bytes)
+            made.take_all(waiting, progress)
             return PictureViewsMade(
                 read_count=len(waiting),
                 picture_count=made.pictures,
@@ -115,8 +121,29 @@ def update_pictures(
             )
 
 
-def waiting_pictures(parts: StoreParts) -> list[TextFile]:
-    """Return the files that were not looked at yet; none where the extra is missing."""
+def remake_pictures(
+    parts: StoreParts, files: OpenFiles, progress: Progress, *, again: bool = False
+) -> PictureViewsMade:
+    """Look anew at what an older recipe saw (``again``: everything), and at what is new.
+
+    Searches go on meanwhile, and find what is there until a file's new views take its place.
+    """
+    with open_pictures(parts) as index:
+        made = _Making(parts, files, index)
+        if has_images():
+            waiting = [one.file for one in _waiting(parts, {} if again else index.recipes())]
+            made.take_all(waiting, progress, lock=lambda: _held(parts))
+    rest = update_pictures(parts, files, progress)
+    return PictureViewsMade(
+        read_count=made.count + rest.read_count,
+        picture_count=made.pictures + rest.picture_count,
+        forgotten_count=rest.forgotten_count,
+        notes=(*made.notes, *rest.notes),
+    )
+
+
+def waiting_pictures(parts: StoreParts) -> list[Waiting]:
+    """Return files that were not looked at yet, or by an older recipe; none without Pillow."""
     if not has_images():
         return []
     with open_pictures(parts) as index:
@@ -206,8 +233,13 @@ def _recipe(path: str) -> str | None:
     return f"{_READING}/{picture_hash.RECIPE}/{picture_layout.RECIPE}{lacks}"
 
 
-def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:
-    return waiting_files(parts, known, _recipe)
+def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[Waiting]:
+    return waiting_files(parts, known, _recipe, _serves)
+
+
+def _serves(old: str, new: str) -> bool:
+    """Say that what an older recipe saw may be compared: hashes and layouts are the same ones."""
+    return old.partition("/")[2] == new.partition("/")[2]
 
 
 def _delete(parts: StoreParts) -> None:
@@ -231,8 +263,26 @@ class _Making:
         self._parts = parts
         self._files = files
         self._index = index
-        self.pictures = 0
+        self.count = self.pictures = 0
         self.notes: list[str] = []
+
+    def take_all(
+        self,
+        waiting: Sequence[TextFile],
+        progress: Progress,
+        *,
+        lock: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Look at files in their order, each under the lock."""
+        if not waiting:
+            return
+        progress.stage("read pictures", total_bytes=sum(one.size_bytes for one in waiting))
+        with picture_process() as process:
+            for one in waiting:
+                with lock():
+                    self.take(process, one)
+                progress.advance(one.size_bytes)
+        self.count += len(waiting)
 
     def take(self, process: LimitedProcess[PictureViews], one: TextFile) -> None:
         """Look at one file; what cannot be read is noted and not asked for again."""

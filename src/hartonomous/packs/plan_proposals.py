@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hartonomous.core import plan as plans
 from hartonomous.core.adapter_fit import fit_adapter
 from hartonomous.core.casts import Array, cast
+from hartonomous.core.dtype import DTYPES
 from hartonomous.core.linear_fit import fit_sum, mean_steps
 from hartonomous.core.plan import AnyStep, Operand, Plan
 from hartonomous.core.sums import product_of
@@ -43,7 +44,7 @@ _SOURCE_ROUNDINGS: dict[str, tuple[tuple[str, ...], ...]] = {
 _NEAR_BITS, _NEARER_BITS = 1.0, 0.5
 _LEAST_VALUES = 16
 _LEAST_SHARE = 2.0**-80
-_BASES_OF_ADAPTERS = 8
+_BASES_OF_ADAPTERS = 16
 
 
 class Query(Protocol):
@@ -164,6 +165,17 @@ def _made(
     except ValueError:
         return
     yield Proposal(plan=plan, bases=tuple(bases), bits=bits)
+
+
+def rounds_to(query: Query, one: Candidate, samples: Samples) -> bool:
+    """Say whether a candidate of a narrower type is the query rounded, at the places looked at."""
+    if query.dtype not in plans.FLOAT_TARGETS or one.dtype not in plans.FLOAT_TARGETS:
+        return False
+    pair = _pair(query, one, samples)
+    if pair is None or DTYPES[one.dtype].block_bytes >= DTYPES[query.dtype].block_bytes:
+        return False
+    wanted, values = (cast(part, "F32", one.dtype) for part in pair)
+    return bool(np.array_equal(wanted.view(np.uint16), values.view(np.uint16)))
 
 
 # --- one base -------------------------------------------------------------------------------------

@@ -6,14 +6,16 @@ same size is stored or comes with it; such files are read whole, of the others o
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from hartonomous.catalog import candidates as stored
+from hartonomous.core.description import Description
 from hartonomous.core.digest import DIGEST_BYTES, AtomHasher
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import HartonomousError
 from hartonomous.packs.decisions import Decision, decide
+from hartonomous.packs.external_files import external_files, with_external
 from hartonomous.packs.forecast import forecast
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.source_file import SourceFile
@@ -45,11 +47,15 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
-    """What would become of a candidate: a decision and the bytes in packs, or an error."""
+    """What would become of a candidate: a decision and the bytes in packs, or an error.
+
+    ``files`` are its members' paths, with what an add would read of their structure.
+    """
 
     candidate: Candidate
     decision: Decision[Sketch] | None
     estimated_bytes: int = 0
+    files: tuple[tuple[str, Description], ...] = ()
     error: str | None = None
 
 
@@ -69,10 +75,12 @@ def preview(
     alike.update(size for size, number in sizes.items() if number > 1)
     progress.stage("compare", total_bytes=sum(one.size for one in found))
     sketches: dict[int, Sketch] = {}
+    files: dict[int, tuple[tuple[str, Description], ...]] = {}
     errors: dict[int, str] = {}
     for index, one in enumerate(found):
         try:
             sketches[index] = _sketch(one, alike, progress, name=name, update=update)
+            files[index] = tuple(_described(parts, one))
         except HartonomousError as error:
             errors[index] = error.message
     decided = dict(zip(sketches, decide(parts, list(sketches.values())), strict=True))
@@ -81,6 +89,7 @@ def preview(
             candidate=one,
             decision=decided.get(index),
             estimated_bytes=_bytes(decided.get(index), told.candidate_bytes[index]),
+            files=files.get(index, ()),
             error=errors.get(index),
         )
         for index, one in enumerate(found)
@@ -113,6 +122,14 @@ def _sketch(
         next_version=name is not None,
         update=update,
     )
+
+
+def _described(parts: StoreParts, one: Candidate) -> Iterator[tuple[str, Description]]:
+    said = external_files(one.members, parts.parser)
+    for member in one.members:
+        with SourceFile(member.location) as source:
+            found = parts.parser.describe(source.descriptor, member.path)
+            yield member.path, with_external(found, member.path, source.size, said)
 
 
 def _digest(location: str, progress: Progress) -> bytes:

@@ -167,7 +167,11 @@ class Replanning:
         share = 1 - MIN_GAIN if row.encoding in PREDICTED else MOST_SHARE
         if chosen is None or chosen.stored_bytes > share * row.stored_bytes:
             return None
-        return self._plan([Step(row, chosen, chosen.stored_bytes)], above)
+        plan = self._plan([Step(row, chosen, chosen.stored_bytes)], above)
+        with self._parts.database.read() as tx:
+            # With less built on them these may lie deeper themselves.
+            left = families.base_ids(tx, [row.id])
+        return msgspec.structs.replace(plan, near=frozenset(left))
 
     def _current(self, row: rows.StoredAtom) -> list[Proposal]:
         """Return the plan that an atom has, where a slower recipe may take less of it."""

@@ -1,7 +1,7 @@
 """Looking at files outside the store through a few of their bytes, within a limit on them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,16 @@ NEW, EQUAL, STORED, COMPUTED = 0, 1, 2, 3
 Pieces = npt.NDArray[np.void]
 
 _LEAST_WINDOW_BYTES = 4096
-_GOOD_SAMPLES = 16
-_GOOD_SAMPLES_OF_BLOCKS = 4
-"""Of quantised tensors that are predicted: what is left varies little, and short windows cost."""
+_SMALLEST_WINDOW_BYTES = 1024
+"""Of what is predicted, where little may be read: what a frame takes anyway is told apart."""
+_LONE_WINDOW_BYTES = 32 << 10
+"""Longer windows tell what a frame takes; shorter ones are also looked at together."""
+_FINE_WINDOW_BYTES = 16 << 10
+_MANY_SAMPLES, _GOOD_SAMPLES = 64, 16
+_GOOD_SAMPLES_OF_BLOCKS = 8
+"""Tensors of a class differ more than places in one, so that many windows tell more than long ones,
+down to 16 KiB; below, what is packed in so little of it differs. Of quantised tensors that are
+predicted what is left varies little."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,15 +63,35 @@ class Sampler:
         self.read_bytes += length
         return content
 
-    def fingerprint(self, index: int, offset: int, length: int, spot: int) -> tuple[bytes, ...]:
-        """Return the bytes at ``core.estimation.spots`` of a range."""
-        return tuple(self.read(index, offset + start, size) for start, size in spots(length, spot))
+    def fingerprint(self, index: int, offset: int, length: int, spot: int) -> "Fingerprint":
+        """Return the bytes at ``core.estimation.spots`` of a range, each read when it is needed."""
+        return Fingerprint(self, index, offset, spots(length, spot))
 
     def close(self) -> None:
         """Close the file that is open."""
         if self._open is not None:
             self._open[1].close()
             self._open = None
+
+
+class Fingerprint:
+    """A few places of a range; most things differ in the first, and then no other is read."""
+
+    def __init__(
+        self, sampler: Sampler, index: int, offset: int, places: list[tuple[int, int]]
+    ) -> None:
+        self._sampler = sampler
+        self._index = index
+        self._offset = offset
+        self._read: list[bytes] = []
+        self.places = places
+
+    def content(self, number: int) -> bytes:
+        """Return the bytes at a place; the caller has seen that the limit grants all places."""
+        while len(self._read) <= number:
+            start, size = self.places[len(self._read)]
+            self._read.append(self._sampler.read(self._index, self._offset + start, size))
+        return self._read[number]
 
 
 def fingerprint_bytes(length: int, spot: int) -> int:
@@ -85,44 +112,90 @@ def measure(
     share: int,
     longest: int,
     advance: Callable[[int], None],
-    cost: Callable[[int, int, bytes], int | None] | None = None,
+    otherwise: "Otherwise | None" = None,
 ) -> Guess:
     """Estimate what pieces of one class take, reading at most ``share`` bytes of them.
 
     ``longest`` is the size of a frame or chunk in the store. Windows are shorter where that is
     needed to look at enough places; short windows compress a little worse, which the least width
-    of the range allows for. ``cost`` tells, of a piece (its row in ``pieces``), what bytes from an
-    offset on take otherwise; that counts for pieces of which it saves enough to be chosen.
+    of the range allows for. What pieces take ``otherwise`` counts for those of which it saves
+    enough to be chosen.
     """
     total = int(pieces["length"].sum())
+    share = int(share / (1.0 + otherwise.others)) if otherwise else share
     whole = total <= share
     window = longest
     block = DTYPES[dtype].block_bytes if dtype in DTYPES else 1
     good = (
         _GOOD_SAMPLES_OF_BLOCKS
-        if cost and DTYPES[dtype or ""].block_elements > 1
+        if otherwise and DTYPES[dtype or ""].block_elements > 1
         else _GOOD_SAMPLES
     )
-    while not whole and window > _LEAST_WINDOW_BYTES and share // window < good:
+    is_even = dtype is None or dtype not in DTYPES or DTYPES[dtype].block_elements == 1
+    many = _MANY_SAMPLES if is_even else good
+    least = _SMALLEST_WINDOW_BYTES if otherwise else _LEAST_WINDOW_BYTES
+    while not whole and share // window < (many if window > _FINE_WINDOW_BYTES else good):
+        if window <= least:
+            break
         window //= 2
     window -= window % block if window > block else 0
     wanted = _all_windows(pieces, longest) if whole else _some_windows(pieces, share, window, total)
     seen: list[_Sample] = []
+    held: list[Window] = []
     for index, offset, length, at in sorted(wanted):
         if length > sampler.left_bytes:
             break  # what others are compared with was read too
         content = sampler.read(index, offset, length)
-        otherwise = None
-        if cost is not None:
+        taken = None
+        if otherwise is not None:
             frame = min(longest, int(pieces[at]["length"]))
-            otherwise = _cost_in_frame(
-                cost, at, offset - int(pieces[at]["offset"]), content, frame=frame, block=block
-            )
-        seen.append(_Sample(at, length, encoded_size(content, dtype), otherwise))
+            inside = offset - int(pieces[at]["offset"])
+            taken = _cost_in_frame(otherwise.cost, at, inside, content, frame=frame, block=block)
+            if taken is not None and (len(held) + 1) * window <= FRAME_BYTES:
+                held.append((at, inside, content))
+        seen.append(_Sample(at, length, encoded_size(content, dtype), taken))
         advance(length)
+    if otherwise is not None and window < _LONE_WINDOW_BYTES:
+        seen = _scaled(seen, len(held), otherwise.together(held))
     samples = _chosen(seen)
     floor = 0.01 if whole else 0.03 if window >= FRAME_BYTES // 4 else 0.1
+    floor = 0.15 if otherwise is not None and window < _LEAST_WINDOW_BYTES else floor
     return guess_from_samples(total, samples, floor=floor, whole=whole)
+
+
+Window = tuple[int, int, bytes]
+"""A piece, by its row, where a window of it begins, and its bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Otherwise:
+    """How pieces would be kept but on their own.
+
+    ``cost(piece, offset, content)`` is what bytes of a piece from an offset on take, ``together``
+    what windows take as parts of a full frame, None where that is not known. ``others`` bytes of
+    the files are read for each byte of a window.
+    """
+
+    cost: Callable[[int, int, bytes], int | None]
+    together: Callable[[Sequence[Window]], float | None]
+    others: float = 0.0
+
+
+def _scaled(seen: Sequence["_Sample"], count: int, together: float | None) -> list["_Sample"]:
+    """Return samples whose first ``count`` costs add up to what these windows take together.
+
+    Scales and differences are only packed where there are enough of them: short windows alone
+    would tell two or three times what a frame takes.
+    """
+    known = [one.otherwise for one in seen if one.otherwise is not None]
+    alone = sum(known[:count])
+    if together is None or alone <= 0:
+        return list(seen)
+    factor = min(together / alone, 1.0)
+    return [
+        one if one.otherwise is None else replace(one, otherwise=one.otherwise * factor)
+        for one in seen
+    ]
 
 
 @dataclass(frozen=True, slots=True)

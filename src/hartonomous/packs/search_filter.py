@@ -2,6 +2,7 @@
 
 import fnmatch
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from functools import cached_property
 
 import msgspec
@@ -11,6 +12,8 @@ from hartonomous.catalog.texts import Moment, TextUse, VersionWords
 from hartonomous.core.condition import Condition, fields_of, holds
 from hartonomous.core.indexed_text import IndexedSource
 from hartonomous.errors import UsageError
+from hartonomous.packs.kept_uses import Uses
+from hartonomous.packs.model_views import said_of_versions
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.text_index import TextIndex
 
@@ -42,7 +45,9 @@ class SearchFilter(msgspec.Struct, frozen=True, kw_only=True):
 class Chosen:
     """What passes a filter, looked up in the catalog as it is asked for."""
 
-    def __init__(self, parts: StoreParts, index: TextIndex, wanted: SearchFilter) -> None:
+    def __init__(
+        self, parts: StoreParts, index: TextIndex, wanted: SearchFilter, known: Uses
+    ) -> None:
         for one in wanted.kinds:
             if one not in KINDS:
                 hint = f"there are {', '.join(KINDS)}"
@@ -50,8 +55,10 @@ class Chosen:
         self.wanted = wanted
         self._database = parts.database
         self._index = index
+        self._known = known if wanted.as_of_us is None else Uses(known.number)
         self._uses: dict[bytes, list[TextUse]] = {}
         asked = fields_of(wanted.condition) if wanted.condition is not None else set()
+        self._asked_keys = sorted(field[5:] for field in asked if field.startswith("meta."))
         self._asks_annotations = bool(
             wanted.tag or wanted.metadata or any(f == "tag" or f[:5] == "meta." for f in asked)
         )
@@ -76,13 +83,36 @@ class Chosen:
         new = set(digests) - self._uses.keys()
         if not new:
             return
-        with self._database.read() as tx:
-            found = texts.uses(tx, new, self.moment)
+        files = self._known.files
+        found = {digest: files[digest] for digest in new if digest in files}
+        asked = new - found.keys()
+        if asked:
+            moment = self.moment
+            with self._database.read() as tx:
+                read = texts.uses(tx, asked, moment)
+            found |= {digest: read.get(digest, ()) for digest in asked}
+            files.update((digest, found[digest]) for digest in asked)
         sources = self._index.sources(new) if self._asks_documents else {}
         for digest in new:
             self._uses[digest] = [
-                one for one in found.get(digest, ()) if self._passes(one, sources.get(digest))
+                one for one in found[digest] if self._passes(one, sources.get(digest))
             ]
+
+    def notes(self) -> list[str]:
+        """Return of each key of metadata that is asked for and that nothing has, that it is so."""
+        if not self._asked_keys:
+            return []
+        known = {key for _, metadata in self._annotations.values() for key in metadata}
+        if known.issuperset(self._asked_keys):
+            return []
+        known |= self._index.metadata_keys()
+        found = []
+        for key in self._asked_keys:
+            near = get_close_matches(key, known, n=3)
+            if key not in known:
+                like = f"; there is {' and '.join(f'meta.{one}' for one in near)}" if near else ""
+                found.append(f"no artifact and no document has the metadata key {key!r}{like}")
+        return found
 
     def uses(self, digest: bytes) -> list[TextUse]:
         """Return the versions that count and have a file that was learned of."""
@@ -96,9 +126,28 @@ class Chosen:
 
     def versions(self, uids: Sequence[bytes]) -> dict[bytes, VersionWords]:
         """Return {uid: version} of those that count."""
-        with self._database.read() as tx:
-            found = texts.versions_of(tx, uids, self.moment)
-        return {uid: one for uid, one in found.items() if self._passes(one, None)}
+        known = self._known.versions
+        found = {uid: known[uid] for uid in uids if uid in known}
+        asked = [uid for uid in uids if uid not in found]
+        if asked:
+            moment = self.moment
+            with self._database.read() as tx:
+                read = texts.versions_of(tx, asked, moment)
+            found |= {uid: read.get(uid) for uid in asked}
+            known.update((uid, found[uid]) for uid in asked)
+        return {
+            uid: one for uid, one in found.items() if one is not None and self._passes(one, None)
+        }
+
+    def said(self, shown: Sequence[VersionWords]) -> dict[int, str]:
+        """Return {version id: what is said of it now}."""
+        known = self._known.said
+        found = {one.version_id: known[one.version_id] for one in shown if one.version_id in known}
+        asked = [one for one in shown if one.version_id not in found]
+        if asked:
+            found |= said_of_versions(self._database, asked)
+            known.update((one.version_id, found[one.version_id]) for one in asked)
+        return found
 
     def _passes(self, use: TextUse | VersionWords, source: IndexedSource | None) -> bool:
         wanted = self.wanted

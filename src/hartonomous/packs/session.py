@@ -11,18 +11,17 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from types import TracebackType
 
 from hartonomous.catalog import atoms, manifests, packs, writers
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.sketches import NewSketch
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core import plan as plans
+from hartonomous.core.closing import Closing
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding, RecordKind
-from hartonomous.errors import HartonomousError
 from hartonomous.packs import writer_locks
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.frames import (
@@ -57,7 +56,7 @@ class _Batch:
     decoded_bytes: int
 
 
-class WriteSession:
+class WriteSession(Closing):
     """One writer's work on a store; use as a context manager.
 
     On leaving, what is not published stays behind as orphans for `gc`. Not for several threads.
@@ -80,6 +79,7 @@ class WriteSession:
         self._required = 0  # features of the packs that are opened from now on
         self._encoders = ThreadPoolExecutor(parts.workers, "encode")
         self._sealer = ThreadPoolExecutor(1, "seal")
+        self._writing = ThreadPoolExecutor(1, "write")
         self._gathered: list[FrameWork] = []
         self._gathered_atoms: list[PendingAtom] = []
         self._gathered_bytes = 0
@@ -350,7 +350,7 @@ class WriteSession:
         if self._pack is None:
             self._pack = PackWriter(
                 self.parts.objects, writer=self.key, now_us=self.parts.clock(),
-                required=self._required,
+                required=self._required, writing=self._writing,
             )  # fmt: skip
         return self._pack
 
@@ -456,6 +456,7 @@ class WriteSession:
         finally:
             try:
                 self._sealer.shutdown(wait=True)
+                self._writing.shutdown(wait=True)
                 self.bases.close()
                 self._drop_unregistered()
                 remove_writer(in_turn(self.parts.database), self.id)
@@ -464,20 +465,3 @@ class WriteSession:
                 raise
             # Whatever went wrong: with the lock gone, a collection does the rest.
             self._lock.release(remove=True)
-
-    def __enter__(self) -> "WriteSession":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except HartonomousError as second:
-            if error is None:
-                raise
-            # What went wrong first says more, such as how much room was wanted.
-            error.add_note(f"ending the session failed too: {second.message}")

@@ -139,6 +139,26 @@ class SignTable:
             block = group.block()
         return not any(True for one in signs for _ in _Wanted(one).scan(block))
 
+    def any_near(self, element_count: int, words: NDArray[np.uint64]) -> NDArray[np.bool_] | None:
+        """Return for each of many sketches whether anything is near, from memory alone.
+
+        ``words`` are their signs, shape (m, 4), the result is (m,). None if it is in doubt, as
+        ``has_none`` is; each sketch is a look.
+        """
+        with self._guard:
+            group = self._groups.get(element_count)
+            if group is None or group.full or not group.looks:
+                return None
+            group.looks = max(0, group.looks - len(words))
+            block = group.block()
+        ones = np.bitwise_count(words).sum(axis=1).tolist()
+        limits = np.stack([furthest(one) for one in ones])
+        return kernel.active().any_near(block.words, words, limits)
+
+    def look_up(self, tx: Any, element_count: int) -> None:
+        """Read what the catalog has of newer sketches; then there is no doubt for a while."""
+        next(self._blocks(tx, element_count))
+
     def doubt(self) -> None:
         """Have the catalog asked at the next look: something was stored."""
         with self._guard:

@@ -19,6 +19,7 @@ from hartonomous.core.digest import digest
 from hartonomous.core.space import MOST_DIMENSIONS, Space
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.inference import bert_graph, picture_encoder, tokens
+from hartonomous.inference.dense import DenseWeights
 from hartonomous.inference.encoder_files import (
     TOKENIZER_LIMIT_BYTES,
     find_tokenizer,
@@ -224,6 +225,7 @@ class StoredEncoder:
                 tokenizer=self._tokenizer() if text else b"",
                 text=self.recipe.text if text else None,
                 picture=None if text else self.recipe.picture,
+                weights=self._dense() if text else (),
             )
             graph = self.recipe.text_graph if text else self.recipe.picture_graph
             make = (lambda: self._copied(graph)) if graph else self._built
@@ -237,6 +239,21 @@ class StoredEncoder:
             return content
         _, config = find_tokenizer(self._stored, path.removesuffix("vocab.txt"))
         return tokens.from_vocabulary(content, config)
+
+    def _dense(self) -> tuple[DenseWeights, ...]:
+        """Return the numbers of the layers behind the pooling; raises UsageError."""
+        text = self.recipe.text
+        found = []
+        for one in text.dense if text is not None else ():
+            weights = _StoredWeights(self._parts, self._files, self._version, [one.weights])
+            wanted = {"linear.weight": (one.outputs, one.inputs)}
+            wanted |= {"linear.bias": (one.outputs,)} if one.bias else {}
+            for name, shape in wanted.items():
+                if weights.shape(name) != shape:
+                    raise UsageError(f"{one.weights} has no tensor {name} of shape {list(shape)}")
+            held = [weights.rows(name, 0, one.outputs).astype("<f4").tobytes() for name in wanted]
+            found.append(DenseWeights(weight=held[0], bias=held[1] if one.bias else b""))
+        return tuple(found)
 
     def _copied(self, path: str) -> IO[bytes]:
         """Return a stored graph in a file without a name."""

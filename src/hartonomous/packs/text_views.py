@@ -1,12 +1,12 @@
 """Text views: the passages of stored documents, read in a limited process, kept in the index.
 
 A view is derived. What was read is known by the file's digest and the recipe: the readers, the cut
-into passages, and which extras were there. A newer recipe replaces the old one when views are next
-brought up to date.
+into passages, and which extras were there. What an older recipe read is searched until a job has
+read it anew (``stale_views``).
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from hartonomous.catalog import manifests, texts
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
 from hartonomous.catalog.word_index import WordIndex, delete_index
-from hartonomous.catalog.word_table import WordTable, drop_tables
+from hartonomous.catalog.word_table import WordTable, drop_tables, has_tables
 from hartonomous.core import passage
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
@@ -31,7 +31,8 @@ from hartonomous.media.reading import READERS, RECIPE
 from hartonomous.packs.model_views import update_said
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.viewed_files import gone_files, plain_copy, waiting_files
+from hartonomous.packs.stale_views import request_views
+from hartonomous.packs.viewed_files import Waiting, gone_files, plain_copy, waiting_files
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.text_index import TextIndex
 
@@ -41,6 +42,7 @@ DOCUMENT_LIMIT_BYTES = 256 << 20
 _INDEX = "words.sqlite"
 _PASSAGES_LIMIT = 100_000
 _TITLE_CHARS = 500
+_LACKS = "-lacks-documents"
 
 
 class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,62 +65,137 @@ def drop_views(parts: StoreParts) -> bool:
         return _drop(parts)
 
 
-def is_current(parts: StoreParts, index: TextIndex) -> bool:
-    """Say whether an index has everything that the catalog has."""
-    return index.mark() == _mark(parts)
+def change_number(parts: StoreParts) -> str:
+    """Return what is another one whenever a search may find something else in the catalog."""
+    with parts.database.read() as tx:
+        return texts.change_number(tx)
+
+
+def is_current(index: TextIndex, number: str) -> bool:
+    """Say whether an index has everything that the catalog had at a change number."""
+    return index.mark() == _mark(number)
+
+
+def has_stale_texts(index: TextIndex) -> bool:
+    """Say whether an older recipe made what an index holds, or a part of it."""
+    made_by = index.mark().rpartition(" ")[2]
+    return bool(made_by) and made_by != _recipe("x.pdf")
+
+
+def request_stale(parts: StoreParts) -> int | None:
+    """Put the job that makes views anew, if an older recipe made some; return its number if put."""
+    if parts.database.dialect != "sqlite":
+        there = has_tables(parts.database)
+    else:
+        there = index_path(parts).exists()
+    if not there:
+        return None
+    with open_index(parts) as index:
+        return request_views(parts) if has_stale_texts(index) else None
 
 
 def refresh_views(parts: StoreParts, files: OpenFiles, progress: Progress) -> ViewsMade | None:
-    """Bring the views up to date if the catalog changed since they last were; None if it did not.
+    """Read what was not read yet, if the catalog changed since that was done; None if it did not.
 
-    Who may only read searches what is there, and a note says if there is more.
+    What an older recipe read stays as it is, and a job is put that reads it anew. Who may only read
+    searches what is there, and a note says if there is more.
     """
     with open_index(parts) as index:
-        if is_current(parts, index):
+        number = change_number(parts)
+        if is_current(index, number):
             return None
         if not index.is_writable():
             note = "what was added lately is not searched: this role may not write the index"
             return ViewsMade(read_count=0, passage_count=0, forgotten_count=0, notes=(note,))
-    return update_views(parts, files, progress)
+        stale = has_stale_texts(index)
+        if stale:
+            request_views(parts)
+        if stale and _same_but_for_recipe(index.mark(), _mark(number)):
+            return None
+    with _held(parts), open_index(parts) as index:
+        if is_current(index, change_number(parts)):
+            return None  # somebody else did it while this waited for the lock
+        return _refreshed(parts, files, index, progress)
+
+
+def _same_but_for_recipe(one: str, other: str) -> bool:
+    """Say whether two marks are of one change number, with the same packages installed."""
+    (number, _, old), (now, _, new) = one.rpartition(" "), other.rpartition(" ")
+    return number == now and _serves(old, new)
+
+
+def _refreshed(
+    parts: StoreParts, files: OpenFiles, index: TextIndex, progress: Progress
+) -> ViewsMade:
+    """Read what no view serves; remember the older recipe while a part of the views is by it."""
+    mark = _mark(change_number(parts))
+    known = index.recipes()
+    waiting = list(_waiting(parts, known))
+    made = _Making(parts, files, index)
+    made.take_all([one.file for one in waiting if not one.stale], progress)
+    forgotten = index.forget(gone_files(parts, known))
+    update_said(parts, index)
+    stale = next((known[one.file.digest] for one in waiting if one.stale), None)
+    if stale is not None:
+        # Of the package that was missing when that was read nothing is left unread.
+        recipe = stale.removesuffix(_LACKS) + (_LACKS if mark.endswith(_LACKS) else "")
+        mark = f"{mark.rpartition(' ')[0]} {recipe}"
+    index.set_mark(mark)
+    return made.told(forgotten)
+
+
+def remake_texts(
+    parts: StoreParts, files: OpenFiles, progress: Progress, *, again: bool = False
+) -> ViewsMade:
+    """Read anew what an older recipe read (``again``: everything), and what was not read yet.
+
+    Searches go on meanwhile: they find what is there until a file's new views take its place, and
+    who has to read what is new waits for one file at most.
+    """
+    with open_index(parts) as index:
+        known = {} if again else index.recipes()
+        waiting = list(_waiting(parts, known))
+        made = _Making(parts, files, index)
+        made.take_all([one.file for one in waiting], progress, lock=lambda: _held(parts))
+    with _held(parts), open_index(parts) as index:
+        rest = _refreshed(parts, files, index, progress)
+    return msgspec.structs.replace(
+        rest,
+        read_count=rest.read_count + made.count,
+        passage_count=rest.passage_count + made.passages,
+        notes=(*made.notes, *rest.notes),
+    )
 
 
 def update_views(
     parts: StoreParts, files: OpenFiles, progress: Progress, *, rebuild: bool = False
 ) -> ViewsMade:
-    """Read the files that were not read yet, or by an older recipe; forget those that are gone."""
+    """Read the files that were not read yet, or by an older recipe; forget those that are gone.
+
+    With ``rebuild`` what is there is dropped first: searches find it again as it is read.
+    """
     with _held(parts):
         if rebuild:
             _drop(parts)
         with open_index(parts) as index:
-            mark = _mark(parts)  # before anything is looked at: what comes meanwhile is seen later
+            # Before anything is looked at: what comes meanwhile is seen later.
+            mark = _mark(change_number(parts))
             known = index.recipes()
-            waiting = list(_waiting(parts, known))
             made = _Making(parts, files, index)
-            progress.stage("read texts", total_bytes=sum(one.size_bytes for one in waiting))
-            with document_process() as process:
-                for one in waiting:
-                    made.take(process, one)
-                    progress.advance(one.size_bytes)
+            made.take_all([one.file for one in _waiting(parts, known)], progress)
             forgotten = index.forget(gone_files(parts, known))
             update_said(parts, index)
             index.set_mark(mark)
-            return ViewsMade(
-                read_count=len(waiting),
-                passage_count=made.passages,
-                forgotten_count=forgotten,
-                notes=tuple(made.notes),
-            )
+            return made.told(forgotten)
 
 
-def _mark(parts: StoreParts) -> str:
+def _mark(number: str) -> str:
     """Return what changes whenever views may have to be made: the catalog, or how they are made."""
-    with parts.database.read() as tx:
-        number = texts.change_number(tx)
     return f"{number} {_recipe('x.pdf')}"
 
 
-def waiting_texts(parts: StoreParts) -> list[TextFile]:
-    """Return the files whose texts were not read yet."""
+def waiting_texts(parts: StoreParts) -> list[Waiting]:
+    """Return the files whose texts were not read yet, or by an older recipe."""
     with open_index(parts) as index:
         return list(_waiting(parts, index.recipes()))
 
@@ -152,12 +229,19 @@ def _held(parts: StoreParts) -> AbstractContextManager[None]:
 
 def _recipe(path: str) -> str:
     """Return what a file of this name would be read by now."""
-    lacks = "-lacks-documents" if ending(path) in PDF and find_spec("pypdfium2") is None else ""
+    lacks = _LACKS if ending(path) in PDF and find_spec("pypdfium2") is None else ""
     return f"{RECIPE}/{passage.RECIPE}{lacks}"
 
 
-def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[TextFile]:
-    return waiting_files(parts, known, lambda path: _recipe(path) if worth_a_look(path) else None)
+def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[Waiting]:
+    return waiting_files(
+        parts, known, lambda path: _recipe(path) if worth_a_look(path) else None, _serves
+    )
+
+
+def _serves(old: str, new: str) -> bool:
+    """Say that what an older recipe read may be searched; not what it could not read."""
+    return old.endswith(_LACKS) == new.endswith(_LACKS)
 
 
 def _refused(kind: str, reason: str) -> Document:
@@ -198,8 +282,33 @@ class _Making:
         self._parts = parts
         self._files = files
         self._index = index
-        self.passages = 0
+        self.count = self.passages = 0
         self.notes: list[str] = []
+
+    def take_all(
+        self,
+        waiting: Sequence[TextFile],
+        progress: Progress,
+        *,
+        lock: Callable[[], AbstractContextManager[object]] = nullcontext,
+    ) -> None:
+        """Read files in their order, each under the lock."""
+        if not waiting:
+            return
+        progress.stage("read texts", total_bytes=sum(one.size_bytes for one in waiting))
+        with document_process() as process:
+            for one in waiting:
+                with lock():
+                    self.take(process, one)
+                progress.advance(one.size_bytes)
+        self.count += len(waiting)
+
+    def told(self, forgotten_count: int) -> ViewsMade:
+        """Return what was done."""
+        return ViewsMade(
+            read_count=self.count, passage_count=self.passages, forgotten_count=forgotten_count,
+            notes=tuple(self.notes),
+        )  # fmt: skip
 
     def take(self, process: LimitedProcess[Document], one: TextFile) -> None:
         """Read one file; what cannot be read is noted and not asked for again."""

@@ -6,7 +6,7 @@ its own is it built on others: reading it then needs them too. Whatever is chose
 back; a bad choice only takes more room.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -22,9 +22,10 @@ from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
 from hartonomous.packs.exact_plans import ExactPlans
+from hartonomous.packs.first_look import FirstLook
 from hartonomous.packs.frames import BaseReadError, FrameWork, encode_predicted
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.plan_proposals import Proposal, propose
+from hartonomous.packs.plan_proposals import MOST_PROPOSALS, Proposal, propose, rounds_to
 from hartonomous.packs.predictions import BaseCircleError, Variant
 from hartonomous.packs.reading_cost import ReadingCost
 from hartonomous.packs.sign_table import SignTable
@@ -35,7 +36,11 @@ MOST_SHARE = 0.8
 """A tensor is built on others if that takes less than this share of what it takes on its own."""
 NOTHING_SHARE = 0.001
 """What leaves so little of a sample ends the search: no other way can save more than that."""
+DEEPER = 1.08
+"""A base that lies one deeper must save so much more: what is built on it has less room above."""
 _WORSE_BITS = 0.25
+_MOST_LOOKED_AT = 16
+"""Candidates: an adapter's base may be no nearer to what it was merged into than fine-tunes are."""
 _NEVER = 1 << 16
 """A depth that no search allows."""
 
@@ -92,6 +97,7 @@ class VariantChoice:
         self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
         self._factors = AdapterFactors(session.parts.database, session.bases)
         self._held: set[bytes] = set()
+        self._depths: dict[bytes, int] = {}  # of bases, as they lay when they were last looked at
         self._lately: dict[str, tuple[object, ...]] = {}  # by type of target
         self._exact = ExactPlans(session.bases)
         self._cost = ReadingCost(session.bases)
@@ -107,19 +113,55 @@ class VariantChoice:
         if not self._may(query):
             return None
         deepest = self.deepest
-        found = self._search.candidates(query, max_depth=deepest, in_passing=size <= FRAME_BYTES)
+        found = self._search.candidates(
+            query, max_depth=deepest, in_passing=size <= FRAME_BYTES, most=_MOST_LOOKED_AT
+        )
         if not found or self._is_damaged(name):
             return None
-        one = self.estimate(query, name, size, frames, found, deepest=deepest)
-        if one is None or one.stored_bytes >= MOST_SHARE * size:
+        one = self.estimate(query, name, size, frames, found, deepest=deepest, deeper=DEEPER)
+        if one is None:
             return None
-        if one.stored_bytes and one.stored_bytes >= MOST_SHARE * alone(frames, query.dtype, size):
+        own = alone(frames, query.dtype, size) if one.stored_bytes else size
+        if one.stored_bytes * self._weight(one.bases, DEEPER) >= MOST_SHARE * own:
             return None
-        return one
+        rounded = self._rounded_bytes(query, one, found)
+        if rounded is None:
+            return one
+        above = [other for other in found if other.depth < deepest]
+        other = self.estimate(query, name, size, frames, above, deepest=deepest - 1, deeper=DEEPER)
+        if other is not None and other.stored_bytes >= MOST_SHARE * own:
+            other = None
+        taken = own if other is None else other.stored_bytes
+        return other if taken <= DEEPER * (one.stored_bytes + rounded) else one
+
+    def _rounded_bytes(
+        self, query: TensorQuery, one: Chosen, found: Sequence[Candidate]
+    ) -> int | None:
+        """Return what the base of a choice takes that is the tensor itself, rounded; else None.
+
+        Where the tensor would lie as deep as any may, nothing could be built on it. Once it is
+        there its rounded copy costs nothing more, so ``hart repack`` turns the two around; then the
+        tensor itself must be kept without that copy.
+        """
+        if not one.stored_bytes or len(one.bases) != 1 or self._depths[one.bases[0]] < self.deepest:
+            return None
+        near = (other for other in found if other.digest == one.bases[0])
+        if not self.deepest or not any(rounds_to(query, other, SketchSamples()) for other in near):
+            return None
+        with self._parts.database.read() as tx:
+            return sum(stored for _, stored in atoms.find(tx, one.bases).values())
+
+    def _weight(self, names: Iterable[bytes], deeper: float) -> float:
+        """Return what the bytes of a tensor on these bases count for: more, the deeper they lie."""
+        return deeper ** max(self._depths.get(one, 0) for one in names)
 
     def look_anew(self) -> None:
         """Have what was stored meanwhile found, before the tensors of another file are chosen."""
         self._signs.doubt()
+
+    def first_look(self) -> FirstLook:
+        """Return what looks at many small tensors at once, with the signs that are held here."""
+        return FirstLook(self._parts.database, self._signs)
 
     @property
     def deepest(self) -> int:
@@ -147,7 +189,7 @@ class VariantChoice:
             return {one: known.get(one, 0) if usable(one) else _NEVER for one in ids}
 
         search = BaseSearch(self._parts.database, signs=self._signs, depths=depths)
-        return search.candidates(query, max_depth=deepest)
+        return search.candidates(query, max_depth=deepest, most=_MOST_LOOKED_AT)
 
     def near(self, count: int, signs: bytes) -> list[int]:
         """Return the ids of the sketches of so many elements that are near to these signs."""
@@ -166,11 +208,13 @@ class VariantChoice:
         deepest: int,
         usable: Callable[[int], bool] = _any,
         also: Sequence[Proposal] = (),
+        deeper: float = 1.0,
     ) -> Chosen | None:
         """Return the best way to build a tensor on candidates, as a sample of its frames says.
 
         Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
-        tried beside what the candidates suggest. None if there is none.
+        tried beside what the candidates suggest. What needs a base that lies one deeper must take
+        less by the factor ``deeper``. None if there is none.
         """
         proposals = self.propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
@@ -180,7 +224,7 @@ class VariantChoice:
         indexes = spread(len(frames))
         sample = [(index * FRAME_BYTES, frames[index]) for index in indexes]
         whole = sum(frame.nbytes for _, frame in sample)
-        best_one = self._best(proposals, name, sample)
+        best_one = self._best(proposals, name, sample, deeper)
         if best_one is None or not whole:
             return None
         taken, one = best_one
@@ -206,6 +250,7 @@ class VariantChoice:
             there = bases.find(tx, held)
         fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
         deep = {name for name in fit if there[name].depth > 0}
+        self._depths.update({name: there[name].depth for name in fit})
         found: dict[tuple[Plan, tuple[bytes, ...]], Proposal] = {}
         for way in ways:
             one = next((one for one in way if fit.issuperset(one.bases)), None)
@@ -224,26 +269,37 @@ class VariantChoice:
         """Return the plans that candidates suggest, with the adapters that the store holds."""
         if not found:
             return []
-        return propose(query, found, SketchSamples(), factors=lambda: self._factors.of(query))
+        made = propose(
+            query, found, SketchSamples(), factors=lambda: self._factors.of(query),
+            most=len(found) + MOST_PROPOSALS,
+        )  # fmt: skip
+        depths = {one.digest: one.depth for one in found}
+        return _first_by_depth(made, depths) if query.dtype in plans.FLOAT_TARGETS else made
 
     def _best(
         self,
         proposals: Sequence[Proposal],
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
+        deeper: float,
     ) -> tuple[int, Proposal] | None:
         """Return what takes least of the sample, the first of equals.
 
-        What takes no less of the first frame than the best so far is given up there; so is, without
-        a look, a proposal for floats that is clearly worse at the places of the sketch.
+        Bytes are weighed by how deep the bases lie. What takes no less of the first frame than the
+        best so far is given up there; so is, without a look, a proposal for floats that is clearly
+        worse at the places of the sketch.
         """
         whole = sum(frame.nbytes for _, frame in sample)
         found: tuple[list[int], Proposal] | None = None
         for one in self._in_turn(proposals):
             floats = one.plan.dtype in plans.FLOAT_TARGETS
-            if found is not None and floats and one.bits > found[1].bits + _WORSE_BITS:
-                continue
-            taken = self._measure(one, name, sample, [] if found is None else found[0])
+            least: list[float] = []
+            if found is not None:
+                lighter = self._weight(found[1].bases, deeper) / self._weight(one.bases, deeper)
+                if floats and one.bits > found[1].bits * max(1.0, lighter) + _WORSE_BITS:
+                    continue
+                least = [taken * lighter for taken in found[0]]
+            taken = self._measure(one, name, sample, least)
             if taken is None:
                 continue
             found = taken, one
@@ -277,7 +333,7 @@ class VariantChoice:
         proposal: Proposal,
         name: bytes,
         sample: Sequence[tuple[int, memoryview]],
-        least: Sequence[int],
+        least: Sequence[float],
     ) -> list[int] | None:
         """Return what the sample takes up to each of its frames.
 
@@ -303,6 +359,21 @@ class VariantChoice:
             if least and taken[at] >= least[at]:
                 return None
         return taken
+
+
+def _first_by_depth(made: Sequence[Proposal], depths: Mapping[bytes, int]) -> list[Proposal]:
+    """Return the first proposals, and the first of those on bases that lie less deep."""
+    chosen = [*made[:MOST_PROPOSALS]]
+    least = min((_depth(one, depths) for one in chosen), default=0)
+    for one in made[MOST_PROPOSALS:]:
+        if (depth := _depth(one, depths)) < least:
+            chosen.append(one)
+            least = depth
+    return chosen
+
+
+def _depth(one: Proposal, depths: Mapping[bytes, int]) -> int:
+    return max(depths.get(base, 0) for base in one.bases)
 
 
 def _way(one: Proposal) -> tuple[object, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hartonomous.catalog.spaces import BlockRow, SpaceRow
 from hartonomous.core.array import numpy_dtype
 from hartonomous.core.place import Place
 from hartonomous.core.space import Space
-from hartonomous.core.vector_block import TYPES, PlaceTable, joined, place_table, taken
+from hartonomous.core.vector_block import KINDS, TYPES, PlaceTable, joined, place_table, taken
 from hartonomous.errors import NotFoundError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
@@ -26,8 +26,15 @@ if TYPE_CHECKING:
     from hartonomous.ports.vector_index import Ids, Vectors
 
 KEPT_BYTES = 192 << 20
-"""Decoded blocks that are kept; one that is larger is read in parts."""
+"""Decoded parts of blocks that are kept, those wanted last."""
+_PART_BYTES = 256 << 10
+_MOST_PARTS = 512
+"""So many parts of one block at once are read, and not kept."""
 _SCANNED_BYTES = 16 << 20
+
+
+PartKey = tuple[str, object]
+"""A part of a file: (kind of place, (file digest, page, first character))."""
 
 
 class _Block:
@@ -77,7 +84,7 @@ class SpaceTruth:
         self.row = row
         self._guard = threading.RLock()
         self._moment: _Moment | None = None
-        self._kept: OrderedDict[bytes, NDArray[Any]] = OrderedDict()
+        self._kept: OrderedDict[tuple[bytes, int], NDArray[Any]] = OrderedDict()
         self._kept_bytes = 0
 
     @property
@@ -154,6 +161,24 @@ class SpaceTruth:
         ids: Ids = np.sort(np.concatenate(found))
         return ids
 
+    def ids_at(self, parts: Set[PartKey]) -> dict[PartKey, int]:
+        """Return {part: id of its live vector} of those parts of files that have one."""
+        digests = {key[1][0] for key in parts if isinstance(key[1], tuple)}
+        moment = self._now()
+        found: dict[PartKey, int] = {}
+        held = [(one.ids[one.is_live], taken(one.places, np.flatnonzero(one.is_live)))
+                for one in moment.blocks]  # fmt: skip
+        for ids, table in [*held, (moment.tail_ids, moment.tail_places)]:
+            files = table.files()
+            chosen = np.flatnonzero(_in_files(table, digests))
+            for number, (file, kind, page, start, *_) in zip(
+                ids[chosen].tolist(), table.rows[chosen].tolist(), strict=True
+            ):
+                key = (KINDS[kind], (files[file], page, start))
+                if key in parts:
+                    found.setdefault(key, number)
+        return found
+
     def blocks(self) -> list[tuple[BlockRow, int]]:
         """Return (block, live vectors in it), in order of id."""
         return [(one.row, int(one.is_live.sum())) for one in self._now().blocks]
@@ -180,8 +205,8 @@ class SpaceTruth:
             blocks = [self._block(row, dead) for row in rows]
             self._moment = _Moment(epoch, blocks, tail, self.row)
             held = {row.file_digest for row in rows}
-            for digest in [one for one in self._kept if one not in held]:
-                self._kept_bytes -= self._kept.pop(digest).nbytes
+            for key in [one for one in self._kept if one[0] not in held]:
+                self._kept_bytes -= self._kept.pop(key).nbytes
             return self._moment
 
     def _block(self, row: BlockRow, dead: NDArray[np.int64]) -> _Block:
@@ -214,36 +239,39 @@ class SpaceTruth:
             yield where, rows, block
 
     def _rows(self, block: _Block, rows: NDArray[np.int64]) -> NDArray[Any]:
-        with self._guard:
-            kept = self._kept.get(block.row.file_digest)
-            if kept is not None:
-                self._kept.move_to_end(block.row.file_digest)
-        if kept is None:
-            if block.file.byte_count > KEPT_BYTES:
-                return self._few(block, rows)
-            kept = block.file.vectors()
-            self._keep(block.row.file_digest, kept)
-        chosen: NDArray[Any] = kept[rows]
-        return chosen
-
-    def _few(self, block: _Block, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Read rows of a block that is too large to be kept, a part of it at a time."""
         out = np.empty((len(rows), self.space.dimension), self.dtype)
-        step = max(1, _SCANNED_BYTES // self.space.vector_bytes)
-        for part in np.unique(rows // step).tolist():
+        step = max(1, _PART_BYTES // self.space.vector_bytes)
+        keep = True
+        if len(np.unique(rows // step)) > _MOST_PARTS:
+            # So many are no search: in large pieces, and what searches need stays kept.
+            step, keep = max(1, _SCANNED_BYTES // self.space.vector_bytes), False
+        order = np.argsort(rows // step, kind="stable")
+        sorted_parts = (rows // step)[order]
+        bounds = np.flatnonzero(np.diff(sorted_parts, prepend=-1))
+        for start, stop in zip(bounds, [*bounds[1:], len(order)], strict=True):
+            where = order[start:stop]
+            part = int(sorted_parts[start])
             first, last = part * step, min((part + 1) * step, block.file.row_count)
-            inside = rows // step == part
-            out[inside] = block.file.vectors((first, last))[rows[inside] - first]
+            held = self._part(block, first, last) if keep else block.file.vectors((first, last))
+            out[where] = held[rows[where] - first]
         return out
 
-    def _keep(self, digest: bytes, decoded: NDArray[Any]) -> None:
+    def _part(self, block: _Block, first: int, last: int) -> NDArray[Any]:
+        """Return rows ``[first, last)`` of a block, kept if they were wanted lately."""
+        key = (block.row.file_digest, first)
         with self._guard:
-            if digest in self._kept:
-                return
-            self._kept[digest] = decoded
-            self._kept_bytes += decoded.nbytes
-            while self._kept_bytes > KEPT_BYTES:
-                self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                return kept
+        decoded = block.file.vectors((first, last))
+        with self._guard:
+            if key not in self._kept:
+                self._kept[key] = decoded
+                self._kept_bytes += decoded.nbytes
+                while self._kept_bytes > KEPT_BYTES:
+                    self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
+        return decoded
 
 
 def _in_files(table: PlaceTable, digests: frozenset[bytes] | set[bytes]) -> NDArray[np.bool_]:

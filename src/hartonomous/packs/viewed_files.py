@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import IO
+from typing import IO, NamedTuple
 
 from hartonomous.catalog import texts
 from hartonomous.catalog.manifests import ManifestRow
@@ -17,13 +17,24 @@ from hartonomous.packs.parts import StoreParts
 _FILES_A_PAGE = 2_000
 
 
+class Waiting(NamedTuple):
+    """A file that was not read by its recipe; ``stale`` says that an older one may serve so far."""
+
+    file: TextFile
+    stale: bool
+
+
 def waiting_files(
-    parts: StoreParts, known: Mapping[bytes, str], recipe: Callable[[str], str | None]
-) -> Iterator[TextFile]:
+    parts: StoreParts,
+    known: Mapping[bytes, str],
+    recipe: Callable[[str], str | None],
+    serves: Callable[[str, str], bool],
+) -> Iterator[Waiting]:
     """Yield files in use that were not read by their recipe, each once.
 
     ``known`` are the recipes by which files were read, by digest; ``recipe(path)`` is what a file
-    of this name would be read by now, None for one that is not worth a look.
+    of this name would be read by now, None for one that is not worth a look; ``serves(old, new)``
+    says whether what an older recipe made may be searched until a newer one made it again.
     """
     last: int | None = 0
     while last is not None:
@@ -35,8 +46,9 @@ def waiting_files(
             if wanted is None:
                 continue
             seen.add(one.manifest_id)
-            if known.get(one.digest) != wanted:
-                yield one
+            held = known.get(one.digest)
+            if held != wanted:
+                yield Waiting(one, held is not None and serves(held, wanted))
 
 
 def gone_files(parts: StoreParts, known: Mapping[bytes, str]) -> list[bytes]:

@@ -103,6 +103,10 @@ class TextIndex(Protocol):
         """Return terms of passages that may be like this one; see ``core.likeness``."""
         ...
 
+    def metadata_keys(self) -> set[str]:
+        """Return the keys that the metadata of any file has."""
+        ...
+
     def totals(self) -> dict[str, tuple[int, int]]:
         """Return {kind: (files, passages)}."""
         ...

@@ -21,7 +21,7 @@ _SETTINGS = re.compile(
     r"(?:[0-9]+_[A-Za-z]+/)?[^/]+\.json|vocab\.txt|merges\.txt|README\.md|LICENSE[^/]*|\.gitattributes"
 )
 _SAFETENSORS = re.compile(r"(?:[0-9]+_[A-Za-z]+/)?model(?:-[0-9]{5}-of-[0-9]{5})?\.safetensors")
-_TORCH = re.compile(r"pytorch_model(?:-[0-9]{5}-of-[0-9]{5})?\.bin")
+_TORCH = re.compile(r"(?:[0-9]+_[A-Za-z]+/)?pytorch_model(?:-[0-9]{5}-of-[0-9]{5})?\.bin")
 _MOST_FILES = 2_000
 
 
@@ -94,11 +94,15 @@ def chosen_files(paths: list[str], quantisation: str) -> list[str]:
     towers = _graphs(paths, ("text_model", "vision_model"), quantisation)
     if len(towers) == 2:
         return settings + towers
-    for weights in (_SAFETENSORS, _TORCH):
-        found = [path for path in paths if weights.fullmatch(path)]
-        if found:
-            return settings + found
-    return settings + _graphs(paths, ("model",), quantisation)
+    weights: dict[str, list[str]] = {}
+    for kind in (_SAFETENSORS, _TORCH):  # of each folder's, the first kind that there is
+        found = [path for path in paths if kind.fullmatch(path)]
+        for folder in {path.rpartition("/")[0] for path in found} - set(weights):
+            weights[folder] = [path for path in found if path.rpartition("/")[0] == folder]
+    chosen = settings + [path for folder in sorted(weights) for path in weights[folder]]
+    if any(not folder.endswith("_Dense") for folder in weights):
+        return chosen
+    return chosen + _graphs(paths, ("model",), quantisation)
 
 
 def _graphs(paths: list[str], stems: tuple[str, ...], quantisation: str) -> list[str]:

@@ -19,6 +19,7 @@ from hartonomous.operations import embed as embedding
 from hartonomous.operations import repack as repacking
 from hartonomous.operations import repair as repairing
 from hartonomous.operations import verify as verifying
+from hartonomous.operations import views as viewing
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import Progress
@@ -121,6 +122,12 @@ class EmbedArguments(_Arguments, frozen=True, kw_only=True):
         return embedding.EmbedOptions(
             space=self.space, encoder=self.encoder, modality=self.modality, switch=self.switch
         )
+
+
+class ViewsArguments(_Arguments, frozen=True, kw_only=True):
+    """What making views anew takes; ``again`` reads everything, not only by a newer recipe."""
+
+    again: bool = False
 
 
 class RepairArguments(_Arguments, frozen=True, kw_only=True):
@@ -272,6 +279,17 @@ def _embed(work: Work, given: EmbedArguments) -> Outcome:
     return Outcome(report.added_count + report.removed_count, report)
 
 
+def _views(work: Work, given: ViewsArguments) -> Outcome:
+    files = OpenFiles(work.parts)
+    try:
+        made = viewing.remake_views(
+            work.parts, files, again=given.again, progress=work.progress
+        )  # fmt: skip
+    finally:
+        files.close()
+    return Outcome(made.read_count, made)
+
+
 def _repair(work: Work, _given: RepairArguments) -> Outcome:
     report = repairing.repair(work.parts, progress=work.progress)
     error = None
@@ -294,5 +312,6 @@ KINDS: dict[str, Kind] = {
     "verify": Kind(VerifyArguments, _check_verify, _verify),
     "gc": Kind(GcArguments, _check_gc, _gc),
     "embed": Kind(EmbedArguments, _check_embed, _embed),
+    "views": Kind(ViewsArguments, _as_it_is, _views),
     "repair": Kind(RepairArguments, _as_it_is, _repair, alone=True),
 }

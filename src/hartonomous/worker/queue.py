@@ -27,7 +27,7 @@ class Jobs:
         delay_s: float = 0,
         max_attempts: int = MAX_ATTEMPTS,
     ) -> Job:
-        """Put a job of a kind (add, repack, verify, gc, repair) and return it.
+        """Put a job of a kind (add, repack, verify, gc, embed, views, repair) and return it.
 
         While a job with the same ``key`` waits or runs, that one is returned and nothing is put.
         Lower priorities run first. Raises UsageError for wrong arguments, NotFoundError for a path

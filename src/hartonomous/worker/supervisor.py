@@ -31,6 +31,7 @@ from hartonomous.core.job import (
 from hartonomous.errors import HartonomousError
 from hartonomous.operations import schedules
 from hartonomous.packs import directory
+from hartonomous.packs.text_views import request_stale
 from hartonomous.settings import load_settings
 from hartonomous.worker import messages
 from hartonomous.worker.kinds import KINDS
@@ -104,6 +105,7 @@ class Worker:
         self._selector = selectors.DefaultSelector()
         self._stops = 0
         self._tended = -TEND_S
+        self._asked_for_views = False
         self._troubled: float | None = None
         self._alone: Job | None = None
         self._beaten = 0.0
@@ -158,6 +160,11 @@ class Worker:
         self._tended = time.monotonic()
         for job_id in schedules.put_due(self._held.parts):
             self._tell(f"job {job_id} was put by its schedule")
+        if not self._asked_for_views:
+            self._asked_for_views = True
+            job_id = request_stale(self._held.parts)
+            if job_id is not None:
+                self._tell(f"job {job_id} was put: an older recipe made some views")
         database = self._held.parts.database
         with database.read() as tx:
             over = jobs.any_over(tx, now_us=self._clock())

@@ -10,6 +10,7 @@ Staged rows are committed without waiting for the disk. The log is one and is sy
 so that the sync of a publishing transaction covers everything that was committed before it.
 """
 
+import contextlib
 import hashlib
 import json
 import re
@@ -165,6 +166,13 @@ class PostgresRules:
             number = connection.get_execution_options()["lock"]
             said += f"; SELECT pg_advisory_xact_lock({number})"
         return connection.execution_options(begin=said)
+
+    def mark(self, engine: Engine) -> object:
+        """Return the number below which every transaction has ended: the feed reads only those."""
+        with contextlib.closing(engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+            return cursor.fetchone()[0]
 
     def is_lost(self, error: BaseException) -> bool:
         """Say whether the server is gone, went away, or ended the connection."""

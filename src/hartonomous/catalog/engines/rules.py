@@ -21,6 +21,13 @@ class EngineRules(Protocol):
         """Return the connection with the options under which ``begin`` starts a write."""
         ...
 
+    def mark(self, engine: Engine) -> object:
+        """Return what is not equal to a former one if others committed what can be read now.
+
+        It costs far less than to look; it may differ where nothing was changed.
+        """
+        ...
+
     def is_lost(self, error: BaseException) -> bool:
         """Say whether an error means that the connection is gone."""
         ...

@@ -9,6 +9,7 @@ itself before it copies from it.
 """
 
 import contextlib
+import itertools
 import os
 import shutil
 import sqlite3
@@ -26,6 +27,8 @@ from hartonomous.errors import (
 )
 
 BUSY_TIMEOUT_S = 120
+
+_numbers = itertools.count()
 
 _TO_WRITE = "to write"
 _MEND_TIMEOUT_S = 5
@@ -143,6 +146,17 @@ class SqliteRules:
         if isinstance(raw, sqlite3.Connection):
             raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         return connection.execution_options(begin=_TO_WRITE)
+
+    def mark(self, engine: Engine) -> object:
+        """Return what one connection says of others' commits and of changes of its own.
+
+        The next mark may be another connection's: none has the number of one that was closed.
+        """
+        with contextlib.closing(engine.raw_connection()) as connection:
+            raw: Any = connection.dbapi_connection
+            number = connection.info.setdefault("number", next(_numbers))
+            version = raw.execute("PRAGMA data_version").fetchone()[0]
+            return number, version, raw.total_changes
 
     def is_lost(self, error: BaseException) -> bool:
         """Say no: a file has no connection to lose."""
