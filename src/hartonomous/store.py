@@ -63,8 +63,7 @@ class Store(Closing):
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
         self._held, self.parts = held, held.parts
-        self.files = OpenFiles(held.parts)
-        self.jobs, self.settings = Jobs(held.parts), settings
+        self.files, self.jobs, self.settings = OpenFiles(held.parts), Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
 
     @cached_property

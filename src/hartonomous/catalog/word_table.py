@@ -7,7 +7,6 @@ it, since the server's own ranks know nothing of how rare a word is.
 """
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Self
@@ -18,10 +17,10 @@ from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json, escaped, unescaped
 from hartonomous.catalog.database import Database
 from hartonomous.catalog.derived_tables import PREFIX, check_may_make, share_tables
+from hartonomous.catalog.word_ranks import quoted, ranked
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
-    Phrase,
     RankedPassage,
     SaidVersion,
     WordMatch,
@@ -34,8 +33,6 @@ SCHEMA = "1"
 
 _PREFIX = f"{PREFIX}word_"
 _TABLES = ("source", "passage", "term", "spelling", "said", "state")
-_K1, _B = 1.2, 0.75
-_RESCORED = 1_000
 _CANDIDATES = 400
 _MOST_PLACE = 16_383  # what a tsvector counts up to
 _MOST_PLACES = 255  # of one term
@@ -179,7 +176,7 @@ class WordTable:
                 text("SELECT sum(passages), (SELECT avg(length) FROM derived_word_passage"
                      " TABLESAMPLE SYSTEM (5)) FROM derived_word_source")
             ).one()  # fmt: skip
-            rows = _ranked(
+            rows = ranked(
                 tx, "derived_word_passage", match, counts=counts, total=int(totals[0] or 0),
                 average=float(totals[1] or 0), limit=limit,
             )  # fmt: skip
@@ -201,11 +198,9 @@ class WordTable:
             of = text(
                 "SELECT count(*) FROM derived_word_said WHERE words @@ CAST(:term AS tsquery)"
             )
-            counts = {
-                one: int(tx.scalar(of, {"term": _quoted((one,))}) or 0) for one in match.terms
-            }
+            counts = {one: int(tx.scalar(of, {"term": quoted((one,))}) or 0) for one in match.terms}
             totals = tx.execute(text("SELECT count(*), avg(length) FROM derived_word_said")).one()
-            rows = _ranked(
+            rows = ranked(
                 tx, "derived_word_said", match, counts=counts, total=int(totals[0]),
                 average=float(totals[1] or 0), limit=limit,
             )  # fmt: skip
@@ -442,61 +437,3 @@ def _vector(body: Sequence[str], heading: Sequence[str] = ()) -> str:
 def _counts(tx: Connection, wanted: Iterable[str]) -> dict[str, int]:
     query = text("SELECT term, passages FROM derived_word_term WHERE term = ANY(:terms)")
     return _pairs(tx.execute(query, {"terms": list(wanted)}))
-
-
-def _ranked(
-    tx: Connection, table: str, match: WordMatch, *,
-    counts: dict[str, int], total: int, average: float, limit: int,
-) -> list[tuple[int, float]]:  # fmt: skip
-    """Return (id, BM25) of the best rows of a table.
-
-    Of what matches, as many as are exactly ranked are chosen by the rarity of the terms that they
-    hold: reading every count of every row takes ten times as long.
-    """
-    known = [one for one in match.terms if counts.get(one)]
-    if not known:
-        return []
-    # As SQLite's: a word of more than half of all rows counts next to nothing, and never less.
-    rarity = {
-        one: max(math.log((total - counts[one] + 0.5) / (counts[one] + 0.5)), 1e-6) for one in known
-    }
-    holds = " + ".join(
-        f"(words @@ CAST(:q{at} AS tsquery))::int * CAST(:r{at} AS float8)"
-        for at in range(len(known))
-    )
-    values: dict[str, object] = {f"q{at}": _quoted((one,)) for at, one in enumerate(known)}
-    values |= {f"r{at}": rarity[one] for at, one in enumerate(known)}
-    query = (
-        f"WITH best AS (SELECT id, length, words FROM {table}"  # noqa: S608
-        f" WHERE words @@ CAST(:match AS tsquery) ORDER BY {holds} DESC, length, id"
-        " LIMIT :rescored)"
-        " SELECT best.id, (SELECT sum(rare.rarity * often.count * (:k1 + 1) / (often.count + :k1"
-        " * (1 - :b + :b * best.length / :average)))"
-        " FROM unnest(best.words) AS held"
-        " JOIN unnest(CAST(:terms AS text[]), CAST(:rarities AS float8[])) AS rare (term, rarity)"
-        " ON rare.term = held.lexeme, LATERAL (SELECT sum(CASE weight WHEN 'A' THEN 2.0 ELSE 1.0"
-        " END)::float8 AS count FROM unnest(held.weights) AS weight) AS often) AS score"
-        " FROM best ORDER BY score DESC NULLS LAST, best.id LIMIT :limit"
-    )
-    values |= {
-        "match": _said(match), "rescored": max(_RESCORED, limit), "limit": limit, "k1": _K1,
-        "b": _B, "average": max(average, 1.0), "terms": known,
-        "rarities": [rarity[one] for one in known],
-    }  # fmt: skip
-    return [(row_id, float(score or 0)) for row_id, score in tx.execute(text(query), values)]
-
-
-def _said(match: WordMatch) -> str:
-    """Return what is looked for as a tsquery; terms are alphanumeric, and quoted all the same."""
-    parts = []
-    if match.all_of:
-        parts.append(" & ".join(map(_quoted, match.all_of)))
-    elif match.any_of:
-        parts.append(f"({' | '.join(map(_quoted, match.any_of))})")
-    parts += [f"!({_quoted(one)})" for one in match.none_of]
-    return " & ".join(parts)
-
-
-def _quoted(phrase: Phrase) -> str:
-    quoted = (f"'{one}'" for one in phrase)
-    return f"({' <-> '.join(quoted)})"
