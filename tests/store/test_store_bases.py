@@ -19,9 +19,10 @@ from hartonomous.operations import collect
 
 
 def chain(length):
+    """Each lies much nearer to the one before than to any other: a deeper base must save more."""
     values = [BASE]
     for at in range(length - 1):
-        values.append(values[-1] + normal(20 + at) * np.float32(0.0005))
+        values.append(values[-1] + normal(20 + at) * np.float32(0.003 / 8**at))
     return {f"c{at}": model(value) for at, value in enumerate(values)}, values
 
 
