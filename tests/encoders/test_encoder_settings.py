@@ -1,6 +1,7 @@
 """What the files of a folder say: prompts, lengths, pooling, pictures, whichever layout."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -166,3 +167,32 @@ def test_pictures_are_fitted_as_pillow_does():
     stretched = read_preprocessing({"size": {"height": 6, "width": 7}, "resample": 2})
     wanted = Image.fromarray(picture).resize((7, 6), Image.Resampling.BILINEAR)
     assert (fitted(picture, stretched) == np.asarray(wanted)).all()
+
+
+def test_factors_that_are_no_numbers_count_as_missing():
+    for factor in (10**400, float("inf"), float("nan"), True, "1"):
+        assert read_preprocessing({**SQUARE, "rescale_factor": factor}).scale == 1 / 255
+
+
+def test_a_long_picture_is_not_blown_up_before_it_is_cropped():
+    recipe = read_preprocessing({**SQUARE, "size": {"shortest_edge": 4096}})
+    picture = np.zeros((2, 400, 3), np.uint8)
+    picture[:, 199:201] = 255
+    tracemalloc.start()
+    try:
+        middle = fitted(picture, recipe)
+        assert tracemalloc.get_traced_memory()[1] < 256 << 20
+    finally:
+        tracemalloc.stop()
+    assert middle.shape == (8, 8, 3)
+    assert (middle == 255).all()
+
+
+def test_all_that_a_crop_shows_is_kept():
+    random = np.random.default_rng(3)
+    picture = random.integers(0, 256, (30, 3000, 3)).astype(np.uint8)
+    recipe = read_preprocessing(
+        {"do_center_crop": True, "size": {"shortest_edge": 60}, "crop_size": 60}
+    )
+    resized = Image.fromarray(picture[:, 540:2460]).resize((3840, 60), Image.Resampling.BICUBIC)
+    assert (fitted(picture, recipe) == np.asarray(resized)[:, 1890:1950]).all()

@@ -77,6 +77,16 @@ def test_settings_that_do_not_fit(store, folder, file, values, match):
         ),
         ("modules.json", '[{"type": "x.Pooling", "path": "../../etc"}]', "no file ../../etc"),
         ("tokenizer.json", "{}", "tokenizer cannot be read"),
+        (
+            "modules.json",
+            json.dumps([{"type": "Transformer", "path": "x" * 100_000}]),
+            "no list of modules",
+        ),
+        (
+            "config_sentence_transformers.json",
+            '{"prompts": {"query": "\\ud800"}}',
+            "no short text",
+        ),
     ],
 )
 def test_files_that_are_something_else(store, folder, file, content, match):
@@ -95,6 +105,7 @@ def test_files_that_are_something_else(store, folder, file, content, match):
         ({"in_features": 1 << 20, "out_features": 1 << 20}, "sizes that fit no layer"),
         ({"in_features": -32, "out_features": 48}, "sizes that fit no layer"),
         ({"in_features": "32"}, "sizes that fit no layer"),
+        ({"in_features": "x" * 100_000}, "sizes that fit no layer"),
         ({"out_features": 47}, "sizes that fit no layer"),
         ({"activation_function": "os.system"}, "activation 'os.system'"),
         ({"module_input_name": "token_embeddings"}, "other inputs"),
@@ -276,6 +287,9 @@ def test_a_graph_that_does_not_end_meets_the_limit_of_time(fixtures, tmp_path):
         ({"image_mean": [1, 2]}, "three numbers"),
         ({"resample": 99}, "unusable number"),
         ({"do_center_crop": False}, "short side"),
+        ({"image_std": [10**400, 1, 1]}, "three numbers"),
+        ({"image_mean": [float("nan"), 1, 1]}, "three numbers"),
+        ({"image_std": [0, 1, 1]}, "divides the colours by 0"),
     ],
 )
 def test_preparations_of_pictures_that_do_not_fit(store, folder, values, match):

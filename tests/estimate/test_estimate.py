@@ -225,3 +225,22 @@ def test_patterns(family):
     found = estimate_paths(family, include=["*.txt"])
     assert found.file_count == 1
     assert found.artifact_count == 1
+
+
+def test_a_file_that_shrinks_meanwhile_is_noted_and_the_others_are_told(tmp_path, monkeypatch):
+    write_model(tmp_path / "sound", {"a": np.random.default_rng(1).random((300, 300))})
+    shrinking = tmp_path / "shrinking.bin"
+    shrinking.write_bytes(np.random.default_rng(2).bytes(300_000))
+    read = SourceFile.read
+
+    def shrunk(source, offset, length):
+        if Path(source.location) == shrinking:
+            os.truncate(shrinking, 10)
+        return read(source, offset, length)
+
+    monkeypatch.setattr(SourceFile, "read", shrunk)
+    told = estimate_paths([tmp_path / "sound", shrinking])
+    assert any("not as it was" in one and "shrinking.bin" in one for one in told.notes)
+    assert told.logical_bytes > 1_000_000
+    assert told.estimated_bytes > 500_000
+    assert told.read_bytes <= told.read_limit_bytes

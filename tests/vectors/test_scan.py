@@ -1,5 +1,6 @@
 """The compressed scan: the conformance suite, its files, its segments."""
 
+import json
 import os
 import shutil
 from functools import partial
@@ -18,6 +19,7 @@ from hartonomous.testing.vector_index import (
     recall,
 )
 from hartonomous.vectors import codebook, rotation
+from hartonomous.vectors.derived_file import open_derived, write_derived
 from hartonomous.vectors.generation import FILE
 from hartonomous.vectors.merging import Tiers
 from hartonomous.vectors.scan import ScanIndex
@@ -202,4 +204,47 @@ def test_few_vectors_have_no_files(tmp_path: Path) -> None:
     index = opened(tmp_path / "index", truth)
     index.update()
     assert not (tmp_path / "index").exists()
+    index.close()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["a\0.segment"], ["../a.segment"], [".segment"], ["a.segment"] * 2, ["x" * 300 + ".segment"]],
+)
+def test_a_list_that_nobody_here_wrote(tmp_path: Path, truth: ListedVectors, names: list) -> None:
+    directory = tmp_path / "index"
+    index = opened(directory, truth)
+    expected = index.search(queries(), 10).ids
+    index.close()
+    told = {"format": 1, "space": truth.space.key, "number": 7, "names": names}
+    write_derived(directory / FILE, [json.dumps(told).encode()])
+    index = opened(directory, truth)
+    assert index.notes
+    assert (index.search(queries(), 10).ids == expected).all()
+    index.update()
+    assert not index.notes
+    assert (index.search(queries(), 10).ids == expected).all()
+    index.close()
+
+
+@pytest.mark.parametrize("first_id", [0, -1, -(10**30), 1 << 63, (1 << 63) - 1])
+def test_a_segment_with_ids_that_cannot_be(
+    tmp_path: Path, truth: ListedVectors, first_id: int
+) -> None:
+    directory = tmp_path / "index"
+    index = opened(directory, truth)
+    index.update()
+    expected = index.search(queries(), 10).ids
+    index.close()
+    (segment,) = directory.glob("*.segment")
+    content = bytes(open_derived(segment))
+    length = int.from_bytes(content[8:12], "little")
+    header = json.loads(content[12 : 12 + length]) | {"first_id": first_id}
+    told = json.dumps(header).encode()
+    told += b" " * (-(12 + len(told)) % 64)
+    whole = content[:8] + len(told).to_bytes(4, "little") + told + content[12 + length :]
+    write_derived(segment, [whole])
+    index = opened(directory, truth)
+    assert index.notes and index.tail_rows == 3000
+    assert (index.search(queries(), 10).ids == expected).all()
     index.close()

@@ -98,7 +98,10 @@ def _no_number(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     "--limit", type=click.IntRange(1, 100_000), default=None, show_default="100",
     help="Most tensors; with words, the same as -k.",
 )  # fmt: skip
-@click.option("-n", "number", hidden=True, is_eager=True, expose_value=False, callback=_no_number)
+@click.option(
+    "-n", "number", hidden=True, is_eager=True, expose_value=False, callback=_no_number,
+    help="Is told to be --limit.",
+)  # fmt: skip
 @click.pass_obj
 def command(
     invocation: Invocation,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 from hartonomous.errors import UsageError
 from hartonomous.inference import bert_graph
@@ -29,9 +29,11 @@ TOKENIZER_LIMIT_BYTES = 128 << 20
 _MOST_TOKENS = 32_768
 _MOST_DENSE_NUMBERS = 1 << 24
 _MOST_PIXELS = 4_096
+_MOST_FACTOR = 1e6
 _MOST_PROMPT_CHARS = 4_000
 _NO_LIMIT = 1_000_000  # tokenizers say 1e30 where there is none
 _DEFAULT_TOKENS = 512
+_SHOWN_CHARS = 200  # of what a file says, in messages
 _SIGLIP_PADDING = 1  # SiglipTextConfig's
 _WEIGHTS = re.compile(r"(model|pytorch_model)(-[0-9]{5}-of-[0-9]{5})?\.(safetensors|bin)")
 _INT8_GRAPHS = ("model_quantized", "model_int8", "model_qint8_avx512_vnni", "model_qint8_avx512",
@@ -83,7 +85,7 @@ def read_json(files: Files, path: str, *, limit_bytes: int = CONFIG_LIMIT_BYTES)
 def read_whole(files: Files, path: str, limit_bytes: int) -> bytes:
     """Return a file's bytes; raises UsageError where there is none or it is too long."""
     if path not in files:
-        raise UsageError(f"the encoder has no file {path}")
+        raise UsageError(f"the encoder has no file {path[:_SHOWN_CHARS]}")
     if files[path].size > limit_bytes:
         raise UsageError(f"{path} is over {limit_bytes:,} bytes")
     return files[path].read(0, files[path].size)
@@ -143,7 +145,7 @@ class _Sentences:
         self.read.add("modules.json")
         try:
             modules = json.loads(read_whole(self.files, "modules.json", CONFIG_LIMIT_BYTES))
-            steps = [(str(one["type"]).rsplit(".", 1)[-1], str(one["path"])) for one in modules]
+            steps = [(str(one["type"]).rsplit(".", 1)[-1], _said(one["path"])) for one in modules]
         except (ValueError, RecursionError, TypeError, KeyError) as error:
             raise UsageError("modules.json is no list of modules") from error
         found, last = _Steps(), -1
@@ -174,11 +176,12 @@ class _Sentences:
         """Return a Dense module, as its ``config.json`` tells it; raises UsageError."""
         told = self._json(f"{path}/config.json")
         inputs, outputs = told.get("in_features"), told.get("out_features")
-        sizes = [one for one in (inputs, outputs) if isinstance(one, int) and one > 0]
+        sizes = [one for one in (inputs, outputs) if _is_whole(one) and one > 0]
         held = sum(one.inputs * one.outputs for one in before)
         fits = len(sizes) == 2 and held + sizes[0] * sizes[1] <= _MOST_DENSE_NUMBERS
         if not fits or (before and before[-1].outputs != sizes[0]):
-            raise UsageError(f"{path}/config.json has sizes that fit no layer: {inputs}, {outputs}")
+            said = f"{inputs!r:.40}, {outputs!r:.40}"
+            raise UsageError(f"{path}/config.json has sizes that fit no layer: {said}")
         named = str(told.get("activation_function", "Tanh"))
         activation = named.rpartition(".")[2]
         others = {told.get("module_input_name"), told.get("module_output_name")}
@@ -223,7 +226,7 @@ class _Sentences:
         if built:
             limits.append(bert_graph.read_shape(self.config).most_tokens)
         own = self._optional(f"{folder}sentence_bert_config.json").get("max_seq_length")
-        if isinstance(own, int) and own > 0:
+        if _is_whole(own) and own > 0:
             return min(*limits, own)
         said = [tokenizer.get("model_max_length"), self.config.get("max_position_embeddings")]
         limits += [int(one) for one in said if isinstance(one, int | float) and 0 < one < _NO_LIMIT]
@@ -316,9 +319,9 @@ def read_preprocessing(told: Mapping[str, Any]) -> PictureRecipe:
         shortest_edge=None if shortest is None else _pixels(shortest),
         crop=cropping,
         resample=_within(told.get("resample", 3), 0, 5),
-        scale=float(scale) if isinstance(scale, int | float) else 1 / 255,
+        scale=float(scale) if _is_factor(scale) else 1 / 255,
         mean=_three(told.get("image_mean"), 0.0) if shifted else (0.0, 0.0, 0.0),
-        deviation=_three(told.get("image_std"), 1.0) if shifted else (1.0, 1.0, 1.0),
+        deviation=_divisors(told.get("image_std")) if shifted else (1.0, 1.0, 1.0),
         normalise=True,
     )
 
@@ -388,9 +391,26 @@ def _prompts(told: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _prompt(given: object) -> str:
-    if not isinstance(given, str) or len(given) > _MOST_PROMPT_CHARS:
+    if not isinstance(given, str) or len(given) > _MOST_PROMPT_CHARS or not _is_text(given):
         raise UsageError("config_sentence_transformers.json has a prompt that is no short text")
     return given
+
+
+def _said(path: object) -> str:
+    """Return a path that a file names; raises ValueError for what is none."""
+    if not isinstance(path, str) or len(path) > _SHOWN_CHARS or not _is_text(path):
+        raise ValueError("no path")
+    return path
+
+
+def _is_text(given: str) -> bool:
+    """Say whether it can be written: JSON may spell halves of characters."""
+    return not any("\ud800" <= one <= "\udfff" for one in given)
+
+
+def _is_whole(value: object) -> TypeGuard[int]:
+    """Say whether it is a whole number; to Python ``true`` is one too."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _metric(told: Mapping[str, Any]) -> str:
@@ -402,7 +422,7 @@ def _metric(told: Mapping[str, Any]) -> str:
 
 def _padding_id(config: Mapping[str, Any]) -> int:
     value = config.get("pad_token_id")
-    return value if isinstance(value, int) and 0 <= value < 1 << 31 else 0
+    return value if _is_whole(value) and 0 <= value < 1 << 31 else 0
 
 
 def _extent(size: object) -> tuple[int, int]:
@@ -416,19 +436,28 @@ def _pixels(value: object) -> int:
 
 
 def _within(value: object, least: int, most: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-        raise UsageError(f"preprocessor_config.json has an unusable number: {str(value)[:60]}")
+    if not _is_whole(value) or not least <= value <= most:
+        raise UsageError(f"preprocessor_config.json has an unusable number: {value!r:.60}")
     return value
 
 
 def _three(value: object, default: float) -> tuple[float, float, float]:
     if value is None:
         return (default, default, default)
-    if (
-        isinstance(value, list)
-        and len(value) == 3
-        and all(isinstance(x, int | float) for x in value)
-    ):
+    if isinstance(value, list) and len(value) == 3 and all(map(_is_factor, value)):
         red, green, blue = map(float, value)
         return red, green, blue
     raise UsageError("preprocessor_config.json has no three numbers for the colours")
+
+
+def _divisors(value: object) -> tuple[float, float, float]:
+    found = _three(value, 1.0)
+    if not all(found):
+        raise UsageError("preprocessor_config.json divides the colours by 0")
+    return found
+
+
+def _is_factor(value: object) -> TypeGuard[float]:
+    """Say whether it is a number that pixels, as float32, can be computed with."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and -_MOST_FACTOR <= value <= _MOST_FACTOR

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _BATCH = 4
 _OUTPUTS = ("image_embeds", "pooler_output", "image_features")
 _MOST_RATIO = 64
+_MOST_RESIZED_PIXELS = 1 << 25
+"""What is resized by its short side and then cropped; at least the largest crop, 4,096 by 4,096."""
 
 
 def fitted(picture: NDArray[np.uint8], recipe: PictureRecipe) -> NDArray[np.uint8]:
@@ -39,7 +41,7 @@ def fitted(picture: NDArray[np.uint8], recipe: PictureRecipe) -> NDArray[np.uint
             "encoding pictures needs Pillow, which is not installed here",
             hint="pip install 'hartonomous[images]'",
         ) from error
-    picture = _bounded(picture)
+    picture = _bounded(picture, recipe.shortest_edge)
     height, width = picture.shape[:2]
     target = recipe.height, recipe.width
     if recipe.shortest_edge is not None:
@@ -54,15 +56,18 @@ def fitted(picture: NDArray[np.uint8], recipe: PictureRecipe) -> NDArray[np.uint
     return _cropped(result, recipe.height, recipe.width) if recipe.crop else result
 
 
-def _bounded(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def _bounded(picture: NDArray[np.uint8], shortest_edge: int | None) -> NDArray[np.uint8]:
     """Cut the ends off a picture that is very much longer than wide: resizing would explode it."""
     height, width = picture.shape[:2]
-    if height > _MOST_RATIO * width:
-        start = (height - _MOST_RATIO * width) // 2
-        return picture[start : start + _MOST_RATIO * width]
-    if width > _MOST_RATIO * height:
-        start = (width - _MOST_RATIO * height) // 2
-        return picture[:, start : start + _MOST_RATIO * height]
+    ratio = _MOST_RATIO
+    if shortest_edge is not None:
+        ratio = max(1, min(ratio, _MOST_RESIZED_PIXELS // shortest_edge**2))
+    if height > ratio * width:
+        start = (height - ratio * width) // 2
+        return picture[start : start + ratio * width]
+    if width > ratio * height:
+        start = (width - ratio * height) // 2
+        return picture[:, start : start + ratio * height]
     return picture
 
 

@@ -144,7 +144,7 @@ def forecast(
         tensor_count=work.tensor_count,
         read_bytes=sampler.read_bytes,
         read_limit_bytes=sampler.limit_bytes,
-        notes=tuple(work.notes),
+        notes=(*work.notes, *(f"not as it was: {one}" for one in sampler.faults.values())),
     )
 
 
@@ -229,7 +229,11 @@ def _describe(
                 left = max(left, HEADER_LIMIT_BYTES - sampler.read_bytes)
             granted = min(left, size + HEAD_BYTES)
             if size > _LEAST_PARSED_BYTES and granted > HEAD_BYTES:
-                source = sampler.open(index)
+                try:
+                    source = sampler.open(index)
+                except HartonomousError as error:  # it was there a moment ago
+                    work.notes.append(f"left out: {error.message}")
+                    continue
                 description, read = parser.describe_within(
                     source.descriptor, files[index].path, read_limit_bytes=granted
                 )

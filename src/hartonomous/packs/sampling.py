@@ -9,6 +9,7 @@ import numpy.typing as npt
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.estimation import Guess, guess_from_samples, spots, steps
 from hartonomous.core.record import FRAME_BYTES
+from hartonomous.errors import HartonomousError
 from hartonomous.packs.frames import encode_frame
 from hartonomous.packs.source_file import SourceFile
 from hartonomous.packs.variants import MOST_SHARE
@@ -42,6 +43,7 @@ class Sampler:
     files: list[MemberSource] = field(default_factory=list)
     limit_bytes: int
     read_bytes: int = 0
+    faults: dict[int, str] = field(default_factory=dict)
     _open: tuple[int, SourceFile] | None = None
 
     @property
@@ -57,11 +59,17 @@ class Sampler:
         return self._open[1]
 
     def read(self, index: int, offset: int, length: int) -> bytes:
-        """Return bytes of a file; the caller has seen that the limit grants them."""
+        """Return bytes of a file; the caller has seen that the limit grants them.
+
+        What cannot be read any more counts as zeros; ``faults`` has why, by file.
+        """
         assert length <= self.left_bytes, "more would be read than is granted"
-        content = self.open(index).read(offset, length)
         self.read_bytes += length
-        return content
+        try:
+            return self.open(index).read(offset, length)
+        except HartonomousError as error:
+            self.faults.setdefault(index, error.message)
+            return bytes(length)
 
     def fingerprint(self, index: int, offset: int, length: int, spot: int) -> "Fingerprint":
         """Return the bytes at ``core.estimation.spots`` of a range, each read when it is needed."""

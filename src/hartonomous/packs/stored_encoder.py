@@ -27,7 +27,12 @@ from hartonomous.inference.encoder_files import (
     read_recipe,
     read_whole,
 )
-from hartonomous.inference.recipe import COMPUTED_BY, EncoderRecipe, Quantisation
+from hartonomous.inference.recipe import (
+    COMPUTED_BY,
+    EncoderRecipe,
+    PictureRecipe,
+    Quantisation,
+)
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.encoder_messages import Pixels, Request, Setup
 from hartonomous.packs.encoder_process import EncoderProcess
@@ -42,6 +47,7 @@ if TYPE_CHECKING:
 
 _REQUEST_TEXTS = 64
 _REQUEST_PICTURES = 16
+_REQUEST_PIXELS = 1 << 24
 _GRAPH_LIMIT_BYTES = 2**31 - 1
 _MOST_THREADS = 16
 _KNOWN_DOMAINS = {"com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"}
@@ -168,39 +174,34 @@ class StoredEncoder:
     def encode_texts(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         """Return one row a text, shape [n, dimension]; ``query`` puts a query's prompt before."""
         given = [text[: tokens.TEXT_LIMIT_CHARS] for text in texts]
-        return self._together("text", [
+        return self._together("text", (
             Request(texts=tuple(given[at : at + _REQUEST_TEXTS]), query=query)
             for at in range(0, len(given), _REQUEST_TEXTS)
-        ])  # fmt: skip
+        ))  # fmt: skip
 
     def encode_pictures(self, pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
         """Return one row a picture, shape [n, dimension]; pictures are uint8 [h, w, 3]."""
         recipe = self.recipe.picture
         if recipe is None:
             raise UsageError(f"the encoder {self.name} takes no pictures")
-        requests = []
-        for at in range(0, len(pictures), _REQUEST_PICTURES):
-            some = [picture_encoder.fitted(one, recipe) for one in
-                    pictures[at : at + _REQUEST_PICTURES]]  # fmt: skip
-            pixels = Pixels(
-                count=len(some), height=recipe.height, width=recipe.width,
-                content=np.stack(some).tobytes(),
-            )  # fmt: skip
-            requests.append(Request(pictures=pixels))
-        return self._together("picture", requests)
+        each = max(1, min(_REQUEST_PICTURES, _REQUEST_PIXELS // (recipe.height * recipe.width)))
+        return self._together("picture", (
+            _fitted_request(pictures[at : at + each], recipe)
+            for at in range(0, len(pictures), each)
+        ))  # fmt: skip
 
     def close(self) -> None:
         """End its processes."""
         for process in self._processes.values():
             process.close()
 
-    def _together(self, modality: str, requests: Sequence[Request]) -> NDArray[np.float32]:
+    def _together(self, modality: str, requests: Iterator[Request]) -> NDArray[np.float32]:
         if modality not in self.modalities:
             raise UsageError(f"the encoder {self.name} takes no {modality}")
-        if not requests:
+        rows = [self._process(modality).encode(one) for one in requests]
+        if not rows:
             return np.zeros((0, self.dimensions.get(modality, 0)), np.float32)
-        process = self._process(modality)
-        vectors = np.concatenate([process.encode(one) for one in requests])
+        vectors = np.concatenate(rows)
         dimension = vectors.shape[1]
         if not 0 < dimension <= MOST_DIMENSIONS:
             raise HartonomousError(
@@ -280,6 +281,15 @@ class StoredEncoder:
             raise storage_error(
                 error, "write the graph of an encoder", place, wanted_bytes=graph.size_bytes()
             ) from error
+
+
+def _fitted_request(pictures: Sequence[NDArray[np.uint8]], recipe: PictureRecipe) -> Request:
+    fitted = [picture_encoder.fitted(one, recipe) for one in pictures]
+    pixels = Pixels(
+        count=len(fitted), height=recipe.height, width=recipe.width,
+        content=np.stack(fitted).tobytes(),
+    )  # fmt: skip
+    return Request(pictures=pixels)
 
 
 def _encoder_digest(recipe: EncoderRecipe, stored: _StoredFiles) -> str:

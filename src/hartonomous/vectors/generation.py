@@ -88,8 +88,11 @@ def _listed(directory: Path, space: Space) -> _Listed:
         raise IntegrityError(f"{directory / FILE} is of another space or version")
     if len(listed.names) > _MOST_SEGMENTS:
         raise IntegrityError(f"{directory / FILE} lists too many segments")
+    if len(set(listed.names)) != len(listed.names):
+        raise IntegrityError(f"{directory / FILE} lists a segment twice")
     for name in listed.names:
-        if Path(name).name != name or not name.endswith(SUFFIX) or name.startswith("."):
+        strange = name.startswith(".") or not name.isprintable()
+        if Path(name).name != name or not name.endswith(SUFFIX) or strange:
             raise IntegrityError(f"{directory / FILE} lists a name that cannot be: {name!r}")
     return listed
 

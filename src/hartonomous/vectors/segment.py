@@ -114,7 +114,7 @@ def open_segment(path: Path, space: Space) -> Segment:
         raise IntegrityError(f"{path} has not the size that its header says")
     centre = np.frombuffer(content, dtype="<f4", count=space.dimension, offset=frame_at)
     ids = _ids(content, header, gaps_at)
-    if not np.isfinite(centre).all() or bool((np.diff(ids) <= 0).any()) or ids[0] <= 0:
+    if not np.isfinite(centre).all() or bool((np.diff(ids) <= 0).any()) or ids.min() <= 0:
         raise IntegrityError(f"{path} has a centre or ids that cannot be")
     codes = np.frombuffer(content, dtype=np.uint8, offset=codes_at)
     blocks = codes.reshape(header.rows // BLOCK, wide, BLOCK)
@@ -126,7 +126,7 @@ def _check(header: _Header, path: Path, space: Space) -> None:
     if (header.space, header.dimension, header.codebook, header.rotation) != mine:
         raise IntegrityError(f"{path} is of another space or version")
     rows, first = header.rows, header.first_id
-    if not (0 < rows <= most_rows(space.dimension) and rows % BLOCK == 0 and first < 1 << 63):
+    if not (0 < rows <= most_rows(space.dimension) and rows % BLOCK == 0 and 0 < first < 1 << 63):
         raise IntegrityError(f"{path} has {rows} rows, which cannot be")
     if header.gap_bytes not in _GAPS or not 0 < header.scale < float("inf"):
         raise IntegrityError(f"{path} has gaps or a scale that cannot be")
