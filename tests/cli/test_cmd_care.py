@@ -5,13 +5,16 @@ import sqlite3
 from fractions import Fraction
 
 import click
+import numpy as np
 import pytest
 from cli_files import NAMES
 from cli_schema import validate
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.numpy import save_file as save_safetensors
 
 import hartonomous
+from hartonomous.cli.gc import _freed
 from hartonomous.cli.quantities import Duration, Share
 
 
@@ -204,8 +207,13 @@ def test_gc(hart, full):
     assert hart("rm", "tiny", "x.npy")[0] == 0
     kept = validate("gc", hart("gc", "--json")[1])[0]
     assert kept["purged_versions"] == []
+    assert (kept["trash_count"], kept["trash_bytes"] > 0) == (2, True)
+    told = hart("gc")[1]
+    assert "nothing to remove\nleft in the trash:  2 versions of " in told
+    assert "--empty-trash" in told
     dry = validate("gc", hart("gc", "-n", "--trash-days", "0", "--json")[1])[0]
     assert (dry["dry_run"], sorted(dry["purged_versions"])) == (True, ["tiny@1", "x.npy@1"])
+    assert dry["trash_count"] == 0, "what would go is not left"
     assert hart("ls", "--trash", "-q")[1] != ""
     code, out, _ = hart("gc", "--trash-days", "0")
     assert code == 0
@@ -214,6 +222,30 @@ def test_gc(hart, full):
     assert hart("verify", "--files")[0] == 0
     assert hart("undo")[0] == 1
     assert hart("gc")[:2] == (0, "nothing to remove\n")
+
+
+def test_gc_says_what_it_leaves_unused_in_a_pack(hart, home):
+    noise = np.random.default_rng(5)
+    tensors = {"large": noise.standard_normal((512, 512)).astype(np.float32),
+               "small": noise.standard_normal((64, 64)).astype(np.float32)}  # fmt: skip
+    both = home / "both.safetensors"
+    save_safetensors(tensors, both)
+    alone = home / "alone.safetensors"
+    save_safetensors({"large": tensors["large"]}, alone)
+    assert hart("init", "mostly")[0] == 0
+    assert hart("--store", "mostly", "add", str(both), str(alone))[0] == 0
+    assert hart("--store", "mostly", "rm", "both.safetensors")[0] == 0
+    code, out, _ = hart("--store", "mostly", "gc", "--empty-trash", "-y")
+    assert code == 0
+    assert "left unused:" in out
+    assert "in packs that are mostly in use" in out
+    told = validate("gc", hart("--store", "mostly", "gc", "--json")[1])[0]
+    assert 0 < told["unused_bytes"] < 64 * 64 * 4 + 4096
+
+
+def test_a_gc_that_takes_more_room_at_first_says_so():
+    assert _freed(1000) == "1.0 kB"
+    assert _freed(-1000) == "nothing yet: what was written anew takes 1.0 kB more"
 
 
 def test_emptying_the_trash_asks(hart, full):

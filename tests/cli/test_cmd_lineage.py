@@ -61,3 +61,8 @@ def test_search(hart, full):
     near = hart("search", "--near", one["name"], one["tensor"], "--json")
     assert near[0] == 0
     assert all(validate("search", line) for line in near[1].splitlines())
+
+
+def test_what_is_found_by_its_name_is_called_what_it_is(hart, full):
+    assert "tiny@1 (model)" in hart("search", "tiny")[1]
+    assert "notes.txt@1 (file)" in hart("search", "notes")[1]

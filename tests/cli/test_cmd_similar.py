@@ -56,6 +56,12 @@ def test_what_contains_the_very_picture(hart, store, tmp_path, monkeypatch):
     out = hart("views", "get", "report.docx", "word/media/image1.jpg", "-o", str(tmp_path))[1]
     assert out.strip() == str(tmp_path / "report.docx-image1.jpg")
     assert (tmp_path / "report.docx-image1.jpg").read_bytes() == exact
+    deep = tmp_path / "new" / "folder"
+    assert hart("views", "get", "report.docx", "word/media/image1.jpg", "-o", str(deep))[0] == 0
+    assert (deep / "report.docx-image1.jpg").read_bytes() == exact
+    blocked = ("-o", str(tmp_path / "report.docx-image1.jpg" / "below"))
+    code, _, err = hart("views", "get", "report.docx", "word/media/image1.jpg", *blocked)
+    assert (code, "cannot be made" in err) == (1, True)
     assert hart("views", "get", "report.docx", "nothing", "-o", str(tmp_path))[0] == 1
     monkeypatch.chdir(tmp_path)
     opened = hart("similar", "scene.jpg", "--open", "1", "--force")[1].strip()

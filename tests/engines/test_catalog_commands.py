@@ -28,7 +28,11 @@ def test_a_catalog_on_a_server_by_commands(
 ) -> None:
     url = postgres_url.replace("//tests@", f"//tests:{SECRET}@")
     place = str(tmp_path / "store")
-    assert run(capsys, "init", place, "--catalog", url)[0] == 0
+    assert main(["init", place, "--catalog", url]) == 0
+    said = capsys.readouterr().err
+    assert "user and password are not kept" in said
+    assert "PGUSER" in said
+    assert SECRET not in said
     monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", url)
     code, out = run(capsys, "--store", place, "doctor", "--json")
     (said,) = validate("doctor", out)

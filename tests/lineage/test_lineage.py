@@ -175,6 +175,17 @@ def test_a_declared_base_that_is_not_here_is_noted_when_it_is_added(
     assert noted(path) == []  # it is there already
     assert len(noted(folder(tmp_path / "self", {"x": np.ones(9)}, "base_model: self"))) == 1
     assert noted(folder(tmp_path / "b", {"x": np.ones(8)}, "base_model: org/a")) == []
+    # Below a folder, where it is the only one of the name; lineage takes it for that as well.
+    tree = tmp_path / "tree"
+    folder(tree / "root", {"x": np.ones(7)})
+    lora = folder(tree / "lora", {"x": np.ones(6)}, "base_model: root")
+    assert noted(tree) == []
+    assert not any("not in this store" in one for one in store.lineage("tree/lora").warnings)
+    folder(tmp_path / "second" / "root", {"x": np.ones(5)})
+    assert noted(tmp_path / "second") == []
+    again = folder(tmp_path / "c", {"x": np.ones(4)}, "base_model: root")
+    assert len(noted(again)) == 1, "two may be meant"
+    assert lora.is_dir()
 
 
 def test_declared_bases_give_the_tensors_of_the_same_name(store: hn.Store, tmp_path: Path) -> None:

@@ -99,6 +99,29 @@ def test_a_page_without_text_is_told():
     assert "1 of 3 pages" in notice.text
 
 
+def test_a_word_divided_at_the_end_of_a_line_of_a_pdf_is_whole():
+    lines = ["Ask the other main-", "tainers, or else a Non-", "Maintainer does a well-known task."]
+    shown = " ".join(f"({line}) Tj 0 -14 Td" for line in lines)
+    stream = f"BT /F1 12 Tf 72 700 Td {shown} ET".encode()
+    parts = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents 4 0 R"
+        b" /Resources << /Font << /F1 5 0 R >> >> >>",
+        b"<< /Length %d >>\nstream\n%s\nendstream" % (len(stream), stream),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    content, places = b"%PDF-1.4\n", []
+    for number, part in enumerate(parts, 1):
+        places.append(len(content))
+        content += b"%d 0 obj\n%s\nendobj\n" % (number, part)
+    table = b"".join(b"%010d 00000 n \n" % place for place in places)
+    end = b"trailer << /Size 6 /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF" % len(content)
+    content += b"xref\n0 6\n0000000000 65535 f \n" + table + end
+    text = " ".join(" ".join(one.text for one in read_bytes(content, "a.pdf").blocks).split())
+    assert text == "Ask the other maintainers, or else a Non-Maintainer does a well-known task."
+
+
 def test_markdown():
     text = (
         "---\ntitle: A card\nlicense: mit\ntags: [a]\n---\n"

@@ -253,6 +253,15 @@ def test_a_store_is_never_added(write, find):
     assert find(top / "t/s").candidates == []
 
 
+def test_a_folder_of_snapshots_is_never_added(write, find):
+    backup = ["backup.json", "packs/ab/1.pack", "snapshots/one/snapshot.json"]
+    top = write(*(f"t/b/{path}" for path in backup), "t/backup.json", "t/note.txt")
+    found = find(top / "t")
+    assert list(found.contents) == ["t/backup.json", "t/note.txt"]
+    assert found.reason("t/b") == "snapshots of a store: hart restore makes a store of them"
+    assert find(top / "t/b").candidates == []
+
+
 def test_patterns_apply_to_files_of_trees_and_models(write, find):
     top = write(
         "t/m/config.json",

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.patterns import fits, holding
+from hartonomous.catalog.patterns import as_it_is, fits, holding
 from hartonomous.catalog.schema import artifact, label, version
 from hartonomous.core.name import SPACES_FOLDER
 
@@ -89,6 +89,16 @@ def names_beginning(tx: Connection, text: str, *, limit: int) -> list[str]:
     query = select(artifact.c.name).where(artifact.c.removed_us.is_(None), _shown(text))
     if text:
         query = query.where(func.substr(artifact.c.name, 1, len(text)) == text)
+    return list(tx.scalars(query.order_by(artifact.c.name).limit(limit)))
+
+
+def names_below(tx: Connection, tail: str, *, limit: int) -> list[str]:
+    """Return names in use whose last part, behind a slash, is ``tail``; case counts."""
+    query = select(artifact.c.name).where(
+        artifact.c.removed_us.is_(None),
+        fits(tx, artifact.c.name, f"%/{as_it_is(tail)}"),
+        func.substr(artifact.c.name, func.length(artifact.c.name) - len(tail)) == f"/{tail}",
+    )
     return list(tx.scalars(query.order_by(artifact.c.name).limit(limit)))
 
 

@@ -72,18 +72,23 @@ def command(
 def _page(done: "EmbedReport") -> Iterable[Block]:
     added = "would add" if done.dry_run else "added"
     removed = "would remove" if done.dry_run else "removed"
-    yield Table(
-        columns=(
-            Column("space"), Column("of"), Column("state"), Column(added, right=True),
-            Column(removed, right=True), Column("vectors", right=True), Column("time", right=True),
-            Column("a second", right=True),
-        ),
-        rows=[
-            (one.space, one.modality, one.state, count(one.added_count), count(one.removed_count),
-             count(one.vector_count), duration(one.duration_s), count(round(one.rate)))
-            for one in done.spaces
-        ],
+    columns = (
+        Column("space"), Column("of"), Column("state"), Column(added, right=True),
+        Column(removed, right=True), Column("vectors", right=True),
     )  # fmt: skip
+    rows = [
+        (one.space, one.modality, one.state, count(one.added_count), count(one.removed_count),
+         count(one.vector_count))
+        for one in done.spaces
+    ]  # fmt: skip
+    if done.dry_run:
+        yield Table(columns=columns, rows=rows)
+    else:
+        times = [(duration(one.duration_s), count(round(one.rate))) for one in done.spaces]
+        yield Table(
+            columns=(*columns, Column("time", right=True), Column("a second", right=True)),
+            rows=[(*row, *time) for row, time in zip(rows, times, strict=True)],
+        )
     if done.dry_run:
         yield "nothing was changed (dry run)"
     for one in done.spaces:

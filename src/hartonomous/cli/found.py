@@ -39,5 +39,5 @@ def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Bl
 def _place(hit: "SearchHit") -> str:
     from hartonomous.operations.search import place_of
 
-    kind = "" if hit.kind == "passage" else f" ({hit.kind})"
+    kind = "" if hit.kind == "passage" else f" ({hit.artifact_kind or hit.kind})"
     return f"{place_of(hit)}{kind}"

@@ -45,10 +45,10 @@ def command(
     """Free what nothing needs.
 
     Empties the trash of what lies there long enough, drops bytes that nothing refers to, and writes
-    packs anew that are mostly unused. A tensor that other tensors are built on stays, unless those
-    take less without it: then they are written anew first. Works beside other commands. What went
-    from the trash cannot be had back. With -n everything is foreseen but damage of what would be
-    copied.
+    packs anew of which more than a fifth is unused, or that are small and many. A tensor that other
+    tensors are built on stays, unless those take less without it: then they are written anew first.
+    Works beside other commands. What went from the trash cannot be had back. With -n everything is
+    foreseen but damage of what would be copied, and what atoms built on something else will take.
     """
     if empty_trash and trash_days is not None:
         raise UsageError(
@@ -102,8 +102,14 @@ def _page(done: "Collected") -> Iterable[Block]:
         rows.append(("freed", _freed(done.freed_bytes)))
     else:
         yield "nothing to remove"
+    if done.unused_bytes:
+        text = f"{size(done.unused_bytes)}, in packs that are mostly in use"
+        rows.append(("left unused", text))
     if done.kept_count:
         rows.append(("atoms kept as bases", f"{count(done.kept_count)} ({size(done.kept_bytes)})"))
+    if done.trash_count:
+        left = f"{several(done.trash_count, 'version')} of {size(done.trash_bytes)}"
+        rows.append(("left in the trash", f"{left}; --empty-trash frees what they hold alone"))
     if rows:
         yield Fields(rows=rows)
     if done.dry_run:
@@ -111,4 +117,6 @@ def _page(done: "Collected") -> Iterable[Block]:
 
 
 def _freed(freed_bytes: int) -> str:
-    return size(freed_bytes) if freed_bytes >= 0 else f"{size(-freed_bytes)} more in use"
+    if freed_bytes >= 0:
+        return size(freed_bytes)
+    return f"nothing yet: what was written anew takes {size(-freed_bytes)} more"

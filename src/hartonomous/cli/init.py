@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -38,6 +39,13 @@ def command(invocation: Invocation, *, directory: str | None, catalog: str | Non
     packs are in DIR all the same. No user and no password of the address is written down.
     """
     made = make_store(invocation, directory, catalog=catalog)
+    if catalog is not None and (urlsplit(catalog).username or urlsplit(catalog).password):
+        click.echo(
+            "hart: note: the address's user and password are not kept: later commands take them"
+            " from PGUSER and PGPASSWORD, a password file, or HARTONOMOUS_CATALOG_URL"
+            " (docs/postgresql.md)",
+            err=True,
+        )
     invocation.output.emit(
         made, human=lambda one: [f"made an empty store at {one.path}"], ids=lambda one: [_id(one)]
     )

@@ -1,10 +1,12 @@
 """PDF by pdfium (the extra ``documents``): each page's text, the outline's titles as headings.
 
-Positions are characters of a page's text as pdfium gives it. A page without text, such as a scan,
-is told of; pictures of text are not read.
+Positions are characters of a page's text as pdfium gives it, where words that were divided at the
+end of a line are made whole. A page without text, such as a scan, is told of; pictures of text are
+not read.
 """
 
 import io
+import re
 from typing import Any, Final
 
 from hartonomous.core.description import Notice
@@ -19,13 +21,15 @@ _OUTLINE_LIMIT = 10_000
 _PAGE_CHARS = 1 << 20
 _VALUE_CHARS = 500
 _READ_BYTES = 1 << 20
+_HYPHEN = re.compile("\ufffe(?=[A-Z])")
+_DIVIDED = re.compile("\ufffe")
 
 
 class _Pdf:
     """The reader; see the module's text."""
 
     name = "pdf"
-    recipe = "1"
+    recipe = "2"
     extra = "documents"
 
     def matches(self, path: str, head: bytes) -> bool:  # noqa: ARG002 - the bytes say it
@@ -88,11 +92,20 @@ def _page_text(opened: Any, index: int) -> str:
         try:
             count = min(text.count_chars(), _PAGE_CHARS)
             found: str = text.get_text_range(0, count) if count > 0 else ""
-            return found.replace("\r\n", "\n").replace("\r", "\n")
+            return _joined(found.replace("\r\n", "\n").replace("\r", "\n"))
         finally:
             text.close()
     finally:
         page.close()
+
+
+def _joined(text: str) -> str:
+    """Return the text with words whole that were divided at the end of a line.
+
+    PDFium writes U+FFFE for the hyphen and leaves out the line's end. Before a capital the hyphen
+    is likelier a part of the word: Non-Maintainer.
+    """
+    return _DIVIDED.sub("", _HYPHEN.sub("-", text)) if "\ufffe" in text else text
 
 
 def _outline(opened: Any) -> dict[int, list[tuple[int, str]]]:

@@ -116,6 +116,8 @@ def collect(
             _drop_litter(parts, tally, trash_days, grace_s)
             if _compact_packs(parts, tally, progress):
                 _drop_packs(parts, tally)
+        with parts.database.read() as tx:
+            tally.look(tx, dry_run=dry_run)
         done = tally.result(dry_run=dry_run)
         _tell(parts, done)
     return done

@@ -71,7 +71,8 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     ``contains`` counts the pictures on a passage's page, ``thumbnail`` is a picture's, as a
     ``data:`` address. Of a picture, ``part`` names it in the document that contains it, ``area`` is
     its rectangle (x, y, width, height) in parts of the page's size, and ``region`` that of the
-    patch that is nearest, in pixels; None where they are not known, or it is the whole.
+    patch that is nearest, in pixels; None where they are not known, or it is the whole. Of a
+    version found by what is said of it (``kind`` is "model") ``artifact_kind`` says what it is.
     """
 
     kind: str
@@ -97,6 +98,7 @@ class SearchHit(msgspec.Struct, frozen=True, kw_only=True):
     part: str = ""
     area: tuple[float, float, float, float] | None = None
     region: tuple[int, int, int, int] | None = None
+    artifact_kind: str = ""
 
 
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -388,6 +390,7 @@ class _Searching:
                 model = self._versions[key]
                 part = snippet(said[model.version_id], self._query.terms)
                 hit = _hit("model", model.name, model.number, "", part)
+                own["artifact_kind"] = model.kind
             else:
                 hit = self._told[key]
             hit = msgspec.structs.replace(hit, **own)

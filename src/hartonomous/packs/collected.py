@@ -1,9 +1,11 @@
 """What a collection dropped, or would drop: counted while it works, and told at its end."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
+from hartonomous.catalog import packs, versions
 from hartonomous.packs.rebasing import Rebased
 
 
@@ -13,7 +15,9 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     ``rebased_count`` atoms were written anew without bases that no file holds any more; what they
     and those bases took was ``rebased_saved_bytes`` more, by estimate. ``kept_count`` atoms of
     ``kept_bytes`` stay because others are built on them. ``event_count`` events went from the
-    change feed, ``vector_count`` vectors of files that are gone from the spaces.
+    change feed, ``vector_count`` vectors of files that are gone from the spaces. What a real run
+    left: ``trash_count`` versions of ``trash_bytes`` in the trash, ``unused_bytes`` in packs of
+    which too little is unused to write them anew. A dry run leaves the last at 0.
     """
 
     purged_versions: tuple[str, ...]
@@ -30,6 +34,9 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
     rebased_saved_bytes: int = 0
     kept_count: int = 0
     kept_bytes: int = 0
+    trash_count: int = 0
+    trash_bytes: int = 0
+    unused_bytes: int = 0
     dry_run: bool = False
     notes: tuple[str, ...] = ()
 
@@ -66,7 +73,23 @@ class Tally:
     rebased: Rebased = field(default_factory=Rebased)
     gone: set[int] = field(default_factory=set)  # atoms, in a dry run
     kept: list[int] = field(default_factory=list)  # atoms that others need alone, in a dry run
+    trash_count: int = 0
+    trash_bytes: int = 0
+    unused_bytes: int = 0
     notes: list[str] = field(default_factory=list)
+
+    def look(self, tx: Any, *, dry_run: bool) -> None:
+        """Count what is left in the trash, and unused in packs of which something is in use."""
+        gone = set(self.purged)
+        left = [row for row in versions.in_trash(tx) if f"{row.name}@{row.number}" not in gone]
+        self.trash_count, self.trash_bytes = len(left), sum(row.size_bytes for row in left)
+        if dry_run:
+            return
+        live = packs.live_records(tx)
+        for row in packs.everything(tx):
+            records, stored = live.get(row.id, (0, 0))
+            if 0 < records < row.record_count:
+                self.unused_bytes += row.size_bytes - stored
 
     def result(self, *, dry_run: bool) -> Collected:
         """Return what there is to tell at the end."""
@@ -85,6 +108,9 @@ class Tally:
             rebased_saved_bytes=self.rebased.saved_bytes,
             kept_count=self.rebased.kept_count,
             kept_bytes=self.rebased.kept_bytes,
+            trash_count=self.trash_count,
+            trash_bytes=self.trash_bytes,
+            unused_bytes=self.unused_bytes,
             dry_run=dry_run,
             notes=tuple(self.notes),
         )

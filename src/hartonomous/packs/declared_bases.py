@@ -67,6 +67,13 @@ class DeclaredBases:
         return found
 
 
+def _only_one_below(tx: Any, declared: str, own_name: str) -> bool:
+    """Say whether one other artifact alone bears the name in some folder; lineage takes that."""
+    meant = names_meant(declared)
+    found = artifacts.names_below(tx, meant[-1], limit=3) if meant else []
+    return len([name for name in found if name != own_name]) == 1
+
+
 def missing_bases(
     parts: StoreParts, summary: dict[str, Any], own_name: str, own_number: int
 ) -> list[str]:
@@ -77,6 +84,7 @@ def missing_bases(
         rows = [] if artifact is None else versions.of_artifact(tx, artifact.id)
         own = {one.id for one in rows if one.number == own_number}
         absent = [one for one in dict.fromkeys(names) if not {*versions_meant(tx, one)} - own]
+        absent = [one for one in absent if not _only_one_below(tx, one, own_name)]
     return [
         f"{own_name} declares {one!r} as its base, which is not in this store" for one in absent
     ]

@@ -150,6 +150,12 @@ def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
     if path.is_symlink():  # whoever put it there chose what would be written over
         raise ConflictError(f"{path} is a link", hint="remove it, or go to another folder")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise HartonomousError(
+            f"the folder {path.parent} cannot be made: {error.strerror}", hint="give another folder"
+        ) from error
+    try:
         with open(path, "wb" if force else "xb", opener=_not_through_links) as file:
             while piece := content.read(1 << 20):
                 file.write(piece)

@@ -104,6 +104,12 @@ def is_store(entries: list[Entry]) -> bool:
     return has(entries, "store.json", EntryKind.FILE) and has(entries, "packs", EntryKind.FOLDER)
 
 
+def is_backup(entries: list[Entry]) -> bool:
+    """Say whether a listing is that of a folder of a store's snapshots, which is never added."""
+    wanted = [("backup.json", EntryKind.FILE), ("packs", EntryKind.FOLDER)]
+    return all(has(entries, *one) for one in [*wanted, ("snapshots", EntryKind.FOLDER)])
+
+
 def is_inside(real_path: str, boundary: str) -> bool:
     """Say whether a real path is the boundary or lies below it."""
     return real_path == boundary or real_path.startswith(boundary.rstrip("/") + "/")

@@ -27,6 +27,7 @@ from hartonomous.sources.gather import MAX_MEMBERS, gather, some_of
 from hartonomous.sources.listing import (
     Entry,
     EntryKind,
+    is_backup,
     is_store,
     join,
     list_folder,
@@ -92,6 +93,8 @@ def _visit(tree: _Tree, location: str) -> Iterator[Candidate | Skipped | _Folder
         return
     if is_store(entries):
         yield skipped(location, "a store: copy its models with its own get or export")
+    elif is_backup(entries):
+        yield skipped(location, "snapshots of a store: hart restore makes a store of them")
     elif hub_cache.is_repository(location, entries):
         yield from hub_cache.repository_candidates(location, wanted=tree.wanted)
     elif ollama.is_models_folder(entries):
@@ -137,6 +140,7 @@ def _model(
 def _is_foreign(location: str, entries: list[Entry]) -> bool:
     return (
         is_store(entries)
+        or is_backup(entries)
         or hub_cache.is_repository(location, entries)
         or ollama.is_models_folder(entries)
     )
