@@ -459,5 +459,6 @@ def _divisors(value: object) -> tuple[float, float, float]:
 
 def _is_factor(value: object) -> TypeGuard[float]:
     """Say whether it is a number that pixels, as float32, can be computed with."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and -_MOST_FACTOR <= value <= _MOST_FACTOR
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return -_MOST_FACTOR <= value <= _MOST_FACTOR
