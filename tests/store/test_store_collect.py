@@ -427,3 +427,31 @@ def test_packs_that_are_full_are_not_small(tmp_path, source):
         assert len(full) > collect.SMALL_PACKS
         assert store.gc(grace_s=0).compacted_count == 0
         assert pack_paths(store.path) == full
+
+
+@pytest.mark.parametrize("how", ["removed", "unlabelled"])
+def test_a_label_does_not_come_back_to_the_version_it_was_taken_from(store, source, how):
+    for at, value in enumerate((A, B)):
+        store.add(source(f"{at}.bin", value), name="m", labels=["prod"])
+    if how == "unlabelled":
+        store.unlabel("m", "prod")
+    store.rm("m@2")
+    store.mv("m", "n")
+    store.gc(trash_days=0, grace_s=0)
+    assert [one.labels for one in store.ls(versions=True)] == [()]
+    assert store.verify(files=True).sound
+    assert [one.action for one in store.log(only_undoable=True)] == ["rename"]
+    assert store.undo().name == "m"
+    with pytest.raises(NotFoundError, match="nothing to undo"):
+        store.undo()
+    store.close()
+    hn.repair(store.path)
+    with hn.open(store.path) as again:
+        assert [(one.name, one.labels) for one in again.ls(versions=True)] == [("m", ())]
+        assert again.verify(files=True).sound
+        # Once a version bears it, and when nothing is left of the name, nothing is remembered.
+        again.label("m@1", "prod")
+        again.gc(trash_days=0, grace_s=0)
+        assert again.verify(files=True).sound
+        kept = {one.action for one in again.log()}
+        assert not kept & {"remove", "unlabel"}

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import damaged
-from hartonomous.catalog.schema import artifact, change, version
+from hartonomous.catalog.schema import artifact, change, label, version
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.errors import IntegrityError
 
@@ -128,19 +128,46 @@ def remove_pointless(tx: Connection) -> int:
     """Forget changes all of whose versions are gone, or whose artifact is; return how many.
 
     Replaying them would change nothing. A purge stays as long as one of the packs may still hold
-    the commit that it speaks of.
+    the commit that it speaks of. What took a label off that no version bears now stays too: without
+    it an older commit would have the label again.
     """
     living = {uid.hex() for uid in tx.scalars(select(version.c.uid))}
     names = {uid.hex() for uid in tx.scalars(select(artifact.c.uid))}
+    bearing = select(artifact.c.uid, label.c.name).join(label, label.c.artifact_id == artifact.c.id)
+    borne = {(uid.hex(), name) for uid, name in tx.execute(bearing)}
     ids: list[int] = []
-    for row in tx.execute(select(change.c.id, change.c.action, change.c.content)):
+    query = select(change.c.id, change.c.action, change.c.content, change.c.undone)
+    for row in tx.execute(query):
         content = _content(row.content)
         named = set(content.get("version_uids", []))
         named.update(content[key] for key in ("version_uid", "previous_uid") if content.get(key))
-        if row.action in _OF_VERSIONS and not named & living:
+        taken = set() if row.undone else {one for one in _labels_off(content) if one[0] in names}
+        if row.action in _OF_VERSIONS and not named & living and not taken - borne:
             ids.append(row.id)
         if row.action == "rename" and content["artifact"] not in names:
             ids.append(row.id)
     for piece in batches(ids):
         tx.execute(delete(change).where(change.c.id.in_(piece)))
     return len(ids)
+
+
+def speaks_of_none(tx: Connection, row: ChangeRow) -> bool:
+    """Say whether a change took labels, or versions, away and all of those versions are gone."""
+    content = row.content
+    if row.action not in ("remove", "unlabel"):
+        return False
+    told = content["version_uids"] if row.action == "remove" else [content["previous_uid"]]
+    uids = [bytes.fromhex(uid) for uid in told]
+    return not any(
+        tx.scalar(select(version.c.id).where(version.c.uid.in_(some)).limit(1)) is not None
+        for some in batches(uids)
+    )
+
+
+def _labels_off(content: dict[str, Any]) -> set[tuple[str, str]]:
+    """Return the (artifact uid, label) that a change has point to nothing."""
+    if content["action"] == "unlabel":
+        return {(content["artifact"], content["label"])}
+    if content["action"] == "remove":
+        return {(one["artifact"], one["label"]) for one in content["labels"]}
+    return set()

@@ -362,10 +362,10 @@ def undo(parts: StoreParts, sequence: int | None = None, *, dry_run: bool = Fals
 
 
 def _newest_undoable(tx: Any) -> changes.ChangeRow | None:
-    """Return the newest change that can be undone; dropped files that are freed are passed over."""
+    """Return the newest change that can be undone; what is freed or gone since is passed over."""
     before: int | None = None
     while (row := changes.newest_undoable(tx, replay.UNDOABLE, before=before)) is not None:
-        if dropped.is_restorable(tx, row):
+        if dropped.is_restorable(tx, row) and not changes.speaks_of_none(tx, row):
             return row
         before = row.sequence
     return None

@@ -74,7 +74,8 @@ def _change(tx: Any, row: ChangeRow) -> Entry:
         versions=tuple(_spec(one) for one in touched),
         undoable=row.action in replay.UNDOABLE
         and not row.undone
-        and dropped.is_restorable(tx, row),
+        and dropped.is_restorable(tx, row)
+        and not changes.speaks_of_none(tx, row),
         undone=row.undone,
     )
 

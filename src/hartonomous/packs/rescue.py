@@ -1757,7 +1757,8 @@ class State:
             (self.trash.difference_update if back else self.trash.update)(entry["version_uids"])
             for lost in entry["labels"]:
                 key, uid = (lost["artifact"], lost["label"]), lost["version_uid"]
-                if self.labels.get(key, "") in ("", uid):  # else it was given to another version
+                gone = uid not in self.versions and not back  # with what gave it the label
+                if gone or self.labels.get(key, "") in ("", uid):  # else another version has it
                     self.labels[key] = uid if back else ""
         elif action == "drop-members" and entry["version_uid"] in self.versions:
             version = self.versions[entry["version_uid"]]
