@@ -1,7 +1,7 @@
 """Views that an older recipe made: searched as they are, until a job has made them anew.
 
 The job has the kind ``views``; while one waits or runs no other is put. Whoever finds that the
-recipe is another one puts it: a search, an add, a worker.
+recipe is another one puts it: a search, a look for similar pictures, a worker.
 """
 
 from hartonomous.catalog import jobs
