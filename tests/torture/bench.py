@@ -22,6 +22,8 @@ from tests.torture.server import Server
 from tests.torture.shim import Call, Operation
 
 MEMORY = Path("/dev/shm")
+_STEP_S = 3600
+"""Longer than any step takes by the shim's clock."""
 ONCE = {"eio", "enospc", "short"}
 """Modes behind which the same step must succeed when it is tried again."""
 
@@ -141,8 +143,10 @@ class Bench:
                 self._reference = ()
                 self.fresh("".join(steps[:1]), "reference")
             store = self.base / "reference"
-            for step in steps[len(self._reference) :]:
-                done = self.run(store, (step,))
+            begin = len(self._reference)
+            for number, step in enumerate(steps[begin:], begin):
+                # Each in a process whose clock begins behind that of the step before.
+                done = self.run(store, (step,), epoch_s=self._epoch_s + number * _STEP_S)
                 assert done["acknowledged"] == 1, done
             self._reference = steps
             answer = self.look(store, collect=False)
