@@ -3,11 +3,10 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
+from hartonomous.catalog.derived_check import checking, rows_of
 from hartonomous.core.row_sum import RowSum, row_sum
 
-_READ_AT_ONCE = 200
 _PLACES = (
     "SELECT ordinal, picture_id, part, page, x, y, width, height FROM place"
     " WHERE source_id = ? ORDER BY ordinal"
@@ -19,14 +18,9 @@ def damage_of(path: Path) -> str | None:
 
     Raises sqlite3.Error for what SQLite refuses.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60)
-    try:
-        connection.isolation_level = None
-        connection.execute("PRAGMA trusted_schema=OFF")
+    with checking(path) as connection:
         connection.execute("BEGIN")  # one moment for all that follows
         return next(_found(connection), None)
-    finally:
-        connection.close()
 
 
 def _found(connection: sqlite3.Connection) -> Iterator[str]:
@@ -43,22 +37,14 @@ def _found(connection: sqlite3.Connection) -> Iterator[str]:
         " LEFT JOIN feature ON feature.picture_id = id"
         " LEFT JOIN thumbnail ON thumbnail.picture_id = id"
     )
-    for *fields, stored in _rows(connection, query):
+    for *fields, stored in rows_of(connection, query):
         if row_sum(*fields) != stored:
             yield "what is kept of a picture is not what was written"
     query = "SELECT id, digest, recipe, kind, pages, notices, sum FROM source"
-    for source_id, *fields, stored in _rows(connection, query):
+    for source_id, *fields, stored in rows_of(connection, query):
         kept = RowSum()
         kept.add(*fields)
-        for place in _rows(connection, _PLACES, (source_id,)):
+        for place in rows_of(connection, _PLACES, (source_id,)):
             kept.add(*place)
         if kept.digest() != stored:
             yield "the pictures of a file are not what was written"
-
-
-def _rows(
-    connection: sqlite3.Connection, query: str, values: tuple[object, ...] = ()
-) -> Iterator[Any]:
-    cursor = connection.execute(query, values)
-    while rows := cursor.fetchmany(_READ_AT_ONCE):
-        yield from rows

@@ -8,14 +8,13 @@ have equal sums, whatever their order, and others have equal sums once in 2**64 
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
+from hartonomous.catalog.derived_check import checking, rows_of
 from hartonomous.core.likeness import is_spelled, kept_keys
 from hartonomous.core.row_sum import RowSum, row_sum
 from hartonomous.core.terms import terms
 
 _MASK = (1 << 64) - 1
-_READ_AT_ONCE = 1_000
 _PASSAGES = (
     "SELECT id, kind, heading, page, start, stop, body FROM passage WHERE source_id = ? ORDER BY id"
 )
@@ -42,17 +41,12 @@ def damage_of(path: Path) -> str | None:
 
     Raises OSError or sqlite3.Error for what is no damage: no rights, a lock, no room.
     """
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60)
-    try:
-        connection.isolation_level = None
-        connection.execute("PRAGMA trusted_schema=OFF")
+    with checking(path) as connection:
         for table in ("words", "said_words"):
             # Said in the manner of a write; it reads, and compares FTS5's own parts.
             connection.execute(f"INSERT INTO {table} ({table}) VALUES ('integrity-check')")  # noqa: S608
         connection.execute("BEGIN")  # one moment for all that follows
         return next(_found(connection), None)
-    finally:
-        connection.close()
 
 
 def _found(connection: sqlite3.Connection) -> Iterator[str]:
@@ -72,11 +66,11 @@ def _sources(connection: sqlite3.Connection, sums: _Sums) -> Iterator[str]:
         " FROM source ORDER BY id"
     )
     there = connection.execute("SELECT count(*) FROM passage").fetchone()[0]
-    for source_id, *fields, stored in _rows(connection, query):
+    for source_id, *fields, stored in rows_of(connection, query):
         kept = RowSum()
         kept.add(*fields)
         count = 0
-        for row_id, *passage in _rows(connection, _PASSAGES, (source_id,)):
+        for row_id, *passage in rows_of(connection, _PASSAGES, (source_id,)):
             kept.add(*passage)
             count += 1
             sums.take(row_id, terms(passage[1]), terms(passage[5]))
@@ -91,7 +85,7 @@ def _words(connection: sqlite3.Connection, sums: _Sums) -> Iterator[str]:
     """Compare what is looked up with what the passages say."""
     if (sums.instances - _held(connection, "words")) & _MASK:
         yield "the words are not those of the passages"
-    lengths = sum(map(hash, _rows(connection, "SELECT id, sz FROM words_docsize")))
+    lengths = sum(map(hash, rows_of(connection, "SELECT id, sz FROM words_docsize")))
     if (sums.lengths - lengths) & _MASK:
         yield "the lengths of passages are not what they are"
     block = connection.execute("SELECT block FROM words_data WHERE id = 1").fetchone()
@@ -99,19 +93,19 @@ def _words(connection: sqlite3.Connection, sums: _Sums) -> Iterator[str]:
     if sums.totals[0] and (block is None or block[0] != wanted):
         yield "the numbers of words are not what they are"
     counts = spelled = 0
-    for term, passages in _rows(connection, "SELECT term, passages FROM term"):
+    for term, passages in rows_of(connection, "SELECT term, passages FROM term"):
         counts += passages * hash(term)
         if is_spelled(term):
             spelled += sum(hash((key, term)) for key in kept_keys(term))
     if (sums.counts - counts) & _MASK:
         yield "the numbers of passages that have a word are not what they are"
-    if (spelled - sum(map(hash, _rows(connection, "SELECT key, term FROM spelling")))) & _MASK:
+    if (spelled - sum(map(hash, rows_of(connection, "SELECT key, term FROM spelling")))) & _MASK:
         yield "the spellings are not those of the words"
 
 
 def _said(connection: sqlite3.Connection) -> Iterator[str]:
     instances = 0
-    for row_id, uid, stamp, said, stored in _rows(
+    for row_id, uid, stamp, said, stored in rows_of(
         connection, "SELECT id, uid, stamp, terms, sum FROM said"
     ):
         if row_sum(uid, stamp, said) != stored:
@@ -128,19 +122,11 @@ def _held(connection: sqlite3.Connection, table: str) -> int:
         f"CREATE VIRTUAL TABLE temp.{view} USING fts5vocab(main, {table}, 'instance')"
     )
     query = f'SELECT term, doc, col, "offset" FROM temp.{view}'  # noqa: S608
-    return sum(map(hash, _rows(connection, query)))
+    return sum(map(hash, rows_of(connection, query)))
 
 
 def _instances(row_id: int, column: str, said: Iterable[str]) -> int:
     return sum(hash((term, row_id, column, at)) for at, term in enumerate(said))
-
-
-def _rows(
-    connection: sqlite3.Connection, query: str, values: tuple[object, ...] = ()
-) -> Iterator[Any]:
-    cursor = connection.execute(query, values)
-    while rows := cursor.fetchmany(_READ_AT_ONCE):
-        yield from rows
 
 
 def _varint(number: int) -> bytes:

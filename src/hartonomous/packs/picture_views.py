@@ -31,6 +31,7 @@ from hartonomous.packs.viewed_files import (
     Waiting,
     gone_files,
     looked_at,
+    take_each,
     waiting_files,
 )
 from hartonomous.ports.progress import Progress
@@ -262,15 +263,9 @@ class _Making:
         lock: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Look at files in their order, each under the lock."""
-        if not waiting:
-            return
-        progress.stage("read pictures", total_bytes=sum(one.size_bytes for one in waiting))
-        with picture_process() as process:
-            for one in waiting:
-                with lock():
-                    self.take(process, one)
-                progress.advance(one.size_bytes)
-        self.count += len(waiting)
+        self.count += take_each(
+            waiting, picture_process, self.take, progress, stage="read pictures", lock=lock
+        )
 
     def take(self, process: LimitedProcess[PictureViews], one: TextFile) -> None:
         """Look at one file; what cannot be read is noted and not asked for again."""

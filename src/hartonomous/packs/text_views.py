@@ -34,6 +34,7 @@ from hartonomous.packs.viewed_files import (
     Waiting,
     gone_files,
     looked_at,
+    take_each,
     waiting_files,
 )
 from hartonomous.ports.progress import Progress
@@ -51,7 +52,7 @@ def index_path(parts: StoreParts) -> Path:
 
 
 def index_damage(parts: StoreParts) -> str | None:
-    """Return what is wrong with the index's file; a server's tables have sums of their own."""
+    """Return what is wrong with the index's file; a server's tables are not looked at."""
     if parts.database.dialect != "sqlite":
         return None
     return damage_of(index_path(parts))
@@ -283,15 +284,9 @@ class _Making:
         lock: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Read files in their order, each under the lock."""
-        if not waiting:
-            return
-        progress.stage("read texts", total_bytes=sum(one.size_bytes for one in waiting))
-        with document_process() as process:
-            for one in waiting:
-                with lock():
-                    self.take(process, one)
-                progress.advance(one.size_bytes)
-        self.count += len(waiting)
+        self.count += take_each(
+            waiting, document_process, self.take, progress, stage="read texts", lock=lock
+        )
 
     def told(self, forgotten_count: int) -> ViewsMade:
         """Return what was done."""

@@ -3,7 +3,8 @@
 import contextlib
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import IO, NamedTuple, TypeVar
 
 import msgspec
@@ -18,6 +19,7 @@ from hartonomous.formats.sandbox import LimitedProcess
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
+from hartonomous.ports.progress import Progress
 
 VIEWED_LIMIT_BYTES = 256 << 20
 """Larger files are not read for views."""
@@ -106,6 +108,27 @@ def looked_at(
         if error.kind not in _DAMAGED:
             raise
         return refused("structure", f"found it damaged: {error.message}")
+
+
+def take_each(
+    waiting: Sequence[TextFile],
+    process: Callable[[], LimitedProcess[Found]],
+    take: Callable[[LimitedProcess[Found], TextFile], None],
+    progress: Progress,
+    *,
+    stage: str,
+    lock: Callable[[], AbstractContextManager[object]],
+) -> int:
+    """Take files in their order, each under the lock, with one process; return how many."""
+    if not waiting:
+        return 0
+    progress.stage(stage, total_bytes=sum(one.size_bytes for one in waiting))
+    with process() as running:
+        for one in waiting:
+            with lock():
+                take(running, one)
+            progress.advance(one.size_bytes)
+    return len(waiting)
 
 
 def plain_copy(parts: StoreParts, files: OpenFiles, row: ManifestRow) -> IO[bytes]:
