@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hartonomous.core.coding import decoded
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.external_data import describe_data, listed_files
+from hartonomous.core.finding import find_code
 from hartonomous.core.manifest import partition
 from hartonomous.errors import LimitError
 from hartonomous.formats import onnx_graph
@@ -81,6 +82,7 @@ def test_metadata_of_a_model() -> None:
     assert held["metadata_props"] == {"task": "größer", "step": "7"}
     assert held["doc_string"] == "A model of everything."
     assert held["custom_operators"] == {"com.example": {"Special": 1}}
+    assert [one.kind for one in find_code([("model.onnx", found)])] == ["operator"]
     assert held["functions"] == ["local::Twice"]
     assert held["operators"]["If"] == 2
     # top 8x8, in_scan 6, in_loop 5, four times "shared" 4x2
