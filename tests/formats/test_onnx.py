@@ -175,6 +175,10 @@ def test_a_tensor_beyond_4_gib(tmp_path: Path) -> None:
 def test_names_that_come_twice_get_a_number() -> None:
     found = found_in(ow.model(ow.graph(ow.tensor("w"), ow.tensor("w"), ow.tensor("w#2"))))
     assert [one.name for one in found.tensors] == ["w", "w#2", "w#2#2"]
+    names = ["w" + "#2" * count for count in range(1200)]
+    found = found_in(ow.model(ow.graph(*map(ow.tensor, [*names, "w"]))))
+    assert len({one.name for one in found.tensors}) == 1201
+    assert any(one.text.startswith("1 tensors have") for one in found.notices)
     assert [one.kind for one in found.notices] == ["name"]
 
 
