@@ -11,6 +11,7 @@ it names, was durable before. See docs/copies.md.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -284,6 +285,10 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE})
 
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""How a medium that cannot be written has no lock file; nobody else changes anything there."""
+
+
 def _make_card(path: Path, now_us: int) -> None:
     if (path / BACKUP_FILE).exists():
         _read_card(path)
@@ -302,7 +307,10 @@ def open_for_reading(path: Path) -> BackupFolder:
     _read_card(path)
     try:
         lock = locks.try_lock(path / "backup.lock", shared=True)
-    except OSError:  # a medium that cannot be written, where nobody else changes anything either
+    except HartonomousError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
+            raise
         return BackupFolder(path, None)
     if lock is None:
         raise LockedError(f"a backup to {path} is at work", hint="wait for it to end")
