@@ -222,8 +222,14 @@ class _Child:
         self.busy = True  # an answer is due; closing it then means killing it
         self._owner = os.getpid()
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = _start(theirs.fileno(), search_path)
+        try:
+            with theirs:
+                self._process = _start(theirs.fileno(), search_path)
+        except OSError as error:
+            self._socket.close()
+            raise HartonomousError(
+                f"the parser process does not start: {error.strerror}"
+            ) from error
         try:
             messages.send(self._socket, msgspec.msgpack.encode(setup))
             self.receive(deadline=time.monotonic() + START_LIMIT_S)

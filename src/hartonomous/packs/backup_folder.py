@@ -24,6 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from hartonomous import locks
+from hartonomous.core.closing import Closing
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import (
     ConflictError,
@@ -99,7 +100,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
 
 
-class BackupFolder:
+class BackupFolder(Closing):
     """An open folder of backups; nobody else changes it while it is open for writing."""
 
     def __init__(self, path: Path, lock: locks.FileLock | None) -> None:
@@ -107,10 +108,8 @@ class BackupFolder:
         self.objects = LocalObjects(path)
         self._lock = lock
 
-    def __enter__(self) -> "BackupFolder":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Let others change it."""
         if self._lock is not None:
             self._lock.release()
 
