@@ -53,7 +53,7 @@ class Task(Generic[Found]):
     """What a limited process does with a file.
 
     ``program`` is ``module:function`` of a pure function(reader, path, *, formats) that returns a
-    ``result``, a struct; its module has ``load(entry)`` for the ``formats``. ``refused(kind,
+    ``result``, a struct; ``formats`` are entries for ``ports.entry.load``. ``refused(kind,
     reason)`` makes the result of a file that the process failed on; ``check(result, size)`` raises
     ValueError for one that cannot be.
     """
