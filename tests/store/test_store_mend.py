@@ -60,3 +60,32 @@ def test_the_same_tensor_in_another_file_mends_it(tmp_path):
         assert store.verify(files=True).sound
         store.get("a.safetensors", tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
+
+
+def test_a_damaged_record_header_costs_nothing_while_its_copy_is_sound(tmp_path):
+    kept = {"a.bin": noise(400_000), "b.bin": noise(2_000), "c.bin": b""}
+    with hn.open(tmp_path / "store", create=True) as store:
+        for name, content in kept.items():
+            (tmp_path / name).write_bytes(content)
+            store.add(tmp_path / name)
+    damaged = 0
+    for path in (tmp_path / "store").glob("packs/*/*.pack"):
+        content = bytearray(path.read_bytes())
+        for at, _ in records_of(path):
+            content[at + 20] ^= 16
+            damaged += 1
+        rewrite(path, bytes(content))
+    assert damaged >= 3 * len(kept) - 1  # bytes, manifest, commit
+
+    def check(faulty: bool) -> None:
+        with hn.open(tmp_path / "store") as store:
+            for name, content in kept.items():
+                store.get(name, tmp_path / "out", force=True)
+                assert (tmp_path / "out").read_bytes() == content
+                assert store.add(tmp_path / name).artifacts[0].outcome == "unchanged"
+            report = store.verify(files=True)
+            assert {"header" in one.what for one in report.faults} == ({True} if faulty else set())
+
+    check(faulty=True)
+    hn.repair(tmp_path / "store")
+    check(faulty=True)
