@@ -153,3 +153,11 @@ def test_names_that_are_no_text_do_no_harm(hart, home, store):
     assert found["status"] == "done"
     with hartonomous.open(store) as opened:
         assert len(opened.ls()) == 1
+
+
+def test_what_a_job_does_anyway_is_not_told(hart, text):
+    hart("add", str(text), "--background")
+    hart("add", str(text), "--background", "--no-delta")
+    second, first = (line.rstrip() for line in hart("jobs", "ls")[1].splitlines()[1:])
+    assert first.endswith(f"paths {text}")
+    assert second.endswith(f"paths {text}, no delta")
