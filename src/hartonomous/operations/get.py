@@ -116,8 +116,8 @@ def export_all(
 
     ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Files that lay
     side by side and are one artifact are written so again. Where one artifact's files would lie on
-    another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before anything
-    of an artifact is written.
+    another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before
+    anything of an artifact is written.
     """
     with parts.database.read() as tx:
         rows = _to_export(tx, names, all_versions=all_versions)
