@@ -162,7 +162,7 @@ def foresee(
     """Return what ``add`` would report, storing nothing: ``dry_run`` is true in it.
 
     Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
-    digests are None where a file was not read whole, and nothing is said of reasons and tensors.
+    digests are None where a file was not read whole, reasons name no encodings, tensors are 0.
     """
     check_options(options)
     progress = progress or NoProgress()
@@ -196,7 +196,8 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         source=candidate.source,
         file_count=len(candidate.members),
         logical_bytes=candidate.size,
-        stored_bytes=one.estimated_bytes,
+        stored_bytes=sum(row[2] for row in one.tally.reasons.values()),
+        reasons=_reasons(one.tally.reasons),
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
         notices=(*candidate.notes, *notices_of(one.files)),
     )
@@ -347,6 +348,13 @@ def _ingesting(
             reader.close()
 
 
+def _reasons(sums: Mapping[str, Sequence[int]]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
+        for reason, row in sorted(sums.items())
+    )
+
+
 def _report(
     artifacts: Sequence[Added], skipped: Sequence[str], *, dry_run: bool = False
 ) -> AddReport:
@@ -486,10 +494,7 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
         parameter_count=taken.proposal.parameter_count,
         logical_bytes=sum(file.size for file in taken.files),
         stored_bytes=sum(row[2] for row in sums.values()),
-        reasons=tuple(
-            Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
-            for reason, row in sorted(sums.items())
-        ),
+        reasons=_reasons(sums),
         labels=taken.proposal.labels,
         notices=(
             *taken.candidate.notes,
