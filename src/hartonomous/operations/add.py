@@ -316,9 +316,10 @@ def _add_all(
             batch.append(taken)
             rows = sum(one.proposal.row_count for one in batch)
             full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
-            if full or item.size > _BATCH_BYTES:
+            if full or item.size > _BATCH_BYTES or taken.proposal.is_adapter:
                 artifacts.extend(_publish(session, reader, batch, options, progress))
                 batch = []
+                ingest.show_adapters()  # what one was merged into may come next
         artifacts.extend(_publish(session, reader, batch, options, progress))
     return _report(artifacts, skipped)
 
