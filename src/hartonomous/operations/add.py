@@ -322,9 +322,10 @@ def _add_all(
             batch.append(taken)
             rows = sum(one.proposal.row_count for one in batch)
             full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
-            if full or item.size > _BATCH_BYTES:
+            if full or item.size > _BATCH_BYTES or taken.proposal.is_adapter:
                 artifacts += _publish(session, batch, progress, removal, len(artifacts))
                 batch = []
+                ingest.show_adapters()  # what one was merged into may come next
         artifacts += _publish(session, batch, progress, removal, len(artifacts))
         for at, kept in removal.finish() if removal is not None else ():
             moved = msgspec.structs.replace(artifacts[at], moved=kept is None, source_kept=kept)
