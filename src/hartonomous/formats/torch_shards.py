@@ -17,7 +17,7 @@ from typing import Any, Final
 import msgspec
 
 from hartonomous.core.description import Description, Notice, Tensor
-from hartonomous.core.item_names import SHARD_FORMAT, item_name
+from hartonomous.core.item_names import SHARD_ENDING, SHARD_FORMAT, item_name
 from hartonomous.errors import LimitError
 from hartonomous.formats.pickle_values import Global
 from hartonomous.formats.pickle_verdict import listed
@@ -29,7 +29,6 @@ from hartonomous.formats.torch_zip import read_archive
 from hartonomous.formats.zip_directory import archive_start
 from hartonomous.ports.format import Format, RangeReader
 
-ENDING = ".distcp"
 ITEM_LIMIT = 20_000
 """Items of one file; a larger one is kept as bytes."""
 NOTICE_LIMIT = 64
@@ -43,7 +42,7 @@ class _TorchShards:
 
     def matches(self, path: str, head: bytes) -> bool:
         """Say yes to the ending; what lies at the end of the file decides."""
-        return path.lower().endswith(ENDING) and bool(head)
+        return path.lower().endswith(SHARD_ENDING) and bool(head)
 
     def parse(self, reader: RangeReader) -> Description:
         """Return the tensors by offset; raises StructureError or LimitError."""
