@@ -23,8 +23,9 @@ _LIMIT_CHARS = 8 << 20
 _OF_MODELS = frozenset((
     "tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json",
     "special_tokens_map.json", "generation_config.json", "preprocessor_config.json",
-    "processor_config.json", "sentence_bert_config.json", "config_sentence_transformers.json",
-    "adapter_config.json", "quantize_config.json", "model_index.json", "modules.json",
+    "processor_config.json", "data_config.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "adapter_config.json", "quantize_config.json",
+    "model_index.json", "modules.json",
 ))  # fmt: skip
 # What settings of other names hold: of transformers, of a pooling, of diffusers.
 _SETTINGS = (b'"model_type"', b'"architectures"', b'"pooling_mode_', b'"_diffusers_version"')
