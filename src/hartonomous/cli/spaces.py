@@ -74,7 +74,7 @@ def show(invocation: Invocation, *, name: str) -> None:
 @dry_run_option
 @click.pass_obj
 def switch(
-    invocation: Invocation, *, name: str, engine: str | None, dry_run: bool, **graph: int | None
+    invocation: Invocation, /, *, name: str, engine: str | None, dry_run: bool, **graph: int | None
 ) -> None:
     """Search this space from now on.
 
