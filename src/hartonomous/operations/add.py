@@ -33,6 +33,7 @@ from hartonomous.packs.publication import Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES
 from hartonomous.packs.source_removal import SourceRemoval
+from hartonomous.packs.stale_views import look_for_stale
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
@@ -149,7 +150,9 @@ def add(
     check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     shared = SharedFiles(paths, hidden=options.hidden) if options.move else None
-    return _add_all(parts, found, options, progress or NoProgress(), shared)
+    report = _add_all(parts, found, options, progress := progress or NoProgress(), shared)
+    look_for_stale(parts, progress)
+    return report
 
 
 def foresee(
