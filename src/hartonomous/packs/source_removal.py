@@ -9,7 +9,7 @@ from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import IngestedFile
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.source_file import Identity, SourceFile, identity
 
 
 def remove_sources(
@@ -17,37 +17,45 @@ def remove_sources(
 ) -> str | None:
     """Delete the source files, each after its stored copy was read back and compared with it.
 
-    None if all are gone, else why they were kept. None is deleted before all were compared.
+    None if all are gone, else why they were kept. None is deleted before all were compared, and
+    none that was written to, or replaced, since it was.
     """
+    compared: list[Identity] = []
     for file in files:
-        kept = _differs(parts, reader, file)
-        if kept is not None:
-            return kept
-    for file in files:
+        found = _compare(parts, reader, file)
+        if isinstance(found, str):
+            return found
+        compared.append(found)
+    for file, seen in zip(files, compared, strict=True):
+        path = Path(file.source.location)
         try:
-            Path(file.source.location).unlink()
+            if identity(path.stat()) != seen:
+                return f"{file.source.path} changed after it was compared"
+            path.unlink()
         except OSError as error:
             return f"{file.source.path} cannot be removed: {error.strerror}"
     return None
 
 
-def _differs(parts: StoreParts, reader: AtomReader, file: IngestedFile) -> str | None:
-    """Say how a source differs from its stored copy; None if it does not."""
+def _compare(parts: StoreParts, reader: AtomReader, file: IngestedFile) -> Identity | str:
+    """Return which file equals its stored copy, or say why none can be said to."""
     with parts.database.read() as tx:
         row = manifests.by_file_digest(tx, file.digest)
     if row is None:
         raise IntegrityError(f"{file.source.location} was published without its manifest")
+    changed = f"{file.source.path} changed after it was read"
     try:
         stored = FileReader(reader, load_manifest(reader, row))
         with SourceFile(file.source.location) as source:
+            if source.size != stored.size:
+                return changed
             offset = 0
             for block in source.blocks():
-                if offset + len(block) > stored.size or stored.read(offset, len(block)) != block:
-                    return f"{file.source.path} changed after it was read"
+                if stored.read(offset, len(block)) != block:
+                    return changed
                 offset += len(block)
-            return (
-                None if offset == stored.size else f"{file.source.path} changed after it was read"
-            )
+            source.check_unchanged()
+            return source.identity
     except IntegrityError as error:
         return (
             f"the stored copy of {file.source.path} is damaged ({error.message}); "
