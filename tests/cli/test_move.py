@@ -135,6 +135,26 @@ def test_a_source_that_grows_while_it_is_compared_is_kept(hart, store, plain, mo
     assert plain.read_bytes().startswith(CONTENT + b"more")
 
 
+def test_the_copy_is_read_from_the_disk(hart, store, plain, monkeypatch):
+    steps: list[str] = []
+    advise, read = os.posix_fadvise, FileReader.read
+
+    def told(descriptor, offset, length, advice):
+        assert (offset, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        advise(descriptor, offset, length, advice)
+
+    def compared(self, offset, length):
+        steps.append("compared")
+        return read(self, offset, length)
+
+    monkeypatch.setattr(os, "posix_fadvise", told)
+    monkeypatch.setattr(FileReader, "read", compared)
+    assert hart("add", "--move", str(plain))[0] == 0
+    (pack,) = store.glob("packs/*/*.pack")
+    assert steps == [str(pack), "compared"]
+
+
 def test_two_names_of_one_file_both_go(hart, store, home):
     folder = model_folder(home)
     (folder / "copy.json").hardlink_to(folder / "config.json")

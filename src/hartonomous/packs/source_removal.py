@@ -8,7 +8,7 @@ from hartonomous.errors import IntegrityError, NotFoundError, SourceChangedError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import IngestedFile
-from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.source_file import Identity, SourceFile, identity
 
 
@@ -18,7 +18,8 @@ def remove_sources(
     """Delete the source files, each after its stored copy was read back and compared with it.
 
     None if all are gone, else why they were kept. None is deleted before all were compared, and
-    none that was written to, or replaced, since it was.
+    none that was written to, or replaced, since it was. ``reader`` keeps no frames; packs are read
+    from the disk, not from pages that writing left in memory.
     """
     compared: list[Identity] = []
     for file in files:
@@ -46,6 +47,7 @@ def _compare(parts: StoreParts, reader: AtomReader, file: IngestedFile) -> Ident
     changed = f"{file.source.path} changed after it was read"
     try:
         stored = FileReader(reader, load_manifest(reader, row))
+        _evict(parts, reader, stored)
         with SourceFile(file.source.location) as source:
             if source.size != stored.size:
                 return changed
@@ -63,3 +65,11 @@ def _compare(parts: StoreParts, reader: AtomReader, file: IngestedFile) -> Ident
         )
     except (NotFoundError, UsageError, SourceChangedError) as error:
         return error.message
+
+
+def _evict(parts: StoreParts, reader: AtomReader, stored: FileReader) -> None:
+    """Have the packs that hold the file's own atoms read from the disk again."""
+    names = (one.digest for one in stored.manifest.segments if one.digest is not None)
+    places = reader.locate(names).values()
+    for key in {extent.pack_key for extents in places for extent in extents}:
+        parts.objects.evict(pack_object_key(key))
