@@ -5,12 +5,15 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_schema import validate
+from safetensors.numpy import save
 
 import hartonomous as hn
 from hartonomous.operations import add as adding
 from hartonomous.packs.source_removal import SourceRemoval
+from hartonomous.packs.files import FileReader
 
 CONTENT = os.urandom(12_000)  # less than is ever cut
 
@@ -20,6 +23,15 @@ def plain(home) -> Path:
     path = home / "plain.bin"
     path.write_bytes(CONTENT)
     return path
+
+
+def model_folder(home: Path) -> Path:
+    """Make a model of two files; what is moved is one artifact."""
+    folder = home / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    (folder / "model.safetensors").write_bytes(save({"w": np.arange(50.0)}))
+    return folder
 
 
 def damage(store: Path) -> None:
@@ -177,3 +189,73 @@ def test_a_file_that_is_named_twice_goes_once(hart, store, plain):
     code, out, _ = hart("add", "--move", str(plain), str(plain.parent / "other.bin"), str(plain))
     assert code == 0, out
     assert left(plain.parent) == [one for one in left(plain.parent) if not one.endswith(".bin")]
+
+
+@pytest.mark.parametrize("how", ["written", "grown", "replaced"])
+def test_a_source_that_changes_once_it_was_compared_is_kept(hart, store, home, monkeypatch, how):
+    folder, newer = model_folder(home), home / "newer"
+    (folder / "z.txt").write_text("compared last")
+    compare = SourceRemoval._differs
+
+    def compare_then_change(self, source):
+        found = compare(self, source)
+        if source.path == "z.txt" and how == "grown":
+            with (folder / "config.json").open("a") as out:
+                out.write("\n")
+        elif source.path == "z.txt":
+            target = newer if how == "replaced" else folder / "config.json"
+            target.write_text('{"model_type": "gpt2"}')
+            target.replace(folder / "config.json")
+        return found
+
+    monkeypatch.setattr(SourceRemoval, "_differs", compare_then_change)
+    code, out, _ = hart("add", "--move", str(folder))
+    assert code == 3
+    assert "source kept: config.json changed after it was read" in out
+    assert (folder / "config.json").read_text() in (
+        '{"model_type": "gpt2"}',
+        '{"model_type": "bert"}\n',
+    )
+    assert (folder / "z.txt").exists()
+
+
+def test_a_source_that_grows_while_it_is_compared_is_kept(hart, store, plain, monkeypatch):
+    real = FileReader.read
+
+    def read_while_it_grows(self, offset, length):
+        with plain.open("ab") as out:
+            out.write(b"more")
+        return real(self, offset, length)
+
+    monkeypatch.setattr(FileReader, "read", read_while_it_grows)
+    code, out, _ = hart("add", "--move", str(plain))
+    assert code == 3
+    assert "source kept" in out
+    assert plain.read_bytes().startswith(CONTENT + b"more")
+
+
+def test_the_copy_is_read_from_the_disk(hart, store, plain, monkeypatch):
+    steps: list[str] = []
+    advise, read = os.posix_fadvise, FileReader.read
+
+    def told(descriptor, offset, length, advice):
+        assert (offset, length, advice) == (0, 0, os.POSIX_FADV_DONTNEED)
+        steps.append(str(Path(f"/proc/self/fd/{descriptor}").readlink()))
+        advise(descriptor, offset, length, advice)
+
+    def compared(self, offset, length):
+        steps.append("compared")
+        return read(self, offset, length)
+
+    monkeypatch.setattr(os, "posix_fadvise", told)
+    monkeypatch.setattr(FileReader, "read", compared)
+    assert hart("add", "--move", str(plain))[0] == 0
+    (pack,) = store.glob("packs/*/*.pack")
+    assert steps == [str(pack), "compared"]
+
+
+def test_two_names_of_one_file_both_go(hart, store, home):
+    folder = model_folder(home)
+    (folder / "copy.json").hardlink_to(folder / "config.json")
+    assert hart("add", "--move", str(folder))[0] == 0
+    assert not [*folder.iterdir()]

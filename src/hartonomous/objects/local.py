@@ -41,6 +41,8 @@ POPULATE_BYTES = 16 * 1024 * 1024
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
+# O_NONBLOCK: opening a pipe that somebody left there must not wait for its other end.
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class LocalObjects:
@@ -90,6 +92,18 @@ class LocalObjects:
                 sync_directory(path.parent)
         except OSError as error:
             raise storage_error(error, f"delete {key}", self.root) from error
+
+    def evict(self, key: str) -> None:
+        """Give an object's pages in memory up, so that it is read from the disk again.
+
+        Those that somebody has mapped stay, and a file system in memory has nothing else.
+        """
+        with contextlib.suppress(OSError):  # what is wrong with it shows when it is opened
+            descriptor = os.open(self.root / check_key(key), _READ_FLAGS)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
 
     def list(self, prefix: str = "") -> Iterator[ObjectEntry]:
         """Yield committed objects whose key begins with ``prefix``, in key order.
@@ -278,8 +292,7 @@ def _populate(mapping: mmap.mmap, offset: int, length: int, key: str) -> None:
 
 def _open_reader(path: Path, key: str) -> ObjectReader:
     try:
-        # O_NONBLOCK: opening a pipe that somebody left there must not wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _READ_FLAGS)
     except OSError as error:
         if isinstance(error, _ABSENT) or error.errno in (errno.ELOOP, errno.ENXIO):
             raise NotFoundError(f"there is no object {key}") from error

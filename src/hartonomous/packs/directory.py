@@ -252,9 +252,17 @@ def _unknown_schema(home: CatalogHome, revision: str | None) -> HartonomousError
 
 
 def migrate(
-    path: Path, *, settings: Settings, clock: Callable[[], int], force: bool = False
+    path: Path,
+    *,
+    settings: Settings,
+    clock: Callable[[], int],
+    dry_run: bool = False,
+    force: bool = False,
 ) -> tuple[str, str, str]:
-    """Bring the catalog to the newest schema; return (old, new, path of the copy)."""
+    """Bring the catalog to the newest schema; return (old, new, path of the copy).
+
+    With ``dry_run`` nothing is copied and nothing changed.
+    """
     held = open_directory(
         path, settings=settings, clock=clock, force=force, exclusive=True, with_catalog=False
     )
@@ -268,6 +276,8 @@ def migrate(
                 return before, before, ""
             if before is None or before > catalog.SCHEMA_REVISION:
                 raise _unknown_schema(home, before)
+            if dry_run:
+                return before, catalog.SCHEMA_REVISION, ""
             copy = home.copy_aside(before)
             catalog.migrate(database.engine)
         finally:

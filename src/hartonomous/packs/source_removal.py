@@ -11,7 +11,7 @@ from hartonomous.errors import IntegrityError, NotFoundError, SourceChangedError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.ingest import IngestedFile
-from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.source_file import SourceFile
 from hartonomous.sources.shared_files import SharedFiles, file_key
 
@@ -119,6 +119,7 @@ class SourceRemoval:
             raise IntegrityError(f"{source.location} was published without its manifest")
         try:
             stored = FileReader(self._reader, load_manifest(self._reader, row))
+            self._evict(stored)
             with SourceFile(source.location) as file:
                 offset = 0
                 for block in file.blocks():
@@ -127,6 +128,7 @@ class SourceRemoval:
                     ):
                         return f"{source.path} changed after it was read"
                     offset += len(block)
+                file.check_unchanged()
                 same = offset == stored.size
                 return None if same else f"{source.path} changed after it was read"
         except IntegrityError as error:
@@ -136,6 +138,13 @@ class SourceRemoval:
             )
         except (NotFoundError, UsageError, SourceChangedError) as error:
             return error.message
+
+    def _evict(self, stored: FileReader) -> None:
+        """Have packs that hold the file's own atoms read from the disk, not from pages in memory."""
+        names = (one.digest for one in stored.manifest.segments if one.digest is not None)
+        places = self._reader.locate(names).values()
+        for key in {extent.pack_key for extents in places for extent in extents}:
+            self._parts.objects.evict(pack_object_key(key))
 
 
 def _state(location: str) -> _State:
