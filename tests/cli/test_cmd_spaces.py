@@ -93,6 +93,8 @@ def test_embedding_in_the_background(hart, notes):
         (("spaces", "show", "nobody"), 1),
         (("spaces", "switch", "nobody"), 1),
         (("spaces", "switch", "ngrams", "--engine", "best"), 2),
+        (("spaces", "switch", "ngrams", "--degree", "8"), 2),
+        (("spaces", "switch", "ngrams", "--engine", "graph", "--degree", "1"), 2),
         (("spaces", "rm", "nobody"), 1),
         (("spaces", "import", "mine", "v.npy"), 2),
         (("spaces", "import", "mine", "v.npy", "--for", "n.txt"), 2),
@@ -138,6 +140,11 @@ def test_switching_there_and_back(hart, second):
     assert "is searched already" in hart("spaces", "switch", "small-int8")[1]
     assert hart("spaces", "switch", "small", "--engine", "exact", "-q")[1] == "small\n"
     assert spaces(hart)["small"]["engine"] == "exact"
+    graph = ("--engine", "graph", "--degree", "24", "--search-list", "200")
+    assert hart("spaces", "switch", "small", *graph, "-q")[1] == "small\n"
+    chosen = "graph degree=24 build_list=128 search_list=200"
+    assert spaces(hart)["small"]["engine"] == chosen
+    assert chosen in hart("spaces", "show", "small")[1]
 
 
 def test_removing(hart, second):

@@ -207,6 +207,25 @@ def test_code_and_text_keep_their_places():
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m/config.json", b'{"architectures": ["BertModel"], "hidden_act": "gelu"}'),
+        ("m/1_Pooling/config.json", b'{"pooling_mode_cls_token": true, "of": "words"}'),
+        ("m/modules.json", b'[{"idx": 0, "type": "sentence_transformers.models.Transformer"}]'),
+        ("m/special_tokens_map.json", b'{"cls_token": "[CLS]"}'),
+    ],
+)
+def test_settings_of_models_say_nothing_to_people(name, content):
+    found = read_bytes(content, name)
+    assert (found.kind, found.blocks, found.notices) == ("file", (), ())
+
+
+def test_settings_of_other_programs_are_text():
+    found = read_bytes(b'{"greeting": "welcome aboard"}', "app/config.json")
+    assert [one.text for one in found.blocks] == ["greeting: welcome aboard"]
+
+
+@pytest.mark.parametrize(
     "name", ["model.safetensors", "a.bin", "tokenizer.json", "model.safetensors.index.json"]
 )
 def test_other_files_have_no_text(name):

@@ -263,7 +263,9 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
     try:
         if path.stat().st_size > _MOST_VECTOR_BYTES:
             raise ValueError(f"it is larger than {size(_MOST_VECTOR_BYTES)}")
-        found = np.load(path, allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive of arrays")
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(
             f"{path} is no vector: {error}", hint="write it with numpy.save"
