@@ -25,7 +25,7 @@ from hartonomous.packs.converted_file import (
 )
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
-from hartonomous.packs.output_file import open_part, refuse_linked_folder
+from hartonomous.packs.output_file import open_part, part_path, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -239,8 +239,7 @@ def _write_all(
 
 
 def _part(one: _Planned) -> Path:
-    """Return where a file is written before it gets its name."""
-    return one.target.with_name(f".{one.target.name[:200]}.{one.file.size:x}.part")
+    return part_path(one.target, f"{one.file.size:x}")
 
 
 def _is_there(one: _Planned, *, force: bool) -> bytes | None:

@@ -21,7 +21,7 @@ from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import member_path, safe_path
-from hartonomous.packs.output_file import open_part, refuse_linked_folder
+from hartonomous.packs.output_file import open_part, part_path, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -318,8 +318,7 @@ def _check_room(base: Path, missing: list[_Wanted]) -> None:
 
 
 def _part(one: _Wanted) -> Path:
-    """Return where a file is written before it gets its name."""
-    return one.target.with_name(f".{one.target.name[:200]}.{one.row.file_digest.hex()[:16]}.part")
+    return part_path(one.target, one.row.file_digest.hex()[:16])
 
 
 def _in_the_way(one: _Wanted, *, force: bool) -> bool:

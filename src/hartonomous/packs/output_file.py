@@ -7,6 +7,15 @@ from pathlib import Path
 
 from hartonomous.errors import ConflictError
 
+_NAME_BYTES = 200
+"""So much of a name goes into that of its part, which no file system takes over 255 bytes of."""
+
+
+def part_path(target: Path, mark: str) -> Path:
+    """Return where a file is written before it gets its name; ``mark`` tells what goes there."""
+    name = os.fsdecode(os.fsencode(target.name)[:_NAME_BYTES])
+    return target.with_name(f".{name}.{mark}.part")
+
 
 def open_part(part: Path) -> int:
     """Open what an interrupted get left, or a new file; raises OSError.
