@@ -159,6 +159,18 @@ def test_what_is_stored_verifies_and_adds_up(place, files):
         assert stats.disk_bytes["packs"] >= stats.stored_bytes
 
 
+def test_names_of_all_the_bytes_that_a_file_system_takes(store, tmp_path):
+    np.save(tmp_path / "a.npy", np.ones(3, np.float32))
+    store.add(tmp_path / "a.npy")
+    for stem in ("ä" * 127, "x" + "ä" * 127, "y" * 255):
+        target = tmp_path / stem
+        store.get("a.npy", target)
+        assert target.read_bytes() == (tmp_path / "a.npy").read_bytes()
+    long = tmp_path / "out" / ("ä" * 121 + ".safetensors")
+    store.convert("a.npy", long)
+    assert [path.name for path in long.parent.iterdir()] == [long.name]
+
+
 def test_shards_share_tensors_with_the_whole_file(store, source):
     tensors = {f"layers.{i}.w": np.random.default_rng(i).random(5000, "f4") for i in range(4)}
     whole = source("whole/model.safetensors", save(tensors))
