@@ -268,3 +268,14 @@ def test_log_after_a_purge_still_tells(hart, versions):
 
 def test_log_of_an_empty_store(hart, store):
     assert hart("log") == (0, "", "hart: note: nothing to show\n")
+
+
+def test_a_revision_of_the_hub_is_known_by_its_first_digits(hart, full):
+    revision = "0123456789abcdef" * 2 + "01234567"
+    assert hart("label", "tiny", revision)[0] == 0
+    assert hart("show", f"tiny@{revision[:8]}", "-q")[1] == "tiny@1\n"
+    assert hart("show", f"tiny@{revision[:7]}")[0] == 1
+    assert hart("label", "tiny", revision + "f")[0] == 0  # no revision: only its whole name counts
+    assert hart("show", f"tiny@{revision[:8]}", "-q")[1] == "tiny@1\n"
+    assert hart("label", "--remove", "tiny", revision)[0] == 0
+    assert hart("show", f"tiny@{revision[:8]}")[0] == 1

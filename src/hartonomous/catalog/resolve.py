@@ -1,5 +1,6 @@
 """From what people type to the version that is meant."""
 
+import re
 from collections.abc import Sequence
 from difflib import SequenceMatcher, get_close_matches
 
@@ -12,6 +13,7 @@ from hartonomous.core.digest import DIGEST_BYTES, LEAST_DIGITS, is_short_prefix,
 from hartonomous.core.name import Selector, parse_selector, split_spec
 from hartonomous.errors import AmbiguousNameError, NotFoundError
 
+_REVISION = re.compile(r"[0-9a-f]{40}")
 _SUGGESTED_FROM = 5_000
 """Mistyped names are compared with at most so many."""
 _SHORT = f"if this is the beginning of a digest: give {LEAST_DIGITS} digits or more"
@@ -99,12 +101,20 @@ def _select(
             if one.number == selector.number:
                 return one
     fitting: dict[int, VersionRow] = {}
+    labels = artifacts.labels(tx, artifact.id)
     if selector.label is not None:
-        target = artifacts.labels(tx, artifact.id).get(selector.label)
+        target = labels.get(selector.label)
         fitting.update({one.id: one for one in found if one.id == target})
     if selector.digest_prefix is not None:
         digits = selector.digest_prefix
         fitting.update({one.id: one for one in found if one.digest.hex().startswith(digits)})
+        # A revision of the hub's cache is a label of 40 digits, which lists show by its first ones.
+        revisions = {
+            version_id
+            for label, version_id in labels.items()
+            if _REVISION.fullmatch(label) and label.startswith(digits)
+        }
+        fitting.update({one.id: one for one in found if one.id in revisions})
     if len({one.digest for one in fitting.values()}) > 1:
         raise AmbiguousNameError(
             f"{artifact.name}@{selector.text} fits versions "
