@@ -367,6 +367,8 @@ def test_tensors_are_found_by_role_and_shape(store, source):
 
     assert found("attention-q") == ["0.self_attn.q_proj.weight", "1.self_attn.q_proj.weight"]
     assert found("4x6") == found("[4,6]") == ["0.self_attn.q_proj.weight"]
+    assert store.search("attention-q").misspelled == ()
+    assert store.search("attention-q vlave").misspelled[-1] == "vlave"
     assert found("attention-q 4x4") == ["1.self_attn.q_proj.weight"]
     assert found("self_attn 4x4") == ["0.self_attn.k_proj.weight", "1.self_attn.q_proj.weight"]
     assert found("k_proj", "tensor") == found("k_proj") == ["0.self_attn.k_proj.weight"]

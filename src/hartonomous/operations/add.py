@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, BinaryIO
@@ -15,11 +14,10 @@ from hartonomous.core import name as naming
 from hartonomous.core.finding import notices_of
 from hartonomous.core.model import summarise
 from hartonomous.core.model_schema import validate_summary
-from hartonomous.core.notebook import html_table
-from hartonomous.core.quantity import size
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.objects.durable import storage_error, write_fully
 from hartonomous.objects.local import new_temporary
+from hartonomous.packs.added import Added, AddReport, Reason
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.checkpoint_files import STEP_KEY, checkpoint_files, step_label
@@ -39,77 +37,14 @@ from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Ski
 from hartonomous.sources.discover import discover
 from hartonomous.sources.shared_files import SharedFiles
 
+__all__ = [
+    "AddOptions", "AddReport", "Added", "Reason", "add", "add_stream", "add_tensors",
+    "check_options", "foresee",
+]  # fmt: skip
+
 _BATCH_ROWS = ROWS_PER_TRANSACTION - 40
 """Rows of one publication, before the last artifact."""
 _BATCH_BYTES = 64 * 1024 * 1024
-
-
-class Reason(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a part of an artifact cost what it cost."""
-
-    reason: str
-    piece_count: int
-    logical_bytes: int
-    stored_bytes: int
-
-
-class Added(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one artifact. ``outcome``: added, updated, unchanged, or failed.
-
-    ``moved`` says that its source was removed, ``source_kept`` why it was not though asked for.
-    """
-
-    outcome: str
-    name: str
-    number: int | None = None
-    digest: str | None = None
-    kind: str = "file"
-    source: str = ""
-    file_count: int = 0
-    tensor_count: int = 0
-    parameter_count: int | None = None
-    logical_bytes: int = 0
-    stored_bytes: int = 0
-    reasons: tuple[Reason, ...] = ()
-    labels: tuple[str, ...] = ()
-    notices: tuple[str, ...] = ()
-    moved: bool = False
-    source_kept: str | None = None
-    error: str | None = None
-
-
-class AddReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an add did, or (``dry_run``) would do: its artifacts, and what was met and not taken."""
-
-    artifacts: tuple[Added, ...]
-    skipped: tuple[str, ...]
-    logical_bytes: int
-    stored_bytes: int
-    failed_count: int
-    dry_run: bool = False
-
-    def __repr__(self) -> str:
-        """Return one line, such as ``<AddReport: 2 added, 1 failed; 1.2 GB, stored 310 MB>``."""
-        return f"<AddReport: {self._summary()}>"
-
-    def _repr_html_(self) -> str:
-        """Return a table for notebooks."""
-        return html_table(
-            self._summary(),
-            ("name", "version", "outcome", "size", "stored", "error"),
-            (
-                (one.name, one.number, one.outcome, size(one.logical_bytes),
-                 size(one.stored_bytes), one.error)
-                for one in self.artifacts
-            ),
-        )  # fmt: skip
-
-    def _summary(self) -> str:
-        counts = Counter(one.outcome for one in self.artifacts)
-        told = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
-        stored = "would take about" if self.dry_run else "stored"
-        sizes = f"{size(self.logical_bytes)}, {stored} {size(self.stored_bytes)}"
-        return f"{told or 'nothing found'}; {sizes}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

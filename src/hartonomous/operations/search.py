@@ -283,6 +283,8 @@ class _Searching:
             self._orders["models"] = list(self._versions)
         if "tensor" in kinds:
             self._tensors()
+            if self._told and not self._about_tensors.others:
+                self._misspelled = ()  # no word of a text was meant
 
     def _passages_by_terms(self, needed: int, per_file: int | None) -> None:
         """Find passages by words, by letters, or by both where one of them does not do.
