@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_writer import Called, Name, Tensor, archive, pickled
 
+from hartonomous.core.coding import decoded
 from hartonomous.core.description import Description
 from hartonomous.core.description import Tensor as HeldTensor
 from hartonomous.core.item_names import ItemNames, chunk_name, item_name, whole_name
@@ -150,6 +153,16 @@ def test_archives_one_behind_the_other() -> None:
     first = found.tensors[0].offset
     assert [one.offset for one in found.tensors] == [first + at * len(part) for at in range(3)]
     assert archive_start(BytesReader(part * 3), 2 * len(part)) == len(part)
+
+
+def test_a_deflated_item_is_read_as_it_was() -> None:
+    told = struct.pack("<3f", 1, 2, 3)
+    part = archive([WEIGHT], {"0": told}, compression=zipfile.ZIP_DEFLATED)
+    content = part * 2
+    for one in TORCH_SHARDS.parse(BytesReader(content)).tensors:
+        assert one.coding is not None
+        held = content[one.offset : one.offset + one.length]
+        assert b"".join(decoded([held], one.coding, one.dtype)) == told
 
 
 @pytest.mark.parametrize(

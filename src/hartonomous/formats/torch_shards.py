@@ -14,6 +14,8 @@ Files whose items went through a compressing extension are no archives and are r
 
 from typing import Any, Final
 
+import msgspec
+
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.item_names import SHARD_ENDING, SHARD_FORMAT, item_name
 from hartonomous.errors import LimitError
@@ -103,13 +105,10 @@ class _Items:
         alone = len(told.tensors) == 1 and told.tensors[0].name == "tensor"
         for one in told.tensors:
             self.tensors.append(
-                Tensor(
+                msgspec.structs.replace(
+                    one,
                     name=name if alone else f"{name}.{one.name}",
-                    dtype=one.dtype,
-                    shape=one.shape,
                     offset=start + one.offset,
-                    length=one.length,
-                    strides=one.strides,
                 )
             )
         if len(self.tensors) > TENSOR_LIMIT:
