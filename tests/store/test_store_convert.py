@@ -125,6 +125,27 @@ def test_quantised_blocks_are_refused_and_nothing_is_written(store, mixed, tmp_p
     assert (told["general.name"], told["general.architecture"]) == ("mixed", "llama")
 
 
+def test_values_that_are_kept_in_part_are_left_out_by_name(store, tmp_path):
+    held = {
+        "w": torch_writer.Tensor("0", "F32", 3, 0, (3,), (1,)),
+        "epoch": 3, "short": [1, 2], "note": "text", "long": list(range(100)), "text": "x" * 5000,
+        "large": 10**40, "made": torch_writer.Called(
+            torch_writer.Name("_codecs", "encode"), ("\x01", "latin1")),
+        "mixed": [1, torch_writer.Called(torch_writer.Name("_codecs", "encode"), ("a", "latin1"))],
+    }  # fmt: skip
+    source = tmp_path / "values.pt"
+    source.write_bytes(torch_writer.archive(held, {"0": bytes(12)}))
+    store.add(source)
+    with pytest.raises(UsageError, match="kind and extent alone"):
+        store.convert("values.pt", tmp_path / "out.safetensors")
+    report = store.convert("values.pt", tmp_path / "out.safetensors", partial=True)
+    names = sorted(one.name for one in report.left_out if one.kind == "value")
+    assert names == ["large", "long", "made", "mixed", "text"]
+    told = metadata_of(tmp_path / "out.safetensors")
+    assert (told["epoch"], told["short"], told["note"]) == ("3", "[1,2]", "text")
+    assert not told.keys() & set(names)
+
+
 def test_a_folder_keeps_its_other_files(store, tmp_path):
     _, content = checkpoint()
     folder = tmp_path / "model"

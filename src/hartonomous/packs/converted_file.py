@@ -7,6 +7,7 @@ tensor at a time.
 
 import bisect
 import json
+import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
@@ -36,6 +37,8 @@ _AXIS_LIMIT = 64  # of arrays in numpy
 _TEXT_LIMIT = 64 << 10
 _TEXTS_LIMIT = 4 << 20
 _NAMED = 3
+_CUT_TEXT_CHARS = 4096  # of a value in a checkpoint's description
+_LARGE_NUMBER = re.compile("a number of [0-9]+ bits")
 
 # What a parser says of a file's making, not of the model: it means nothing in another format.
 _OF_THE_FILE = {
@@ -131,7 +134,12 @@ def _texts(path: str, description: Description, left_out: list[LeftOut]) -> dict
         key: value for key, value in description.metadata.items() if key not in _OF_THE_FILE
     }
     values = description.metadata.get("values")
-    found.update(values if isinstance(values, dict) else {})
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if _is_abridged(value):
+            reason = "the description has its kind and extent alone"
+            left_out.append(LeftOut(file=path, kind="value", name=key, reason=reason))
+        else:
+            found[key] = value
     texts: dict[str, str] = {}
     if description.format.startswith("torch-"):
         texts["format"] = "pt"
@@ -146,6 +154,18 @@ def _texts(path: str, description: Description, left_out: list[LeftOut]) -> dict
         else:
             texts.setdefault(key, text)
     return texts
+
+
+def _is_abridged(value: Any) -> bool:
+    """Say whether a checkpoint's value is there in part only (``formats.torch_values.plain``).
+
+    Arrays of numpy, bytes and long lists are dicts that tell of them; long texts are cut.
+    """
+    if isinstance(value, list):
+        return any(map(_is_abridged, value))
+    if isinstance(value, str):
+        return len(value) >= _CUT_TEXT_CHARS or _LARGE_NUMBER.fullmatch(value) is not None
+    return isinstance(value, dict)
 
 
 class ConvertedFile:
