@@ -68,17 +68,22 @@ def open_store(
 
 
 def migrate_store(
-    path: str | os.PathLike[str], *, force: bool = False, settings: dict[str, Any] | None = None
+    path: str | os.PathLike[str],
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    settings: dict[str, Any] | None = None,
 ) -> migrating.Migrated:
     """Bring a store's catalog to the newest schema; nobody else may have it open."""
     place = Path(path)
     values = load_settings(given=settings or {}, store=place)
-    return migrating.migrate(place, settings=values, clock=now_us, force=force)
+    return migrating.migrate(place, settings=values, clock=now_us, dry_run=dry_run, force=force)
 
 
 def repair_store(
     path: str | os.PathLike[str],
     *,
+    dry_run: bool = False,
     force: bool = False,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
@@ -90,7 +95,7 @@ def repair_store(
         place, settings=values, clock=now_us, force=force, exclusive=True, with_catalog=False
     )
     try:
-        return repairing.repair(held.parts, progress=progress)
+        return repairing.repair(held.parts, dry_run=dry_run, progress=progress)
     finally:
         held.close()
 

@@ -148,6 +148,13 @@ def test_diff_for_people(models, hart):
     assert set(rows) == {"cast", "changed", "renamed"}
     assert "100.00 %" in rows["changed"]
     assert "F32 -> F16 [40]" in rows["cast"]
+    told = {
+        one["status"]: one["values"]
+        for one in json.loads(hart("diff", "a", "b", "--json")[1])["tensors"]
+    }
+    assert lines[3].split()[-2:] == ["largest", "ulps"]
+    for status in ("cast", "changed"):
+        assert rows[status].split()[-1] == f"{told[status]['largest_ulp']:,}"
     assert "bf -> moved" in rows["renamed"]
     assert "file.__metadata__.step" in out  # the two files have other names
     assert lines[2].startswith("1 renamed, 1 cast, 1 changed tensors; ")  # before the table

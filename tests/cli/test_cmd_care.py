@@ -181,6 +181,47 @@ def test_repair_asks(hart, full):
     assert list(full.glob("*before-repair*"))
 
 
+def test_a_repair_is_foreseen(hart, full):
+    (full / "catalog.sqlite3").unlink()
+    code, out, _ = hart("repair", "-n", "--json")
+    assert code == 0
+    (foreseen,) = validate("repair", out)
+    assert foreseen["dry_run"] is True
+    assert foreseen["former_catalog"] is None
+    assert not list(full.glob("catalog.sqlite3*"))
+    assert hart("repair", "-n")[1].splitlines()[-1] == "nothing was changed (dry run)"
+    (done,) = validate("repair", hart("repair", "-y", "--json")[1])
+    assert done == {**foreseen, "dry_run": False}
+
+
+def test_a_foreseen_repair_leaves_the_catalog_and_the_names_of_packs(hart, store, sources):
+    for name in ("tiny", "tuned.safetensors"):
+        assert hart("add", str(sources / name))[0] == 0
+    one, other = packs(store)
+    contents = one.read_bytes(), other.read_bytes()
+    aside = one.with_name("aside")
+    one.rename(aside)
+    other.rename(one)
+    aside.rename(other)
+    catalog = (store / "catalog.sqlite3").read_bytes()
+    code, out, err = hart("repair", "-n")
+    assert code == 4
+    assert "packs that would get their names back" in out
+    assert "could not be brought back" in err
+    assert (other.read_bytes(), one.read_bytes()) == contents
+    assert (store / "catalog.sqlite3").read_bytes() == catalog
+    assert not list(store.glob("catalog.sqlite3.*"))
+    assert "packs that got their names back" in hart("repair", "-y")[1]
+    assert (one.read_bytes(), other.read_bytes()) == contents
+    assert hart("verify")[0] == 0
+
+
+def test_a_repair_by_a_worker_is_not_foreseen(hart, full):
+    code, _, err = hart("repair", "-n", "--background")
+    assert code == 2
+    assert "--dry-run does not go with --background" in err
+
+
 def test_repair_after_a_loss_is_four(hart, store, sources):
     assert hart("add", str(sources / "tiny"))[0] == 0
     assert hart("add", str(sources / "tuned.safetensors"))[0] == 0

@@ -97,7 +97,12 @@ def test_its_catalog_is_brought_to_this_schema(as_released, tmp_path):
     with pytest.raises(UnsupportedStoreError, match="older schema") as refused:
         hn.open(place)
     assert "hart migrate" in (refused.value.hint or "")
+    foreseen = migrate_store(place, dry_run=True)
+    assert foreseen.changed and foreseen.copy is None
+    with pytest.raises(UnsupportedStoreError, match="older schema"):
+        hn.open(place)
     done = migrate_store(place)
+    assert (done.former_schema, done.schema) == (foreseen.former_schema, foreseen.schema)
     assert done.former_schema < done.schema
     assert done.copy is not None and Path(done.copy).exists()
     with hn.open(place) as store:

@@ -26,6 +26,7 @@ _FILES_SHOWN = 50
 _COLUMNS = (
     Column("status"), Column("tensor"), Column("type and shape"), Column("changed", right=True),
     Column("rel. norm", right=True), Column("cosine", right=True), Column("largest", right=True),
+    Column("ulps", right=True),
 )  # fmt: skip
 
 
@@ -61,6 +62,10 @@ def command(
 
     A and B are NAME, NAME@X, or a file or folder on disk (./PATH where a name is the same). For
     people, tensors that are the same are counted, not listed, unless --status asks for them.
+
+    Of values: the share of elements that changed, the norm of the difference beside that of A, the
+    cosine of the two, the largest difference, and how many representable numbers (ulps) one element
+    moved at most: many where it crossed zero.
     """
     invocation: Invocation = ctx.obj
     statuses = _statuses(status, invocation)
@@ -137,11 +142,11 @@ def _types(one: TensorDifference) -> str:
     return f"{_both(one.dtype_a, one.dtype_b)} {_both(*shapes)}"
 
 
-def _values(one: TensorDifference) -> tuple[str, str, str, str]:
+def _values(one: TensorDifference) -> tuple[str, str, str, str, str]:
     values = one.values
     if values is None:
-        return "", "", "", ""
-    # Not in steps between numbers: near zero there are millions of them in next to nothing.
+        return "", "", "", "", ""
+    # Beside the steps between numbers: near zero there are millions of them in next to nothing.
     largest = _number(values.largest_absolute)
     if one.status is PairStatus.CAST and values.cast_exact:
         largest += " (rounded)" if values.cast_from != "both" else " (exact)"
@@ -150,6 +155,7 @@ def _values(one: TensorDifference) -> tuple[str, str, str, str]:
         _number(values.relative_norm),
         "" if values.cosine is None else f"{values.cosine:.6f}",
         largest,
+        "" if values.largest_ulp is None else count(values.largest_ulp),
     )
 
 

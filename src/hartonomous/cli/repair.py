@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from hartonomous.cli.background import background
+from hartonomous.cli.background import background, refuse
 from hartonomous.cli.background import submit as submit_job
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
 from hartonomous.cli.sizes import count, several
 from hartonomous.errors import IntegrityError
@@ -19,25 +20,32 @@ if TYPE_CHECKING:
 
 @make_command("repair")
 @background
+@dry_run_option
 @click.pass_obj
-def command(invocation: Invocation, *, later: bool) -> None:
+def command(invocation: Invocation, *, later: bool, dry_run: bool) -> None:
     """Rebuild the catalog from the packs.
 
     Names, versions, labels and removals come back as the packs tell them; what is doubtful comes
     back under recovered/. The former catalog is kept beside the new one. Nobody else may use the
     store meanwhile. Asks first. Ends with 4 when something could not be brought back.
+
+    With -n the new catalog is made and thrown away; packs that lie under another name than their
+    own are told of, and what lies in them counts as missing.
     """
     if later:
+        refuse(dry_run=dry_run)
         _submit(invocation)
         return
     from hartonomous.opening import repair_store
 
     path = invocation.store_path()
-    invocation.confirm(f"Rebuild the catalog of {path} from its packs?")
+    if not dry_run:
+        invocation.confirm(f"Rebuild the catalog of {path} from its packs?")
     settings = invocation.settings(path)
     with invocation.progress(settings) as progress:
         done = repair_store(
             path,
+            dry_run=dry_run,
             settings=dict(invocation.options.settings),
             force=invocation.options.force_network,
             progress=progress,
@@ -65,14 +73,21 @@ def _page(done: "Repaired") -> Iterable[Block]:
             ("files", count(done.manifest_count)),
             ("versions", count(done.version_count)),
             ("changes", count(done.change_count)),
-            ("former catalog", done.former_catalog or "there was none"),
+            *(
+                ()
+                if done.dry_run
+                else (("former catalog", done.former_catalog or "there was none"),)
+            ),
         ]
     )
-    yield from _listed("packs given their names back", done.renamed, "warn")
+    names = "packs that would get" if done.dry_run else "packs that got"
+    yield from _listed(f"{names} their names back", done.renamed, "warn")
     yield from _listed("damaged", done.damaged, "bad")
     yield from _listed("lost", done.lost, "bad")
     yield from _listed("recovered, doubtful", done.recovered, "warn")
-    if not (done.damaged or done.lost):
+    if done.dry_run:
+        yield "nothing was changed (dry run)"
+    elif not (done.damaged or done.lost):
         yield Cell("everything in the packs is back", "good")
 
 

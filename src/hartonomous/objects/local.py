@@ -41,6 +41,8 @@ POPULATE_BYTES = 16 * 1024 * 1024
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _ABSENT = (FileNotFoundError, NotADirectoryError)
+# O_NONBLOCK: opening a pipe that somebody left there must not wait for its other end.
+_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class LocalObjects:
@@ -91,6 +93,18 @@ class LocalObjects:
         except OSError as error:
             raise storage_error(error, f"delete {key}", self.root) from error
 
+    def evict(self, key: str) -> None:
+        """Give an object's pages in memory up, so that it is read from the disk again.
+
+        Those that somebody has mapped stay, and a file system in memory has nothing else.
+        """
+        with contextlib.suppress(OSError):  # what is wrong with it shows when it is opened
+            descriptor = os.open(self.root / check_key(key), _READ_FLAGS)
+            try:
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            finally:
+                os.close(descriptor)
+
     def list(self, prefix: str = "") -> Iterator[ObjectEntry]:
         """Yield committed objects whose key begins with ``prefix``, in key order.
 
@@ -114,16 +128,15 @@ class LocalObjects:
 
         A writer holds a lock on its file as long as it lives, so nobody's work is touched.
         """
-        folder = self.root / TEMPORARY
-        if not folder.is_dir() or folder.is_symlink():  # what a link leads to is not ours
-            return 0
-        return sum(_sweep_file(path) for path in sorted(folder.iterdir()))
+        return sum(_sweep_file(path) for path in _temporaries(self.root))
 
     def litter(self) -> tuple[int, int]:
         """Return number and bytes of the files that ``sweep`` would remove."""
-        folder = self.root / TEMPORARY
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
-        sizes = [path.lstat().st_size for path in found if _sweep_file(path, remove=False)]
+        sizes = []
+        for path in _temporaries(self.root):
+            if _sweep_file(path, remove=False):
+                with contextlib.suppress(FileNotFoundError):  # its writer may have just ended
+                    sizes.append(path.lstat().st_size)
         return len(sizes), sum(sizes)
 
     def publish(self, temporary: Path, key: str) -> None:
@@ -279,8 +292,7 @@ def _populate(mapping: mmap.mmap, offset: int, length: int, key: str) -> None:
 
 def _open_reader(path: Path, key: str) -> ObjectReader:
     try:
-        # O_NONBLOCK: opening a pipe that somebody left there must not wait for its other end.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        descriptor = os.open(path, _READ_FLAGS)
     except OSError as error:
         if isinstance(error, _ABSENT) or error.errno in (errno.ELOOP, errno.ENXIO):
             raise NotFoundError(f"there is no object {key}") from error
@@ -389,6 +401,13 @@ def _link_or_rename(temporary: Path, target: Path) -> None:
             "overwriting",
             hint="keep the store on another file system, such as ext4, xfs or btrfs",
         ) from error
+
+
+def _temporaries(root: Path) -> list[Path]:
+    folder = root / TEMPORARY
+    if not folder.is_dir() or folder.is_symlink():  # what a link leads to is not ours
+        return []
+    return sorted(folder.iterdir())
 
 
 def _sweep_file(path: Path, *, remove: bool = True) -> bool:

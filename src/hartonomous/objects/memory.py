@@ -83,6 +83,10 @@ class MemoryObjects:
         with self._lock:
             self._objects.pop(key, None)
 
+    def evict(self, key: str) -> None:
+        """Do nothing but check the key: memory is all there is."""
+        self._check_fault("evict", check_key(key))
+
     def list(self, prefix: str = "") -> Iterator[ObjectEntry]:
         """Yield committed objects whose key begins with ``prefix``, in key order."""
         self._check_fault("list", prefix)

@@ -52,20 +52,27 @@ from hartonomous.packs.survey import (
 from hartonomous.ports.progress import NoProgress, Progress
 
 
-def repair(parts: StoreParts, *, progress: Progress | None = None) -> Repaired:
+def repair(
+    parts: StoreParts, *, dry_run: bool = False, progress: Progress | None = None
+) -> Repaired:
     """Rebuild the catalog; ``parts.database`` is not touched. The caller holds the store alone.
 
-    The former catalog is kept beside the new one.
+    The former catalog is kept beside the new one. With ``dry_run`` the new one is removed again and
+    no pack gets its name back; what lies in such a pack is told as missing.
     """
     progress = progress or NoProgress()
     with parts.home.rebuilding() as database:
-        result = _rebuild(replace(parts, database=database), progress)
-        carry_work(parts, database, progress)
+        result = _rebuild(replace(parts, database=database), progress, dry_run=dry_run)
+        if not dry_run:
+            carry_work(parts, database, progress)
+    if dry_run:
+        parts.home.remove_draft()
+        return result
     former = parts.home.put_in_place(parts.clock())
     return msgspec.structs.replace(result, former_catalog=former)
 
 
-def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
+def _rebuild(parts: StoreParts, progress: Progress, *, dry_run: bool) -> Repaired:
     progress.stage("read packs")
     pack_ids: list[int] = []
 
@@ -82,7 +89,7 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
                 )
             )
 
-    renamed = give_names_back(parts)
+    renamed = give_names_back(parts, dry_run=dry_run)
     found = survey(parts, progress, register)
     progress.stage("rebuild the catalog")
     work = _Rebuild(parts, found, pack_ids)
@@ -98,6 +105,7 @@ def _rebuild(parts: StoreParts, progress: Progress) -> Repaired:
         recovered=tuple(work.recovered),
         renamed=tuple(renamed),
         former_catalog=None,
+        dry_run=dry_run,
     )
     # The first event of the new catalog, which begins a new era: who had read the former feed
     # knows by it that what came between is not told any more.

@@ -74,6 +74,10 @@ class CatalogFile:
             _remove_after(target, error)
             raise
 
+    def remove_draft(self) -> None:
+        """Remove the new catalog, which is not to be put in place."""
+        _remove(_draft(self._directory))
+
     def put_in_place(self, now_us: int) -> str | None:
         """Move the new catalog to its place; return where a former one is kept.
 

@@ -73,6 +73,10 @@ class CatalogSchema:
             self._drop(draft.schema)
             raise
 
+    def remove_draft(self) -> None:
+        """Remove the new catalog, which is not to be put in place."""
+        self._drop(self._draft().schema)
+
     def put_in_place(self, now_us: int) -> str | None:
         """Give the new schema this one's name, and this one another, in one transaction."""
         former = self._former(now_us)

@@ -1,5 +1,6 @@
 """A store's directory: making it, opening it, and bringing its catalog to the newest schema."""
 
+import contextlib
 import os
 import stat
 import time
@@ -58,11 +59,12 @@ class OpenDirectory:
 
     def close(self) -> None:
         """Close the catalog and give the lock back."""
-        if self.parts.accesses is not None:
-            self.parts.accesses.write()
-        self.parts.parser.close()
-        self.parts.database.close()
-        self.lock.release()
+        with contextlib.ExitStack() as stack:  # each, whatever became of those before it
+            stack.callback(self.lock.release)
+            stack.callback(self.parts.database.close)
+            stack.callback(self.parts.parser.close)
+            if self.parts.accesses is not None:
+                self.parts.accesses.write()
 
 
 def create(path: Path, *, force: bool = False, catalog_url: str | None = None) -> StoreCard:
@@ -250,9 +252,17 @@ def _unknown_schema(home: CatalogHome, revision: str | None) -> HartonomousError
 
 
 def migrate(
-    path: Path, *, settings: Settings, clock: Callable[[], int], force: bool = False
+    path: Path,
+    *,
+    settings: Settings,
+    clock: Callable[[], int],
+    dry_run: bool = False,
+    force: bool = False,
 ) -> tuple[str, str, str]:
-    """Bring the catalog to the newest schema; return (old, new, path of the copy)."""
+    """Bring the catalog to the newest schema; return (old, new, path of the copy).
+
+    With ``dry_run`` nothing is copied and nothing changed.
+    """
     held = open_directory(
         path, settings=settings, clock=clock, force=force, exclusive=True, with_catalog=False
     )
@@ -266,6 +276,8 @@ def migrate(
                 return before, before, ""
             if before is None or before > catalog.SCHEMA_REVISION:
                 raise _unknown_schema(home, before)
+            if dry_run:
+                return before, catalog.SCHEMA_REVISION, ""
             copy = home.copy_aside(before)
             catalog.migrate(database.engine)
         finally:

@@ -13,8 +13,10 @@ from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 
 
-def give_names_back(parts: StoreParts) -> list[str]:
+def give_names_back(parts: StoreParts, *, dry_run: bool = False) -> list[str]:
     """Rename packs whose header and footer agree on another name; return what was done.
+
+    With ``dry_run`` nothing is renamed.
 
     The caller holds the store alone. Where the right name is taken by the very pack, nothing is
     done, and the survey that follows tells of the copy.
@@ -27,7 +29,8 @@ def give_names_back(parts: StoreParts) -> list[str]:
                 break  # a copy of a pack that is in its place
             swapped = identity in identities
             try:
-                _rename(parts.directory, key, identity, swap=swapped)
+                if not dry_run:
+                    _rename(parts.directory, key, identity, swap=swapped)
             except OSError:
                 break  # the survey tells of it too, and how to do it by hand
             done.append(f"{key} -> {identity}")

@@ -8,7 +8,8 @@ import msgspec
 class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in the packs and what could not be brought back.
 
-    ``renamed`` are packs that lay under another name than their own, as ``FORMER -> NOW``.
+    ``renamed`` are packs that lay under another name than their own, as ``FORMER -> NOW``; in a
+    dry run they still do.
     """
 
     pack_count: int
@@ -21,6 +22,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     recovered: tuple[str, ...]
     renamed: tuple[str, ...]
     former_catalog: str | None
+    dry_run: bool = False
 
     def told(self) -> dict[str, Any]:
         """Return the data of the event ``store.repaired``: how much of each there is."""

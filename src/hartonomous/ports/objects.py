@@ -72,6 +72,13 @@ class ObjectStore(Protocol):
         """Remove an object; one that is not there is no error."""
         ...
 
+    def evict(self, key: str) -> None:
+        """Have a later ``open`` read what is stored, not what memory kept of it, where that can be.
+
+        One that is not there is no error.
+        """
+        ...
+
     def list(self, prefix: str = "") -> Iterator[ObjectEntry]:
         """Yield committed objects whose key begins with ``prefix``, in key order."""
         ...

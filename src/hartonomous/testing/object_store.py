@@ -144,6 +144,7 @@ class ObjectStoreContract:
             expect(UsageError, store.put, key, b"x")
             expect(UsageError, store.open, key)
             expect(UsageError, store.delete, key)
+            expect(UsageError, store.evict, key)
         assert keys_of(store) == []
 
     def test_objects_are_never_overwritten(self) -> None:
@@ -232,6 +233,16 @@ class ObjectStoreContract:
             won = list(pool.map(put, range(count)))
         assert sum(won) == 1
         assert content_of(store, "race/key") == bytes([won.index(True)]) * 1000
+
+    def test_what_is_evicted_is_read_as_before(self) -> None:
+        store = self.make_store()
+        store.evict("a")  # is not there
+        store.put("a", b"content")
+        reader = store.open("a")
+        store.evict("a")
+        assert bytes(reader.read(0, 7)) == b"content"
+        reader.close()
+        assert content_of(store, "a") == b"content"
 
     def test_an_open_object_outlives_its_deletion(self) -> None:
         store = self.make_store()
