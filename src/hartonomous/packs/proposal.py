@@ -39,7 +39,7 @@ class Proposal:
     @property
     def is_adapter(self) -> bool:
         """Whether it has matrices of low rank, which may have been merged into other models."""
-        return self.model is not None and Role.LORA_B.value in self.model["roles"]
+        return self.model is not None and bool(Role.LORA_B.value in self.model["roles"])
 
     @property
     def row_count(self) -> int:
