@@ -51,6 +51,10 @@ class CatalogHome(Protocol):
         """Yield an empty catalog beside the one in use; what fails leaves nothing behind."""
         ...
 
+    def remove_draft(self) -> None:
+        """Remove the new catalog, which is not to be put in place."""
+        ...
+
     def put_in_place(self, now_us: int) -> str | None:
         """Let the new catalog be the one in use; return where a former one is kept."""
         ...
