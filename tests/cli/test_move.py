@@ -12,8 +12,8 @@ from safetensors.numpy import save
 
 import hartonomous as hn
 from hartonomous.operations import add as adding
-from hartonomous.packs.source_removal import SourceRemoval
 from hartonomous.packs.files import FileReader
+from hartonomous.packs.source_removal import SourceRemoval
 
 CONTENT = os.urandom(12_000)  # less than is ever cut
 
