@@ -140,7 +140,7 @@ class SourceRemoval:
             return error.message
 
     def _evict(self, stored: FileReader) -> None:
-        """Have packs that hold the file's own atoms read from the disk, not from memory."""
+        """Have packs with the file's own atoms read from the disk, not from pages in memory."""
         names = (one.digest for one in stored.manifest.segments if one.digest is not None)
         places = self._reader.locate(names).values()
         for key in {extent.pack_key for extents in places for extent in extents}:
