@@ -220,6 +220,9 @@ NAMES = {
         model.layers.0.mlp.down_proj.weight.quant_state.bitsandbytes__nf4 scale
         model.layers.0.self_attn.q_proj.exp_avg optimizer-state
         state.12.exp_avg_sq optimizer-state
+        state.12.step optimizer-state
+        optimizer.state.3.sum optimizer-state
+        training.state.0.acc_delta optimizer-state
         encoder.layer.0.output.dense.weight.momentum_buffer optimizer-state
         optimizer.state.3.step optimizer-state
     """,

@@ -80,6 +80,8 @@ _WHOLE = _rules(
     (
         Role.OPTIMIZER_STATE,
         r"\.(?:max_)?exp_avg(?:_sq|_sq_row|_sq_col)?$|\.exp_inf$|\.momentum(?:_buffer)?$"
+        # What PyTorch's optimizers keep of parameter #, and no name that says so on its own.
+        r"|\.state\.#\.(?:step|step_size|prev|sum|acc_delta|grad_avg|eta|mu|ax|mu_product)$"
         r"|\.square_avg$|\.optim(?:izer)?(?:_states?)?(?:_dict)?\.|\.adam_?[mv]$|\.max_exp_avg_sqs$",
     ),
     (Role.LORA_A, r"[._]lora_(?:embedding_)?(?:a|down)(?:\.|$)"),

@@ -10,16 +10,6 @@ from hartonomous.errors import NotFoundError, SourceChangedError, UsageError
 BLOCK_BYTES = 4 * 1024 * 1024
 _NEAR_BYTES = 64 * 1024
 
-Identity = tuple[int, int, int, int]
-
-
-def identity(status: os.stat_result) -> Identity:
-    """Return device, inode, bytes and time of last modification in nanoseconds.
-
-    Not the time of change: that of a file with two names is another one once a name is gone.
-    """
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
 
 class SourceFile(Closing):
     """Reads one regular file by range; notices when it changes under us."""
@@ -86,16 +76,12 @@ class SourceFile(Closing):
 
     def check_unchanged(self) -> None:
         """Raise SourceChangedError when size or time is not what it was at first."""
-        if identity(os.fstat(self.descriptor)) != self.identity:
+        now, first = os.fstat(self.descriptor), self._first
+        if (now.st_size, now.st_mtime_ns) != (first.st_size, first.st_mtime_ns):
             raise SourceChangedError(
                 f"{self.location} changed while it was being read",
                 hint="add it again once nothing writes to it",
             )
-
-    @property
-    def identity(self) -> Identity:
-        """Which file was opened, as it was then."""
-        return identity(self._first)
 
     def close(self) -> None:
         """Close the file."""
