@@ -180,3 +180,10 @@ def test_pictures_and_those_in_documents(hart, notes):
     assert [one["name"] for one in found["hits"]] == ["other.jpg"]
     (both,) = validate("embed", hart("embed", "--json")[1])
     assert {one["space"] for one in both["spaces"]} == {"layout", "ngrams"}
+
+
+def test_a_picture_is_like_no_text(hart, embedded):
+    shutil.copy(PICTURES / "cmyk.jpg", "photo.jpg")
+    code, _, err = hart("search", "--like", "photo.jpg")
+    assert code == 2
+    assert "photo.jpg is a picture" in err and "hart similar" in err

@@ -1,5 +1,7 @@
 """``hart add --move``: what became of the version and of the source is said plainly."""
 
+import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -7,6 +9,8 @@ import pytest
 from cli_schema import validate
 
 import hartonomous as hn
+from hartonomous.operations import add as adding
+from hartonomous.packs.source_removal import SourceRemoval
 
 CONTENT = os.urandom(12_000)  # less than is ever cut
 
@@ -77,3 +81,99 @@ def test_a_source_that_cannot_be_removed_is_kept(hart, store, plain, monkeypatch
     assert code == 3
     assert "source kept: plain.bin cannot be removed: Permission denied" in out
     assert hart("ls", "-q")[1] == "plain.bin\n"
+
+
+def model(folder: Path, marked: str) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "marked": marked}))
+    return folder
+
+
+def left(folder: Path) -> list[str]:
+    return sorted(str(one.relative_to(folder)) for one in folder.rglob("*") if not one.is_dir())
+
+
+@pytest.fixture
+def one_at_a_time(monkeypatch) -> None:
+    """Have each artifact published before the next is found, as large ones are."""
+    monkeypatch.setattr(adding, "_BATCH_BYTES", 1)
+
+
+def test_a_file_written_to_after_it_was_compared_is_kept_with_all_of_its_model(
+    hart, store, home, monkeypatch
+):
+    folder = model(home / "bert", "old")
+    (folder / "model.bin").write_bytes(CONTENT)
+    real = SourceRemoval._differs
+
+    def differs(self, source):
+        found = real(self, source)
+        if source.path == "config.json":  # somebody saves it while the weights are compared
+            (folder / "config.json").write_text('{"model_type": "bert", "marked": "new"}')
+        return found
+
+    monkeypatch.setattr(SourceRemoval, "_differs", differs)
+    code, out, _ = hart("add", "--move", str(folder))
+    assert code == 3
+    assert "source kept: config.json changed after it was read" in out
+    assert left(folder) == ["config.json", "model.bin"]
+    assert json.loads((folder / "config.json").read_text())["marked"] == "new"
+
+
+def test_links_between_models_of_a_tree_keep_their_files_until_all_are_stored(
+    hart, store, home, one_at_a_time
+):
+    top = home / "models"
+    (model(top / "a", "a") / "weights.bin").write_bytes(CONTENT)
+    (model(top / "b", "b") / "weights.bin").symlink_to("../c/weights.bin")
+    (model(top / "c", "c") / "weights.bin").symlink_to("../a/weights.bin")
+    code, out, _ = hart("add", "--move", str(top))
+    assert code == 0, out
+    assert left(top) == []
+    with hn.open(store) as opened:
+        for name in "abc":
+            opened.get(f"models/{name}", home / "back" / name)
+            assert (home / "back" / name / "weights.bin").read_bytes() == CONTENT
+
+
+def test_a_file_that_a_link_of_something_left_out_leads_to_is_kept(hart, store, home):
+    top = home / "models"
+    (model(top / "a", "a") / "weights.bin").write_bytes(CONTENT)
+    (model(top / "b", "b") / "weights.bin").symlink_to("../a/weights.bin")
+    model(top / "c", "c")
+    code, out, _ = hart("add", "--move", "--exclude", "b/*", str(top))
+    assert code == 3
+    assert "source kept: weights.bin is read for something else too that was not moved" in out
+    assert left(top) == ["a/config.json", "a/weights.bin", "b/config.json", "b/weights.bin"]
+    assert (top / "b" / "weights.bin").read_bytes() == CONTENT
+
+
+def test_models_of_ollama_that_share_a_blob_are_all_moved(hart, store, home, one_at_a_time):
+    top = home / "ollama" / "models"
+    tags = top / "manifests" / "registry.ollama.ai" / "library" / "tiny"
+    tags.mkdir(parents=True)
+    (top / "blobs").mkdir()
+
+    def blob(kind: str, content: bytes) -> dict[str, object]:
+        name = hashlib.sha256(content).hexdigest()
+        (top / "blobs" / f"sha256-{name}").write_bytes(content)
+        media = f"application/vnd.ollama.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{name}", "size": len(content)}
+
+    for tag in ("base", "chat"):
+        layers = [blob("model", CONTENT), blob("system", tag.encode())]
+        (tags / tag).write_text(json.dumps({"schemaVersion": 2, "layers": layers}))
+    assert hart("add", "--move", str(top))[0] == 0
+    assert left(top) == []
+    with hn.open(store) as opened:
+        for tag in ("base", "chat"):
+            opened.get(f"tiny:{tag}", home / tag)
+            assert (home / tag / "model.gguf").read_bytes() == CONTENT
+            assert (home / tag / "system.txt").read_text() == tag
+
+
+def test_a_file_that_is_named_twice_goes_once(hart, store, plain):
+    (plain.parent / "other.bin").symlink_to(plain.name)
+    code, out, _ = hart("add", "--move", str(plain), str(plain.parent / "other.bin"), str(plain))
+    assert code == 0, out
+    assert left(plain.parent) == [one for one in left(plain.parent) if not one.endswith(".bin")]

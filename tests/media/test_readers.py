@@ -227,3 +227,15 @@ def test_vocabularies_of_tokenizers_are_no_text(name, content):
     assert read(BytesReader(content), name).kind == "file"
     words = b"gasket: a ring that keeps a joint tight\n"
     assert read(BytesReader(words), name).kind == "text"  # somebody's own list of words
+
+
+def test_signs_of_permalinks_are_no_part_of_a_heading():
+    text = """<title>The
+      pump</title><h1>The pump<a class="headerlink" href="#p">¶</a></h1>
+      <h2><a href="#s">§</a>Strange noises</h2><h3>See <a href="#b">bearings</a></h3>
+      <h3>Price in € <a href="list.html">§</a></h3><p>Text<a href="#x">¶</a></p>"""
+    found = read_bytes(text.encode(), "page.html")
+    assert found.title == "The pump"
+    assert [one.text for one in found.blocks] == [
+        "The pump", "Strange noises", "See bearings", "Price in € §", "Text¶",
+    ]  # fmt: skip

@@ -214,6 +214,30 @@ def test_names_are_made_harmless(store, run, tmp_path, name):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "store"]
 
 
+@pytest.mark.parametrize("name", ["n" * 512, "é" * 256, f"{'a' * 250}@b/{'c' * 250}"])
+def test_names_longer_than_a_disk_takes_are_cut(store, run, tmp_path, name):
+    store.commit("one", 1, {"f": [b"first"]}, name=name)
+    store.commit("two", 1, {"f": [b"second"]}, name=name)
+    store.write()
+    run("restore", tmp_path / "out")
+    run("restore", tmp_path / "all", "--all-versions")
+    for out in ("out", "all"):
+        assert sorted(files_below(tmp_path / out).values()) == [b"first", b"second"]
+
+
+def test_a_damaged_file_with_the_longest_name_is_kept_as_far_as_it_goes(store, run, tmp_path):
+    version = store.commit("odd", 1, {"n" * 255: [b"x" * 100_000]})
+    place = store.write()
+    pack = max(place.glob("packs/*/*.pack"), key=lambda path: path.stat().st_size)
+    content = bytearray(pack.read_bytes())
+    at = content.index(store.files[version]["n" * 255][:64])
+    content[at] ^= 1
+    pack.write_bytes(content)
+    run("restore", tmp_path / "out", code=4)
+    (name,) = files_below(tmp_path / "out")
+    assert name.endswith(".damaged")
+
+
 def test_a_store_that_needs_a_newer_program_is_refused(store, run, tmp_path):
     two_versions(store)
     card = store.write() / "store.json"

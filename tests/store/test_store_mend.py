@@ -1,11 +1,13 @@
 """Damage that verify found is mended by adding the same bytes again, whatever file they come in."""
 
 import numpy as np
-from disk import first_record, noise, pack_with, records_of, rewrite
+import pytest
+from disk import first_record, flip, noise, pack_with, records_of, rewrite
 from safetensors.numpy import save_file
 
 import hartonomous as hn
 from hartonomous.core.record import RecordKind
+from hartonomous.errors import IntegrityError
 
 
 def damage(store):
@@ -60,3 +62,60 @@ def test_the_same_tensor_in_another_file_mends_it(tmp_path):
         assert store.verify(files=True).sound
         store.get("a.safetensors", tmp_path / "out.safetensors")
     assert (tmp_path / "out.safetensors").read_bytes() == (tmp_path / "a.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("size", [0, 50_000, 9_000_000])
+def test_a_damaged_manifest_is_mended_by_the_same_file(tmp_path, size):
+    plain, other = tmp_path / "plain.bin", tmp_path / "other.bin"
+    plain.write_bytes(noise(size))
+    other.write_bytes(noise(5_000, 1))
+    place = tmp_path / "store"
+    with hn.open(place, create=True) as store:
+        store.add(plain, labels=["first"])
+    pack = pack_with(place, RecordKind.MANIFEST)
+    _, header = first_record(pack, RecordKind.MANIFEST)
+    flip(pack, header.offset + header.stored // 2)
+    with hn.open(place) as store:
+        with pytest.raises(IntegrityError):
+            store.get("plain.bin", tmp_path / "out")
+        assert not store.verify(files=True).sound
+        report = store.add([plain, other])
+        assert [one.outcome for one in report.artifacts] == ["unchanged", "added"]
+        store.get("plain.bin@first", tmp_path / "out")
+        assert (tmp_path / "out").read_bytes() == plain.read_bytes()
+        assert store.verify(files=True).sound
+        store.gc(trash_days=0, grace_s=0)
+        assert store.verify(files=True).sound
+    hn.repair(place)
+    with hn.open(place) as store:
+        store.get("plain.bin@first", tmp_path / "out", force=True)
+        assert store.verify(files=True).sound
+
+
+def test_a_damaged_record_header_costs_nothing_while_its_copy_is_sound(tmp_path):
+    kept = {"a.bin": noise(400_000), "b.bin": noise(2_000), "c.bin": b""}
+    with hn.open(tmp_path / "store", create=True) as store:
+        for name, content in kept.items():
+            (tmp_path / name).write_bytes(content)
+            store.add(tmp_path / name)
+    damaged = 0
+    for path in (tmp_path / "store").glob("packs/*/*.pack"):
+        content = bytearray(path.read_bytes())
+        for at, _ in records_of(path):
+            content[at + 20] ^= 16
+            damaged += 1
+        rewrite(path, bytes(content))
+    assert damaged >= 3 * len(kept) - 1  # bytes, manifest, commit
+
+    def check(faulty: bool) -> None:
+        with hn.open(tmp_path / "store") as store:
+            for name, content in kept.items():
+                store.get(name, tmp_path / "out", force=True)
+                assert (tmp_path / "out").read_bytes() == content
+                assert store.add(tmp_path / name).artifacts[0].outcome == "unchanged"
+            report = store.verify(files=True)
+            assert {"header" in one.what for one in report.faults} == ({True} if faulty else set())
+
+    check(faulty=True)
+    hn.repair(tmp_path / "store")
+    check(faulty=True)

@@ -215,6 +215,14 @@ def finish(tx: Connection, manifest_id: int) -> None:
     tx.execute(update(manifest).where(manifest.c.id == manifest_id).values(complete=1))
 
 
+def move(
+    tx: Connection, manifest_id: int, *, pack_id: int, header_offset: int, stored_bytes: int
+) -> None:
+    """Say where a manifest's record lies from now on."""
+    place = {"pack_id": pack_id, "header_offset": header_offset, "stored_bytes": stored_bytes}
+    tx.execute(update(manifest).where(manifest.c.id == manifest_id).values(**place))
+
+
 def tensors_of(tx: Connection, manifest_id: int) -> list[TensorRow]:
     """Return a manifest's tensors in file order."""
     query = (

@@ -32,10 +32,11 @@ from hartonomous.packs.proposal import Proposal
 from hartonomous.packs.publication import Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES
-from hartonomous.packs.source_removal import remove_sources
+from hartonomous.packs.source_removal import SourceRemoval
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
+from hartonomous.sources.shared_files import SharedFiles
 
 _BATCH_ROWS = ROWS_PER_TRANSACTION - 40
 """Rows of one publication, before the last artifact."""
@@ -147,7 +148,8 @@ def add(
     """
     check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
-    return _add_all(parts, found, options, progress or NoProgress())
+    shared = SharedFiles(paths, hidden=options.hidden) if options.move else None
+    return _add_all(parts, found, options, progress or NoProgress(), shared)
 
 
 def foresee(
@@ -160,7 +162,7 @@ def foresee(
     """Return what ``add`` would report, storing nothing: ``dry_run`` is true in it.
 
     Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
-    digests are None where a file was not read whole, and nothing is said of reasons and tensors.
+    digests are None where a file was not read whole, reasons name no encodings, tensors are 0.
     """
     check_options(options)
     progress = progress or NoProgress()
@@ -194,7 +196,8 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         source=candidate.source,
         file_count=len(candidate.members),
         logical_bytes=candidate.size,
-        stored_bytes=one.estimated_bytes,
+        stored_bytes=sum(row[2] for row in one.tally.reasons.values()),
+        reasons=_reasons(one.tally.reasons),
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
         notices=(*candidate.notes, *notices_of(one.files)),
     )
@@ -267,12 +270,12 @@ def add_tensors(
     candidate = Candidate(
         kind=CandidateKind.MODEL, names=(), members=members, source="tensors in memory"
     )
-    with _ingesting(parts, progress) as (session, reader, ingest):
+    with _ingesting(parts, progress) as (session, _, ingest):
         progress.stage(_shown_name(candidate, options), total_bytes=candidate.size)
         files = tuple(ingest.take(member) for member in candidate.members)
         proposal = _propose(candidate, files, options)
         taken = _Taken(candidate=candidate, files=files, proposal=proposal)
-        return _publish(session, reader, [taken], options, progress)[0]
+        return _publish(session, [taken], progress)[0]
 
 
 def check_options(options: AddOptions) -> None:
@@ -297,12 +300,15 @@ def _add_all(
     found: Iterable[Candidate | Skipped],
     options: AddOptions,
     progress: Progress,
+    shared: SharedFiles | None = None,
 ) -> AddReport:
+    """Add what is found; with ``shared`` its sources go, once they are stored."""
     artifacts: list[Added] = []
     skipped: list[str] = []
     if not options.delta:
         parts = replace(parts, variants=False)
     with _ingesting(parts, progress) as (session, reader, ingest):
+        removal = SourceRemoval(parts, reader, shared) if shared is not None else None
         batch: list[_Taken] = []
         for item in _only_one_if_named(found, options):
             if isinstance(item, Skipped):
@@ -316,10 +322,14 @@ def _add_all(
             batch.append(taken)
             rows = sum(one.proposal.row_count for one in batch)
             full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
-            if full or item.size > _BATCH_BYTES:
-                artifacts.extend(_publish(session, reader, batch, options, progress))
+            if full or item.size > _BATCH_BYTES or taken.proposal.is_adapter:
+                artifacts += _publish(session, batch, progress, removal, len(artifacts))
                 batch = []
-        artifacts.extend(_publish(session, reader, batch, options, progress))
+                ingest.show_adapters()  # what one was merged into may come next
+        artifacts += _publish(session, batch, progress, removal, len(artifacts))
+        for at, kept in removal.finish() if removal is not None else ():
+            moved = msgspec.structs.replace(artifacts[at], moved=kept is None, source_kept=kept)
+            artifacts[at] = moved
     return _report(artifacts, skipped)
 
 
@@ -337,6 +347,13 @@ def _ingesting(
         finally:
             ingest.close()
             reader.close()
+
+
+def _reasons(sums: Mapping[str, Sequence[int]]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
+        for reason, row in sorted(sums.items())
+    )
 
 
 def _report(
@@ -380,14 +397,9 @@ def _take(
             raise
         progress.note(f"failed: {error.message}")
         return Added(
-            outcome="failed",
-            name=_shown_name(candidate, options),
-            kind=str(candidate.kind),
-            source=candidate.source,
-            file_count=len(candidate.members),
-            logical_bytes=0,
-            error=error.message,
-        )
+            outcome="failed", name=_shown_name(candidate, options), kind=str(candidate.kind),
+            source=candidate.source, file_count=len(candidate.members), error=error.message,
+        )  # fmt: skip
     return _Taken(candidate=candidate, files=files, proposal=_propose(candidate, files, options))
 
 
@@ -446,22 +458,23 @@ def _propose(
 
 def _publish(
     session: WriteSession,
-    reader: AtomReader,
     batch: list[_Taken],
-    options: AddOptions,
     progress: Progress,
+    removal: SourceRemoval | None = None,
+    first: int = 0,
 ) -> list[Added]:
+    """Publish a batch; with ``removal`` its sources go, those of the add's ``first`` and so on."""
     if not batch:
         return []
     progress.stage("publish")
     published = publish(session, [one.proposal for one in batch])
     results = []
-    for taken, done in zip(batch, published, strict=True):
+    for number, (taken, done) in enumerate(zip(batch, published, strict=True), first):
         if taken.proposal.model is not None and done.outcome != "unchanged":
             for note in missing_bases(session.parts, taken.proposal.model, done.name, done.number):
                 progress.note(note)
-        kept = remove_sources(session.parts, reader, taken.files) if options.move else None
-        moved = options.move and kept is None
+        kept = None if removal is None else removal.remove(number, taken.files)
+        moved = removal is not None and kept is None
         results.append(_added(taken, done, moved=moved, source_kept=kept))
     return results
 
@@ -482,10 +495,7 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
         parameter_count=taken.proposal.parameter_count,
         logical_bytes=sum(file.size for file in taken.files),
         stored_bytes=sum(row[2] for row in sums.values()),
-        reasons=tuple(
-            Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
-            for reason, row in sorted(sums.items())
-        ),
+        reasons=_reasons(sums),
         labels=taken.proposal.labels,
         notices=(
             *taken.candidate.notes,

@@ -24,8 +24,8 @@ from hartonomous.packs.converted_file import (
     told_together,
 )
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
-from hartonomous.packs.member_paths import member_path, safe_path
-from hartonomous.packs.output_file import open_part, refuse_linked_folder
+from hartonomous.packs.member_paths import disk_path, folder_name, member_path
+from hartonomous.packs.output_file import open_part, part_of, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -124,7 +124,7 @@ def _base(
     *,
     single: bool,
 ) -> Path:
-    own = _renamed(member_path(members[0])).name if single else safe_path(name).name
+    own = _renamed(member_path(members[0])).name if single else folder_name(name)
     if output is None:
         return Path(own)
     place = Path(output)
@@ -137,7 +137,8 @@ def _renamed(path: Path) -> Path:
     if path.suffix == SUFFIX:
         return path
     known = path.suffix in (*WEIGHT_ENDINGS, ".npy")
-    return path.with_suffix(SUFFIX) if known else path.with_name(path.name + SUFFIX)
+    named = path.with_suffix(SUFFIX) if known else path.parent / (path.name + SUFFIX)
+    return named.with_name(disk_path(named.name).name)  # it is longer
 
 
 def _plan(
@@ -240,7 +241,7 @@ def _write_all(
 
 def _part(one: _Planned) -> Path:
     """Return where a file is written before it gets its name."""
-    return one.target.with_name(f".{one.target.name[:200]}.{one.file.size:x}.part")
+    return part_of(one.target, f"{one.file.size:x}")
 
 
 def _is_there(one: _Planned, *, force: bool) -> bytes | None:
@@ -284,15 +285,14 @@ def _write(writer: FileWriter, one: _Planned, root: Path, progress: Progress) ->
             os.fchmod(descriptor, one.mode & 0o777)
             os.utime(descriptor, ns=(one.modified_us * 1000, one.modified_us * 1000))
             os.fsync(descriptor)
+            part.replace(one.target)
+        except BaseException:
+            part.unlink(missing_ok=True)  # what is converted is not gone on with
+            raise
         finally:
             os.close(descriptor)
-        part.replace(one.target)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise storage_error(
             error, "write a file", one.target, wanted_bytes=one.file.size
         ) from error
-    except BaseException:
-        part.unlink(missing_ok=True)  # what is converted is not gone on with
-        raise
     return hasher.digest()

@@ -20,13 +20,14 @@ from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
-from hartonomous.packs.member_paths import member_path, safe_path
-from hartonomous.packs.output_file import open_part, refuse_linked_folder
+from hartonomous.packs.member_paths import disk_path, folder_name, member_path
+from hartonomous.packs.output_file import open_part, part_of, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
 from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.sources.files import are_one_set
 
 
 class GotFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,9 +114,10 @@ def export_all(
 ) -> list[GetReport]:
     """Write the newest version (or all, in folders ``NAME@N``) of each artifact below ``output``.
 
-    ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Where one
-    artifact's files would lie on another's, one of them goes to ``NAME@N``. Raises NotFoundError
-    and ConflictError before anything of an artifact is written.
+    ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Files that lay
+    side by side and are one artifact are written so again. Where one artifact's files would lie on
+    another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before
+    anything of an artifact is written.
     """
     with parts.database.read() as tx:
         rows = _to_export(tx, names, all_versions=all_versions)
@@ -190,8 +192,11 @@ def _plan(
     with parts.database.read() as tx:
         members, files = contents.of_version(tx, row.id)
         single = dropped.is_single_file(tx, row)
+    side_by_side = are_one_set(row.name.rpartition("/")[2], [one.path for one in members])
     for in_version in (True,) if numbered else (False, True):
-        base = output / safe_path(f"{row.name}@{row.number}" if in_version else row.name)
+        base = output / disk_path(f"{row.name}@{row.number}" if in_version else row.name)
+        if side_by_side and not in_version:
+            base = base.parent  # as they lay in the tree that they came from
         if single and in_version:
             base = base / member_path(members[0]).name
         wanted = [
@@ -235,7 +240,7 @@ def _is_file_name(output: str | os.PathLike[str] | None) -> bool:
 
 
 def _base(output: Path | None, name: str, rows: list[versions.MemberRow], *, single: bool) -> Path:
-    own = member_path(rows[0]).name if single else safe_path(name).name
+    own = member_path(rows[0]).name if single else folder_name(name)
     if output is None:
         return Path(own)
     if single and output.is_dir():
@@ -319,7 +324,7 @@ def _check_room(base: Path, missing: list[_Wanted]) -> None:
 
 def _part(one: _Wanted) -> Path:
     """Return where a file is written before it gets its name."""
-    return one.target.with_name(f".{one.target.name[:200]}.{one.row.file_digest.hex()[:16]}.part")
+    return part_of(one.target, one.row.file_digest.hex()[:16])
 
 
 def _in_the_way(one: _Wanted, *, force: bool) -> bool:
@@ -368,9 +373,9 @@ def _write(
             os.fchmod(descriptor, one.mode & 0o777)
             os.utime(descriptor, ns=(one.modified_us * 1000, one.modified_us * 1000))
             os.fsync(descriptor)
+            part.replace(one.target)  # while it is locked: the next get must not take it
         finally:
             os.close(descriptor)
-        part.replace(one.target)
     except OSError as error:
         raise storage_error(
             error, "write a file", one.target, wanted_bytes=one.row.size_bytes

@@ -231,7 +231,7 @@ def _check_one_pack(
         header = listed.get(at)
         if header is None:
             raise IntegrityError(f"lists no record at {at}, where the catalog expects one")
-        if pack.record(at).encode() != header.encode():
+        if pack.inline(at).encode() != header.encode():
             raise IntegrityError(f"the record at {at} differs from its table of contents")
 
 

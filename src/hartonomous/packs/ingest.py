@@ -25,7 +25,7 @@ from hartonomous.core.item_names import ItemNames
 from hartonomous.core.json_size import MAX_VALUES, count_values
 from hartonomous.core.manifest import INLINE_BYTES, Manifest, Piece, Segment, partition
 from hartonomous.core.record import FRAME_BYTES
-from hartonomous.errors import SourceChangedError, UsageError
+from hartonomous.errors import IntegrityError, SourceChangedError, UsageError
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import TensorQuery, sketches_of
@@ -235,7 +235,11 @@ class FileIngest:
             row = self._session.known_manifest(hashed.digest)
             if row is None:
                 return None
-            stored, name = load_manifest(self._atoms, row), row.digest
+            try:
+                stored, name = load_manifest(self._atoms, row), row.digest
+            except IntegrityError:
+                self._session.mend_manifest(row)  # all of it is here, and is stored again
+                return None
         tally = Tally()
         tally.add("file already stored", stored.size)
         return IngestedFile(
@@ -325,6 +329,10 @@ class FileIngest:
             source=member, digest=hashed.digest, sha256=hashed.sha256, size=source.size,
             description=description, manifest_digest=digest(content), tally=tally,
         )  # fmt: skip
+
+    def show_adapters(self) -> None:
+        """Have adapters that were published meanwhile found by what they were merged into."""
+        self._variants.forget_adapters()
 
     def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
         """Stage what was taken in just before, where new tensors are enough to be built on it."""

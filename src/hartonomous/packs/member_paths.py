@@ -26,15 +26,23 @@ def safe_path(text: str) -> Path:
     return Path(*pure.parts)
 
 
-def folder_name(name: str) -> str:
-    """Return the name of the folder for an artifact: the last part of its own name.
+def disk_path(name: str) -> Path:
+    """Return the relative path for an artifact, whose parts are those of its name.
 
     A part over 255 bytes, which no file may have, is cut and closed by ``~`` and 16 hex digits of
     the BLAKE3 of what it was.
     """
-    own = safe_path(name).name
-    raw = os.fsencode(own)
+    return Path(*(_cut(part) for part in safe_path(name).parts))
+
+
+def folder_name(name: str) -> str:
+    """Return the name of the folder for an artifact: the last part of its path."""
+    return disk_path(name).name
+
+
+def _cut(part: str) -> str:
+    raw = os.fsencode(part)
     if len(raw) <= MAX_PART_BYTES:
-        return own
+        return part
     mark = f"~{digest(raw).hex()[:16]}"
     return raw[: MAX_PART_BYTES - len(mark)].decode("utf-8", "ignore") + mark

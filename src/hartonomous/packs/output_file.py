@@ -1,19 +1,60 @@
 """Files that are written out: where they are written first, and what must not be in their way."""
 
 import errno
+import fcntl
 import os
 import stat
 from pathlib import Path
 
-from hartonomous.errors import ConflictError
+from hartonomous.errors import ConflictError, LockedError
+
+_CUT_BYTES = 200  # of a name, so that what is put around it fits beside it
+_NO_LOCKS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
+"""What file systems without locks say."""
+
+
+def part_of(target: Path, mark: str) -> Path:
+    """Return where a file is written before it gets its name; ``mark`` says which content."""
+    name = os.fsencode(target.name)[:_CUT_BYTES].decode("utf-8", "ignore")
+    return target.with_name(f".{name}.{mark}.part")
 
 
 def open_part(part: Path) -> int:
-    """Open what an interrupted get left, or a new file; raises OSError.
+    """Open what an interrupted get left, or a new file, for one writer; raises OSError.
 
     A link, a pipe, a file with a second name or another user's is nothing that a get left: it is
-    taken away, so that no byte goes into somebody else's file.
+    taken away, so that no byte goes into somebody else's file. Raises LockedError where somebody
+    writes to it: two would cut off what the other had written.
     """
+    while True:
+        descriptor = _open_own(part)
+        try:
+            if _locked(descriptor, part):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)  # it got its name just now; the next one is a new file
+
+
+def _locked(descriptor: int, part: Path) -> bool:
+    """Take the file for this writer; False where it has another name by now, or none."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise LockedError(
+            f"another get is writing {part}", hint="wait for it, or choose another place with -o"
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    try:
+        return os.path.samestat(os.fstat(descriptor), part.lstat())
+    except FileNotFoundError:
+        return False
+
+
+def _open_own(part: Path) -> int:
     try:
         status = part.lstat()
     except FileNotFoundError:

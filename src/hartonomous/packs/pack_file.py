@@ -244,7 +244,7 @@ class PackReader:
             for index in np.flatnonzero(words == magic):
                 at = start + int(index) * HEADER_ALIGNMENT
                 try:
-                    header = self.record(at)
+                    header = self.inline(at)
                 except (IntegrityError, UnsupportedStoreError):
                     continue
                 # The table of contents repeats the headers; only the inline one lies where it says.
@@ -252,7 +252,20 @@ class PackReader:
                     yield at, header
 
     def record(self, at: int) -> RecordHeader:
-        """Return the record header at ``at``."""
+        """Return the record header at ``at``, or where it is damaged its copy in the contents."""
+        try:
+            return self.inline(at)
+        except (IntegrityError, UnsupportedStoreError) as error:
+            try:
+                for place, header in self.records():
+                    if place == at:
+                        return header
+            except (IntegrityError, UnsupportedStoreError):
+                pass  # the contents are damaged too: what is said of the header counts
+            raise error
+
+    def inline(self, at: int) -> RecordHeader:
+        """Return the record header that lies at ``at``."""
         if at < 0 or at + MIN_RECORD_BYTES > self.size:
             raise IntegrityError(f"pack {self.name} has no record at {at}")
         content = self._source.read(at, min(_HEADER_GUESS_BYTES, self.size - at))

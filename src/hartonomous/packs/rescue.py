@@ -1891,7 +1891,7 @@ def restore_file(index: Index, member: dict[str, Any], root: Path) -> bool:
             out.truncate()
         if not good:
             say("DAMAGED", f"{target} is not what it was; what is lost of it is zero")
-            target = Path(f"{target}.damaged")
+            target = target.with_name(fitting(target.name, 247) + ".damaged")
         os.utime(draft, ns=(member["modified_us"] * 1000, member["modified_us"] * 1000))
         os.chmod(draft, member["mode"] & 0o777)
         if os.path.lexists(target):
@@ -1902,10 +1902,18 @@ def restore_file(index: Index, member: dict[str, Any], root: Path) -> bool:
     return good
 
 
+def fitting(part: str, most: int) -> str:
+    """Return a name of at most so many bytes; a longer one is cut and closed by its SHA-256."""
+    raw = os.fsencode(part)
+    if len(raw) <= most:
+        return part
+    return raw[: most - 17].decode(errors="ignore") + "~" + hashlib.sha256(raw).hexdigest()[:16]
+
+
 def folder_name(name: str, uid: str, taken: set[str]) -> str:
     """Return the folder of a version: its name made harmless, and not used before."""
     clean = "".join(c if c.isprintable() and c not in "\\:" else "_" for c in name)
-    parts = [part if part.strip(".") else "_" for part in clean.split("/") if part]
+    parts = [fitting(part, 220) if part.strip(".") else "_" for part in clean.split("/") if part]
     folder = "/".join(parts) or "_"
     while folder.casefold() in taken:
         folder += "~" + hashlib.sha256(ascii(uid).encode()).hexdigest()[:8]

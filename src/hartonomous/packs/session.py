@@ -22,6 +22,7 @@ from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES, VARIANTS_FEATURE, Encoding, RecordKind
+from hartonomous.errors import IntegrityError
 from hartonomous.packs import writer_locks
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.frames import (
@@ -92,6 +93,7 @@ class WriteSession(Closing):
         self._unregistered: set[bytes] = set()  # keys of packs that may be sealed and have no row
         self._done_atoms: list[PendingAtom] = []
         self._manifests: dict[bytes, tuple[Manifest, bytes, str, Extent]] = {}
+        self._damaged_manifests: dict[bytes, bytes] = {}  # of files: the digest of the record
         self._fresh: set[bytes] = set()
         self._spoiled: set[bytes] = set()
         self.manifest_ids: dict[bytes, int] = {}
@@ -142,6 +144,13 @@ class WriteSession(Closing):
             writers.pin_manifest(tx, self.id, row.id)
         self.manifest_ids[file_digest] = row.id
         return row
+
+    def mend_manifest(self, row: manifests.ManifestRow) -> None:
+        """Have the record of a file's manifest, which is damaged, replaced by the next one of it.
+
+        Commits name it by its digest, so ``put_manifest`` raises IntegrityError for another one.
+        """
+        self._damaged_manifests[row.file_digest] = row.digest
 
     def waiting_manifest(self, file_digest: bytes) -> tuple[Manifest, bytes] | None:
         """Return (manifest, its digest) of a file that this session took in since its last flush.
@@ -245,6 +254,12 @@ class WriteSession(Closing):
 
     def put_manifest(self, manifest: Manifest, content: bytes, path: str) -> None:
         """Write a manifest record (its JSON); its rows follow when the pack is sealed."""
+        if self._damaged_manifests.get(manifest.digest, digest(content)) != digest(content):
+            raise IntegrityError(
+                f"the manifest of blake3:{manifest.digest.hex()} is damaged, and {path} would get "
+                "another one now: from another folder or another release of this program",
+                hint="add the file as it was first added, or remove it, empty the trash, add it",
+            )
         _, extent = self.put_record(RecordKind.MANIFEST, content)
         self._manifests[manifest.digest] = (manifest, content, path, extent)
 
@@ -399,7 +414,9 @@ class WriteSession(Closing):
                 header_offset=extent.header_offset,
                 stored_bytes=extent.stored_bytes,
             )
-            self.manifest_ids[manifest.digest] = stage_manifest(self.parts, self.id, new)
+            mends = self._damaged_manifests.pop(manifest.digest, None) is not None
+            staged = stage_manifest(self.parts, self.id, new, mends=mends)
+            self.manifest_ids[manifest.digest] = staged
 
     def pack_id(self, key: bytes) -> int:
         """Return the catalog's id of a pack that this session sealed and flushed."""

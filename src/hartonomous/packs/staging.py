@@ -19,8 +19,13 @@ _WAIT_S = 600.0
 _POLL_S = 0.05
 
 
-def stage_manifest(parts: StoreParts, writer_id: int, new: manifests.NewManifest) -> int:
-    """Insert a manifest's rows, or find another session's; return its id, pinned."""
+def stage_manifest(
+    parts: StoreParts, writer_id: int, new: manifests.NewManifest, *, mends: bool = False
+) -> int:
+    """Insert a manifest's rows, or find another session's; return its id, pinned.
+
+    With ``mends`` the record takes the place of a damaged one of the same content.
+    """
     deadline = time.monotonic() + _WAIT_S
     waiting = locks.Waiting("the rows of a file", lambda: "another process that adds it too")
     rows = len(new.references) + len(new.tensors) + 2
@@ -37,6 +42,11 @@ def stage_manifest(parts: StoreParts, writer_id: int, new: manifests.NewManifest
                     return manifest_id
             elif there.complete:
                 writers.pin_manifest(tx, writer_id, there.id)
+                if mends and there.digest == new.digest:
+                    manifests.move(
+                        tx, there.id, pack_id=new.pack_id, header_offset=new.header_offset,
+                        stored_bytes=new.stored_bytes,
+                    )  # fmt: skip
                 return there.id
         if there is None:
             _stage_large(parts, manifest_id, new)

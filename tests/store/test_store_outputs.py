@@ -1,0 +1,78 @@
+"""Files that are written out: names as long as a disk takes, and one writer at a time."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hartonomous.errors import LockedError
+from hartonomous.ports.progress import NoProgress
+
+LONG = [
+    "é".encode() * 127,
+    "日".encode() * 85,
+    b"\xff" * 255,
+    b"a" * 251 + b".bin",
+]
+
+
+class Meanwhile(NoProgress):
+    """Does something once, when the first bytes are written."""
+
+    def __init__(self, act):
+        self._act = act
+
+    def advance(self, done_bytes: int) -> None:
+        act, self._act = self._act, lambda: None
+        act()
+
+
+@pytest.mark.parametrize("name", LONG, ids=["two bytes", "three bytes", "no text", "ascii"])
+def test_the_longest_names_come_back(store, tmp_path, name):
+    (tmp_path / "source").mkdir()
+    path = tmp_path / "source" / os.fsdecode(name)
+    path.write_bytes(name * 3)
+    (added,) = store.add(path).artifacts
+    (tmp_path / "out").mkdir()
+    (got,) = store.get(added.name, tmp_path / "out").files
+    assert list((tmp_path / "out").iterdir()) == [tmp_path / "out" / path.name]
+    assert Path(got.path).read_bytes() == name * 3
+    for versions in (False, True):
+        (report,) = store.export_all(tmp_path / f"all-{versions}", versions=versions)
+        assert Path(report.files[0].path).read_bytes() == name * 3
+
+
+def test_a_converted_file_takes_a_name_that_fits(store, tmp_path):
+    path = tmp_path / ("y" * 251 + ".npy")
+    np.save(path, np.arange(6))
+    store.add(path)
+    (tmp_path / "out").mkdir()
+    (done,) = store.convert(path.name, tmp_path / "out").files
+    assert Path(done.path).parent == tmp_path / "out"
+    assert len(Path(done.path).name) == 255
+
+
+@pytest.mark.parametrize("way", ["get", "convert"])
+def test_two_do_not_write_one_file(store, tmp_path, way):
+    for number in (1, 2):
+        np.save(tmp_path / "x.npy", np.random.default_rng(number).random((1024, 600)))
+        store.add(tmp_path / "x.npy", name="x")
+    write = getattr(store, way)
+    target = tmp_path / "out"
+    other = "x@1" if way == "get" else "x@2"  # a get of other bytes has a file of its own
+    refused = []
+
+    def too() -> None:
+        with pytest.raises(LockedError, match="another get is writing"):
+            write(other, target)
+        refused.append(other)
+
+    write("x@1", target, progress=Meanwhile(too))
+    assert refused == [other]
+    write("x@1", tmp_path / "alone")
+    assert target.read_bytes() == (tmp_path / "alone").read_bytes()
+    assert [one.name for one in tmp_path.glob(".*")] == []
+    write("x@2", target, force=True)
+    write("x@2", tmp_path / "alone", force=True)
+    assert target.read_bytes() == (tmp_path / "alone").read_bytes()
