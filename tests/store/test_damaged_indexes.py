@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
 import hartonomous as hn
+from hartonomous.core.place import Place
+from hartonomous.core.space import Space
+from hartonomous.errors import IntegrityError
+from hartonomous.packs.space_writer import ensure_space, find_space, writing
 from hartonomous.vectors.derived_file import write_derived
 
 pytestmark = pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
@@ -87,3 +92,116 @@ def test_vectors_that_rot_are_found_and_removed(store: hn.Store) -> None:
     assert fault.where == f"index of vectors index/spaces/{bytes(16).hex()}/generation"
     assert store.verify(repair=True).mended
     assert not (folder / "generation").exists() and store.verify().sound
+
+
+def _with_vectors(store: hn.Store, recipe: str) -> None:
+    """Make a space with two blocks, two vectors that were removed, and three in the tail."""
+    space = Space(
+        modality="text", encoder="small", encoder_digest="ab" * 32, recipe=recipe,
+        quantisation="f32", pooling="mean", dimension=8,
+    )  # fmt: skip
+    row = ensure_space(store.parts, space)
+    with writing(store.parts, store.files, row) as writer:
+        for count in (20, 20, 3):
+            vectors = np.random.default_rng(count).standard_normal((count, 8), np.float32)
+            places = [Place(digest=bytes(32), kind="passage", start=at) for at in range(count)]
+            writer.flush()
+            writer.append(places, vectors, source="a test")
+        writer.bury(writer.truth.ids()[4:6])
+    assert store.spaces.list()
+
+
+def _change(place: Path, statement: str) -> None:
+    with closing(sqlite3.connect(place / "catalog.sqlite3")) as catalog:
+        assert catalog.execute(statement).rowcount > 0
+        catalog.commit()
+
+
+_TAIL = [
+    "UPDATE space_tail SET vector = CAST(x'00' || substr(vector, 2) AS BLOB) WHERE id = 42",
+    "UPDATE space_tail SET vector = substr(vector, 1, 28) WHERE id = 42",
+    "UPDATE space_tail SET place = CAST(substr(place, 1, 20) || x'07' || substr(place, 22) AS BLOB)"
+    " WHERE id = 42",
+    "UPDATE space_tail SET place = x'c1' WHERE id = 42",
+]
+
+
+@pytest.mark.parametrize("change", _TAIL)
+def test_a_vector_that_rots_in_the_catalog_is_found_and_computed_anew(
+    store: hn.Store, change: str
+) -> None:
+    _with_vectors(store, "r-1")
+    place = store.path
+    assert store.verify().sound
+    store.close()
+    _change(place, change)
+    with hn.open(place) as again:
+        (fault,) = again.verify().faults
+        assert fault.where == "space small" and "vectors 42 are not" in fault.what
+        with pytest.raises(IntegrityError, match="damaged"):
+            again.spaces.nearest("small", np.ones((1, 8), np.float32))
+        row = find_space(again.parts, again.files, "small")
+        with (
+            writing(again.parts, again.files, row) as writer,
+            pytest.raises(IntegrityError, match="damaged"),
+        ):
+            writer.flush()  # else a block would keep it for good
+        report = again.verify(repair=True)
+        told = "vectors 42 of the space small (removed; hart embed makes them anew)"
+        assert report.mended == (told,) and again.verify().sound
+        assert 42 not in again.spaces.truth("small").ids()
+        assert len(again.spaces.truth("small").ids()) == 40
+
+
+def test_a_vector_of_somebody_that_rots_is_told_and_not_removed(store: hn.Store) -> None:
+    _with_vectors(store, "imported/mine")
+    place = store.path
+    store.close()
+    _change(place, _TAIL[0])
+    with hn.open(place) as again:
+        report = again.verify(repair=True)
+        assert report.mended == () and "hart spaces import" in report.faults[0].what
+
+
+def test_a_vector_that_an_older_version_wrote_has_no_sum(store: hn.Store) -> None:
+    _with_vectors(store, "r-1")
+    place = store.path
+    hits = store.spaces.nearest("small", np.ones((1, 8), np.float32), 43)
+    store.close()
+    with closing(sqlite3.connect(place / "catalog.sqlite3")) as catalog:
+        older = msgspec.msgpack.encode(Place(digest=bytes(32), kind="passage", start=1))
+        assert catalog.execute("UPDATE space_tail SET place = ? WHERE id = 42", (older,)).rowcount
+        catalog.commit()
+    with hn.open(place) as again:
+        assert again.verify().sound
+        assert again.spaces.nearest("small", np.ones((1, 8), np.float32), 43) == hits
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("UPDATE space SET next_id = 40", "its next number is 40, and 43 is taken"),
+        ("UPDATE space SET engine = 'exakt'", "something else of it"),
+        ("UPDATE space SET use = 'own'", "something else of it"),
+        ("UPDATE space_block SET row_count = 19 WHERE first_id = 1", "of a block"),
+        ("UPDATE space_block SET last_id = 21 WHERE first_id = 1", "of a block"),
+        ("UPDATE space_block SET id_offset = 1 WHERE first_id = 1", "of a block"),
+        ("UPDATE space_block SET file_digest = zeroblob(32) WHERE first_id = 1", "is not there"),
+        ("UPDATE space_dead SET id = 99 WHERE id = 5", "vectors out that it does not have"),
+        ("UPDATE space SET modality = 'image'", "is not what its key says"),
+        ("UPDATE space_tail SET vector = 'text' WHERE id = 42", "catalog"),
+    ],
+)
+def test_whatever_the_catalog_says_wrongly_of_vectors_is_found(
+    store: hn.Store, change: str, what: str
+) -> None:
+    _with_vectors(store, "r-1")
+    place = store.path
+    store.close()
+    _change(place, change)
+    with hn.open(place) as again:
+        faults = again.verify().faults
+        assert any(what in one.what for one in faults), faults
+    hn.repair(place)
+    with hn.open(place) as again:
+        assert again.verify().sound

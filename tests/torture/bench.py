@@ -66,7 +66,7 @@ class Bench:
         self._looks = model._looks if model else Looks()
         # the steps behind the store that lies at "reference"
         self._reference: tuple[str, ...] = ("",)
-        self.counts: dict[str, int] = {}
+        self._places: dict[str, str] = {}
         try:
             self.shimmed = Server(shim.build(self.base), self.base)
             self.plain = Server(None, self.base)
@@ -156,11 +156,15 @@ class Bench:
 
     def count(self, step: str) -> int:
         """Return how many calls a step makes that can fail."""
-        if step not in self.counts:
+        return len(self.places(step))
+
+    def places(self, step: str) -> str:
+        """Return what each call is that a step makes and that can fail, as ``Shim.places`` does."""
+        if step not in self._places:
             done = self.run(self.fresh(step), (step,))
             assert done["acknowledged"] == 1, done
-            self.counts[step] = int(done["count"])
-        return self.counts[step]
+            self._places[step] = str(done["places"])
+        return self._places[step]
 
     # -- faults
 

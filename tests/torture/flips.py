@@ -10,17 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests.torture import operations
 from tests.torture.bench import Bench, Tally
 
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.pack_file import PackReader
 
-KINDS = ("pack", "catalog", "rows", "twice", "plain", "stamp", "card", "index")
+KINDS = (
+    "pack", "catalog", "rows", "twice", "plain", "stamp", "card", "index", "block", "vectors",
+    "tail",
+)  # fmt: skip
 """Any place of a pack; of the catalog; of its pages that hold rows; a payload that is there twice;
-a plain file in the cache; what the cache keeps of it; ``store.json``; the index of words."""
+a plain file in the cache; what the cache keeps of it; ``store.json``; the index of words; a payload
+of a block of vectors; an index of vectors; a vector that is a row of the catalog."""
+_SHOWN = ("failed", "came", "log", "state")
 _NAMED = (
     "pack ", "atom ", "manifest ", "file ", "version ", "change ", "second copy ", "catalog",
-    "plain file ", "index of ",
+    "plain file ", "index of ", "space ",
 )  # fmt: skip
 
 
@@ -44,20 +50,27 @@ class FlipBench:
         )
         assert answer.keys() == {"acknowledged", "status", "seconds"}, answer
         self.sound = self._damaged(self.made)
-        assert not self.sound["faults"] and not self.sound["failed"], self.sound
-        self._twice = list(_kept_twice(self.made))
+        assert self.sound.get("faults") == [] and not self.sound["failed"], self.sound
+        self._twice = list(_payloads(self.made, _TWICE))
         assert self._twice, "nothing is kept twice"
+        self._blocks = list(_payloads(self.made, _OF_BLOCKS))
+        assert len(self._blocks) >= len(operations.SPACES), "there are no blocks of vectors"
+        for name, hits in self.sound["near"].items():
+            assert len(hits) == 15, (name, hits)
 
     def choose(self, kind: str, chance: random.Random) -> Flip:
         """Return a place of one of the ``KINDS`` by chance."""
-        if kind == "twice":
-            path, start, stop = chance.choice(self._twice)
+        if kind in ("twice", "block"):
+            path, start, stop = chance.choice(self._twice if kind == "twice" else self._blocks)
             return Flip(path, chance.randrange(start, stop), chance.randrange(8))
         if kind == "rows":
             return self._in_rows(chance)
+        if kind == "tail":
+            return self._in_tail(chance)
         pattern = {
             "pack": "packs/*/*.pack", "catalog": "catalog.sqlite3", "card": "store.json",
-            "plain": "cache/[0-9a-f]*/*", "stamp": "cache/stamps/*", "index": "index/*",
+            "plain": "cache/[0-9a-f]*/*", "stamp": "cache/stamps/*", "index": "index/words*",
+            "vectors": "index/spaces/*/[!l]*",
         }[kind]  # fmt: skip
         path = chance.choice(sorted(self.made.glob(pattern)))
         place = chance.randrange(path.stat().st_size)
@@ -76,6 +89,15 @@ class FlipBench:
         ]
         return Flip("catalog.sqlite3", chance.choice(used), chance.randrange(8))
 
+    def _in_tail(self, chance: random.Random) -> Flip:
+        """Return a place in a vector that is in no block yet, or in what it is about."""
+        path = self.made / "catalog.sqlite3"
+        with closing(sqlite3.connect(path)) as catalog:
+            rows = catalog.execute("SELECT place, vector FROM space_tail").fetchall()
+        one = chance.choice([value for row in rows for value in row])
+        start = path.read_bytes().index(one)
+        return Flip("catalog.sqlite3", start + chance.randrange(len(one)), chance.randrange(8))
+
     def try_flip(self, kind: str, flip: Flip) -> Tally:
         """Flip a bit, look, and bring the store back."""
         tally = Tally(tried=1)
@@ -89,13 +111,15 @@ class FlipBench:
         tally.hit = int(told)
         if kind == "index":
             wrong += self._wrong_index(flip, found)
-        if not told and self._differs(found):
-            wrong.append(f"verify finds nothing, and yet: {self._differs(found)}")
+        if kind in ("block", "vectors") and found.get("near") != self.sound["near"]:
+            wrong += self._wrong_near(found)
+        if not told and (differs := self._differs(found, (*_SHOWN, "near"))):
+            wrong.append(f"verify finds nothing, and yet: {differs}")
         wrong += [
             f"{one[0]} names nothing" for one in found["faults"]
             if not one[0].startswith(_NAMED)
         ]  # fmt: skip
-        if kind in ("pack", "twice"):
+        if kind in ("pack", "twice", "block"):
             wrong += _unnamed(found)
         wrong += self._brought_back(kind, flip, told)
         tally.wrong = [f"{kind}, {flip}: {one}" for one in wrong]
@@ -135,9 +159,9 @@ class FlipBench:
             if digest not in known or self.sound["came"].get(what, digest) != digest
         ]
 
-    def _differs(self, found: dict[str, Any]) -> str:
+    def _differs(self, found: dict[str, Any], shown: tuple[str, ...]) -> str:
         """Say in what a store shows something else than the sound one."""
-        for part in ("failed", "came", "log", "state"):
+        for part in shown:
             here, there = found.get(part), self.sound.get(part)
             if here != there:
                 if not isinstance(here, dict) or not isinstance(there, dict):
@@ -146,6 +170,16 @@ class FlipBench:
                          if here.get(name) != there.get(name)]  # fmt: skip
                 return f"{part}: {sorted(names)[:5]}"
         return ""
+
+    def _wrong_near(self, found: dict[str, Any]) -> list[str]:
+        """Say which space finds something else: with a block damaged it may refuse, no more."""
+        if "near" not in found:
+            return []  # told of as a whole
+        return [
+            f"space {name} finds something else: {hits[:2]}"
+            for name, hits in found["near"].items()
+            if hits != self.sound["near"].get(name) and not hits[0].startswith("IntegrityError")
+        ]
 
     def _wrong_index(self, flip: Flip, found: dict[str, Any]) -> list[str]:
         """Say what is wrong but the index, and whether a search finds what it found."""
@@ -161,20 +195,18 @@ class FlipBench:
 
     def _brought_back(self, kind: str, flip: Flip, told: bool) -> list[str]:
         """Repair what was found, as far as that can be, and say what is wrong afterwards."""
-        if not told or kind in ("pack", "card"):
+        if not told or kind in ("pack", "block", "card"):
             return []  # what a pack held once is gone
-        store = self._broken(flip)
-        if kind in ("catalog", "rows"):
-            found = self._damaged(store, "repair")
-        else:
-            found = self._damaged(store, "mend")
+        how = "repair" if kind in ("catalog", "rows", "tail") else "mend"
+        found = self._damaged(self._broken(flip), how)
         if ended := _ended(found):
             return [f"behind the repair: {one}" for one in ended]
         wrong = self._wrong_bytes(found)
         wrong += [f"behind the repair: {one}" for one in found.get("lost", [])]
         wrong += [f"behind the repair: {one}" for one in found["faults"]]
-        differs = self._differs(found)
-        if differs:
+        # A catalog that is made anew has no tail, and the removed vectors of blocks are back.
+        shown = _SHOWN if how == "repair" else (*_SHOWN, "near")
+        if differs := self._differs(found, shown):
             wrong.append(f"the repair leaves {differs}")
         return wrong
 
@@ -192,11 +224,19 @@ def _unnamed(found: dict[str, Any]) -> list[str]:
     return [f"no fault names {spec}" for spec in missing if spec not in named]
 
 
-def _kept_twice(store: Path) -> Iterator[tuple[str, int, int]]:
-    """Yield (pack, start, stop) of payloads that are there a second time, both of them."""
+_TWICE = "e.atom_id IN (SELECT atom_id FROM extent WHERE copy = 1)"
+_OF_BLOCKS = (
+    "e.atom_id IN (SELECT a.atom_id FROM manifest_atom a JOIN member m"
+    " ON m.manifest_id = a.manifest_id JOIN version v ON v.id = m.version_id"
+    " WHERE v.kind = 'vectors')"
+)
+
+
+def _payloads(store: Path, condition: str) -> Iterator[tuple[str, int, int]]:
+    """Yield (pack, start, stop) of the payloads of the extents that a condition is true of."""
     query = (
         "SELECT hex(p.key), e.header_offset FROM extent e JOIN pack p ON p.id = e.pack_id"
-        " WHERE e.atom_id IN (SELECT atom_id FROM extent WHERE copy = 1) AND e.stored_bytes > 0"
+        f" WHERE {condition} AND e.stored_bytes > 0"
     )
     with closing(sqlite3.connect(store / "catalog.sqlite3")) as catalog:
         rows = catalog.execute(query).fetchall()

@@ -180,6 +180,7 @@ def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
         with hn.open(place) as store:
             if mend:
                 found["mended"] = list(store.verify(files=True, repair=True).mended)
+                operations.update_vectors(store)
             report = store.verify(files=True)
             found["faults"] = [[one.where, one.what, list(one.files)] for one in report.faults]
             for row in store.ls(versions=True):
@@ -191,6 +192,7 @@ def damaged(place: Path, out: Path, *, mend: bool = False) -> dict[str, Any]:
         with hn.open(place) as store:
             found["state"] = shown(store, out, times=True)
             found["search"] = sought(store)
+            found["near"] = operations.near_vectors(store)
             found["log"] = [msgspec.to_builtins(one) for one in store.log(limit=1000)]
     except HartonomousError as error:
         found["failed"]["everything"] = error.message

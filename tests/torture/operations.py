@@ -12,11 +12,19 @@ import numpy as np
 from safetensors.numpy import save
 
 import hartonomous as hn
+from hartonomous.errors import HartonomousError
 from hartonomous.opening import sync_stores
+from hartonomous.packs import vector_search
+from hartonomous.packs.space_writer import find_space, writing
+from hartonomous.vectors.graph import GraphIndex
+from hartonomous.vectors.scan import ScanIndex
 
 SOUGHT = "tried came base"
 """Words that documents, models and tensors of the store have."""
 SETTINGS = {"pack_bytes": 1 << 20, "workers": 1}
+SPACES = {"scanned": "scan", "walked": "graph"}
+"""Spaces of the store whose bits are flipped, and the index of each."""
+_FEW, _WIDE = 32, 16
 Work = Callable[[Path, Path], None]
 
 
@@ -77,6 +85,55 @@ def enrich(store: Path, files: Path) -> None:
         held.repack()
         held.plain("later.safetensors")
         held.search(SOUGHT)
+        for name, engine in SPACES.items():
+            _bring_vectors(held, files, name, engine)
+
+
+def few_make_an_index() -> None:
+    """Give spaces of some dozens of vectors the indexes that only large ones have."""
+    vector_search.EXACT_ROWS = _FEW
+    for kind in (ScanIndex, GraphIndex):
+        kind.__init__.__kwdefaults__["first_rows"] = _FEW
+
+
+def _bring_vectors(store: hn.Store, files: Path, name: str, engine: str) -> None:
+    """Make a space with a block, some of whose vectors were removed, a tail and an index."""
+    chance = np.random.default_rng(len(name))
+    for count, about in ((3 * _FEW, "notes/old.txt"), (5, "base.safetensors")):
+        np.save(files / "vectors.npy", chance.standard_normal((count, _WIDE), np.float32))
+        (files / "vectors.txt").write_text(f"{about}\n" * count)
+        store.spaces.add_vectors(
+            name, files / "vectors.npy", files / "vectors.txt", encoder=name, metric="dot"
+        )
+        store.spaces.switch(name, engine=engine)
+        if count > _FEW:
+            row = find_space(store.parts, store.files, name)
+            with writing(store.parts, store.files, row) as writer:
+                writer.flush()
+                writer.bury(writer.truth.ids()[2:5])
+    update_vectors(store)
+
+
+def update_vectors(store: hn.Store) -> None:
+    """Bring the indexes of vectors up to the vectors, as ``hart embed`` does."""
+    for one in store.spaces.list():
+        store.spaces.open.update(find_space(store.parts, store.files, one.name))
+
+
+def near_vectors(store: hn.Store) -> dict[str, list[str]]:
+    """Return {space: what is nearest to some queries, hit by hit, or why nothing is}."""
+    found = {}
+    for one in store.spaces.list():
+        queries = np.random.default_rng(3).standard_normal((3, one.dimension), np.float32)
+        try:
+            hits = store.spaces.nearest(one.name, queries, 5)
+        except HartonomousError as error:
+            found[one.name] = [f"{type(error).__name__}: {error.message}"]
+            continue
+        found[one.name] = [
+            f"{hit.place.digest.hex()} {hit.score:.4f}" for some in hits for hit in some
+        ]
+    return found
 
 
 def _add(store: hn.Store, files: Path) -> None:

@@ -14,7 +14,7 @@ from tests.torture.bench import Bench, Recorded, Tally
 from tests.torture.cut_connections import MODES as MODES_OF_CUTS
 from tests.torture.cut_connections import STEPS, CutBench
 from tests.torture.flips import KINDS, FlipBench
-from tests.torture.shim import MODES
+from tests.torture.shim import MODES, differs_at
 
 WHAT = ("faults", "cuts", "syncs", "flips", "connections")
 _PLACES = 8
@@ -84,10 +84,14 @@ def pieces(asked: Asked, planner: Worker) -> Iterator[Piece]:
 def _faults(asked: Asked, planner: Worker) -> Iterator[Piece]:
     modes = asked.modes or tuple(one for one in MODES if one != "none")
     for step in asked.steps or (*operations.INSIDE, *operations.ALONE):
-        for nth in range(1, planner.bench.count(step) + 1, asked.every):
+        places = planner.bench.places(step)
+        for nth in range(1, len(places) + 1, asked.every):
+            some = [one for one in modes if differs_at(one, places[nth - 1])]
 
-            def work(worker: Worker, step: str = step, nth: int = nth) -> list[Tally]:
-                return [worker.bench.try_fault(step, mode, nth) for mode in modes]
+            def work(
+                worker: Worker, step: str = step, nth: int = nth, some: list[str] = some
+            ) -> list[Tally]:
+                return [worker.bench.try_fault(step, mode, nth) for mode in some]
 
             yield Piece(f"faults, {step}", f"faults {step} {nth} {' '.join(modes)}", work)
 

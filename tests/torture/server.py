@@ -103,6 +103,7 @@ def _do_run(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
     finally:
         if shim is not None:
             say("count", shim.count())
+            say("places", shim.places() if request["mode"] == "none" else "")
 
 
 def _do_make(request: dict[str, Any], shim: Shim | None, say: Say) -> None:
@@ -195,6 +196,7 @@ def _serve(request: dict[str, Any], shim: Shim | None) -> dict[str, Any]:
 def main() -> None:
     """Serve requests from standard input until it ends."""
     directory.ParserProcess = DirectParser  # type: ignore[misc, assignment]
+    operations.few_make_an_index()
     shim = Shim(Path(sys.argv[2])) if sys.argv[2] else None
     warm(Path(sys.argv[1]))
     for line in sys.stdin:

@@ -56,6 +56,7 @@ static char root[PATH_MAX];
 static size_t root_length;
 static int log_descriptor = -1;
 static long count, nth;
+static char places[65536]; /* what each counted call was, for the plan of what to try at it */
 static enum mode mode;
 static uint64_t seed, drawn; /* of random bytes, and how many words of them were given */
 static int64_t epoch, ticks; /* seconds at the beginning, and how often somebody asked */
@@ -137,6 +138,8 @@ static int verdict(enum kind kind, const char *what, int *half)
 {
     int due, error = 0;
 
+    if ((size_t)count < sizeof places)
+        places[count] = half ? 'w' : kind == FREES || kind == SYNCS ? 's' : 'r';
     count++;
     due = nth && (count == nth || (count > nth && (mode == MODE_EIO_ON || mode == MODE_ENOSPC_ON ||
                                                    mode == MODE_FULL)));
@@ -168,6 +171,8 @@ static int verdict(enum kind kind, const char *what, int *half)
     default:
         break;
     }
+    if (!error && !(half && *half))
+        return 0; /* this mode does nothing to this call */
     say(OP_FAULT, error, 0, count, what, strlen(what), NULL, 0);
     return error;
 }
@@ -195,6 +200,12 @@ __attribute__((visibility("default"))) void torture_begin(const char *folder, co
 __attribute__((visibility("default"))) long torture_count(void)
 {
     return count;
+}
+
+/* What the n-th counted call was: w writes, r takes room otherwise, s takes none, 0 unknown. */
+__attribute__((visibility("default"))) int torture_place(long number)
+{
+    return number > 0 && number <= count && (size_t)number <= sizeof places ? places[number - 1] : 0;
 }
 
 __attribute__((visibility("default"))) void torture_mark(const char *text)

@@ -47,6 +47,21 @@ MODES = {
 }
 
 
+_AT_WRITES = {"short", "full"}
+_WHERE_ROOM_IS_TAKEN = {"enospc", "enospc-on"}
+
+
+def differs_at(mode: str, place: str) -> bool:
+    """Say whether a mode does at such a call what it does at no other one; see ``Shim.places``.
+
+    ``enospc-on`` at a call that takes no room fails the next one that does, and so does ``full`` at
+    one that writes nothing; ``enospc`` and ``short`` do nothing there.
+    """
+    return place == "w" or mode not in (
+        _AT_WRITES | (_WHERE_ROOM_IS_TAKEN if place == "s" else set())
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One record. ``first`` and ``second`` are paths, or the bytes written, or a mark's text."""
@@ -99,6 +114,15 @@ class Shim:
     def count(self) -> int:
         """Return how many calls were counted so far."""
         return int(self._library.torture_count())
+
+    def places(self) -> str:
+        """Return what each counted call was: w writes, r takes room otherwise, s takes none."""
+        found = "".join(
+            chr(self._library.torture_place(ctypes.c_long(number)))
+            for number in range(1, self.count() + 1)
+        )
+        assert "\0" not in found, "there are more calls than the shim remembers"
+        return found
 
     def mark(self, text: str) -> None:
         """Write a text into the log."""

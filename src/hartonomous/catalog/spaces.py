@@ -5,7 +5,7 @@ rows, the tail. A removed vector of a block is a row among the dead.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -26,8 +26,9 @@ from hartonomous.catalog.schema import (
 )
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.place import Place
+from hartonomous.core.row_sum import row_sum
 from hartonomous.core.space import Space
-from hartonomous.errors import NotFoundError
+from hartonomous.errors import IntegrityError, NotFoundError
 
 KIND = "vectors"
 """The kind of the versions whose files are blocks."""
@@ -39,7 +40,16 @@ DETERMINISTIC = "deterministic/"
 """How the recipes of spaces begin that need no model."""
 IMPORTED = "imported/"
 _SEEN = "spaces_seen"
+
+
+class _KeptPlace(Place, frozen=True, kw_only=True, omit_defaults=True, gc=False):
+    """A place as a row of the tail has it. ``sum`` is that of the row; older rows have none."""
+
+    sum: bytes = b""
+
+
 _PLACES = msgspec.msgpack.Decoder(Place)
+_KEPT_PLACES = msgspec.msgpack.Decoder(_KeptPlace)
 
 
 class SpaceRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,7 +234,7 @@ def add_tail(tx: Connection, space_id: int, rows: Sequence[tuple[Place, bytes]])
     columns = [space_tail.c.space_id, space_tail.c.id, space_tail.c.place, space_tail.c.vector]
     insert_rows(
         tx, columns,
-        ((space_id, first + at, msgspec.msgpack.encode(place), vector)
+        ((space_id, first + at, _kept(first + at, place, vector), vector)
          for at, (place, vector) in enumerate(rows)),
     )  # fmt: skip
     _changed(tx, space_id)
@@ -232,13 +242,53 @@ def add_tail(tx: Connection, space_id: int, rows: Sequence[tuple[Place, bytes]])
 
 
 def tail(tx: Connection, space_id: int) -> list[TailRow]:
-    """Return the tail, in order of id."""
+    """Return the tail, in order of id; raises IntegrityError for a row that is damaged."""
+    return [_tail_row(row) for row in _tail(tx, space_id)]
+
+
+def tail_ids(tx: Connection, space_id: int) -> list[int]:
+    """Return the ids of the tail, ascending."""
+    query = select(space_tail.c.id).where(space_tail.c.space_id == space_id)
+    return list(tx.scalars(query.order_by(space_tail.c.id)))
+
+
+def damaged_tail(tx: Connection, space_id: int) -> Iterator[int]:
+    """Yield the ids of the rows of the tail that are not what was written."""
+    for row in _tail(tx, space_id):
+        try:
+            _tail_row(row)
+        except IntegrityError:
+            yield row[0]
+
+
+def _tail(tx: Connection, space_id: int) -> Iterable[Row[Any]]:
     query = (
         select(space_tail.c.id, space_tail.c.place, space_tail.c.vector)
         .where(space_tail.c.space_id == space_id)
         .order_by(space_tail.c.id)
     )
-    return [TailRow(id=row[0], place=_place(row[1]), vector=row[2]) for row in tx.execute(query)]
+    return tx.execute(query)
+
+
+def _tail_row(row: Any) -> TailRow:
+    vector_id, content, vector = row
+    try:
+        kept, place = _KEPT_PLACES.decode(content), _PLACES.decode(content)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise damaged(f"the place of a vector cannot be understood: {error}") from error
+    if kept.sum and kept.sum != _sum(vector_id, place, vector):
+        raise damaged(f"the vector {vector_id} of a space is not what was written")
+    return TailRow(id=vector_id, place=place, vector=vector)
+
+
+def _kept(vector_id: int, place: Place, vector: bytes) -> bytes:
+    """Return a place as it is kept, with the sum of its row."""
+    kept = _KeptPlace(**msgspec.structs.asdict(place), sum=_sum(vector_id, place, vector))
+    return msgspec.msgpack.encode(kept)
+
+
+def _sum(vector_id: int, place: Place, vector: bytes) -> bytes:
+    return row_sum(vector_id, msgspec.msgpack.encode(place), vector)
 
 
 def tail_count(tx: Connection, space_id: int) -> int:
@@ -354,17 +404,11 @@ def set_seen(tx: Connection, sequence: int) -> None:
 def _space(row: Row[Any]) -> SpaceRow:
     held = row._mapping
     found: Space = decode_json(held["content"], Space)
-    if found.key != held["key"] or held["state"] not in STATES:
+    told = held["key"], held["modality"]
+    if told != (found.key, found.modality) or held["state"] not in STATES:
         raise damaged("a space is not what its key says")
     return SpaceRow(
         id=held["id"], uid=held["uid"], name=held["name"], space=found, use=held["use"],
         state=held["state"], engine=held["engine"], next_id=held["next_id"], epoch=held["epoch"],
         created_us=held["created_us"], switched_us=held["switched_us"],
     )  # fmt: skip
-
-
-def _place(content: bytes) -> Place:
-    try:
-        return _PLACES.decode(content)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
-        raise damaged(f"the place of a vector cannot be understood: {error}") from error

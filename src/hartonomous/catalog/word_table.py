@@ -18,6 +18,7 @@ from hartonomous.catalog.columns import decode_json, escaped, unescaped
 from hartonomous.catalog.database import Database
 from hartonomous.catalog.derived_tables import PREFIX, check_may_make, share_tables
 from hartonomous.catalog.word_ranks import quoted, ranked
+from hartonomous.catalog.word_table_check import damage_in, summed
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
@@ -28,7 +29,7 @@ from hartonomous.core.indexed_text import (
 from hartonomous.core.likeness import asked_keys, beginning, is_spelled, kept_keys
 from hartonomous.core.terms import terms
 
-SCHEMA = "1"
+SCHEMA = "2"
 """Tables of another schema are dropped and made anew."""
 
 _PREFIX = f"{PREFIX}word_"
@@ -36,15 +37,17 @@ _TABLES = ("source", "passage", "term", "spelling", "said", "state")
 _CANDIDATES = 400
 _MOST_PLACE = 16_383  # what a tsvector counts up to
 _MOST_PLACES = 255  # of one term
-_MAKE = """
+_MAKE = f"""
 CREATE TABLE derived_word_source (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, digest bytea NOT NULL UNIQUE,
   recipe text NOT NULL, kind text NOT NULL, title text NOT NULL, pages text NOT NULL,
-  metadata text NOT NULL, notices text NOT NULL, passages bigint NOT NULL);
+  metadata text NOT NULL, notices text NOT NULL, passages bigint NOT NULL,
+  sum bigint GENERATED ALWAYS AS ({summed("source")}) STORED);
 CREATE TABLE derived_word_passage (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, source_id bigint NOT NULL,
   kind text NOT NULL, heading text NOT NULL, page bigint NOT NULL, start bigint NOT NULL,
-  stop bigint NOT NULL, body text NOT NULL, length int NOT NULL, words tsvector NOT NULL);
+  stop bigint NOT NULL, body text NOT NULL, length int NOT NULL, words tsvector NOT NULL,
+  sum bigint GENERATED ALWAYS AS ({summed("passage")}) STORED);
 CREATE INDEX ON derived_word_passage (source_id);
 CREATE INDEX ON derived_word_passage USING gin (words);
 CREATE TABLE derived_word_term (term text COLLATE "C" PRIMARY KEY, passages bigint NOT NULL);
@@ -52,7 +55,8 @@ CREATE TABLE derived_word_spelling (
   key bigint, term text COLLATE "C", PRIMARY KEY (key, term));
 CREATE TABLE derived_word_said (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, uid bytea NOT NULL UNIQUE,
-  stamp bytea NOT NULL, length int NOT NULL, words tsvector NOT NULL);
+  stamp bytea NOT NULL, length int NOT NULL, words tsvector NOT NULL,
+  sum bigint GENERATED ALWAYS AS ({summed("said")}) STORED);
 CREATE INDEX ON derived_word_said USING gin (words);
 CREATE TABLE derived_word_state (name text PRIMARY KEY, value text NOT NULL)
 """
@@ -265,6 +269,12 @@ def has_tables(database: Database) -> bool:
     """Say whether the tables are there."""
     with database.read() as tx:
         return _schema(tx) == SCHEMA
+
+
+def table_damage(database: Database) -> str | None:
+    """Return what is wrong in the tables; None where they are sound or missing."""
+    with database.read() as tx:
+        return damage_in(tx) if _schema(tx) == SCHEMA else None
 
 
 def drop_tables(database: Database) -> bool:

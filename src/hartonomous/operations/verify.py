@@ -28,6 +28,7 @@ from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.plain_files import check_plain
 from hartonomous.packs.second_copies import check_atom, check_second, is_whole, mend
+from hartonomous.packs.space_checks import check_spaces
 from hartonomous.ports.progress import NoProgress, Progress
 
 _PAGE = 1000
@@ -126,6 +127,7 @@ def verify(
             _check_atoms(work, chosen)
             mended = work.mended.append if repair else None
             check_plain(parts, work.fault, mended)
+            check_spaces(parts, work.fault, mended)
             check_indexes(parts, work.fault, mended, work.progress.note)
             if files:
                 _check_files(work)

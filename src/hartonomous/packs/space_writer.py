@@ -138,7 +138,7 @@ class SpaceWriter:
         if not len(wanted):
             return 0
         with self.parts.database.read() as tx:
-            tail = np.asarray([one.id for one in spaces.tail(tx, self.row.id)], np.int64)
+            tail = np.asarray(spaces.tail_ids(tx, self.row.id), np.int64)
         of_tail = np.intersect1d(wanted, tail)
         of_blocks = np.setdiff1d(wanted, tail)
 

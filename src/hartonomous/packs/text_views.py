@@ -16,7 +16,7 @@ from hartonomous import locks
 from hartonomous.catalog import texts
 from hartonomous.catalog.texts import TextFile
 from hartonomous.catalog.word_index import WordIndex, damage_of, delete_index
-from hartonomous.catalog.word_table import WordTable, drop_tables, has_tables
+from hartonomous.catalog.word_table import WordTable, drop_tables, has_tables, table_damage
 from hartonomous.core import passage
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
@@ -52,9 +52,9 @@ def index_path(parts: StoreParts) -> Path:
 
 
 def index_damage(parts: StoreParts) -> str | None:
-    """Return what is wrong with the index's file; a server's tables are not looked at."""
+    """Return what is wrong with the index; None where it is sound, or of no known schema."""
     if parts.database.dialect != "sqlite":
-        return None
+        return table_damage(parts.database)
     return damage_of(index_path(parts))
 
 
