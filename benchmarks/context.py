@@ -17,6 +17,7 @@ class Context:
     runs: int = 5  # of the family, interleaved
     once: tuple[str, ...] = ()  # tools that run once where the others have several runs
     skip: tuple[str, ...] = ()  # tools that are left out
+    delta: bool = True  # whether tensors are built on others, as they are by default
     versions: dict[str, str] = field(default_factory=dict)
 
     @property

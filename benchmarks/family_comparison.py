@@ -65,6 +65,7 @@ def run(context: Context) -> Result:
     against = family_references.measure(context, family, _parts(family, groups))
     count = sum(len(paths) for paths in groups.values())
     scope = f"family, part {context.part}" if context.part else "family"
+    scope += "" if context.delta else ", without delta"
     title = f"{scope}: {count} members, {_plain(groups) / 1e6:,.0f} MB, {context.runs} runs"
     stored = {one.name: stored_of(one) for one in done}
     figures = {
@@ -291,6 +292,7 @@ def _figures(one: Runs) -> dict[str, Any]:
 def _plot(context: Context, figures: Mapping[str, Any]) -> str:
     """Draw the figures in an environment of its own; return where, or why not."""
     name = f"family-{context.part}" if context.part else "family"
+    name += "" if context.delta else "-no-delta"
     source, target = context.out / f"{name}.json", context.out / f"{name}.svg"
     source.write_text(json.dumps(figures, default=str), encoding="utf-8")
     try:

@@ -15,6 +15,7 @@ import tensor_reference
 import xor_reference
 from context import Context
 from family.definition import Family
+from made_files import size_of
 from peers import Dvc, GitLfs, Hartonomous, HfXet, UnavailableError
 from tables import megabytes, table
 from tensor_reference import Reference
@@ -24,8 +25,13 @@ WHOLE = "all parts"
 TENSORS, XOR = "tensor dedupe + zipnn", "tensor dedupe + xor"
 GOALS = {HfXet.name: 0.28, TENSORS: 0.45, XOR: 0.72, GitLfs.name: 0.22, Dvc.name: 0.22}
 """What hartonomous may store at most, of what they store."""
+GOALS_ALONE = {TENSORS: 1.02}
+"""The same where every tensor is kept on its own (``--no-delta``)."""
 GOAL_PART = {HfXet.name: "minilm"}
 """Goals that are meant for one part only: it is made from a published model."""
+PROTOTYPE, PROTOTYPE_GOAL = "prototype", 1.05
+PROTOTYPE_BYTES = {"minilm": (1_258_867_325, 209_848_330), "llama": (2_215_382_044, 896_416_616)}
+"""Bytes of a part's files, and what the prototype stores of them: profiles/prototype_floor.txt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,8 @@ class Against:
     """Both references by part; ``tensors`` is the reason where zipnn cannot be had."""
 
     part: str | None
+    delta: bool
+    plain: dict[str, int]
     tensors: dict[str, Reference] | str
     xor: dict[str, XorReference]
 
@@ -75,16 +83,24 @@ class Against:
         if not isinstance(self.tensors, str):
             sizes[TENSORS] = sum(one.stored_bytes for one in self.tensors.values())
         sizes[XOR] = sum(one.stored_bytes for one in self.xor.values())
+        goals = {**GOALS, PROTOTYPE: PROTOTYPE_GOAL} if self.delta else GOALS_ALONE
+        sizes[PROTOTYPE] = self._prototype_bytes()
         ours = stored.get(Hartonomous.name)
         rows: list[list[object]] = []
         for name, size in sizes.items():
             meant = GOAL_PART.get(name) in (None, self.part)
             rows.append([
                 name, None if size is None else megabytes(size),
-                ours / size if ours and size else None, GOALS.get(name) if meant else None,
+                ours / size if ours and size else None, goals.get(name) if meant else None,
             ])  # fmt: skip
         title = f"hartonomous over the others, {self.part or WHOLE}"
         return table(title, ["tool", "stored MB", "ratio", "goal"], rows)
+
+    def _prototype_bytes(self) -> int | None:
+        """Return what the prototype stores of the same files; None where they are others."""
+        known = [PROTOTYPE_BYTES.get(part, (0, 0)) for part in self.plain]
+        same = [plain for plain, _ in known] == list(self.plain.values())
+        return sum(size for _, size in known) if same else None
 
 
 def measure(context: Context, family: Family, parts: Mapping[str, Sequence[Path]]) -> Against:
@@ -96,7 +112,9 @@ def measure(context: Context, family: Family, parts: Mapping[str, Sequence[Path]
     except UnavailableError as error:
         tensors = f"not run: {error}"
     print("family: each tensor once, XOR with its base", file=sys.stderr, flush=True)
-    return Against(context.part, tensors, xor_reference.references(family, parts))
+    plain = {part: sum(map(size_of, paths)) for part, paths in parts.items()}
+    xor = xor_reference.references(family, parts)
+    return Against(context.part, context.delta, plain, tensors, xor)
 
 
 def _figures(parts: Mapping[str, Reference] | Mapping[str, XorReference]) -> dict[str, Any]:

@@ -1,11 +1,14 @@
 """The same tensors in every format: MB a CPU-second that adding takes, and what is stored.
 
-A real model's weights (the demo's) as safetensors, PyTorch's zip, ONNX, ``.npz`` stored and
-deflated, each written here without the format's own library. Adds are interleaved, each into a
-fresh store; medians of three count, one when quick. A second figure adds each file to a store that
-has the safetensors file: where tensors are ranges of the file, it costs its header alone.
+A real model's weights (the demo's) as safetensors, PyTorch's zip and legacy file, a file of
+torch.distributed.checkpoint, ONNX, ``.npz`` stored and deflated, each written here without the
+format's own library; and as a checkpoint from memory (``Store.add_tensors``). Adds are
+interleaved, each into a fresh store; medians of three count, one when quick. A second figure adds
+each file to a store that has the safetensors file: where tensors are ranges of the file, it costs
+its header alone.
 """
 
+import io
 import json
 import statistics
 import struct
@@ -43,8 +46,8 @@ def run(context: Context) -> Result:
         paths[name] = folder / f"model{_ENDINGS[name]}"
         write(paths[name], tensors)
     peer = Hartonomous(context.work, context.tools)
-    runs = {name: [] for name in paths}
-    stored, beside = {}, {}
+    runs = {name: [] for name in (*paths, _MEMORY)}
+    stored = {}
     for _ in range(1 if context.quick else 3):
         for name, path in paths.items():
             peer.prepare()
@@ -52,6 +55,31 @@ def run(context: Context) -> Result:
             runs[name].append(peer.add([path]))
             stored[name] = peer.stored_bytes()
             peer.clean()
+        peer.prepare()
+        runs[_MEMORY].append(peer.add_tensors(paths["safetensors"]))
+        stored[_MEMORY] = peer.stored_bytes()
+        peer.clean()
+    beside = _beside(peer, paths)
+    size = {name: path.stat().st_size for name, path in paths.items()}
+    size[_MEMORY] = size["safetensors"]
+    rate = {name: size[name] / 1e6 / statistics.median(one.cpu_s for one in some)
+            for name, some in runs.items()}  # fmt: skip
+    rows = [
+        [name, size[name] / 1e6, rate[name], rate[name] / rate["safetensors"], stored[name] / 1e6,
+         beside[name] / 1e6 if name in beside else None,
+         "yes" if all(one.ok for one in runs[name]) else "failed"]
+        for name in runs
+    ]  # fmt: skip
+    head = ["format", "MB", "MB/CPU-s", "of safetensors", "stored MB", "beside safetensors MB",
+            "added"]  # fmt: skip
+    title = f"formats: {len(tensors)} tensors of a real model (goal: 0.8 of safetensors)"
+    figures = {str(row[0]): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
+    return Result(text=table(title, head, rows), figures=figures)
+
+
+def _beside(peer: Hartonomous, paths: dict[str, Path]) -> dict[str, int]:
+    """Return by how much a store that has the safetensors file grows with each other one."""
+    found = {}
     for name, path in paths.items():
         if name == "safetensors":
             continue
@@ -59,22 +87,9 @@ def run(context: Context) -> Result:
         peer.add([paths["safetensors"]])
         before = peer.stored_bytes()
         peer.add([path])
-        beside[name] = peer.stored_bytes() - before
+        found[name] = peer.stored_bytes() - before
         peer.clean()
-    size = {name: path.stat().st_size for name, path in paths.items()}
-    rate = {name: size[name] / 1e6 / statistics.median(one.cpu_s for one in some)
-            for name, some in runs.items()}  # fmt: skip
-    rows = [
-        [name, size[name] / 1e6, rate[name], rate[name] / rate["safetensors"], stored[name] / 1e6,
-         beside[name] / 1e6 if name in beside else None,
-         "yes" if all(one.ok for one in runs[name]) else "failed"]
-        for name in paths
-    ]  # fmt: skip
-    head = ["format", "MB", "MB/CPU-s", "of safetensors", "stored MB", "beside safetensors MB",
-            "added"]  # fmt: skip
-    title = f"formats: {len(tensors)} tensors of a real model (goal: onnx 0.8 of safetensors)"
-    figures = {str(row[0]): dict(zip(head[1:], row[1:], strict=True)) for row in rows}
-    return Result(text=table(title, head, rows), figures=figures)
+    return found
 
 
 def _read(path: Path) -> Tensors:
@@ -125,21 +140,54 @@ def write_onnx(path: Path, tensors: Tensors) -> None:
 
 def write_torch(path: Path, tensors: Tensors) -> None:
     """Write a checkpoint of a dict of contiguous tensors, one storage each."""
-    code = b"\x80\x02}("
-    for key, (name, array) in enumerate(tensors.items()):
-        kind = next(one for it, _, one in _NUMBERS.values() if np.dtype(it) == array.dtype)
-        strides = [stride // array.itemsize for stride in array.strides]
-        storage = _text("storage") + f"ctorch\n{kind}\n".encode() + _text(str(key)) + _text("cpu")
-        code += _text(name) + b"ctorch._utils\n_rebuild_tensor_v2\n(("
-        code += storage + _integer(array.size) + b"tQ" + _integer(0)
-        code += b"(" + b"".join(map(_integer, array.shape)) + b"t"
-        code += b"(" + b"".join(map(_integer, strides)) + b"t"
-        code += b"\x89ccollections\nOrderedDict\n)RtR"
-    with zipfile.ZipFile(path, "w") as made:
-        made.writestr("archive/data.pkl", code + b"u.")
+    path.write_bytes(_archive(_pickled_dict(tensors), list(tensors.values())))
+
+
+def _write_legacy(path: Path, tensors: Tensors) -> None:
+    """Write it as PyTorch did before 1.6: pickles, then each storage behind its length."""
+    magic = b"\x80\x02\x8a\x0a" + 0x1950A86A20F9469CFC6C.to_bytes(10, "little") + b"."
+    keys = b"\x80\x02](" + b"".join(_text(str(key)) for key in range(len(tensors))) + b"e."
+    with path.open("wb") as made:
+        made.write(magic + b"\x80\x02" + _integer(1001) + b"." + b"\x80\x02}.")
+        made.write(_pickled_dict(tensors, b"N") + keys)
+        for array in tensors.values():
+            made.write(struct.pack("<q", array.size) + array.tobytes())
+
+
+def _write_distributed(path: Path, tensors: Tensors) -> None:
+    """Write an archive for each tensor, one behind the other."""
+    with path.open("wb") as made:
+        for array in tensors.values():
+            made.write(_archive(b"\x80\x02" + _pickled("0", array) + b".", [array]))
+
+
+def _archive(code: bytes, arrays: list[np.ndarray]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as made:
+        made.writestr("archive/data.pkl", code)
+        made.writestr("archive/version", b"3")
         made.writestr("archive/byteorder", b"little")
-        for key, array in enumerate(tensors.values()):
+        for key, array in enumerate(arrays):
             made.writestr(f"archive/data/{key}", array.tobytes())
+    return content.getvalue()
+
+
+def _pickled_dict(tensors: Tensors, behind: bytes = b"") -> bytes:
+    items = enumerate(tensors.items())
+    parts = (_text(name) + _pickled(str(key), array, behind) for key, (name, array) in items)
+    return b"\x80\x02}(" + b"".join(parts) + b"u."
+
+
+def _pickled(key: str, array: np.ndarray, behind: bytes = b"") -> bytes:
+    """Return the call that makes a tensor; ``behind`` ends its storage's id in the legacy form."""
+    kind = next(one for it, _, one in _NUMBERS.values() if np.dtype(it) == array.dtype)
+    strides = [stride // array.itemsize for stride in array.strides]
+    storage = _text("storage") + f"ctorch\n{kind}\n".encode() + _text(key) + _text("cpu")
+    code = b"ctorch._utils\n_rebuild_tensor_v2\n(("
+    code += storage + _integer(array.size) + behind + b"tQ" + _integer(0)
+    code += b"(" + b"".join(map(_integer, array.shape)) + b"t"
+    code += b"(" + b"".join(map(_integer, strides)) + b"t"
+    return code + b"\x89ccollections\nOrderedDict\n)RtR"
 
 
 def _text(text: str) -> bytes:
@@ -161,8 +209,14 @@ def _write_deflated(path: Path, tensors: Tensors) -> None:
 
 _WRITERS: dict[str, Callable[[Path, Tensors], None]] = {
     "torch-zip": write_torch,
+    "torch-legacy": _write_legacy,
+    "torch-distributed": _write_distributed,
     "onnx": write_onnx,
     "npz": _write_npz,
     "npz, deflated": _write_deflated,
 }
-_ENDINGS = {"torch-zip": ".pt", "onnx": ".onnx", "npz": ".npz", "npz, deflated": "-deflated.npz"}
+_ENDINGS = {
+    "torch-zip": ".pt", "torch-legacy": "-legacy.pt", "torch-distributed": ".distcp",
+    "onnx": ".onnx", "npz": ".npz", "npz, deflated": "-deflated.npz",
+}  # fmt: skip
+_MEMORY = "checkpoint, from memory"

@@ -3,7 +3,8 @@
 ``add`` and ``views make`` run as a user runs them, in a process of their own with all its children;
 memory is that of all of them together. Queries are three words drawn from passages, so that each
 finds something; those with a typo have one letter changed. The store stays open between queries, as
-a server's or a notebook's does.
+a server's or a notebook's does. They are searched by words and by vectors (``passage_vectors``),
+with the query's vector given, and with the query encoded.
 """
 
 import hashlib
@@ -11,16 +12,19 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import measure
 from context import Context, Result
 from documents import mixed_documents
+from passage_vectors import with_vectors, written_queries
 from tables import table
 
 import hartonomous as hn
 from hartonomous.core.terms import terms
+from hartonomous.operations.demo_base import fetch_base
 from hartonomous.packs.text_views import open_index
 from hartonomous.store import Store
 
@@ -35,7 +39,7 @@ def run(context: Context) -> Result:
     shutil.rmtree(_place(context), ignore_errors=True)
     store, rows = stored(context)
     try:
-        speeds = searches(store)
+        speeds = searches(context, store)
     finally:
         store.close()
     kinds: dict[str, int] = {}
@@ -85,24 +89,40 @@ def _place(context: Context) -> Path:
     return context.work / f"media-{mixed_documents(context).name}"
 
 
-def searches(store: Store) -> dict[str, Any]:
-    """Return milliseconds of searches, by kind of query."""
-    store.search("warm up")
+def searches(context: Context, store: Store) -> dict[str, Any]:
+    """Return milliseconds of searches, by kind of query and by what is timed."""
+    store.search("warm up")  # reads what was not read by this version yet
+    model = fetch_base(context.files / "family-base", cache=context.files, from_path=context.model)
+    with_vectors(store, model)
     with open_index(store.parts) as index:
         total = index.passage_count()
         drawn = _drawn(index, total)
     figures: dict[str, Any] = {"passages": total}
+    folder = context.work / "media-queries"
+    warm, *_ = written_queries(store, ["warm up"], folder)
+    store.search("warm up", like=str(warm))
+    store.search("warm up")  # the encoder is open from here on
     for kind, queries in drawn.items():
-        taken = []
-        for text in queries:
-            started = time.perf_counter()
-            store.search(text)
-            taken.append((time.perf_counter() - started) * 1000)
-        taken.sort()
-        figures[kind] = {
-            "p50 ms": statistics.median(taken), "p95 ms": taken[int(len(taken) * 0.95)],
-        }  # fmt: skip
+        given = written_queries(store, queries, folder)
+        figures[kind] = _timed(
+            lambda at, queries=queries, given=given: store.search(queries[at], like=str(given[at])),
+            len(queries),
+        )
+        figures[f"{kind}, query encoded"] = _timed(
+            lambda at, queries=queries: store.search(queries[at]), len(queries)
+        )
+    shutil.rmtree(folder)
     return figures
+
+
+def _timed(search: Callable[[int], object], count: int) -> dict[str, float]:
+    taken = []
+    for at in range(count):
+        started = time.perf_counter()
+        search(at)
+        taken.append((time.perf_counter() - started) * 1000)
+    taken.sort()
+    return {"p50 ms": statistics.median(taken), "p95 ms": taken[int(len(taken) * 0.95)]}
 
 
 def speed_table(figures: dict[str, Any]) -> str:
@@ -110,7 +130,9 @@ def speed_table(figures: dict[str, Any]) -> str:
     rows = [[kind, found["p50 ms"], found["p95 ms"]]
             for kind, found in figures.items() if kind != "passages"]  # fmt: skip
     return table(
-        f"search: {figures['passages']:,} passages, top 10", ["queries", "p50 ms", "p95 ms"], rows
+        f"search: {figures['passages']:,} passages by words and vectors, top 10 (goal: p50 20 ms)",
+        ["queries", "p50 ms", "p95 ms"],
+        rows,
     )
 
 

@@ -68,7 +68,7 @@ with hn.open(sys.argv[1]) as store:
 
 
 def run(context: Context) -> Result:
-    """Measure a file of one kind of tensor each; 1 GiB, 256 MiB when quick."""
+    """Measure a file of one kind of tensor each, 1 GiB, 256 MiB when quick; and the bases' own."""
     size = (256 << 20) if context.quick else (1 << 30)
     rows = []
     for kind, dtype, width in (("bf16", "BF16", 2), ("f32", "F32", 4), ("noise (raw)", "NOISE", 1)):
@@ -81,6 +81,12 @@ def run(context: Context) -> Result:
         if isinstance(row, str):
             return Result(text=f"restore: failed: {row}\n", figures={"failed": row})
         rows.append([kind, *row])
+    for name in ("minilm", "llama"):
+        path = context.family / "members" / name / "model.safetensors"
+        if path.exists():
+            row = _one(context, path)
+            if not isinstance(row, str):
+                rows.append([f"{name}, {path.stat().st_size >> 20} MiB", *row])
     head = [
         "tensor", "decode CPU s/GB", "write CPU s/GB", "get CPU s/GB", "get/decode",
         "get/(decode+write)", "get wall s/GB", "peak MB",

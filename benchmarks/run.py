@@ -2,7 +2,7 @@
 
     python benchmarks/run.py [--quick] [--only NAME]... [--json FILE] [--from WHEEL]
                              [--family FOLDER] [--part BASE] [--runs N] [--once TOOL]...
-                             [--skip TOOL]...
+                             [--skip TOOL]... [--no-delta]
 
 Nothing is asserted: timings depend on the machine and on what else it does. See README.md.
 """
@@ -35,11 +35,14 @@ import install_size  # noqa: E402
 import job_rates  # noqa: E402
 import large_file  # noqa: E402
 import many_tensors  # noqa: E402
+import order  # noqa: E402
 import pictures  # noqa: E402
 import random_reads  # noqa: E402
 import restore  # noqa: E402
 import search  # noqa: E402
 import small_objects  # noqa: E402
+import standalone  # noqa: E402
+import variant_ratios  # noqa: E402
 import vector_blocks  # noqa: E402
 from context import Context, Result  # noqa: E402
 
@@ -50,6 +53,7 @@ import vectors  # noqa: E402
 BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "install": install_size.run,
     "codec": codec.run,
+    "standalone": standalone.run,
     "demo": demo_family.run,
     "estimate": estimate_error.run,
     "family": family_comparison.run,
@@ -62,6 +66,8 @@ BENCHMARKS: dict[str, Callable[[Context], Result]] = {
     "many-tensors": many_tensors.run,
     "large-file": large_file.run,
     "base-search": base_search.run,
+    "variants": variant_ratios.run,
+    "order": order.run,
     "catalog": catalog_rates.run,
     "jobs": job_rates.run,
     "vector-blocks": vector_blocks.run,
@@ -81,8 +87,10 @@ def main() -> int:
         out=arguments.out.resolve(), quick=arguments.quick, model=arguments.model,
         family=arguments.family.resolve(), part=arguments.part,
         runs=1 if arguments.quick else arguments.runs, once=tuple(arguments.once),
-        skip=tuple(arguments.skip),
+        skip=tuple(arguments.skip), delta=not arguments.no_delta,
     )  # fmt: skip
+    if arguments.no_delta:
+        os.environ["HARTONOMOUS_VARIANTS"] = "false"  # every command measured below inherits it
     for folder in (context.files, context.tools, context.work):
         folder.mkdir(parents=True, exist_ok=True)
     machine = _machine()
@@ -143,6 +151,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--skip", action="append", default=[], metavar="TOOL",
         help="a tool to leave out; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--no-delta", action="store_true",
+        help="of the family: keep every tensor on its own, as before variants",
     )  # fmt: skip
     return parser.parse_args()
 

@@ -81,7 +81,7 @@ def run(context: Context) -> Result:
         return Result(text="\n".join(texts), figures=figures)
     documents, _ = stored(context)
     try:
-        figures["speed"] = searches(documents)
+        figures["speed"] = searches(context, documents)
         texts.append(speed_table(figures["speed"]))
     finally:
         documents.close()

@@ -104,7 +104,7 @@ def _reference(context: Context, python: Path, cuts: Sequence[Cut]) -> Reference
     others = [one for one in cuts if one.dtype not in (None, *ZIPNN_TYPES)]
     rest = [one for one in cuts if one.dtype is None]
     return Reference(
-        zipnn_plain=_length(floats), zipnn_stored=_by_zipnn(context, python, floats),
+        zipnn_plain=_length(floats), zipnn_stored=by_zipnn(context, python, floats),
         other_plain=_length(others), other_stored=sum(map(_by_zstd, others)),
         rest_plain=_length(rest), rest_stored=sum(map(_by_zstd, rest)),
     )  # fmt: skip
@@ -181,7 +181,8 @@ def _by_zstd(cut: Cut) -> int:
     return stored
 
 
-def _by_zipnn(context: Context, python: Path, cuts: Sequence[Cut]) -> int:
+def by_zipnn(context: Context, python: Path, cuts: Sequence[Cut]) -> int:
+    """Return what float tensors take through zipnn, each one alone and read back."""
     listing = context.work / "tensors.jsonl"
     rows = ([str(one.path), one.offset, one.length, ZIPNN_TYPES[one.dtype or ""]] for one in cuts)
     listing.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

@@ -44,8 +44,8 @@ def path_of(folder: Path, one: Member) -> Path:
 def build(
     family: Family, folder: Path, names: Sequence[str] = (), say: Callable[[str], None] = print
 ) -> list[Record]:
-    """Make the named members, or all, with what they need; return the records of the members."""
-    parts = family.needed(list(names) or [one.name for one in family.members])
+    """Make the named parts, or all, with what they need; return the records of the members."""
+    parts = family.needed(list(names) or [one.name for one in family.parts])
     by_name = {one.name: one for one in family.parts}
     records = []
     for one in parts:

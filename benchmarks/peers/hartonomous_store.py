@@ -21,6 +21,22 @@ with hn.open(sys.argv[1]) as store:
         if one in sys.argv[2:] or one.split("/")[0] in sys.argv[2:]:
             print(one)
 """
+_TENSORS = """
+import json, sys
+import numpy as np
+import hartonomous as hn
+content = np.fromfile(sys.argv[2], np.uint8)
+begin = 8 + int(content[:8].view("<u8")[0])
+tensors = {}
+for name, one in json.loads(bytes(content[8:begin])).items():
+    if name != "__metadata__":
+        first, end = (begin + at for at in one["data_offsets"])
+        kind = one["dtype"].lower().replace("f", "<f").replace("i", "<i")
+        kind = kind[:2] + str(int(kind[2:]) // 8)
+        tensors[name] = content[first:end].view(kind).reshape(one["shape"])
+with hn.open(sys.argv[1], create=True) as store:
+    store.add_tensors(tensors, "tensors", step=1)
+"""
 _ESTIMATE = """
 import sys
 import hartonomous as hn
@@ -58,6 +74,11 @@ class Hartonomous(Peer):
     def add(self, paths: Sequence[Path]) -> Measured:
         """Add with ``hart add``."""
         return self._hart("add", "--init", "--hidden", *map(str, paths))
+
+    def add_tensors(self, path: Path) -> Measured:
+        """Read a safetensors file of floats and integers, and add what is then in memory."""
+        command = [sys.executable, "-c", _TENSORS, str(self.store), str(path)]
+        return run(command, env=environment())
 
     def get(self, out: Path, names: Sequence[str] | None = None) -> Measured:
         """Write with ``hart export``; whoever asks for artifacts knows their names."""

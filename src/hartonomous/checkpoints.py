@@ -12,9 +12,9 @@ import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from hartonomous.core.closing import Closing
 from hartonomous.core.given_tensor import is_tensor, is_torch
 from hartonomous.core.keep_rule import Held, parse_keep, surplus
 from hartonomous.core.name import check_name
@@ -53,7 +53,7 @@ class Checkpoint:
         return f"<Checkpoint of step {self.step}: {len(self.model)} tensors, {state} optimizer>"
 
 
-class Checkpoints:
+class Checkpoints(Closing):
     """The checkpoints of one run, versions of the artifact ``name``; use it as a context manager.
 
     ``keep`` says what stays: ``PART:all``, ``PART:N`` (of the newest N) or ``PART:every=K`` (of
@@ -62,6 +62,8 @@ class Checkpoints:
 
     Not for several threads. A store that was given open stays open. Raises UsageError.
     """
+
+    _END_FAILED = "the last checkpoint was not saved either"
 
     def __init__(
         self,
@@ -85,22 +87,6 @@ class Checkpoints:
 
     def __repr__(self) -> str:
         return f"Checkpoints({self.name!r}, store={str(self.store.path)!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self.close()
-        except Exception as second:
-            if error is None:
-                raise
-            error.add_note(f"the last checkpoint was not saved either: {second}")
 
     # -- in
 

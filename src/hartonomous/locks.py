@@ -50,11 +50,13 @@ class FileLock:
 def try_lock(path: Path, *, shared: bool = False) -> FileLock | None:
     """Take the lock without waiting; None if somebody else holds it against us.
 
-    Raises StorageFullError or HartonomousError where the disk lets no lock file be.
+    Raises StorageFullError or HartonomousError where the disk lets no lock file be; one that lies
+    there is shared by those too who may only read it.
     """
+    access = os.O_RDONLY if shared else os.O_RDWR
     while True:
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            descriptor = os.open(path, access | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise _disk_error(error, "make", path) from error
         try:

@@ -287,7 +287,7 @@ def unknown_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ..
         sorted(
             name
             for name in environ
-            if name.startswith(PREFIX) and name not in known and name[:-5] not in known
+            if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known
         )
     )
 

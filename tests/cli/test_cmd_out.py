@@ -195,3 +195,23 @@ def test_names_that_come_near_are_told_nearest_first(hart, store, home):
         (home / name).write_text(name)
         assert hart("add", str(home / name))[0] == 0
     assert "did you mean bert, bertolt" in hart("show", "bertx")[2]
+
+
+def test_files_that_lie_side_by_side_are_exported_so(hart, store, work):
+    tree = {
+        "tree/a/model.onnx": b"no model at all", "tree/a/model.onnx_data": b"no weights" * 99,
+        "tree/a/other.txt": b"text",
+        "tree/b/big-00001-of-00002.gguf": b"one", "tree/b/big-00002-of-00002.gguf": b"two",
+    }  # fmt: skip
+    for name, held in tree.items():
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(held)
+    hart("add", "tree")
+    names = ["tree/a/model.onnx", "tree/a/other.txt", "tree/b/big"]
+    assert hart("ls", "-q")[1].splitlines() == names
+    assert hart("export", "tree/*", "out")[0] == 0
+    assert content(work / "out") == tree
+    assert hart("export", "--versions", "tree/b/big", "all")[0] == 0
+    assert set(content(work / "all")) == {
+        f"tree/b/big@1/big-0000{part}-of-00002.gguf" for part in (1, 2)
+    }

@@ -93,6 +93,8 @@ def test_embedding_in_the_background(hart, notes):
         (("spaces", "show", "nobody"), 1),
         (("spaces", "switch", "nobody"), 1),
         (("spaces", "switch", "ngrams", "--engine", "best"), 2),
+        (("spaces", "switch", "ngrams", "--degree", "8"), 2),
+        (("spaces", "switch", "ngrams", "--engine", "graph", "--degree", "1"), 2),
         (("spaces", "rm", "nobody"), 1),
         (("spaces", "import", "mine", "v.npy"), 2),
         (("spaces", "import", "mine", "v.npy", "--for", "n.txt"), 2),
@@ -138,6 +140,11 @@ def test_switching_there_and_back(hart, second):
     assert "is searched already" in hart("spaces", "switch", "small-int8")[1]
     assert hart("spaces", "switch", "small", "--engine", "exact", "-q")[1] == "small\n"
     assert spaces(hart)["small"]["engine"] == "exact"
+    graph = ("--engine", "graph", "--degree", "24", "--search-list", "200")
+    assert hart("spaces", "switch", "small", *graph, "-q")[1] == "small\n"
+    chosen = "graph degree=24 build_list=128 search_list=200"
+    assert spaces(hart)["small"]["engine"] == chosen
+    assert chosen in hart("spaces", "show", "small")[1]
 
 
 def test_removing(hart, second):
@@ -180,3 +187,10 @@ def test_pictures_and_those_in_documents(hart, notes):
     assert [one["name"] for one in found["hits"]] == ["other.jpg"]
     (both,) = validate("embed", hart("embed", "--json")[1])
     assert {one["space"] for one in both["spaces"]} == {"layout", "ngrams"}
+
+
+def test_a_picture_is_like_no_text(hart, embedded):
+    shutil.copy(PICTURES / "cmyk.jpg", "photo.jpg")
+    code, _, err = hart("search", "--like", "photo.jpg")
+    assert code == 2
+    assert "photo.jpg is a picture" in err and "hart similar" in err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import hartonomous as hn
-from hartonomous.core.space import check_comparable
+from hartonomous.core.space import RECIPE_KEY, check_comparable
 from hartonomous.errors import (
     AmbiguousNameError,
     ConflictError,
@@ -16,7 +16,7 @@ from hartonomous.errors import (
     NotFoundError,
     UsageError,
 )
-from hartonomous.packs.encoders import RECIPE_KEY, open_encoder_of
+from hartonomous.packs.encoders import open_encoder_of
 
 SENTENCES = ["bert", "distilbert", "roberta", "xlm-roberta", "mpnet"]
 

@@ -1,7 +1,10 @@
 """What estimates foresee: heads that a converter permuted, merged adapters, what a frame takes."""
 
+from pathlib import Path
+
 import gguf
 import numpy as np
+import onnx_writer as ow
 import pytest
 from safetensors.numpy import save_file
 
@@ -9,6 +12,7 @@ import hartonomous as hn
 from hartonomous.packs.sampling import _chosen, _cost_in_frame, _Sample
 
 HEADS = 8
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "checkpoints"
 
 
 def kinds_of(found):
@@ -103,3 +107,45 @@ def test_a_way_that_saves_too_little_does_not_count():
         _Sample(2, 100, 80, None),
     ]  # fmt: skip
     assert _chosen(seen) == [(100, 80), (100, 80), (100, 10), (100, 90), (100, 80)]
+
+
+def test_a_dry_run_shares_out_what_is_equal_in_the_order_of_an_add(store, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    array = (np.random.default_rng(3).standard_normal((512, 1024)) * 0.02).astype(np.float32)
+    save_file({"w": array}, folder / "a.safetensors")
+    np.savez(folder / "b.npz", w=array, v=np.zeros(4, np.float32))  # the longer file
+    told = store.add(folder, dry_run=True).artifacts
+    done = store.add(folder).artifacts
+    assert [one.name for one in told] == [one.name for one in done]
+    for foreseen, real in zip(told, done, strict=True):
+        assert abs(foreseen.stored_bytes - real.stored_bytes) < array.nbytes // 20
+    first, second = ({one.reason: one.piece_count for one in each.reasons} for each in told)
+    assert first["tensor stored new"] == 1
+    assert second["tensor already stored"] == 1
+
+
+def test_weights_beside_a_short_onnx_model_are_foreseen_as_tensors(store, tmp_path, weight):
+    folder = tmp_path / "exported"
+    folder.mkdir()
+    (folder / "model.onnx").write_bytes(
+        ow.model(
+            ow.graph(
+                ow.external(
+                    "w", "model.onnx.data", dims=weight.shape, offset="0", length=str(weight.nbytes)
+                )
+            )
+        )
+    )
+    (folder / "model.onnx.data").write_bytes(weight.tobytes())
+    (foreseen,) = store.add(folder / "model.onnx", dry_run=True).artifacts
+    assert foreseen.file_count == 2
+    assert foreseen.stored_bytes < weight.nbytes // 100
+    assert store.estimate(folder / "model.onnx").tensor_count == 1
+
+
+def test_shards_of_a_distributed_checkpoint_are_foreseen_as_tensors(store, tmp_path):
+    shard = FIXTURES / "distributed" / "step-10" / "__1_0.distcp"
+    found = store.estimate(shard)
+    assert found.tensor_count > 0
+    assert not found.notes

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hartonomous.core.coding import decoded
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.external_data import describe_data, listed_files
+from hartonomous.core.finding import find_code
 from hartonomous.core.manifest import partition
 from hartonomous.errors import LimitError
 from hartonomous.formats import onnx_graph
@@ -81,6 +82,7 @@ def test_metadata_of_a_model() -> None:
     assert held["metadata_props"] == {"task": "größer", "step": "7"}
     assert held["doc_string"] == "A model of everything."
     assert held["custom_operators"] == {"com.example": {"Special": 1}}
+    assert [one.kind for one in find_code([("model.onnx", found)])] == ["operator"]
     assert held["functions"] == ["local::Twice"]
     assert held["operators"]["If"] == 2
     # top 8x8, in_scan 6, in_loop 5, four times "shared" 4x2
@@ -173,6 +175,10 @@ def test_a_tensor_beyond_4_gib(tmp_path: Path) -> None:
 def test_names_that_come_twice_get_a_number() -> None:
     found = found_in(ow.model(ow.graph(ow.tensor("w"), ow.tensor("w"), ow.tensor("w#2"))))
     assert [one.name for one in found.tensors] == ["w", "w#2", "w#2#2"]
+    names = ["w" + "#2" * count for count in range(1200)]
+    found = found_in(ow.model(ow.graph(*map(ow.tensor, [*names, "w"]))))
+    assert len({one.name for one in found.tensors}) == 1201
+    assert any(one.text.startswith("1 tensors have") for one in found.notices)
     assert [one.kind for one in found.notices] == ["name"]
 
 

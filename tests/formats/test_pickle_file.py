@@ -99,6 +99,15 @@ def test_pickles_one_after_the_other() -> None:
     assert [one.kind for one in found.notices] == ["dangerous-pickle"]
 
 
+def test_arrays_of_objects_in_one_another_are_followed_so_deep() -> None:
+    array = np.array([None], dtype=object)
+    head, _, _ = joblib_dumped(array, None).partition(pickle.dumps(array, protocol=3))
+    assert found_in(joblib_dumped([array, array])).metadata.get("unread") is None
+    found = found_in(head * 5000)
+    assert names_in(found)["joblib.numpy_pickle.NumpyArrayWrapper"] == "allowed"
+    assert "deep in one another" in found.metadata["unread"]
+
+
 @pytest.mark.parametrize("alignment", [None, 16])
 def test_arrays_of_joblib_are_passed(alignment: int | None) -> None:
     value = {

@@ -1,6 +1,7 @@
 """The parser process: what files do to it, and that the next file is described all the same."""
 
 import contextlib
+import errno
 import os
 import signal
 import subprocess
@@ -206,6 +207,19 @@ def test_child_that_died_while_idle_is_replaced(parser: ParserProcess) -> None:
     os.kill(pid, signal.SIGKILL)
     wait_until_gone(pid)
     assert report(parser)["pid"] != pid
+
+
+def test_a_child_that_cannot_be_started_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    with tempfile.TemporaryFile() as file:
+        file.write(MODEL)
+        with process() as child, pytest.raises(HartonomousError, match="does not start"):
+            child.describe(file.fileno(), "m.safetensors")
+    assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
 
 
 def test_close_ends_the_child_and_describe_starts_another() -> None:

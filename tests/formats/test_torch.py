@@ -65,6 +65,22 @@ def test_views_of_one_storage_lie_at_their_offsets(name: str) -> None:
             assert tensors[other].offset - tensors[first].offset == apart * width
 
 
+@pytest.mark.parametrize(
+    ("layout", "first"),
+    [(f"{kind}{axis}", f"{name}_indices") for kind in ("cs", "bs")
+     for axis, name in (("r", "crow"), ("c", "ccol"))],
+)  # fmt: skip
+def test_parts_of_sparse_tensors_have_names(layout: str, first: str) -> None:
+    name = torch_writer.Name("torch.serialization", "_get_layout")
+    made = torch_writer.Called(name, (f"torch.sparse_{layout}",))
+    parts = tuple(torch_writer.Tensor(str(key), "F32", 3, 0, (3,), (1,)) for key in range(3))
+    name = torch_writer.Name("torch._utils", "_rebuild_sparse_tensor")
+    call = torch_writer.Called(name, (made, (*parts, (3, 3), False)))
+    storages = {str(key): bytes(12) for key in range(3)}
+    found = found_in(torch_writer.archive({"a": call}, storages))
+    assert [one.name for one in found.tensors] == [f"a.{first}", "a.indices", "a.values"]
+
+
 def test_types_that_are_left_out_are_named() -> None:
     found = found_in((FIXTURES / "unusual.pt").read_bytes())
     text = " ".join(one.text for one in found.notices)

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import struct
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch_writer import Called, Name, Tensor, archive, pickled
 
+from hartonomous.core.coding import decoded
 from hartonomous.core.description import Description
+from hartonomous.core.description import Tensor as HeldTensor
 from hartonomous.core.item_names import ItemNames, chunk_name, item_name, whole_name
 from hartonomous.core.manifest import partition
+from hartonomous.core.model import summarise
 from hartonomous.errors import StructureError
 from hartonomous.formats.detect import describe
 from hartonomous.formats.reader import BytesReader, PartReader
@@ -23,6 +28,10 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "checkpoints"
 EXPECTED = json.loads((FIXTURES / "expected.json").read_text())
 DTYPES = {"float32": "F32", "bfloat16": "BF16"}
 WEIGHT = Tensor("0", "F32", 3, 0, (3,), (1,))
+
+
+def held_tensor(name: str, shape: tuple[int, ...]) -> HeldTensor:
+    return HeldTensor(name=name, dtype="F32", shape=shape, offset=64, length=24)
 
 
 def described(folder: Path) -> Iterator[tuple[str, bytes, Description]]:
@@ -45,6 +54,59 @@ def test_chunks_are_those_that_pytorch_wrote(step: str) -> None:
         name: (DTYPES[told["dtype"]], told["shape"], told["sha256"])
         for name, told in EXPECTED[step].items()
     }
+
+
+@pytest.mark.parametrize(("folder", "norm"), [("hub", "[0]"), ("plain", "")])
+def test_chunks_in_safetensors_files_are_those_that_pytorch_wrote(folder: str, norm: str) -> None:
+    """Only an index says that a tensor which begins at 0 is a whole one."""
+    found = {}
+    for _, content, description in described(FIXTURES / "chunked" / folder):
+        partition(len(content), description.tensors)
+        for one in description.tensors:
+            held = content[one.offset : one.offset + one.length]
+            found[one.name] = (one.dtype, list(one.shape), hashlib.sha256(held).hexdigest())
+    assert found == {
+        name.removeprefix("model.") + (norm if told["dtype"] == "bfloat16" else ""): (
+            DTYPES[told["dtype"]], told["shape"], told["sha256"]
+        )
+        for name, told in EXPECTED["step-10"].items()
+        if name.startswith("model.")
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("folder", ["hub", "plain"])
+def test_chunks_in_safetensors_files_are_one_model(folder: str) -> None:
+    members = [(path, told) for path, _, told in described(FIXTURES / "chunked" / folder)]
+    summary = summarise(members)
+    assert summary is not None and summary.checkpoint is not None
+    assert summary.parameter_count == 12 * 8 + 10 * 8 + 7
+    assert (summary.checkpoint.kind, summary.checkpoint.file_count) == ("torch-distributed", 2)
+    assert summary.checkpoint.tensor_count == 3
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        '{"a": {"saved_offsets": [1]}}', '{"a": {"saved_offsets": [-1, 0]}}',
+        '{"a": {"saved_offsets": [9223372036854775808, 0]}}', '{"a": {"saved_offsets": []}}',
+        '{"a": {"saved_offsets": "x"}}', '{"a": [1, 2]}', '{"b": {"saved_offsets": [2, 0]}}',
+        "[" * 100_000, "", "{", f'{{"a": {{"saved_offsets": [{"9" * 5000}]}}}}',
+    ],
+)  # fmt: skip
+def test_offsets_that_pytorch_would_not_write_change_no_name(said: str) -> None:
+    strings = {"DCP_SHARDING_INFO": said}
+    one = held_tensor("a", (2, 3))
+    given = Description(format="safetensors", tensors=(one,), metadata={"__metadata__": strings})
+    assert ItemNames().told("__0_0.distcp", given).tensors == (one,)
+
+
+def test_offsets_count_in_shards_alone_and_names_stay_different() -> None:
+    strings = {"DCP_SHARDING_INFO": '{"a": {"saved_offsets": [2, 0]}}'}
+    tensors = (held_tensor("a[2,0]", (2, 3)), held_tensor("a", (2, 3)))
+    given = Description(format="safetensors", tensors=tensors, metadata={"__metadata__": strings})
+    assert ItemNames().told("model.safetensors", given) == given
+    told = ItemNames().told("shard-00002-model-00001-of-00001.safetensors", given)
+    assert [one.name for one in told.tensors] == ["a[2,0]", "a[2,0]#2"]
 
 
 def test_the_index_tells_whole_tensors_and_values_have_names() -> None:
@@ -91,6 +153,16 @@ def test_archives_one_behind_the_other() -> None:
     first = found.tensors[0].offset
     assert [one.offset for one in found.tensors] == [first + at * len(part) for at in range(3)]
     assert archive_start(BytesReader(part * 3), 2 * len(part)) == len(part)
+
+
+def test_a_deflated_item_is_read_as_it_was() -> None:
+    told = struct.pack("<3f", 1, 2, 3)
+    part = archive([WEIGHT], {"0": told}, compression=zipfile.ZIP_DEFLATED)
+    content = part * 2
+    for one in TORCH_SHARDS.parse(BytesReader(content)).tensors:
+        assert one.coding is not None
+        held = content[one.offset : one.offset + one.length]
+        assert b"".join(decoded([held], one.coding, one.dtype)) == told
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Parsers under an audit hook: what the interpreter did while a file was parsed.
 
-For a parser process. The description's metadata get ``events``, the names of the audit events that
-Python raised between the start and the end of the parser, and a refusal becomes a notice here.
+For a parser process: ``audited:NAME`` for each NAME of the table of formats. The description's
+metadata get ``events``, the names of the audit events that Python raised between the start and the
+end of the parser, and a refusal becomes a notice here.
 """
 
 import sys
@@ -11,10 +12,8 @@ import msgspec
 
 from hartonomous.core.description import Description, Notice
 from hartonomous.errors import StructureError
-from hartonomous.formats.npz import NPZ as INNER_NPZ
-from hartonomous.formats.onnx import ONNX as INNER_ONNX
-from hartonomous.formats.torch_legacy import TORCH_LEGACY
-from hartonomous.formats.torch_zip import TORCH_ZIP
+from hartonomous.formats.detect import FORMATS
+from hartonomous.ports.entry import load
 from hartonomous.ports.format import Format, RangeReader
 
 _events: list[str] | None = None
@@ -73,8 +72,5 @@ class _Loading:
         return _Audited(Loader()).parse(reader)
 
 
-ZIP = _Audited(TORCH_ZIP)
-LEGACY = _Audited(TORCH_LEGACY)
-NPZ = _Audited(INNER_NPZ)
-ONNX = _Audited(INNER_ONNX)
 LOADING = _Loading()
+globals().update({entry.rpartition(":")[2]: _Audited(load(entry)) for entry in FORMATS})

@@ -28,7 +28,7 @@ TRACE = "/tmp/hartonomous-a-pickle-was-loaded"
 
 @pytest.fixture(scope="module")
 def parser() -> Iterator[ParserProcess]:
-    formats = ("audited:ZIP", "audited:LEGACY", "audited:LOADING")
+    formats = ("audited:TORCH_ZIP", "audited:TORCH_LEGACY", "audited:LOADING")
     with ParserProcess(formats=formats, search_path=(HERE,), wall_s=60, cpu_s=60) as process:
         yield process
 

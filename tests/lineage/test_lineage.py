@@ -287,3 +287,30 @@ def test_nearest_tensors(store: hn.Store, tmp_path: Path) -> None:
     assert found[0].distance > 0
     with pytest.raises(NotFoundError):
         store.nearest_tensors("b", "missing")
+
+
+def test_a_base_that_came_after_its_adapter_and_merge_is_still_the_base(
+    store: hn.Store, tmp_path: Path
+) -> None:
+    name = "model.layers.0.self_attn.q_proj"
+    weight = (RANDOM.standard_normal((512, 512)) * 0.02).astype(np.float32)
+    left = (RANDOM.standard_normal((512, 8)) * 0.02).astype(np.float32)
+    right = (RANDOM.standard_normal((8, 512)) * 0.02).astype(np.float32)
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    stem = f"base_model.model.{name}"
+    save_file(
+        {f"{stem}.lora_A.weight": right, f"{stem}.lora_B.weight": left},
+        adapter / "adapter_model.safetensors",
+    )
+    told = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "base"}
+    (adapter / "adapter_config.json").write_text(json.dumps(told))
+    store.add([adapter])
+    merged = weight + np.float32(2) * (left @ right)
+    store.add([folder(tmp_path / "merged", {f"{name}.weight": merged})])
+    store.add([folder(tmp_path / "base", {f"{name}.weight": weight})])
+    found = store.lineage("base")
+    edge = edges(found)["adapter@1", "base@1"]
+    assert edge.measured.merged > 0  # the base is kept as the merge less the adapter
+    assert (edge.kind, edge.directed) == ("adapter-of", True)
+    assert found.warnings == ()

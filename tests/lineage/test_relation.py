@@ -61,6 +61,15 @@ def test_sums_are_merges() -> None:
     assert verdict is not None and verdict.kind is RelationKind.MERGED_FROM
 
 
+def test_what_an_adapter_was_merged_into_leaves_most_tensors_alone() -> None:
+    """What is equal says nothing of what became of the rest."""
+    verdict = judge(side(), side(), Shares(equal=800, merged=150, near=20))
+    assert verdict is not None and verdict.kind is RelationKind.MERGED_FROM
+    for shares in (Shares(equal=900, merged=20), Shares(equal=300, merged=150, cast=450)):
+        verdict = judge(side(), side(), shares)
+        assert verdict is not None and verdict.kind is not RelationKind.MERGED_FROM
+
+
 @pytest.mark.parametrize(
     ("word", "adapter", "quantised", "kind"),
     [

@@ -207,6 +207,25 @@ def test_code_and_text_keep_their_places():
 
 
 @pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("m/config.json", b'{"architectures": ["BertModel"], "hidden_act": "gelu"}'),
+        ("m/1_Pooling/config.json", b'{"pooling_mode_cls_token": true, "of": "words"}'),
+        ("m/modules.json", b'[{"idx": 0, "type": "sentence_transformers.models.Transformer"}]'),
+        ("m/special_tokens_map.json", b'{"cls_token": "[CLS]"}'),
+    ],
+)
+def test_settings_of_models_say_nothing_to_people(name, content):
+    found = read_bytes(content, name)
+    assert (found.kind, found.blocks, found.notices) == ("file", (), ())
+
+
+def test_settings_of_other_programs_are_text():
+    found = read_bytes(b'{"greeting": "welcome aboard"}', "app/config.json")
+    assert [one.text for one in found.blocks] == ["greeting: welcome aboard"]
+
+
+@pytest.mark.parametrize(
     "name", ["model.safetensors", "a.bin", "tokenizer.json", "model.safetensors.index.json"]
 )
 def test_other_files_have_no_text(name):
@@ -227,3 +246,15 @@ def test_vocabularies_of_tokenizers_are_no_text(name, content):
     assert read(BytesReader(content), name).kind == "file"
     words = b"gasket: a ring that keeps a joint tight\n"
     assert read(BytesReader(words), name).kind == "text"  # somebody's own list of words
+
+
+def test_signs_of_permalinks_are_no_part_of_a_heading():
+    text = """<title>The
+      pump</title><h1>The pump<a class="headerlink" href="#p">¶</a></h1>
+      <h2><a href="#s">§</a>Strange noises</h2><h3>See <a href="#b">bearings</a></h3>
+      <h3>Price in € <a href="list.html">§</a></h3><p>Text<a href="#x">¶</a></p>"""
+    found = read_bytes(text.encode(), "page.html")
+    assert found.title == "The pump"
+    assert [one.text for one in found.blocks] == [
+        "The pump", "Strange noises", "See bearings", "Price in € §", "Text¶",
+    ]  # fmt: skip

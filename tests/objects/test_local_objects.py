@@ -445,6 +445,16 @@ def test_sweep_leaves_strangers_and_open_writers(store):
     assert [path.name for path in litter(store)] == ["folder", "link", "pipe"]
 
 
+def test_what_a_link_in_its_place_leads_to_is_not_swept(store, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "file").write_bytes(b"x")
+    (store.root / "tmp").symlink_to(elsewhere)
+    assert store.litter() == (0, 0)
+    assert store.sweep() == 0
+    assert (elsewhere / "file").exists()
+
+
 def test_a_sweep_between_creation_and_lock_is_noticed(store, monkeypatch):
     real = local.fcntl.flock
     swept = []

@@ -3,6 +3,7 @@
 import io
 import json
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors.numpy import save_file
 
 import hartonomous as hn
 from hartonomous.cli.main import main
-from hartonomous.core.coding import VARINT, Coding, decoded
+from hartonomous.core.coding import DEFLATE, PIECE_BYTES, VARINT, Coding, decoded
 from hartonomous.errors import UsageError
 from hartonomous.operations import read as reading
 from hartonomous.packs.coded_bytes import CodedBytes
@@ -228,6 +229,18 @@ def test_ranges_that_follow_one_another_decode_once():
     assert coded.read_bytes == len(coded.content) - 12
     coded.reader.read(0, 8)
     assert coded.read_bytes > len(coded.content)
+
+
+@pytest.mark.parametrize("step", [1 << 20, 1])
+def test_what_is_inflated_last_comes_though_no_input_is_left(step):
+    for extra in range(0, 1600, 7):
+        length = PIECE_BYTES + extra
+        machine = zlib.compressobj(wbits=-zlib.MAX_WBITS)
+        coded = machine.compress(bytes(length)) + machine.flush()
+        chunks = [coded[at : at + step] for at in range(0, len(coded), step)]
+        pieces = list(decoded(chunks, Coding(method=DEFLATE, length=length), "U8"))
+        assert sum(map(len, pieces)) == length
+        assert max(map(len, pieces)) <= PIECE_BYTES
 
 
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1), st.integers(1, 7))

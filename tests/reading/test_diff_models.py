@@ -201,3 +201,22 @@ def test_arrays_in_different_orders_are_not_compared_element_by_element(store, t
     assert not found.identical
     assert found.tensors[0].values is None
     assert [one.path for one in found.metadata.differences] == ["file.fortran_order"]
+
+
+def test_a_matrix_that_was_turned_is_told(store):
+    wide, square = _noise((40, 30), 1), _noise((32, 32), 2)
+    almost = wide.T.copy()
+    almost[3, 4] += 1
+    hn.save_file({"wide": wide, "square": square, "almost": wide + 0}, "a", store=store)
+    new = {
+        "wide": np.ascontiguousarray(wide.T),
+        "square": np.ascontiguousarray(square.T),
+        "almost": almost,
+    }
+    hn.save_file(new, "b", store=store)
+    found = store.diff("a", "b")
+    assert {name: one.status.value for name, one in _by_name(found).items()} == {
+        "wide": "transposed", "square": "transposed", "almost": "resized",
+    }  # fmt: skip
+    assert found.summary.statuses["transposed"] == 2
+    assert store.diff("a", "b", values=False).summary.statuses["transposed"] == 0

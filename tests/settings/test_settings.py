@@ -151,6 +151,7 @@ def test_a_settings_file_that_is_a_folder(env):
 def test_unknown_variables():
     environ = {"HARTONOMOUS_WORKRES": "1", "HARTONOMOUS_STORE": "s", "HARTONOMOUS_HOST_FILE": "f"}
     assert unknown_variables({**environ, "PATH": "/bin"}) == ("HARTONOMOUS_WORKRES",)
+    assert unknown_variables({"HARTONOMOUS_STORE_PATH": "s"}) == ("HARTONOMOUS_STORE_PATH",)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,10 @@ def test_an_fsdp_checkpoint_inside_a_model_belongs_to_it(write, find):
         ["bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt", "mp_rank_00_model_states.pt", "a.txt"],
         ["layer_03-model_00-model_states.pt", "layer_04-model_00-model_states.pt"],
         ["expert_0_mp_rank_00_model_states.pt", "expert_1_mp_rank_00_model_states.pt"],
+        [
+            "shard-00001-model-00001-of-00001.safetensors",
+            "shard-00002-model-00001-of-00001.safetensors",
+        ],
         ["mp_rank_00/model_optim_rng.pt", "mp_rank_01/model_optim_rng.pt"],
         ["mp_rank_00_000/distrib_optim.pt", "mp_rank_00_000/model_rng.pt"],
         ["mp_rank_00_000_001/model_optim_rng.pt", "mp_rank_00_000_000/model_optim_rng.pt"],

@@ -1,5 +1,7 @@
 """Backups: a snapshot gives back exactly what was there; damage is found before it is a store."""
 
+import errno
+import os
 import shutil
 
 import pytest
@@ -63,6 +65,26 @@ def test_a_restored_store_is_what_was_backed_up(filled, tmp_path):
         assert {one.name for one in again.ls()} == {one.name for one in filled.ls()} | {
             "more", "text.txt"
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_backups_on_a_medium_that_cannot_be_written_are_read(
+    filled, tmp_path, monkeypatch, is_there
+):
+    done = filled.backup(tmp_path / "backup")
+    lock = tmp_path / "backup" / "backup.lock"
+    lock.touch()
+    if not is_there:
+        lock.unlink()
+    before = os.open
+
+    def open_read_only(path, flags, *more, **others):
+        if path == lock and (flags & (os.O_WRONLY | os.O_RDWR) or not lock.exists()):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return before(path, flags, *more, **others)
+
+    monkeypatch.setattr(os, "open", open_read_only)
+    assert hn.restore(tmp_path / "backup", tmp_path / "again").snapshot == done.snapshot
 
 
 def test_a_second_backup_copies_new_packs_alone(filled, source, tmp_path):

@@ -317,11 +317,14 @@ def test_packs_of_nobody_go_after_the_grace_and_strangers_stay(filled):
 def test_a_damaged_pack_is_not_compacted_away(filled, monkeypatch):
     monkeypatch.setattr(collect, "SMALL_PACKS", 1)
     pack = pack_with(filled.path, RecordKind.EXTENT)
-    _, header = first_record(pack, RecordKind.EXTENT)
+    at, header = first_record(pack, RecordKind.EXTENT)
     flip(pack, header.offset)
     done = filled.gc(grace_s=0)
     assert pack.exists()
     assert any(pack.stem in note for note in done.notes)
+    flip(pack, at)
+    foreseen = filled.gc(grace_s=0, dry_run=True)
+    assert any(pack.stem in note for note in foreseen.notes)
 
 
 def test_an_aborted_collection_is_carried_on(filled, monkeypatch, tmp_path):

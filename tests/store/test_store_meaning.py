@@ -62,6 +62,14 @@ def test_what_is_like_a_file_on_the_disk_or_a_vector(embedded, tmp_path):
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY rubbish")
     with pytest.raises(UsageError, match="no vector"):
         embedded.search(like=str(tmp_path / "x.npy"), space="ngrams")
+    with (tmp_path / "archive.npy").open("wb") as file:
+        np.savez(file, vector)
+    with (tmp_path / "huge.npy").open("wb") as file:
+        told = {"descr": "<f4", "fortran_order": False, "shape": (1 << 40, 512)}
+        np.lib.format.write_array_header_1_0(file, told)
+    for name in ("archive.npy", "huge.npy"):
+        with pytest.raises(UsageError, match="no vector"):
+            embedded.search(like=str(tmp_path / name), space="ngrams")
 
 
 def test_what_cannot_be_searched_is_told(embedded):

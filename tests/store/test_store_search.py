@@ -345,3 +345,31 @@ def test_nothing_in_a_search_is_the_databases_language(filled, text):
     found = filled.search(text)
     assert {one.name for one in found.hits} <= {"report", "notes"}
     assert names(filled.search("valve"))[0] == "report@1:report.md"  # and the index is whole
+
+
+def test_tensors_are_found_by_role_and_shape(store, source):
+    import numpy as np
+
+    import hartonomous as hn
+
+    weights = {
+        "model.layers.0.self_attn.q_proj.weight": np.zeros((4, 6), np.float32),
+        "model.layers.0.self_attn.k_proj.weight": np.ones((4, 4), np.float32),
+        "model.layers.1.self_attn.q_proj.weight": np.full((4, 4), 2, np.float32),
+    }
+    hn.save_file(weights, "decoder", store=store)
+    store.add(source("size.md", b"# Pictures\n\nA picture of 4x6 pixels.\n"))
+
+    def found(words, *kinds):
+        where = SearchFilter(kinds=kinds) if kinds else None
+        hits = store.search(words, where=where).hits
+        return [one.snippet.split(" ")[0][13:] for one in hits if one.kind == "tensor"]
+
+    assert found("attention-q") == ["0.self_attn.q_proj.weight", "1.self_attn.q_proj.weight"]
+    assert found("4x6") == found("[4,6]") == ["0.self_attn.q_proj.weight"]
+    assert found("attention-q 4x4") == ["1.self_attn.q_proj.weight"]
+    assert found("self_attn 4x4") == ["0.self_attn.k_proj.weight", "1.self_attn.q_proj.weight"]
+    assert found("k_proj", "tensor") == found("k_proj") == ["0.self_attn.k_proj.weight"]
+    assert found("proj attention-k", "tensor") == ["0.self_attn.k_proj.weight"]
+    assert found("picture of 4x6 pixels") == []
+    assert store.search("picture of 4x6 pixels").hits[0].name == "size.md"

@@ -180,7 +180,7 @@ def test_pages_are_written_out(store, source, tmp_path):
 
 @pytest.mark.parametrize(
     "text", ["", "author", "a =", "= b", "(a = b", "a = b c or", "a in b", 'a = "b', "a ! b",
-             "(" * 50 + "a = b" + ")" * 50, "x" * 5_000]
+             "size > lots", "number <= newest", "(" * 50 + "a = b" + ")" * 50, "x" * 5_000]
 )  # fmt: skip
 def test_wrong_conditions_are_refused(text):
     with pytest.raises(UsageError):

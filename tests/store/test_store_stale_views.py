@@ -110,6 +110,25 @@ def test_a_worker_asks_for_it_once(filled, monkeypatch):
     assert text_views.request_stale(filled.parts) is None
 
 
+def test_an_add_asks_for_it_once(filled, source, monkeypatch):
+    filled.add(source("ship.md", b"# Ships\n\nA ship with two masts.\n"), name="ship")
+    assert filled.jobs.list(kind="views") == []
+    monkeypatch.setattr(text_views, "RECIPE", "documents-next")
+    filled.add(source("oar.md", b"# Oars\n\nAn oar of ash.\n"), name="oar")
+    filled.add(source("sail.md", b"# Sails\n\nA sail of linen.\n"), name="sail")
+    assert len(filled.jobs.list(kind="views")) == 1
+
+
+def test_an_add_counts_where_the_index_of_words_is_damaged(tmp_path, source):
+    with hn.open(tmp_path / "alone", create=True) as store:
+        store.views.make()
+        index = text_views.index_path(store.parts)
+    index.write_bytes(b"no database" * 1000)
+    with hn.open(tmp_path / "alone") as again:
+        again.add(source("oar.md", b"# Oars\n\nAn oar of ash.\n"), name="oar")
+        assert again.show("oar").number == 1
+
+
 def test_a_store_without_views_gets_none(store):
     assert text_views.request_stale(store.parts) is None
     assert not text_views.index_path(store.parts).exists()
@@ -131,6 +150,18 @@ def test_pictures_that_can_be_compared_stay_and_others_are_seen_anew(store, sour
     monkeypatch.setattr("hartonomous.core.picture_hash.RECIPE", "hash-next")
     store.similar_images(PICTURES / "scene.png")  # its hashes are others: they are made at once
     assert store.views.list().stale_count == 0
+
+
+def test_a_worker_asks_for_pictures_too(store, source, monkeypatch):
+    pytest.importorskip("pdqhash")
+    store.add(source("scene.jpg", (PICTURES / "scene.jpg").read_bytes()), name="scene")
+    assert picture_views.request_stale_pictures(store.parts) is None
+    store.views.make()
+    assert picture_views.request_stale_pictures(store.parts) is None
+    monkeypatch.setattr(picture_views, "_READING", "pictures-next")
+    assert text_views.request_stale(store.parts) is None
+    number = picture_views.request_stale_pictures(store.parts)
+    assert store.jobs.get(number).kind == "views"
 
 
 def test_what_another_process_removes_is_not_found(filled):

@@ -64,8 +64,11 @@ def check_bytes(store, tmp_path, contents):
     assert store.verify(files=True).sound
 
 
+@pytest.mark.parametrize("together", [False, True])
 @pytest.mark.parametrize("same_name", [True, False])
-def test_a_merged_adapter_is_its_base_and_the_adapter(store, add, tmp_path, same_name):
+def test_a_merged_adapter_is_its_base_and_the_adapter(
+    store, add, source, tmp_path, same_name, together
+):
     rank, scale = 8, 2.0
     base = normal(1)
     left, right = normal(2, (SHAPE[0], rank), 0.05), normal(3, (rank, SHAPE[1]), 0.05)
@@ -80,10 +83,11 @@ def test_a_merged_adapter_is_its_base_and_the_adapter(store, add, tmp_path, same
              for layer in (0, 1) for one in "BA"]  # fmt: skip
     matrices = dict(zip(names, [left, right, *others], strict=True))
     (folder / "adapter_model.safetensors").write_bytes(save(matrices))
-    store.add(folder, name="adapter")
     name = "layers.0.q_proj.weight" if same_name else "blk.0.attn_q.weight"
     content = model(**{name: merged})
-    add("merged", content)
+    file = source("merged", content)
+    for some in [[folder, file]] if together else [[folder], [file]]:
+        store.add(some)
     told = store.explain("merged", name)
     assert told.pieces[0].bases == called(base, left, right)
     assert "scale 2" in told.reason

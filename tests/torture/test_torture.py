@@ -124,12 +124,9 @@ def test_a_full_disk_is_told_with_what_was_wanted_and_leaves_no_litter(
         done = bench.run(store, ("add",), nth=nth, mode=mode)
         assert done["acknowledged"] == 0, done
         kind, message, hint = done["error"]
-        if "SHMSIZE" in message:  # SQLite does not say why its shared memory cannot grow
-            assert "full" in hint, hint
-        else:
-            assert kind == "StorageFullError", f"{mode} {nth}: {done}"
-            assert "full" in message or "No space" in message or "no room" in message, message
-            assert "space" in hint, hint
+        assert kind == "StorageFullError", f"{mode} {nth}: {done}"
+        assert "full" in message or "No space" in message or "no room" in message, message
+        assert "space" in hint, hint
         found = bench.look(store)
         assert found["wrong"] == [] and found["left"] == 0, f"{mode} {nth}: {found}"
         assert found["state"] == bench.state_after(())

@@ -26,6 +26,18 @@ def test_an_error_closes_and_goes_on():
     assert door.closed == 1
 
 
+def test_a_second_error_is_a_note_of_the_first():
+    class Stuck(Door):
+        _END_FAILED = "it stuck too"
+
+        def close(self):
+            raise OSError("no way")
+
+    with pytest.raises(ValueError, match="inside") as caught, Stuck():
+        raise ValueError("inside")
+    assert caught.value.__notes__ == ["it stuck too: no way"]
+
+
 def test_what_cannot_be_closed_is_not_made():
     class Ajar(Closing):
         pass

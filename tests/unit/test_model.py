@@ -376,6 +376,14 @@ def test_training_state() -> None:
     assert found == [(Role.OPTIMIZER_STATE, None)]
 
 
+@pytest.mark.parametrize("name", ["rng_state.pth", "rng_state_0.pth", "random_states_12.pt"])
+def test_states_of_random_generators_are_no_parameters(name: str) -> None:
+    rng = Description(format="torch-zip", tensors=(tensor("cpu", (5056,), "U8"),))
+    held = Description(format="torch-zip", tensors=(tensor("a.weight", (4, 4)),))
+    summary = summary_of(("pytorch_model.bin", held), (name, rng))
+    assert (summary.parameter_count, summary.tensor_count) == (16, 1)
+
+
 def test_an_optimizer_alone_has_no_parameters() -> None:
     summary = summary_of(weights("optimizer.safetensors", tensor("state.0.exp_avg", (4, 4))))
     assert summary.parameter_count == summary.tensor_count == 0

@@ -6,7 +6,7 @@ from gguf.tensor_mapping import TensorNameMap
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hartonomous.core.role import NOT_PARAMETERS, Role, is_bias, tensor_role
+from hartonomous.core.role import NOT_PARAMETERS, Role, tensor_role
 
 NAMES = {
     "bert": """
@@ -331,21 +331,6 @@ def test_unknown_tensors_of_rank_four_are_convolutions_and_integers_are_not() ->
     assert tensor_role("downsample.0.weight", (64, 3, 7, 7), "F32") is Role.CONVOLUTION
     assert tensor_role("downsample.0.weight", (64, 3, 7, 7), "I64") is Role.OTHER
     assert tensor_role("downsample.0.weight", (64, 3), "F32") is Role.OTHER
-
-
-@pytest.mark.parametrize(
-    ("name", "expected"),
-    [
-        ("encoder.layer.0.output.dense.bias", True),
-        ("attn.in_proj_bias", True),
-        ("encoder.layer.0.output.dense.weight", False),
-        ("SelfAttention.relative_attention_bias.weight", False),
-        ("SelfAttention.relative_attention_bias", False),
-        ("", False),
-    ],
-)
-def test_bias_is_a_flag_of_the_name(name: str, expected: bool) -> None:
-    assert is_bias(name) is expected
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def memory_engine() -> Engine:
 
 def rules_of(engine: Engine) -> EngineRules:
     """Return the ways of an engine's database."""
-    return sqlite.SqliteRules() if engine.dialect.name == "sqlite" else postgres.PostgresRules()
+    return sqlite.rules_of(engine) if engine.dialect.name == "sqlite" else postgres.PostgresRules()
 
 
 _inherited: list[Pool] = []

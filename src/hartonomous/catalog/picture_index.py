@@ -102,18 +102,10 @@ class IndexedPlace(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     height: float
 
 
-class PlacedPicture(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A picture at its place in a document; see ``IndexedPlace``."""
+class PlacedPicture(IndexedPlace, frozen=True, kw_only=True, gc=False):
+    """A picture at its place in a document."""
 
-    file_digest: bytes
     picture_digest: bytes
-    part: str
-    pages: str
-    page: int
-    x: float
-    y: float
-    width: float
-    height: float
     facts: PictureFacts
 
 
@@ -238,8 +230,8 @@ class PictureIndex(Closing):
         for at in range(0, len(wanted), _AT_ONCE):
             piece = wanted[at : at + _AT_ONCE]
             rows = self._rows(
-                "SELECT source.digest, picture.digest, part, pages, page, x, y, width, height,"  # noqa: S608
-                " facts FROM place JOIN source ON source.id = place.source_id"
+                "SELECT picture.id, source.digest, part, pages, page, x, y, width, height,"  # noqa: S608
+                " picture.digest, facts FROM place JOIN source ON source.id = place.source_id"
                 " JOIN picture ON picture.id = place.picture_id"
                 f" WHERE part <> '' AND {column} IN ({', '.join('?' * len(piece))})"
                 " ORDER BY source.id, ordinal LIMIT ?",

@@ -4,6 +4,7 @@ A command file says ``@command("ls")`` over its function; a group takes a table 
 ``commands.py`` and imports a command's module only when that command is run or its own help shown.
 """
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
@@ -14,6 +15,7 @@ import click
 from hartonomous.cli.commands import Entry
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import GLOBAL_OPTIONS, GlobalOption
+from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -37,11 +39,29 @@ class NoSuchCommandError(click.UsageError):
 
 
 class HartCommand(click.Command):
-    """A command that takes the global options too."""
+    """A command that takes the global options too.
 
-    def __init__(self, *args: Any, **attributes: Any) -> None:
+    ``surplus`` is the hint for one argument too many, in which ``{}`` stands for that.
+    """
+
+    def __init__(self, *args: Any, surplus: str | None = None, **attributes: Any) -> None:
         attributes.setdefault("context_settings", dict(_CONTEXT))
         super().__init__(*args, **attributes)
+        self.surplus = surplus
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; where there is an argument too many, ``surplus`` says what may have been meant."""
+        # click tells of it in a text alone; so it is asked to leave the rest, for this to look at.
+        if self.surplus is None or ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        ctx.allow_extra_args = True
+        left = super().parse_args(ctx, args)
+        if left:
+            raise UsageError(
+                f"there is an argument too many: {' '.join(map(str, left))!r}",
+                hint=self.surplus.replace("{}", shlex.quote(str(left[0]))),
+            )
+        return left
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Return the command's parameters and the global options."""

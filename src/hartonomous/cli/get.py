@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hartonomous.operations.get import GetReport, GotFile
 
 
-@make_command("get")
+@make_command("get", surplus="-o {} says where to write, --file {} which file of it")
 @click.argument("spec", type=ARTIFACT, metavar="NAME[@X]")
 @click.option("-o", "--output", type=click.Path(), metavar="PATH", help="File or folder to write.")
 @click.option(

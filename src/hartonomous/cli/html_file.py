@@ -1,25 +1,16 @@
 """Pages that `--html` writes, for a browser; they need no network."""
 
+import io
 from pathlib import Path
 
 import click
 
-from hartonomous.errors import ConflictError, HartonomousError
+from hartonomous.packs.written_file import write_file
 
 
 def write_html(path: Path, page: str, *, force: bool) -> None:
     """Write a page and say so; ConflictError where there is a file already, unless ``force``."""
     # What people typed may have bytes of the shell's that are no text.
-    content = page.encode("utf-8", "replace")
-    try:
-        with path.open("wb" if force else "xb") as file:
-            file.write(content)
-    except FileExistsError as error:
-        raise ConflictError(
-            f"{path} is there already", hint="give --force to write over it, or another path"
-        ) from error
-    except OSError as error:
-        raise HartonomousError(
-            f"{path} cannot be written: {error.strerror}", hint="give another path to --html"
-        ) from error
+    content = io.BytesIO(page.encode("utf-8", "replace"))
+    write_file(path, content, force=force, hint="give another path to --html")
     click.echo(f"hart: note: wrote {path}", err=True)

@@ -37,7 +37,7 @@ command = HartGroup(
     sections=(_SECTION,),
     help="""Look at jobs, wait for them, retry or cancel them.
 
-    --background of add, repack, verify, gc and repair puts jobs; 'hart worker' runs them. A job is
+    --background puts jobs, and so do schedules; 'hart worker' runs them. A job is
     pending, running, failed (and waits for its retry), done, dead (somebody has to look) or
     cancelled. 'hart gc' forgets jobs that ended 30 days ago (the setting job_days).""",
 )
@@ -187,7 +187,10 @@ def _progress(one: "Job") -> str:
 
 def _shown(arguments: dict[str, object]) -> Iterable[str]:
     for name, value in arguments.items():
-        if value not in (None, False, [], {}, ""):
+        if name == "delta":  # the one thing that is done unless it is turned off
+            if not value:
+                yield "no delta"
+        elif value not in (None, False, [], {}, ""):
             text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
             yield name if value is True else f"{name} {text}"
 

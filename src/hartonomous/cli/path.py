@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _HOUR_US = 3_600_000_000
 
 
-@make_command("path")
+@make_command("path", surplus="--file {} names one file of it")
 @click.argument("spec", required=False, type=ARTIFACT, metavar="[NAME[@X]]")
 @click.option("--file", metavar="MEMBER", help="One file of the artifact, by its path inside.")
 @click.option("--list", "listed", is_flag=True, help="List what is in the cache.")

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from hartonomous.operations.restore import Restored
 
 
-@make_command("restore")
+@make_command(
+    "restore", surplus="--to {} says where the store is made, --snapshot {} which snapshot it is of"
+)
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR")
 @click.option(
     "--to", "target", type=click.Path(path_type=Path), metavar="STORE",

@@ -64,7 +64,7 @@ def add(
 ) -> None:
     """Have a command run again and again.
 
-    COMMAND is add, repack, verify, gc or repair with its options, written as without 'hart':
+    COMMAND is add, repack, verify, gc, embed or repair with its options, written as without 'hart':
     'hart schedule add --every 1d nightly verify --read-data-subset 1/10'. Options of the schedule
     stand before NAME.
     """
@@ -115,7 +115,7 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
     if found is None or not any(param.name == "later" for param in found.params):
         raise UsageError(
             f"{verb!r} is no command that can be scheduled",
-            hint="add, repack, verify, gc and repair can",
+            hint="add, repack, verify, gc, embed and repair can",
         )
     before = invocation.learning
     invocation.learning = True

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,21 @@ _NEAR_COLUMNS = (
 _NOTES_SHOWN = 5
 
 
+class _Kind(click.Choice[str]):
+    """A kind of hit; what is a format of files instead has its own way."""
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the kind; raises UsageError that says which there are."""
+        if value in self.choices:
+            return super().convert(value, param, ctx)
+        near = get_close_matches(value, self.choices, n=1)
+        raise UsageError(
+            f"there is no kind {value!r} of hits; there are {', '.join(self.choices)}",
+            hint=f"did you mean {near[0]!r}?" if near
+            else f"of files of one format: --where 'format = {value}', or 'file = *.{value}'",
+        )  # fmt: skip
+
+
 def _no_number(ctx: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     """Refuse -n, which is a dry run elsewhere and a number of lines in other tools."""
     if value is not None:
@@ -57,7 +73,7 @@ def _no_number(ctx: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--skip", type=click.IntRange(0), default=0, help="Leave out the first hits.")
 @click.option(
     "--kind", "kinds", multiple=True,
-    type=click.Choice(["passage", "picture", "model", "tensor"]),
+    type=_Kind(["passage", "picture", "model", "tensor"]),
     help="Only hits of this kind.",
 )  # fmt: skip
 @click.option("--name", metavar="PATTERN", help="Only artifacts of such names.")
@@ -119,10 +135,10 @@ def command(
 ) -> None:
     """Find passages, models and tensors.
 
-    Words find passages of documents and model cards, models by what is said of them, and tensors by
-    parts of their names. Any of the words may occur, and misspelled ones are found too; "words in
-    quotes" have to stand together, -words must not be there. Documents that were not read yet are
-    read first.
+    Words find passages of documents and model cards, models by what is said of them, and
+    tensors by parts of their names, by role (attention-q) and by shape (384x1536). Any of the
+    words may occur, and misspelled ones are found too; "words in quotes" have to stand
+    together, -words must not be there. Documents that were not read yet are read first.
 
     --tensor and what follows it find tensors alone. Which models hold this tensor: give its digest,
     or the beginning of it. Conditions add up. --near finds stored tensors whose values lie close,

@@ -68,15 +68,25 @@ def show(invocation: Invocation, *, name: str) -> None:
     "--engine", type=click.Choice(["auto", "exact", "scan", "graph"]),
     help="Which index it has; auto is right unless it is large and hardly changes.",
 )  # fmt: skip
+@click.option("--degree", type=click.INT, help="Of a graph: neighbours of a vector (16).")
+@click.option("--build-list", type=click.INT, help="Candidates while it is built (128).")
+@click.option("--search-list", type=click.INT, help="Candidates while it is searched (128).")
 @dry_run_option
 @click.pass_obj
-def switch(invocation: Invocation, *, name: str, engine: str | None, dry_run: bool) -> None:
+def switch(
+    invocation: Invocation, /, *, name: str, engine: str | None, dry_run: bool, **graph: int | None
+) -> None:
     """Search this space from now on.
 
     It takes the place of the one of its modality and use, which stays and can be switched back to.
+    A graph with longer lists finds more and is slower.
     """
+    from hartonomous.vectors.graph import GraphSettings
+
+    said = {key: value for key, value in graph.items() if value is not None}
+    settings = GraphSettings(**said) if said else None
     with invocation.store() as store:
-        done = store.spaces.switch(name, engine=engine, dry_run=dry_run)
+        done = store.spaces.switch(name, engine=engine, graph=settings, dry_run=dry_run)
     invocation.output.emit(done, human=_switched, ids=lambda one: (one.name,))
 
 

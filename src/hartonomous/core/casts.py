@@ -53,11 +53,6 @@ def cast(values: Array, source: str, target: str, nan: str = "quiet") -> Array:
     return out
 
 
-def wide(values: Array, source: str, target: str) -> Array:
-    """Return the values for arithmetic in F32 or F64; rounded only from F64 to F32."""
-    return cast(values, source, target)
-
-
 def same_rounded(values: Array, others: Array, dtype: str) -> bool:
     """Say whether F32 values are the same, bit for bit, once they are rounded to a type."""
     made, kept = (cast(one, "F32", dtype) for one in (values, others))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 
 from hartonomous.core.claims import MAX_NUMBER, Claims, NoticeLog
-from hartonomous.core.item_names import INDEX_FORMAT, SHARD_FORMAT
+from hartonomous.core.item_names import INDEX_FORMAT, SHARD_FORMAT, has_chunks, whole_name
 from hartonomous.core.rank_files import DEEPSPEED, RankFile, rank_file
 from hartonomous.core.weight_set import Member
 
@@ -43,8 +43,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a training run's processes wrote the model.
 
     ``kind`` is ``torch-distributed``, ``deepspeed`` or ``megatron``; ``file_count`` are the files
-    with parts of it, ``tensor_count`` the whole tensors that an index lists; ``written_to`` is the
-    place that the index names.
+    with parts of it, ``tensor_count`` the whole tensors that they make, as an index or the files
+    themselves say; ``written_to`` is the place that the index names.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def find_checkpoint(members: Sequence[Member], log: NoticeLog) -> Checkpoint | None:
     """Return what the files tell of a checkpoint of several processes; None if there is none."""
-    shards = [member for member in members if member[1].format == SHARD_FORMAT]
+    shards = [member for member in members if _is_shard(member)]
     if shards:
         return _distributed(members, shards, log)
     ranked = [(rank, member) for member in members if (rank := rank_file(member[0])) is not None]
@@ -78,10 +78,22 @@ def find_checkpoint(members: Sequence[Member], log: NoticeLog) -> Checkpoint | N
     )
 
 
+def _is_shard(member: Member) -> bool:
+    path, description = member
+    file = path.rpartition("/")[2]
+    named = description.format == "safetensors" and has_chunks(file)
+    return named or description.format == SHARD_FORMAT
+
+
 def _distributed(members: Sequence[Member], shards: Sequence[Member], log: NoticeLog) -> Checkpoint:
     index = next((member for member in members if member[1].format == INDEX_FORMAT), None)
+    count: int | None = None
     if index is None:
-        log.add("checkpoint", "the checkpoint's .metadata is missing: its tensors have no names")
+        if any(member[1].format == SHARD_FORMAT for member in shards):
+            text = "the checkpoint's .metadata is missing: its tensors have no names"
+            log.add("checkpoint", text)
+        else:  # safetensors files say it themselves
+            count = len({whole_name(one.name) for _, held in shards for one in held.tensors})
         told = Claims(None, origin=".metadata", log=log)
     else:
         told = Claims(index[1].metadata, origin=index[0], log=log)
@@ -95,7 +107,7 @@ def _distributed(members: Sequence[Member], shards: Sequence[Member], log: Notic
         kind="torch-distributed",
         file_count=len(shards),
         step=step,
-        tensor_count=told.count("tensor_count"),
+        tensor_count=count if index is None else told.count("tensor_count"),
         written_to=place,
     )
 

@@ -14,6 +14,9 @@ class Closing(ABC):
 
     __slots__ = ()
 
+    _END_FAILED = "ending it failed too"
+    """What the note of the second error says of it."""
+
     @abstractmethod
     def close(self) -> None:
         """Give back what it holds."""
@@ -32,4 +35,4 @@ class Closing(ABC):
         except Exception as second:
             if error is None:
                 raise
-            error.add_note(f"ending it failed too: {second}")
+            error.add_note(f"{self._END_FAILED}: {second}")

@@ -82,14 +82,16 @@ def _inflated(chunks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     machine = zlib.decompressobj(-zlib.MAX_WBITS)
     for chunk in chunks:
         waiting: bytes | memoryview = chunk
-        while waiting and not machine.eof:
+        while not machine.eof:
             try:
                 piece = machine.decompress(waiting, PIECE_BYTES)
             except zlib.error as error:
                 raise StructureError(f"a tensor cannot be inflated: {error}") from error
-            waiting = machine.unconsumed_tail
             if piece:
                 yield piece
+            elif not machine.unconsumed_tail:
+                break  # a full piece may leave more behind even where all the input is taken
+            waiting = machine.unconsumed_tail
         if machine.eof:
             return
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from hartonomous.core.canonical_name import canonical_name
+from hartonomous.core.dtype import DTYPES
 from hartonomous.core.metadata_comparison import MetadataComparison
 from hartonomous.core.value_comparison import ValueDifference, is_comparable
 
@@ -44,6 +45,7 @@ class PairStatus(StrEnum):
     RESHAPED = "reshaped"  # equal bytes and name, another shape
     RETYPED = "retyped"  # equal bytes and name, read as another element type
     CAST = "cast"  # same name and shape, another element type
+    TRANSPOSED = "transposed"  # same name and type; each is the other turned, bit for bit
     CHANGED = "changed"  # same name, type and shape, other bytes
     RESIZED = "resized"  # same name, another shape and other bytes
     ADDED = "added"
@@ -250,6 +252,18 @@ def has_comparable_values(pair: TensorPair) -> bool:
     if pair.status is PairStatus.CHANGED:
         return pair.a.length == pair.b.length
     return pair.status is PairStatus.CAST and is_comparable(pair.a.dtype, pair.b.dtype)
+
+
+def may_be_transposed(pair: TensorPair) -> bool:
+    """Say whether a matrix of plain elements may be the other one turned; their bytes tell."""
+    a, b = pair.a, pair.b
+    if a is None or b is None or a.dtype != b.dtype or a.length != b.length:
+        return False
+    dtype = DTYPES.get(a.dtype)
+    is_plain = dtype is not None and dtype.block_elements == 1
+    is_matrix = len(a.shape) == 2 and min(a.shape) > 1 and a.shape == b.shape[::-1]
+    open_ones = (PairStatus.CHANGED, PairStatus.RESIZED)
+    return is_plain and is_matrix and pair.status in open_ones
 
 
 def tensor_difference(pair: TensorPair, values: ValueDifference | None = None) -> TensorDifference:

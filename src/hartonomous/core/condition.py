@@ -40,6 +40,8 @@ class Combination(msgspec.Struct, frozen=True, kw_only=True, tag="combination"):
     parts: tuple["Comparison | Combination", ...]
 
 
+_NUMBERS = ("size", "number")
+
 Condition = Comparison | Combination
 
 
@@ -185,6 +187,8 @@ class _Parser:
         for sign in ("=", "!=", "~", "<=", ">=", "<", ">"):
             if self._is_sign(sign):
                 value = self._value()
+                if field in _NUMBERS and sign[0] in "<>" and _number(value) is None:
+                    raise self._wrong(f"the {field} is a number, and {value!r} is none")
                 return Comparison(field=field, operator=sign, values=(value,))
         raise self._wrong("one of = != ~ < > <= >= in belongs here")
 

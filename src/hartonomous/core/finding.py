@@ -24,6 +24,8 @@ from hartonomous.core.quantity import several
 
 FINDINGS_A_FILE = 256
 NAMES_SHOWN = 8
+ONNX_RUNTIME_DOMAINS = frozenset({"com.microsoft", "com.microsoft.nchwc", "ai.onnx.ml"})
+"""Whose operators ONNX's own runtime has built in; those of others need a library."""
 _TEXT_BYTES = 512
 
 Member = tuple[str, Description]
@@ -139,8 +141,10 @@ def _in_file(path: str, description: Description) -> Iterator[Finding]:
     if path.lower().endswith(".py"):
         text = "Python code beside the model, which runs where something imports it"
         yield _finding(Severity.CODE, "python-file", path, text)
-    domains = metadata.get("custom_domains") if description.format == "onnx" else None
-    for domain in _texts(domains):
+    custom = metadata.get("custom_operators") if description.format == "onnx" else None
+    for domain in custom if isinstance(custom, Mapping) else ():
+        if domain in ONNX_RUNTIME_DOMAINS:
+            continue
         text = f"operators of the domain {domain!a} need a library of their own, which would run"
         yield _finding(Severity.CODE, "operator", path, text)
     if description.format == "torch-zip" and metadata.get("script_count"):

@@ -45,7 +45,6 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-WAITING = frozenset({Status.PENDING, Status.FAILED})
 ENDED = frozenset({Status.DONE, Status.DEAD, Status.CANCELLED})
 
 _NEXT = {
@@ -114,11 +113,6 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
 def may_become(before: Status, after: Status) -> bool:
     """Say whether a job may go from one status to another."""
     return after in _NEXT[before]
-
-
-def lease_is_over(lease_until_us: int, now_us: int) -> bool:
-    """Say whether a lease is over: a job whose worker has not spoken for so long is taken back."""
-    return lease_until_us <= now_us
 
 
 def new_lease_us(now_us: int) -> int:

@@ -103,7 +103,9 @@ def judge(first: Side, second: Side, shares: Shares) -> Verdict | None:
     most = MOST_SHARE * related
     if shares.quantised and (first.quantised != second.quantised or shares.quantised > most):
         return _quantised(first, second)
-    if shares.merged > most:
+    # What a merge leaves alone is equal: an adapter changes few of its base's tensors.
+    changed = related - shares.equal
+    if shares.merged > max(MEASURED_SHARE * related, MOST_SHARE * changed):
         return Verdict(kind=RelationKind.MERGED_FROM, forward=True, reason="a sum of weights fits")
     if shares.near > MEASURED_SHARE * related:
         return _near(first, second)

@@ -254,12 +254,6 @@ def tensor_role(name: str, shape: Sequence[int], dtype: str) -> Role:
     return _role(_INDEX.sub("#", name), min(len(shape), 6), integer)
 
 
-def is_bias(name: str) -> bool:
-    """Say whether the tensor is the bias of its role (``….bias``, ``in_proj_bias``)."""
-    last = name[-64:].rpartition(".")[2].rpartition("/")[2].lower()
-    return last.endswith("bias") and last not in _NOT_A_BIAS
-
-
 def _stem(name: str) -> str:
     """Return ``.`` and the last parts of ``name`` in lower case, indices as ``#``."""
     parts = _SEPARATOR.split(name.lower().removesuffix(":0"))

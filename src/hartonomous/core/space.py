@@ -15,6 +15,9 @@ MODALITIES = ("text", "picture")
 METRICS = ("cosine", "dot", "euclidean")
 MOST_DIMENSIONS = 16_384
 
+RECIPE_KEY = "encoder.recipe"
+"""The metadata key of a version with encoders; ``packs.encoders`` says what its value is."""
+
 VectorType = Literal["f32", "f16", "bf16"]
 
 

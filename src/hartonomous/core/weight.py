@@ -1,20 +1,24 @@
 """A tensor as a weight of a model: its role beside it, its elements counted within bounds."""
 
+import re
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from hartonomous.core.description import Tensor
-from hartonomous.core.item_names import whole_name
+from hartonomous.core.item_names import has_chunks, whole_name
 from hartonomous.core.role import NOT_PARAMETERS, Role, tensor_role
 
 Key = TypeVar("Key", bound=Hashable)
 
 MAX_COUNT = 2**63 - 1
 """Counts and sizes are held to what a catalog's bigint holds."""
-OPTIMIZER_STEMS = frozenset({"optimizer", "optim", "optimizer_state", "scheduler"})
-"""File names without ending that hold a training run's state."""
+_STATE_STEM = re.compile(
+    r"optimizer|optim|optimizer_state|scheduler|(?:rng_state|random_states)(?:_[0-9]{1,6})?"
+)
+"""File names without ending that hold a training run's state: what an optimizer, a schedule of
+learning rates or generators of random numbers need to go on."""
 
 
 class Weight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -35,28 +39,28 @@ class Weight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return min(MAX_COUNT, max(0, self.tensor.byte_count))
 
 
-def _is_optimizer(file: str) -> bool:
+def _is_state(file: str) -> bool:
     """Say whether all tensors of the file are a training run's state."""
-    return file.partition(".")[0].lower() in OPTIMIZER_STEMS
+    return _STATE_STEM.fullmatch(file.partition(".")[0].lower()) is not None
 
 
 def weigh(path: str, tensors: Iterable[Tensor]) -> list[Weight]:
     """Return the tensors of the file at ``path`` as weights, in the file's order.
 
-    All tensors of an ``optimizer.*`` file are optimizer state. The array of a ``.npy`` file, or a
-    tensor without a name, goes by the name of its file. A chunk of a sharded tensor has that one's
-    role.
+    All tensors of an ``optimizer.*`` or ``rng_state.*`` file are optimizer state. The array of a
+    ``.npy`` file, or a tensor without a name, goes by the name of its file. A chunk of a sharded
+    tensor has that one's role.
     """
     folder, _, file = path.rpartition("/")
-    optimizer = _is_optimizer(file)
+    state = _is_state(file)
     stem = file.rpartition(".")[0] or file
     named = not file.lower().endswith(".npy")
-    chunks = file.lower().endswith(".distcp")
+    chunks = has_chunks(file)
     weights = []
     for tensor in tensors:
         name = (tensor.name if named else "") or stem
         whole = whole_name(name) if chunks else name
-        role = Role.OPTIMIZER_STATE if optimizer else tensor_role(whole, tensor.shape, tensor.dtype)
+        role = Role.OPTIMIZER_STATE if state else tensor_role(whole, tensor.shape, tensor.dtype)
         count = 0 if role in NOT_PARAMETERS else bounded_count(tensor.shape)
         weights.append(
             Weight(tensor=tensor, name=name, folder=folder, role=role, parameter_count=count)

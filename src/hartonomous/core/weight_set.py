@@ -5,7 +5,8 @@ variant, checkpoints of one training run). The rule:
 
 1. Files of one folder and format are one set when they are shards of one name
    (``x-00001-of-00003``) or when an index file lists them; all ``.npy`` files of a folder are one
-   set, and all ``.distcp`` files; so are the files of all ranks of a DeepSpeed or Megatron
+   set, and all ``.distcp`` files; so are all shards that processes wrote of one model
+   (``shard-00002-model-00001-of-00001``), and the files of all ranks of a DeepSpeed or Megatron
    checkpoint, in which equal names are different parts; an ONNX model and the files of its weights
    (``x.onnx``, ``x.onnx_data``) are one. Any other file is a set of its own. A tensor name that
    comes twice in a set counts once.
@@ -30,7 +31,7 @@ from msgspec import structs
 from hartonomous.core.claims import clean
 from hartonomous.core.coding import Coding
 from hartonomous.core.description import Description, Tensor
-from hartonomous.core.item_names import SHARD_FORMAT
+from hartonomous.core.item_names import SHARD_ENDING, SHARD_FORMAT, whole_file
 from hartonomous.core.rank_files import rank_file
 from hartonomous.core.role import Role
 from hartonomous.core.weight import Weight, bounded_sum, weigh
@@ -169,6 +170,9 @@ def _component(folder: str) -> str:
 def _stem(file: str, format_name: str) -> str:
     if format_name in _FOLDER_FORMATS:
         return _FOLDER_FORMATS[format_name]
+    if file.lower().endswith(SHARD_ENDING):  # safetensors inside
+        return _FOLDER_FORMATS[SHARD_FORMAT]
+    file = whole_file(file) or file
     if format_name in _ONNX_FORMATS:
         return _ONNX_ENDING.sub("", file) or file
     stem = file.rpartition(".")[0] or file

@@ -1,6 +1,6 @@
 """The program of a limited process: limits itself, then looks at one file after the other.
 
-``sandbox.ParserProcess`` starts it; it sees nothing of the machine but the descriptors that come
+``sandbox.LimitedProcess`` starts it; it sees nothing of the machine but the descriptors that come
 over its socket. It ends when the socket closes, when a limit is met, or when a parser fails in a
 way that parsers must not: the parent then says so of that file.
 

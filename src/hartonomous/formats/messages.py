@@ -25,8 +25,8 @@ _PIECE_BYTES = 1 << 20
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """What a child runs, which of its entries it loads, and the limits that it sets itself.
 
-    ``program`` is ``module:function`` of ``function(reader, path, *, formats)``; its module has
-    ``load(entry)``.
+    ``program`` is ``module:function`` of ``function(reader, path, *, formats)``, ``formats`` are
+    entries for ``ports.entry.load``.
     """
 
     program: str

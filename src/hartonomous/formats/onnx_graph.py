@@ -228,12 +228,14 @@ class GraphWalk:
         return name
 
     def _unique(self, name: str) -> str:
-        count = self._names.get(name, 0)
-        self._names[name] = count + 1
-        if not count:
-            return name
-        self.renamed += 1
-        return self._unique(f"{name}#{count + 1}")
+        """Return the name, with ``#2`` … where the model has it already."""
+        found = name
+        while found in self._names:
+            self._names[name] += 1
+            found = f"{name}#{self._names[name]}"
+        self.renamed += found != name
+        self._names[found] = 1
+        return found
 
     # -- names and values
 

@@ -22,6 +22,8 @@ from hartonomous.ports.format import Format, RangeReader
 
 ENDINGS = (".pkl", ".pickle", ".joblib", ".dill", ".sav")
 PICKLE_COUNT_LIMIT = 10_000
+NESTING_LIMIT = 32
+"""Arrays of objects, as joblib writes them, of which each lies in the one before."""
 """Pickles one after the other, those of joblib's arrays included."""
 
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".metadata")
@@ -87,6 +89,7 @@ class _Stream:
 
     def __init__(self, reader: RangeReader) -> None:
         self._reader = reader
+        self._depth = 0
         self.globals: dict[tuple[str, str], Global] = {}
         self.count = 0
         self.protocol = 0
@@ -125,7 +128,11 @@ class _Stream:
             raise StructureError("an array of joblib has no shape or no type that is known")
         code, width = kind
         if code == "O":
+            self._depth += 1
+            if self._depth > NESTING_LIMIT:
+                raise StructureError(f"arrays of objects lie {NESTING_LIMIT} deep in one another")
             inner = self._read(machine.position)
+            self._depth -= 1
             if inner.error is not None:
                 raise StructureError(inner.error)
             machine.skip(inner.end - machine.position)

@@ -54,20 +54,26 @@ _ALLOWED = frozenset(
 
 _DANGEROUS_MODULES = frozenset(
     {
-        "_ctypes", "_frozen_importlib", "_frozen_importlib_external", "_functools", "_io",
-        "_operator", "_pickle", "_posixsubprocess", "_thread", "_winapi", "aiohttp",
-        "antigravity", "asyncio", "atexit", "bdb", "cProfile", "cgi", "cloudpickle", "code",
-        "codeop", "commands", "concurrent", "copyreg", "ctypes", "curses", "dill", "distutils",
-        "doctest", "ensurepip", "fcntl", "fileinput", "ftplib", "functools", "gc", "getpass",
-        "http", "httplib", "idlelib", "imp", "importlib", "inspect", "io", "joblib", "lib2to3",
-        "linecache", "logging", "marshal", "mmap", "msvcrt", "multiprocessing", "nt", "ntpath",
-        "operator", "os", "pathlib", "pdb", "pickle", "pip", "pkgutil", "popen2", "posix",
-        "posixpath", "profile", "pty", "pydoc", "readline", "requests", "resource",
-        "rlcompleter", "runpy", "select", "selectors", "setuptools", "shelve", "shutil",
-        "signal", "site", "smtplib", "socket", "sqlite3", "subprocess", "sys", "sysconfig",
-        "telnetlib", "tempfile", "threading", "timeit", "tkinter", "trace", "turtle", "types",
-        "unittest", "urllib", "urllib2", "venv", "warnings", "webbrowser", "winreg",
-        "zipimport",
+        "_aix_support", "_bootsubprocess", "_ctypes", "_frozen_importlib",
+        "_frozen_importlib_external", "_functools", "_io", "_multiprocessing", "_operator",
+        "_osx_support", "_pickle", "_posixshmem", "_posixsubprocess", "_pyio", "_pyrepl", "_socket",
+        "_sqlite3", "_ssl", "_testcapi", "_thread", "_winapi", "_winreg", "aiohttp", "antigravity",
+        "asyncio", "atexit", "bdb", "bz2", "cProfile", "cffi", "cgi", "cloudpickle", "code",
+        "codeop", "commands", "compileall", "concurrent", "copyreg", "crypt", "ctypes", "curses",
+        "dbm", "dill", "distutils", "docker", "doctest", "ensurepip", "faulthandler", "fcntl",
+        "fileinput", "fsspec", "ftplib", "functools", "gc", "getpass", "glob", "gzip", "http",
+        "httplib", "httpx", "hydra", "idlelib", "imaplib", "imp", "importlib", "inspect", "io",
+        "joblib", "jsonpickle", "lib2to3", "linecache", "logging", "lzma", "mailbox", "marshal",
+        "mlflow", "mmap", "modulefinder", "msvcrt", "multiprocessing", "netrc", "nis", "nntplib",
+        "nt", "ntpath", "numexpr", "operator", "os", "paramiko", "pathlib", "pdb", "pexpect",
+        "pickle", "pip", "pkgutil", "popen2", "poplib", "posix", "posixpath", "profile", "pstats",
+        "psutil", "pty", "py_compile", "pyclbr", "pydoc", "pyrepl", "readline", "requests",
+        "resource", "rlcompleter", "runpy", "sched", "select", "selectors", "setuptools", "sh",
+        "shelve", "shutil", "signal", "site", "smtpd", "smtplib", "socket", "socketserver", "spwd",
+        "sqlite3", "ssl", "subprocess", "symtable", "sys", "sysconfig", "syslog", "tarfile",
+        "telnetlib", "tempfile", "threading", "timeit", "tkinter", "trace", "tracemalloc",
+        "turtle", "types", "unittest", "urllib", "urllib2", "urllib3", "venv", "warnings",
+        "webbrowser", "winreg", "wsgiref", "xmlrpc", "yaml", "zipapp", "zipfile", "zipimport",
     }
 )  # fmt: skip
 _HARMLESS = frozenset(
@@ -82,14 +88,20 @@ _DANGEROUS_NAMES = frozenset(
     {
         "torch.load", "torch.save", "torch.hub", "torch.storage._load_from_bytes",
         "torch.serialization.load", "torch.jit.load", "torch.compile", "numpy.load", "numpy.save",
-        "numpy.fromfile", "numpy.testing._private.utils.runstring",
+        "numpy.fromfile", "numpy.testing._private.utils.runstring", "codecs.open",
+        "codecs.EncodedFile", "uuid._get_command_stdout", "uuid._popen", "platform._syscmd_file",
+        "platform._syscmd_ver", "pandas.eval", "pandas.read_pickle", "keras.models.load_model",
+        "tensorflow.load_library", "tensorflow.load_op_library", "sklearn.externals.joblib.load",
     }
 )  # fmt: skip
 _DANGEROUS_PREFIXES = (
     "torch.hub.", "torch.utils.cpp_extension.", "torch.ops.", "torch._ops.", "torch.testing.",
     "torch.multiprocessing.", "torch.distributed.elastic.", "torch.fx.", "torch._dynamo.",
     "torch._inductor.", "torch.utils.collect_env.", "torch.utils.bottleneck.", "numpy.testing.",
-    "numpy.f2py.", "numpy.distutils.",
+    "numpy.f2py.", "numpy.distutils.", "torch.package.", "torch.utils._config_module.",
+    "torch.utils.data.datapipes.", "torch.utils.model_zoo.", "torch.distributed.rpc.",
+    "torch.jit.unsupported_tensor_ops.", "test.support.", "pandas.io.pickle.",
+    "transformers.dynamic_module_utils.",
 )  # fmt: skip
 
 

@@ -53,7 +53,7 @@ class Task(Generic[Found]):
     """What a limited process does with a file.
 
     ``program`` is ``module:function`` of a pure function(reader, path, *, formats) that returns a
-    ``result``, a struct; its module has ``load(entry)`` for the ``formats``. ``refused(kind,
+    ``result``, a struct; ``formats`` are entries for ``ports.entry.load``. ``refused(kind,
     reason)`` makes the result of a file that the process failed on; ``check(result, size)`` raises
     ValueError for one that cannot be.
     """
@@ -222,8 +222,14 @@ class _Child:
         self.busy = True  # an answer is due; closing it then means killing it
         self._owner = os.getpid()
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = _start(theirs.fileno(), search_path)
+        try:
+            with theirs:
+                self._process = _start(theirs.fileno(), search_path)
+        except OSError as error:
+            self._socket.close()
+            raise HartonomousError(
+                f"the parser process does not start: {error.strerror}"
+            ) from error
         try:
             messages.send(self._socket, msgspec.msgpack.encode(setup))
             self.receive(deadline=time.monotonic() + START_LIMIT_S)

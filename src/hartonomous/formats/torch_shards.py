@@ -14,8 +14,10 @@ Files whose items went through a compressing extension are no archives and are r
 
 from typing import Any, Final
 
+import msgspec
+
 from hartonomous.core.description import Description, Notice, Tensor
-from hartonomous.core.item_names import SHARD_FORMAT, item_name
+from hartonomous.core.item_names import SHARD_ENDING, SHARD_FORMAT, item_name
 from hartonomous.errors import LimitError
 from hartonomous.formats.pickle_values import Global
 from hartonomous.formats.pickle_verdict import listed
@@ -27,7 +29,6 @@ from hartonomous.formats.torch_zip import read_archive
 from hartonomous.formats.zip_directory import archive_start
 from hartonomous.ports.format import Format, RangeReader
 
-ENDING = ".distcp"
 ITEM_LIMIT = 20_000
 """Items of one file; a larger one is kept as bytes."""
 NOTICE_LIMIT = 64
@@ -41,7 +42,7 @@ class _TorchShards:
 
     def matches(self, path: str, head: bytes) -> bool:
         """Say yes to the ending; what lies at the end of the file decides."""
-        return path.lower().endswith(ENDING) and bool(head)
+        return path.lower().endswith(SHARD_ENDING) and bool(head)
 
     def parse(self, reader: RangeReader) -> Description:
         """Return the tensors by offset; raises StructureError or LimitError."""
@@ -104,13 +105,10 @@ class _Items:
         alone = len(told.tensors) == 1 and told.tensors[0].name == "tensor"
         for one in told.tensors:
             self.tensors.append(
-                Tensor(
+                msgspec.structs.replace(
+                    one,
                     name=name if alone else f"{name}.{one.name}",
-                    dtype=one.dtype,
-                    shape=one.shape,
                     offset=start + one.offset,
-                    length=one.length,
-                    strides=one.strides,
                 )
             )
         if len(self.tensors) > TENSOR_LIMIT:

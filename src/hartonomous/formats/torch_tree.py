@@ -220,7 +220,10 @@ class _Walk:
         if not is_tuple(call.arguments, 2) or not is_tuple(call.arguments[1], 2):
             _refuse(path, f"{call.path} lacks arguments")
         held = [one for one in call.arguments[1] if _makes_tensor(one)]
-        names = ("indices", "values") if len(held) == 2 else ("crow_indices", "indices", "values")
+        if len(held) == 2:
+            return list(zip(("indices", "values"), held, strict=True))
+        by_column = plain(call.arguments[0]) in ("torch.sparse_csc", "torch.sparse_bsc")
+        names = ("ccol_indices" if by_column else "crow_indices", "indices", "values")
         return list(zip(names, held, strict=False))
 
     def _quantised(self, _call: Call, path: str) -> list[tuple[str, Value]]:

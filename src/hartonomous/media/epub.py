@@ -27,7 +27,7 @@ class _Epub:
     """The reader; see the module's text."""
 
     name = "epub"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

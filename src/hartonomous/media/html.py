@@ -39,7 +39,7 @@ class _Html:
     """The reader; see the module's text."""
 
     name = "html"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -57,7 +57,7 @@ class _Html:
         return Document(
             kind=self.name,
             blocks=tuple(page.found.blocks),
-            title=page.title,
+            title=_BLANK.sub(" ", page.title),
             metadata=page.metadata,
             notices=(*notices, *page.found.notices()),
         )
@@ -98,6 +98,7 @@ class Page(HTMLParser):
         self._in_title = False
         self._pre = 0
         self._heading = 0
+        self._link = -1  # where in the text a heading's link to a place of the page began
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Begin an element."""
@@ -114,6 +115,9 @@ class Page(HTMLParser):
             self._pre += tag == "pre"
         elif tag in _CELLS and self._text:
             self._text.append(" | ")
+        elif tag == "a" and self._heading:
+            to = dict(attrs).get("href") or ""
+            self._link = len(self._text) if to.startswith("#") else -1
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Take an element that ends at once, so that it hides nothing."""
@@ -130,6 +134,10 @@ class Page(HTMLParser):
             if tag in self._hidden:
                 while self._hidden.pop() != tag:
                     pass
+        elif tag == "a" and self._link >= 0:
+            if not any(map(str.isalnum, "".join(self._text[self._link :]))):
+                del self._text[self._link :]  # the sign of a permalink: ¶, §, #
+            self._link = -1
         elif tag in _BREAKS:
             self.end()
             self._heading = 0
@@ -145,6 +153,7 @@ class Page(HTMLParser):
 
     def end(self) -> None:
         """Close the block that is open."""
+        self._link = -1
         if not self._text:
             return
         text = "".join(self._text)

@@ -1,7 +1,7 @@
 """JSON and JSON Lines: the texts in it, each behind the path of its keys.
 
 Positions are of the text that is taken out; an element of a list of the top, or a line, is a block.
-Vocabularies and indexes of shards, which say nothing, are left out.
+Vocabularies, indexes of shards and settings of models, which say nothing, are left out.
 """
 
 import json
@@ -20,20 +20,30 @@ _VALUES = 20_000
 _VALUE_CHARS = 20_000
 _LIMIT_CHARS = 8 << 20
 # Files of models that hold no sentences.
-_VOCABULARIES = frozenset(("tokenizer.json", "vocab.json", "added_tokens.json"))
+_OF_MODELS = frozenset((
+    "tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json",
+    "special_tokens_map.json", "generation_config.json", "preprocessor_config.json",
+    "processor_config.json", "data_config.json", "sentence_bert_config.json",
+    "config_sentence_transformers.json", "adapter_config.json", "quantize_config.json",
+    "model_index.json", "modules.json",
+))  # fmt: skip
+# What settings of other names hold: of transformers, of a pooling, of diffusers.
+_SETTINGS = (b'"model_type"', b'"architectures"', b'"pooling_mode_', b'"_diffusers_version"')
 
 
 class _JsonText:
     """The reader; see the module's text."""
 
     name = "json"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
-        """Take files that are named so, but vocabularies and indexes of shards."""
+        """Take files that are named so, but vocabularies, indexes of shards, settings of models."""
         name = path.rpartition("/")[2].lower()
-        if name in _VOCABULARIES or name.endswith(".index.json"):
+        if name in _OF_MODELS or name.endswith(".index.json"):
+            return False
+        if name == "config.json" and any(one in head for one in _SETTINGS):
             return False
         return ending(path) in JSON and looks_like_text(head)
 

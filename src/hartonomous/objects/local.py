@@ -114,16 +114,15 @@ class LocalObjects:
 
         A writer holds a lock on its file as long as it lives, so nobody's work is touched.
         """
-        folder = self.root / TEMPORARY
-        if not folder.is_dir() or folder.is_symlink():  # what a link leads to is not ours
-            return 0
-        return sum(_sweep_file(path) for path in sorted(folder.iterdir()))
+        return sum(_sweep_file(path) for path in _temporaries(self.root))
 
     def litter(self) -> tuple[int, int]:
         """Return number and bytes of the files that ``sweep`` would remove."""
-        folder = self.root / TEMPORARY
-        found = sorted(folder.iterdir()) if folder.is_dir() else []
-        sizes = [path.lstat().st_size for path in found if _sweep_file(path, remove=False)]
+        sizes = []
+        for path in _temporaries(self.root):
+            if _sweep_file(path, remove=False):
+                with contextlib.suppress(FileNotFoundError):  # its writer may have just ended
+                    sizes.append(path.lstat().st_size)
         return len(sizes), sum(sizes)
 
     def publish(self, temporary: Path, key: str) -> None:
@@ -389,6 +388,13 @@ def _link_or_rename(temporary: Path, target: Path) -> None:
             "overwriting",
             hint="keep the store on another file system, such as ext4, xfs or btrfs",
         ) from error
+
+
+def _temporaries(root: Path) -> list[Path]:
+    folder = root / TEMPORARY
+    if not folder.is_dir() or folder.is_symlink():  # what a link leads to is not ours
+        return []
+    return sorted(folder.iterdir())
 
 
 def _sweep_file(path: Path, *, remove: bool = True) -> bool:

@@ -33,6 +33,7 @@ from hartonomous.packs.publication import Published, publish
 from hartonomous.packs.session import WriteSession
 from hartonomous.packs.source_file import BLOCK_BYTES
 from hartonomous.packs.source_removal import SourceRemoval
+from hartonomous.packs.stale_views import look_for_stale
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.discover import discover
@@ -149,7 +150,9 @@ def add(
     check_options(options)
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     shared = SharedFiles(paths, hidden=options.hidden) if options.move else None
-    return _add_all(parts, found, options, progress or NoProgress(), shared)
+    report = _add_all(parts, found, options, progress := progress or NoProgress(), shared)
+    look_for_stale(parts, progress)
+    return report
 
 
 def foresee(
@@ -162,7 +165,7 @@ def foresee(
     """Return what ``add`` would report, storing nothing: ``dry_run`` is true in it.
 
     Names, numbers and outcomes are those of the add; ``stored_bytes`` is estimated from samples,
-    digests are None where a file was not read whole, and nothing is said of reasons and tensors.
+    digests are None where a file was not read whole, reasons name no encodings, tensors are 0.
     """
     check_options(options)
     progress = progress or NoProgress()
@@ -196,7 +199,8 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         source=candidate.source,
         file_count=len(candidate.members),
         logical_bytes=candidate.size,
-        stored_bytes=one.estimated_bytes,
+        stored_bytes=sum(row[2] for row in one.tally.reasons.values()),
+        reasons=_reasons(one.tally.reasons),
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
         notices=(*candidate.notes, *notices_of(one.files)),
     )
@@ -321,9 +325,10 @@ def _add_all(
             batch.append(taken)
             rows = sum(one.proposal.row_count for one in batch)
             full = session.unsealed_bytes > _BATCH_BYTES or rows >= _BATCH_ROWS
-            if full or item.size > _BATCH_BYTES:
+            if full or item.size > _BATCH_BYTES or taken.proposal.is_adapter:
                 artifacts += _publish(session, batch, progress, removal, len(artifacts))
                 batch = []
+                ingest.show_adapters()  # what one was merged into may come next
         artifacts += _publish(session, batch, progress, removal, len(artifacts))
         for at, kept in removal.finish() if removal is not None else ():
             moved = msgspec.structs.replace(artifacts[at], moved=kept is None, source_kept=kept)
@@ -345,6 +350,13 @@ def _ingesting(
         finally:
             ingest.close()
             reader.close()
+
+
+def _reasons(sums: Mapping[str, Sequence[int]]) -> tuple[Reason, ...]:
+    return tuple(
+        Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
+        for reason, row in sorted(sums.items())
+    )
 
 
 def _report(
@@ -486,10 +498,7 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
         parameter_count=taken.proposal.parameter_count,
         logical_bytes=sum(file.size for file in taken.files),
         stored_bytes=sum(row[2] for row in sums.values()),
-        reasons=tuple(
-            Reason(reason=reason, piece_count=row[0], logical_bytes=row[1], stored_bytes=row[2])
-            for reason, row in sorted(sums.items())
-        ),
+        reasons=_reasons(sums),
         labels=taken.proposal.labels,
         notices=(
             *taken.candidate.notes,

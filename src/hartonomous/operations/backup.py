@@ -306,7 +306,7 @@ def _listed(card: Snapshot) -> SnapshotListed:
 
 def remove(folder: Path, name: str, *, now_us: int) -> SnapshotRemoved:
     """Remove a snapshot and the packs that no other needs; raises NotFoundError."""
-    backup_folder.open_for_reading(folder).__exit__()  # a folder of backups is not made here
+    backup_folder.open_for_reading(folder).close()  # a folder of backups is not made here
     with backup_folder.open_for_writing(folder, now_us=now_us) as opened:
         if name not in opened.names():
             opened.snapshot(name)  # which says what is there

@@ -12,6 +12,7 @@ from math import prod
 from typing import Any
 
 import msgspec
+import numpy as np
 
 from hartonomous.core.comparison import (
     ComparisonSummary,
@@ -21,8 +22,10 @@ from hartonomous.core.comparison import (
     TensorUse,
     compare_models,
     has_comparable_values,
+    may_be_transposed,
     pair_tensors,
 )
+from hartonomous.core.digest import digest
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.item_names import INDEX_FORMAT
 from hartonomous.core.metadata_comparison import MetadataComparison, compare_metadata
@@ -44,6 +47,10 @@ from hartonomous.ports.progress import NoProgress, Progress
 
 _DERIVED = frozenset({"weight_sets", "layers", "roles", "dtypes"})
 """Parts of a model's summary that only repeat what the tensors' own lines say."""
+
+
+_TURNED_BYTES = 64 << 20
+"""Larger matrices are not turned to see whether they are the other's transposition."""
 
 
 class ComparedSide(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,6 +178,7 @@ def _compare(
     pairs = pair_tensors(_uses(a), _uses(b))
     reader = _ValueReader(places, progress)
     if values:
+        pairs = [reader.turned(pair) for pair in pairs]
         progress.stage("compare", total_bytes=reader.bytes_of(pairs))
     comparison = compare_models(
         pairs,
@@ -230,6 +238,27 @@ class _ValueReader:
             pair.b.dtype,
             prod(pair.a.shape) if known else pair.a.length,
         )
+
+    def turned(self, pair: TensorPair) -> TensorPair:
+        """Return a pair as transposed where the one's bytes, turned, are the other's."""
+        if not may_be_transposed(pair):
+            return pair
+        assert pair.a is not None
+        assert pair.b is not None
+        (file_a, read_a), (file_b, read_b) = self._places[pair.a], self._places[pair.b]
+        crossed = file_a.column_major or file_b.column_major
+        if crossed or read_a is None or read_b is None or pair.a.length > _TURNED_BYTES:
+            return pair
+        rows, columns = pair.a.shape
+        each = pair.a.length // (rows * columns)
+        ends = (0, pair.a.length - each)
+        if any(bytes(read_a(at, each)) != bytes(read_b(at, each)) for at in ends):
+            return pair  # the first and the last element stay where they are
+        plain = np.frombuffer(read_a(0, pair.a.length), np.dtype((np.void, each)))
+        other = np.ascontiguousarray(plain.reshape(rows, columns).T)
+        if digest(other.tobytes()) != pair.b.digest:
+            return pair
+        return msgspec.structs.replace(pair, status=PairStatus.TRANSPOSED)
 
     def _read(self, view: View) -> Any:
         def read(offset: int, length: int) -> bytes | memoryview:

@@ -13,6 +13,7 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import health
+from hartonomous.core.quantity import size
 from hartonomous.errors import (
     HartonomousError,
     NotFoundError,
@@ -118,7 +119,7 @@ def _file_system(path: Path) -> Check:
 def _room(path: Path, settings: Settings) -> Check:
     usage = shutil.disk_usage(path)
     used = sum(entry.size for entry in LocalObjects(path).list("packs/"))
-    text = f"{usage.free >> 20:,} MiB free, packs take {used >> 20:,} MiB"
+    text = f"{size(usage.free)} free, packs take {size(used)}"
     if usage.free < 2 * settings.pack_bytes:
         return problem("room", text, "free some space on the store's disk; hart gc may help")
     if usage.free < max(_LEAST_FREE_BYTES, used // 10):
@@ -178,7 +179,7 @@ def _packs(path: Path, catalog: health.CatalogHealth | None) -> Check:
             "packs", f"{'; '.join(wrong[:3])}{more}", "hart verify names everything that is damaged"
         )
     part = f", the first {_MOST_PACKS:,} were opened" if len(sizes) > _MOST_PACKS else ""
-    return ok("packs", f"{len(sizes):,}, {sum(sizes.values()) >> 20:,} MiB{part}")
+    return ok("packs", f"{len(sizes):,}, {size(sum(sizes.values()))}{part}")
 
 
 def _other_sizes(path: Path, catalog: health.CatalogHealth, sizes: dict[str, int]) -> list[str]:

@@ -15,12 +15,12 @@ import msgspec
 from hartonomous import locks
 from hartonomous.catalog import versions
 from hartonomous.core.name import check_name
+from hartonomous.core.space import RECIPE_KEY
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.inference.encoder_files import read_recipe
 from hartonomous.inference.recipe import QUANTISATIONS, EncoderRecipe, Quantisation
 from hartonomous.packs.encoder_probe import Probe, difference, probe
 from hartonomous.packs.encoders import (
-    RECIPE_KEY,
     EncoderCard,
     Kept,
     cards_in,

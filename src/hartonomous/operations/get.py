@@ -27,6 +27,7 @@ from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
 from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
+from hartonomous.sources.files import are_one_set
 
 
 class GotFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,9 +114,10 @@ def export_all(
 ) -> list[GetReport]:
     """Write the newest version (or all, in folders ``NAME@N``) of each artifact below ``output``.
 
-    ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Where one
-    artifact's files would lie on another's, one of them goes to ``NAME@N``. Raises NotFoundError
-    and ConflictError before anything of an artifact is written.
+    ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Files that lay
+    side by side and are one artifact are written so again. Where one artifact's files would lie on
+    another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before
+    anything of an artifact is written.
     """
     output = output_place(output)
     with parts.database.read() as tx:
@@ -191,8 +193,11 @@ def _plan(
     with parts.database.read() as tx:
         members, files = contents.of_version(tx, row.id)
         single = dropped.is_single_file(tx, row)
+    side_by_side = are_one_set(row.name.rpartition("/")[2], [one.path for one in members])
     for in_version in (True,) if numbered else (False, True):
         base = output / disk_path(f"{row.name}@{row.number}" if in_version else row.name)
+        if side_by_side and not in_version:
+            base = base.parent  # as they lay in the tree that they came from
         if single and in_version:
             base = base / member_path(members[0]).name
         wanted = [

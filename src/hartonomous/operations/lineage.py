@@ -238,13 +238,19 @@ def _declared_link(
     if source not in walk.rows or target not in walk.rows:
         return
     link = _between(walk, source, target)
+    # A sum fits whichever member came last: what an adapter is for tells that it is not the base.
+    turned = (
+        link is not None
+        and kind is RelationKind.ADAPTER_OF
+        and link.kind is RelationKind.MERGED_FROM
+    )
     if link is None:
         link = walk.links[source, target] = _Link(source, target, kind, directed=True)
-    elif not link.directed:
+    elif turned or not link.directed:
         del walk.links[link.source, link.target]
         link.source, link.target, link.directed = source, target, True
         walk.links[source, target] = link
-        if link.kind in (RelationKind.NEAR, RelationKind.SAME_TENSORS):
+        if turned or link.kind in (RelationKind.NEAR, RelationKind.SAME_TENSORS):
             link.kind = kind
     elif link.measured is not None and (link.source, link.target) != (source, target):
         _warn(

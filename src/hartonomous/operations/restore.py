@@ -27,6 +27,7 @@ from hartonomous.settings import FILE_NAME, STORE_FILE
 
 _MARK = "restore.json"
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
+_TOLD_FAULTS = 8
 
 
 class _Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +81,8 @@ def restore(
         faults = backup_folder.check_files(opened, card)
         if faults:
             raise IntegrityError(
-                "; ".join(faults[:8]), hint="restore another snapshot: hart backup DIR --list"
+                "; ".join(faults[:_TOLD_FAULTS]),
+                hint="restore another snapshot: hart backup DIR --list",
             )
         wanted = dict(opened.packs_of(card.name))
         done = Restored(
@@ -189,6 +191,7 @@ def _restore_packs(task: _Task, objects: LocalObjects) -> int:
     sizes = {entry.key: entry.size for entry in opened.objects.list("packs/")}
     progress.stage("copy", total_bytes=sum(sizes.get(key, 0) for key in wanted))
     resumed = 0
+    bad: list[str] = []  # all are told, and what is good is there for the next attempt
     for key, digest in sorted(wanted.items()):
         if _is_there(objects, key, digest):
             resumed += sizes.get(key, 0)
@@ -196,15 +199,16 @@ def _restore_packs(task: _Task, objects: LocalObjects) -> int:
             continue
         try:
             found = backup_folder.copy_pack(opened.objects, objects, key, progress.advance)
-        except NotFoundError as error:
-            raise IntegrityError(
-                f"{key} is not among the backups", hint="hart backup DIR --verify reads everything"
-            ) from error
+        except NotFoundError:
+            bad.append(f"{key} is not among the backups")
+            continue
         if found != digest:
             objects.delete(key)
-            raise IntegrityError(
-                f"{key} is not what was backed up", hint="hart backup DIR --verify reads everything"
-            )
+            bad.append(f"{key} is not what was backed up")
+    if bad:
+        raise IntegrityError(
+            "; ".join(bad[:_TOLD_FAULTS]), hint="hart backup DIR --verify reads everything"
+        )
     strange = [entry.key for entry in objects.list("packs/") if entry.key not in wanted]
     if strange:
         raise ConflictError(f"{objects.root} holds {strange[0]}, which is not in the snapshot")

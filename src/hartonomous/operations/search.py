@@ -4,14 +4,10 @@ Each method gives an order: words by BM25, words that are like them, what is sai
 of tensors, and vectors of the text's meaning. The orders are fused by reciprocal rank.
 """
 
-import re
 from collections.abc import Sequence
 
 import msgspec
 
-from hartonomous.catalog import tensors
-from hartonomous.catalog.patterns import holding
-from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.diversity import VariedHit, diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
@@ -29,6 +25,7 @@ from hartonomous.packs.meaning_search import MeaningSearch, Wanted
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.search_filter import KINDS, Chosen, SearchFilter
+from hartonomous.packs.tensors_by_words import tensor_words, tensors_by_words
 from hartonomous.packs.text_views import change_number, is_current, open_index, refresh_views
 from hartonomous.packs.word_search import MOST_ROWS, WordSearch
 from hartonomous.ports.progress import NoProgress, Progress
@@ -39,7 +36,6 @@ __all__ = ["KINDS", "SearchFilter", "SearchHit", "SearchResult", "place_of", "se
 
 MOST_HITS = 1_000
 
-_TENSORS_READ = 200
 _DIVERSE_POOL = 100
 _COVERED = 0.6
 """From this share of the query on, by rarity, one passage has what is asked for."""
@@ -53,9 +49,8 @@ _BY_MEANING = {"words": 0.06, "letters": 0.1, "meaning": 1.0}
 By words or letters where they cover the query: then people know what the text says.
 """
 _NAMED = 5.0
-"""What tensors count where all that is asked for looks like a part of a tensor's name."""
+"""What tensors count where all that is asked for names one: parts of names, roles, shapes."""
 _WITHOUT_MEANING = {"words": 1.0, "letters": 0.5}
-_TENSOR_NAME = re.compile(r"[._]")
 
 Key = tuple[str, object]
 """The kind of a hit, and what names it: a passage's place, a version's id, a tensor's place."""
@@ -207,8 +202,8 @@ class _Searching:
         self._index = index
         self._query = query
         self._wanted = chosen.wanted
-        self._database = parts.database
         self._parts = parts
+        self._about_tensors = tensor_words(query.text)
         self._chosen = chosen
         self._words = WordSearch(index, query, chosen)
         self._orders: dict[str, list[Key]] = {}
@@ -227,7 +222,7 @@ class _Searching:
         """Return the hits ``[skip, skip + top_k)``."""
         self._search(skip + top_k + 1, per_file)
         weights = self._weights()
-        if all(_TENSOR_NAME.search(one.strip(".")) for one in self._query.text.split()):
+        if not self._about_tensors.others:
             weights = {**weights, "tensors": _NAMED}
         fused = fuse([(order, weights.get(name, 1.0)) for name, order in self._orders.items()])
         fused = self._few_a_file(fused, per_file)
@@ -457,30 +452,15 @@ class _Searching:
         return "; ".join(told)
 
     def _tensors(self) -> None:
-        """Find tensors whose names hold a word that looks like a part of one."""
-        wanted = [one for one in self._query.text.split() if _TENSOR_NAME.search(one.strip("."))]
-        for part in wanted[:4]:
-            for row in self._tensors_like(holding(part.strip(".,;\"'"))):
-                key = ("tensor", (row.name, row.number, row.path, row.tensor))
-                shape = ", ".join(map(str, row.shape))
-                line = f"{row.tensor} {row.dtype} [{shape}] {row.role}"
-                self._told[key] = _hit(
-                    "tensor", row.name, row.number, row.path, snippet(line, self._query.terms)
-                )
+        """Find tensors by names, roles and shapes."""
+        for row in tensors_by_words(self._parts, self._chosen, self._about_tensors):
+            key = ("tensor", (row.name, row.number, row.path, row.tensor))
+            shape = ", ".join(map(str, row.shape))
+            line = f"{row.tensor} {row.dtype} [{shape}] {row.role}"
+            self._told[key] = _hit(
+                "tensor", row.name, row.number, row.path, snippet(line, self._query.terms)
+            )
         self._orders["tensors"] = list(self._told)
-
-    def _tensors_like(self, name: str) -> list[FoundRow]:
-        """Return tensors that count, up to ``_TENSORS_READ``, of all that there are."""
-        limit = 2 * _TENSORS_READ
-        while True:
-            with self._database.read() as tx:
-                rows = tensors.search(
-                    tx, TensorFilter(name=name), limit=limit, at=self._chosen.moment
-                )
-            found = [row for row in rows if self._chosen.counts(row.use, row.uid)]
-            if len(rows) < limit or len(found) >= _TENSORS_READ or limit >= MOST_ROWS:
-                return found[:_TENSORS_READ]
-            limit *= 4
 
 
 def _key_of(place: Place) -> Key:

@@ -25,7 +25,8 @@ from hartonomous.packs.vector_import import Imported, import_vectors
 from hartonomous.packs.vector_search import Near, OpenSpaces
 from hartonomous.packs.vector_truth import SpaceTruth
 from hartonomous.ports.vector_index import Vectors
-from hartonomous.vectors.opening import ENGINES
+from hartonomous.vectors.graph import GraphSettings
+from hartonomous.vectors.opening import ENGINES, with_settings
 
 
 class ListedSpace(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,10 +116,19 @@ class Spaces:
         return show_space(self._parts, self._files, name)
 
     def switch(
-        self, name: str, *, engine: str | None = None, dry_run: bool = False
-    ) -> SpaceSwitched:
-        """Search this space from now on in the place of the one of its modality and use."""
-        return switch_space(self._parts, self._files, name, engine=engine, dry_run=dry_run)
+        self,
+        name: str,
+        *,
+        engine: str | None = None, graph: GraphSettings | None = None, dry_run: bool = False,
+    ) -> SpaceSwitched:  # fmt: skip
+        """Search this space from now on in the place of the one of its modality and use.
+
+        ``engine`` chooses its index: auto, exact, scan or graph; ``graph`` (``vectors.graph``) says
+        how a graph is built and searched.
+        """
+        return switch_space(
+            self._parts, self._files, name, engine=engine, graph=graph, dry_run=dry_run
+        )
 
     def rm(self, name: str, *, dry_run: bool = False) -> SpaceRemoved:
         """Remove a space; its blocks go to the trash."""
@@ -186,14 +196,21 @@ def switch_space(
     name: str,
     *,
     engine: str | None = None,
+    graph: GraphSettings | None = None,
     dry_run: bool = False,
 ) -> SpaceSwitched:
     """Make a space the one that is searched, in one transaction; raises NotFoundError.
 
-    With ``engine`` its index is another one from now on; UsageError for an unknown one.
+    With ``engine`` its index is another one from now on, with ``graph`` as that says; UsageError
+    for an unknown one, and for ``graph`` with another.
     """
     if engine is not None and engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"one of {', '.join(ENGINES)}")
+    if graph is not None:
+        if engine != "graph":
+            raise UsageError("a graph's settings are for the engine 'graph'",
+                             hint="name it too: --engine graph")  # fmt: skip
+        engine = with_settings(graph)
     row = find_space(parts, files, name)
 
     def work(tx: Any) -> SpaceSwitched:

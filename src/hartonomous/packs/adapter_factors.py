@@ -51,6 +51,10 @@ class AdapterFactors:
         chosen = _of_shape(list(unique.values()), query.shape)
         return [one for row in chosen if (one := self._factor(row)) is not None]
 
+    def forget(self) -> None:
+        """Look the adapters in use up anew when they are asked for next."""
+        self._all = None
+
     def _factor(self, row: MatrixRow) -> Factor | None:
         content = self._kept.get(row.digest)
         if content is None:

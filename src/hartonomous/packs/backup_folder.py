@@ -11,6 +11,7 @@ it names, was durable before. See docs/copies.md.
 """
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from typing import BinaryIO
 import msgspec
 
 from hartonomous import locks
+from hartonomous.core.closing import Closing
 from hartonomous.core.digest import AtomHasher
 from hartonomous.errors import (
     ConflictError,
@@ -98,7 +100,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     faults: tuple[str, ...] = ()
 
 
-class BackupFolder:
+class BackupFolder(Closing):
     """An open folder of backups; nobody else changes it while it is open for writing."""
 
     def __init__(self, path: Path, lock: locks.FileLock | None) -> None:
@@ -106,10 +108,8 @@ class BackupFolder:
         self.objects = LocalObjects(path)
         self._lock = lock
 
-    def __enter__(self) -> "BackupFolder":
-        return self
-
-    def __exit__(self, *error: object) -> None:
+    def close(self) -> None:
+        """Let others change it."""
         if self._lock is not None:
             self._lock.release()
 
@@ -284,6 +284,10 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE})
 
 
+_UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""How a medium that cannot be written has no lock file; nobody else changes anything there."""
+
+
 def _make_card(path: Path, now_us: int) -> None:
     if (path / BACKUP_FILE).exists():
         _read_card(path)
@@ -302,7 +306,10 @@ def open_for_reading(path: Path) -> BackupFolder:
     _read_card(path)
     try:
         lock = locks.try_lock(path / "backup.lock", shared=True)
-    except OSError:  # a medium that cannot be written, where nobody else changes anything either
+    except HartonomousError as error:
+        cause = error.__cause__
+        if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
+            raise
         return BackupFolder(path, None)
     if lock is None:
         raise LockedError(f"a backup to {path} is at work", hint="wait for it to end")

@@ -63,19 +63,19 @@ def foresee(parts: StoreParts, places: Sequence[tuple[packs.PackRow, Sequence[in
     for row, offsets in places:
         try:
             pack = PackReader(parts.objects.open(pack_object_key(row.key)), row.key.hex())
+            with contextlib.closing(pack):
+                headers = [pack.record(at) for at in sorted(offsets)]
         except HartonomousError as error:
             result.notes.append(f"pack {row.key.hex()} is left as it is: {error.message}")
             continue
-        with contextlib.closing(pack):
-            for at in sorted(offsets):
-                header = pack.record(at)
-                if size and size + header.stored + sealing_bytes(toc) > parts.pack_bytes:
-                    result.written_bytes += header_start(size) + toc + FOOTER_BYTES
-                    size = toc = 0
-                start = payload_start(size or PACK_HEADER_BYTES, header.encoding)
-                encoded = len(header.at(start).encode())
-                size = header_start(start + header.stored) + encoded
-                toc += encoded
+        for header in headers:
+            if size and size + header.stored + sealing_bytes(toc) > parts.pack_bytes:
+                result.written_bytes += header_start(size) + toc + FOOTER_BYTES
+                size = toc = 0
+            start = payload_start(size or PACK_HEADER_BYTES, header.encoding)
+            encoded = len(header.at(start).encode())
+            size = header_start(start + header.stored) + encoded
+            toc += encoded
         result.pack_count += 1
     result.written_bytes += header_start(size) + toc + FOOTER_BYTES if size else 0
     return result

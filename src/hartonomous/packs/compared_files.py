@@ -226,4 +226,7 @@ def names_a_place(text: str | os.PathLike[str]) -> bool:
 
 def is_there(text: str) -> bool:
     """Say whether something lies on disk under this path."""
-    return "\0" not in text and Path(text).exists()
+    try:
+        return "\0" not in text and Path(text).exists()
+    except OSError:  # such as a name that is too long for any file
+        return False

@@ -1,5 +1,6 @@
 """A store's directory: making it, opening it, and bringing its catalog to the newest schema."""
 
+import contextlib
 import os
 import stat
 import time
@@ -58,11 +59,12 @@ class OpenDirectory:
 
     def close(self) -> None:
         """Close the catalog and give the lock back."""
-        if self.parts.accesses is not None:
-            self.parts.accesses.write()
-        self.parts.parser.close()
-        self.parts.database.close()
-        self.lock.release()
+        with contextlib.ExitStack() as stack:  # each, whatever became of those before it
+            stack.callback(self.lock.release)
+            stack.callback(self.parts.database.close)
+            stack.callback(self.parts.parser.close)
+            if self.parts.accesses is not None:
+                self.parts.accesses.write()
 
 
 def create(path: Path, *, force: bool = False, catalog_url: str | None = None) -> StoreCard:

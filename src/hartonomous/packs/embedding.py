@@ -30,7 +30,9 @@ if TYPE_CHECKING:
     from hartonomous.packs.parts import StoreParts
 
 BATCH_TEXTS = 32
-_HELD_TEXTS = 1024
+_HELD_TEXTS = 256
+"""So many are put in order by length, and kept once they are encoded: what is cut short loses no
+more than these."""
 _PASSAGE = KINDS.index("passage")
 
 

@@ -126,8 +126,14 @@ class _Child:
             cpu_s=limit_s,
         )
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = _start(theirs.fileno(), graph.fileno())
+        try:
+            with theirs:
+                self._process = _start(theirs.fileno(), graph.fileno())
+        except OSError as error:
+            self._socket.close()
+            raise HartonomousError(
+                f"the encoder's process does not start: {error.strerror}"
+            ) from error
         loaded = False
         try:
             self._loaded(self.ask(msgspec.msgpack.encode(setup), limit_s=limit_s))

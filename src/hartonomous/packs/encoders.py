@@ -1,7 +1,8 @@
 """Encoders of a store: models whose versions carry an ``encoder.recipe``, opened to compute.
 
-The mark is metadata of the version, so the journal, repair and copies keep it. The model stays an
-ordinary artifact; its graph is built, or read, from the stored files each time it is opened.
+The mark, a list of ``EncoderCard`` as JSON, is metadata of the version, so the journal, repair and
+copies keep it. The model stays an ordinary artifact; its graph is built, or read, from the stored
+files each time it is opened.
 """
 
 from __future__ import annotations
@@ -13,15 +14,12 @@ import msgspec
 
 from hartonomous.catalog import versions
 from hartonomous.core.name import MAX_META_BYTES
-from hartonomous.core.space import Space
+from hartonomous.core.space import RECIPE_KEY, Space
 from hartonomous.errors import AmbiguousNameError, LimitError, NotFoundError, UsageError
 from hartonomous.inference.recipe import COMPUTED_BY, Quantisation
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.stored_encoder import StoredEncoder, open_files_as_encoder
-
-RECIPE_KEY = "encoder.recipe"
-"""The metadata key of a version with encoders; its value is a list of ``EncoderCard`` as JSON."""
 
 _cards_encoder = msgspec.json.Encoder(order="deterministic")
 

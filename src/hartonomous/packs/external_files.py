@@ -5,7 +5,7 @@ their weights is cut into tensors whatever its name sorts to. Such a model is sh
 described again when its turn comes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -31,17 +31,23 @@ def external_files(members: Sequence[MemberSource], parser: ParserProcess) -> Sa
     models = [one for one in members if one.path.lower().endswith(_MODELS)]
     if not models or len(members) == len(models):
         return {}
-    paths = {one.path for one in members}
-    said: dict[str, list[tuple[str, list[Any]]]] = {}
+    found: dict[str, Description] = {}
     for model in models:
         try:
             with SourceFile(model.location) as source:
-                description = parser.describe(source.descriptor, model.path)
+                found[model.path] = parser.describe(source.descriptor, model.path)
         except HartonomousError:
             continue
-        for path, listed in listed_files(model.path, description).items():
+    return said_by(found, {one.path for one in members})
+
+
+def said_by(models: Mapping[str, Description], paths: Collection[str]) -> Said:
+    """Return what described files say of the members at ``paths``, by those."""
+    said: dict[str, list[tuple[str, list[Any]]]] = {}
+    for model, description in models.items():
+        for path, listed in listed_files(model, description).items():
             if path in paths:
-                said.setdefault(path, []).append((model.path, listed))
+                said.setdefault(path, []).append((model, listed))
     return said
 
 

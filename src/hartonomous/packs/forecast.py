@@ -24,6 +24,7 @@ from hartonomous.errors import HartonomousError
 from hartonomous.formats.detect import HEAD_BYTES
 from hartonomous.formats.sandbox import ParserProcess
 from hartonomous.packs import overhead
+from hartonomous.packs.external_files import said_by, with_external
 from hartonomous.packs.foreseen_variants import EXACT, NEAR, ForeseenVariants, looked_bytes
 from hartonomous.packs.hints import heads_of
 from hartonomous.packs.likeness import StoredLikeness, mark_equal
@@ -39,6 +40,7 @@ from hartonomous.packs.sampling import (
     Sampler,
     measure,
 )
+from hartonomous.packs.tally import Tally
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate, MemberSource
 
@@ -54,6 +56,7 @@ TENSOR_FORMATS = (
     "hartonomous.formats.safetensors:SAFETENSORS",
     "hartonomous.formats.gguf:GGUF",
     "hartonomous.formats.npy:NPY",
+    "hartonomous.formats.torch_shards:TORCH_SHARDS",
     "hartonomous.formats.torch_zip:TORCH_ZIP",
     "hartonomous.formats.torch_legacy:TORCH_LEGACY",
     "hartonomous.formats.npz:NPZ",
@@ -77,10 +80,14 @@ class EstimatedClass(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What candidates would take: by class, and of each candidate what would go into packs."""
+    """What candidates would take: by class, and of each candidate what would go into packs, why.
+
+    ``tallies`` has the reasons of an add; ``new`` and ``like others`` stand for encodings, which
+    samples do not tell.
+    """
 
     classes: tuple[tuple[EstimatedClass, Guess], ...]
-    candidate_bytes: tuple[int, ...]
+    tallies: tuple[Tally, ...]
     tensor_count: int
     read_bytes: int
     read_limit_bytes: int
@@ -132,7 +139,7 @@ def forecast(
     work = _Work(sampler=sampler)
     progress.stage("estimate", total_bytes=min(limit, total))
     with closing(sampler):
-        pieces = _look(parts, work, files)
+        pieces = _look(parts, work, artifacts)
         places = [(int(one["file"]), int(one["offset"]), int(one["length"])) for one in pieces]
         with closing(ForeseenVariants(parts, sampler, places)) as foreseen:
             _compare(work, pieces, foreseen)
@@ -140,7 +147,7 @@ def forecast(
     classes.append(_overhead(work, pieces, len(artifacts)))
     return Forecast(
         classes=tuple(classes),
-        candidate_bytes=_by_candidate(work, pieces, artifacts),
+        tallies=_by_candidate(work, pieces, artifacts),
         tensor_count=work.tensor_count,
         read_bytes=sampler.read_bytes,
         read_limit_bytes=sampler.limit_bytes,
@@ -148,25 +155,66 @@ def forecast(
     )
 
 
-def _by_candidate(work: _Work, pieces: Pieces, artifacts: Sequence[Candidate]) -> tuple[int, ...]:
+def _by_candidate(work: _Work, pieces: Pieces, artifacts: Sequence[Candidate]) -> tuple[Tally, ...]:
     """Share out what new pieces would take; equal ones cost what has them first."""
-    shares = np.array([work.shares.get(kind, 0.0) for kind in range(len(work.kinds))])
-    counts = [len(one.members) for one in artifacts]
-    owner = np.repeat(np.arange(len(artifacts)), counts)
-    new = pieces[pieces["state"] == NEW]
-    taken = new["length"] * shares[new["kind"]]
-    sums = np.bincount(owner[new["file"]], weights=taken, minlength=len(artifacts))
-    return tuple(round(one) for one in sums.tolist())
+    owner = [at for at, one in enumerate(artifacts) for _ in one.members]
+    tallies = tuple(Tally() for _ in artifacts)
+    known = np.isin(pieces["state"], (EQUAL, STORED))
+    long = pieces["kind"] != _INLINE
+    files = np.unique(pieces["file"][long])
+    whole = np.setdiff1d(files, pieces["file"][long & ~known]).tolist()
+    for file in whole:
+        size = int(pieces["length"][pieces["file"] == file].sum())
+        tallies[owner[file]].add("file already stored", size)
+    rest = ~np.isin(pieces["file"], whole)
+    groups, counts = np.unique(pieces[rest][["file", "kind", "state"]], return_counts=True)
+    for group, count in zip(groups, counts.tolist(), strict=True):
+        file, kind, state = (int(one) for one in group)
+        same = (pieces["file"] == file) & (pieces["kind"] == kind) & (pieces["state"] == state)
+        size = int(pieces["length"][same].sum())
+        taken = round(size * work.shares.get(kind, 0.0)) if state == NEW else 0
+        tallies[owner[file]].add(_reason(work.kinds[kind], kind, state), size, taken, count)
+    return tallies
+
+
+def _reason(name: str, kind: int, state: int) -> str:
+    """Return why pieces of a kind and state take what they take, in the words of an add."""
+    if kind == _INLINE:
+        return "inside the manifest"
+    what = "tensor" if kind > _DATA else "data"
+    if state in (EQUAL, STORED):
+        return f"{what} already stored"
+    if state == COMPUTED:
+        return f"{what} stored computed"
+    return f"{what} stored {NEAR if name.endswith(NEAR) else 'new'}"
 
 
 # -- what there is
 
 
-def _look(parts: StoreParts | None, work: _Work, files: Sequence[MemberSource]) -> Pieces:
-    """Return the pieces of all files, with what is probably equal or stored marked as such."""
+def _look(parts: StoreParts | None, work: _Work, artifacts: Sequence[Candidate]) -> Pieces:
+    """Return the pieces of all files, with what is probably equal or stored marked as such.
+
+    They come in the order in which they would be added, so that the first of equal ones counts.
+    """
     sampler = work.sampler
-    sizes, linked = _readable(work, files)
-    _describe(work, files, sizes, linked)
+    sizes, linked = _readable(work, sampler.files)
+    described = _describe(work, sampler.files, sizes, linked)
+    index = 0
+    for artifact in artifacts:
+        found = {
+            one.path: described[at]
+            for at, one in enumerate(artifact.members, index)
+            if at in described
+        }
+        said = said_by(found, found.keys())
+        for at, one in enumerate(artifact.members, index):
+            if at in described:
+                description = with_external(described[at], one.path, sizes[at], said)
+                _cut(work, at, sizes[at], description)
+            elif at in linked:
+                work.add((at, 0, sizes[at], _DATA, EQUAL))
+        index += len(artifact.members)
     if max(sizes, default=0) > HEADER_LIMIT_BYTES:
         sampler.limit_bytes = max(sampler.limit_bytes, sampler.read_bytes + LEAST_SAMPLED_BYTES)
     pieces = np.array(work.rows, PIECE)
@@ -211,16 +259,16 @@ def _readable(work: _Work, files: Sequence[MemberSource]) -> tuple[list[int], se
 
 def _describe(
     work: _Work, files: Sequence[MemberSource], sizes: Sequence[int], linked: set[int]
-) -> None:
-    """Read the headers of new files, the largest first, and cut the files into pieces."""
+) -> dict[int, Description]:
+    """Read the headers of new files, the largest first; return what they say, by file."""
     sampler = work.sampler
+    described: dict[int, Description] = {}
     reserve = sampler.left_bytes // 8
     unread = 0
     with ParserProcess(formats=TENSOR_FORMATS) as parser:
         for index in sorted(range(len(files)), key=lambda at: (-sizes[at], at)):
             size = sizes[index]
             if index in linked:
-                work.add((index, 0, size, _DATA, EQUAL))
                 continue
             description = Description(format="file")
             # The first bytes are read once to tell the format, and again by its parser.
@@ -228,7 +276,9 @@ def _describe(
             if size > HEADER_LIMIT_BYTES:
                 left = max(left, HEADER_LIMIT_BYTES - sampler.read_bytes)
             granted = min(left, size + HEAD_BYTES)
-            if size > _LEAST_PARSED_BYTES and granted > HEAD_BYTES:
+            # A short model may tell of a long file beside it.
+            told = size > _LEAST_PARSED_BYTES or files[index].path.lower().endswith(".onnx")
+            if told and granted > HEAD_BYTES:
                 try:
                     source = sampler.open(index)
                 except HartonomousError as error:  # it was there a moment ago
@@ -239,11 +289,12 @@ def _describe(
                 )
                 sampler.read_bytes += read
                 work.notes += [f"{files[index].path}: {one.text}" for one in description.notices]
-            elif size > _LEAST_PARSED_BYTES:
+            elif told:
                 unread += 1
-            _cut(work, index, size, description)
+            described[index] = description
     if unread:
         work.notes.append(f"the headers of {unread} files were not read, to read no more")
+    return described
 
 
 def _cut(work: _Work, index: int, size: int, description: Description) -> None:

@@ -330,6 +330,10 @@ class FileIngest:
             description=description, manifest_digest=digest(content), tally=tally,
         )  # fmt: skip
 
+    def show_adapters(self) -> None:
+        """Have adapters that were published meanwhile found by what they were merged into."""
+        self._variants.forget_adapters()
+
     def _show_relatives(self, hashed: _Hashed, known: Container[bytes]) -> None:
         """Stage what was taken in just before, where new tensors are enough to be built on it."""
         if not self._session.parts.variants or self._session.unsealed_bytes < _RELATIVES_BYTES:

@@ -62,7 +62,7 @@ def check_entry(parts: StoreParts, tell: Tell, pack: PackReader, row: packs.Jour
             same = content["seq"] == row.sequence
         else:
             same = content["uid"] == row.uid.hex() and (
-                row.name.startswith("recovered/")
+                row.name.startswith(_RECOVERED)
                 or (
                     (content["seq"], bytes.fromhex(content["digest"]))
                     == (row.sequence, _committed_digest(parts, row))

@@ -138,6 +138,13 @@ class MeaningSearch:
             found["meaning" if row.space.modality == "text" else "pictures"] = near
         if wanted.like is not None and not found:
             names = ", ".join(row.name for row in rows)
+            path = Path(wanted.like)
+            if _is_file(path) and ending(path.name) in PICTURES:
+                raise UsageError(
+                    f"{names} is of texts, and {path} is a picture",
+                    hint="hart similar compares pictures without a model; an encoder of texts and "
+                    "pictures (CLIP) makes a space of both",
+                )
             raise NotFoundError(
                 f"there is no vector of {wanted.like} in {names}",
                 hint="hart embed makes those of stored files; or name another --space",
@@ -256,7 +263,9 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
     try:
         if path.stat().st_size > _MOST_VECTOR_BYTES:
             raise ValueError(f"it is larger than {size(_MOST_VECTOR_BYTES)}")
-        found = np.load(path, allow_pickle=False)
+        found = np.load(path, mmap_mode="r", allow_pickle=False)
+        if not isinstance(found, np.ndarray):
+            raise ValueError("it is an archive of arrays")
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(
             f"{path} is no vector: {error}", hint="write it with numpy.save"

@@ -14,10 +14,11 @@ from hartonomous.catalog.database import Database
 from hartonomous.catalog.texts import VersionWords
 from hartonomous.core.digest import digest
 from hartonomous.core.indexed_text import SaidVersion
+from hartonomous.core.space import RECIPE_KEY
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.text_index import TextIndex
 
-_RECIPE = "said-1"
+_RECIPE = "said-2"
 _AT_ONCE = 200
 _SAID = (
     "title", "summary", "architecture", "model_type", "licence", "library", "pipeline_tag",
@@ -63,7 +64,9 @@ def said_of(
     name: str, tags: Sequence[str] | set[str], metadata: dict[str, str], model: dict[str, Any]
 ) -> str:
     """Return what is said of a version, in one line."""
-    told: list[Any] = [name, *sorted(tags), *(f"{k}: {v}" for k, v in metadata.items())]
+    # How an encoder computes is JSON for the program: its words would be found everywhere.
+    notes = (f"{key}: {value}" for key, value in metadata.items() if key != RECIPE_KEY)
+    told: list[Any] = [name, *sorted(tags), *notes]
     for key in _SAID:
         value = model.get(key)
         told.extend(value if isinstance(value, list) else [value])

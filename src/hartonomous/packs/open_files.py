@@ -8,11 +8,10 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from hartonomous.catalog import contents, manifests, resolve
+from hartonomous.catalog import contents, resolve
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.versions import VersionRow
-from hartonomous.core.manifest import Manifest
-from hartonomous.errors import AmbiguousNameError, IntegrityError, NotFoundError, UsageError
+from hartonomous.errors import AmbiguousNameError, NotFoundError, UsageError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import FileReader, load_manifest
 from hartonomous.packs.parts import StoreParts
@@ -112,26 +111,12 @@ class OpenFiles:
             if kept is not None:
                 self._files.move_to_end(row.file_digest)
                 return kept
-        opened = FileReader(atoms, self._manifest(atoms, row))
+        opened = FileReader(atoms, load_manifest(atoms, row))
         with self._guard:
             self._files[row.file_digest] = opened
             while len(self._files) > _KEPT_FILES:
                 self._files.popitem(last=False)
         return opened
-
-    def _manifest(self, atoms: AtomReader, row: ManifestRow) -> Manifest:
-        try:
-            return load_manifest(atoms, row)
-        except NotFoundError:
-            # Compaction moved the record after the row was read: the new row says where.
-            with self._parts.database.read() as tx:
-                fresh = manifests.by_file_digest(tx, row.file_digest)
-            if fresh is None or fresh.pack_key == row.pack_key:
-                raise IntegrityError(
-                    f"the manifest of blake3:{row.file_digest.hex()} lies in a pack that is gone",
-                    hint="hart verify names everything that is damaged",
-                ) from None
-            return load_manifest(atoms, fresh)
 
     def close(self) -> None:
         """Release every pack; later reads raise UsageError."""

@@ -3,7 +3,6 @@
 import io
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import IO
 
@@ -24,6 +23,7 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import content_process, open_pictures
 from hartonomous.packs.text_views import document_process
 from hartonomous.packs.viewed_files import plain_copy
+from hartonomous.packs.written_file import write_file
 
 _ODD = re.compile(r"[^\w.-]")
 _NAME_CHARS = 100
@@ -57,10 +57,7 @@ def write_page(
             name, content = f"{name}{suffix}.txt", _text(plain, one.path, page).encode()
         else:
             return _written(folder / name, plain, force=force)
-    with tempfile.SpooledTemporaryFile(max_size=64 << 20) as held:
-        held.write(content)
-        held.seek(0)
-        return _written(folder / name, held, force=force)
+    return _written(folder / name, io.BytesIO(content), force=force)
 
 
 def write_picture(
@@ -155,18 +152,7 @@ def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
         raise HartonomousError(
             f"the folder {path.parent} cannot be made: {error.strerror}", hint="give another folder"
         ) from error
-    try:
-        with open(path, "wb" if force else "xb", opener=_not_through_links) as file:
-            while piece := content.read(1 << 20):
-                file.write(piece)
-    except FileExistsError as error:
-        raise ConflictError(
-            f"{path} is there already", hint="move it away, or write over it with --force"
-        ) from error
-    except OSError as error:
-        raise HartonomousError(
-            f"{path} cannot be written: {error.strerror}", hint="give another folder"
-        ) from error
+    write_file(path, content, force=force, hint="give another folder", opener=_not_through_links)
     return path
 
 

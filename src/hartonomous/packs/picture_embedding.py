@@ -17,7 +17,7 @@ from hartonomous.catalog.picture_index import IndexedPlace, PictureIndex
 from hartonomous.core.picture import Pixels, address, embedded_patches
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.formats.sandbox import LimitedProcess
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
@@ -169,9 +169,7 @@ def _decoded(
                             continue
                         for notice in pixels.notices:
                             progress.note(f"{uses[0].path}: {notice.text}")
-            except HartonomousError as error:
-                if error.kind not in ("integrity", "not-found"):
-                    raise
+            except (IntegrityError, NotFoundError) as error:
                 progress.note(f"{uses[0].path}: {error.message}")
 
 

@@ -146,6 +146,16 @@ def waiting_pictures(parts: StoreParts) -> list[Waiting]:
         return list(_waiting(parts, index.recipes()))
 
 
+def request_stale_pictures(parts: StoreParts) -> int | None:
+    """Put the job that makes views anew if an older recipe saw pictures; return its number if put.
+
+    None where one waits already.
+    """
+    if not pictures_path(parts).exists():
+        return None
+    return request_views(parts) if any(one.stale for one in waiting_pictures(parts)) else None
+
+
 def picture_process(*, sought: bool = False) -> LimitedProcess[PictureViews]:
     """Return a limited process that makes views of pictures; close it when it is not needed.
 

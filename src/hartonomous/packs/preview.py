@@ -7,7 +7,7 @@ same size is stored or comes with it; such files are read whole, of the others o
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from hartonomous.catalog import candidates as stored
 from hartonomous.core.description import Description
@@ -19,6 +19,7 @@ from hartonomous.packs.external_files import external_files, with_external
 from hartonomous.packs.forecast import forecast
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.source_file import SourceFile
+from hartonomous.packs.tally import Tally
 from hartonomous.ports.progress import Progress
 from hartonomous.ports.source import Candidate
 
@@ -47,14 +48,15 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foreseen:
-    """What would become of a candidate: a decision and the bytes in packs, or an error.
+    """What would become of a candidate: a decision and what it takes in packs, or an error.
 
-    ``files`` are its members' paths, with what an add would read of their structure.
+    ``tally`` is estimated, and empty for what is unchanged; ``files`` are its members' paths, with
+    what an add would read of their structure.
     """
 
     candidate: Candidate
     decision: Decision[Sketch] | None
-    estimated_bytes: int = 0
+    tally: Tally = field(default_factory=Tally)
     files: tuple[tuple[str, Description], ...] = ()
     error: str | None = None
 
@@ -88,7 +90,7 @@ def preview(
         Foreseen(
             candidate=one,
             decision=decided.get(index),
-            estimated_bytes=_bytes(decided.get(index), told.candidate_bytes[index]),
+            tally=_tally(decided.get(index), told.tallies[index]),
             files=files.get(index, ()),
             error=errors.get(index),
         )
@@ -96,8 +98,8 @@ def preview(
     ]
 
 
-def _bytes(decision: Decision[Sketch] | None, estimated: int) -> int:
-    return 0 if decision is None or decision.outcome == "unchanged" else estimated
+def _tally(decision: Decision[Sketch] | None, estimated: Tally) -> Tally:
+    return Tally() if decision is None or decision.outcome == "unchanged" else estimated
 
 
 def _sketch(

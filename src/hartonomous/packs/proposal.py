@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from hartonomous.catalog import versions
+from hartonomous.core.role import Role
 from hartonomous.core.tree import tree_digest
 from hartonomous.packs.ingest import IngestedFile
 
@@ -34,6 +35,11 @@ class Proposal:
     def digest(self) -> bytes:
         """The version's digest."""
         return tree_digest((one.source.path, one.digest) for one in self.files)
+
+    @property
+    def is_adapter(self) -> bool:
+        """Whether it has matrices of low rank, which may have been merged into other models."""
+        return self.model is not None and Role.LORA_B.value in self.model["roles"]
 
     @property
     def row_count(self) -> int:

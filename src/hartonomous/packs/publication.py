@@ -5,7 +5,7 @@ alone tell the order of events. Bulk bytes and rows are flushed before the lock 
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -150,15 +150,14 @@ def publish(
     with publication(session) as work:
         decisions = decide(session.parts, proposals)
         for one in decisions:
-            if one.outcome == "unchanged":
-                _annotate_known(session, work, one)
-            else:
+            if one.outcome != "unchanged":
                 one.sequence = work.next_sequence()
                 one.place = work.record(RecordKind.COMMIT, _commit(one, work.time_us, session))
         if changing is not None:
             changing(work)
         session.flush()
         _commit_again(session, work, decisions)
+        _annotate_known(session, work, decisions)
         staged = [_stage(session, one, work.time_us) for one in decisions]
 
         def make_visible(tx: Any) -> None:
@@ -247,31 +246,64 @@ def _commit_member(file: IngestedFile) -> dict[str, Any]:
     return member
 
 
-def _annotate_known(session: WriteSession, work: Publication, one: Decision[Proposal]) -> None:
-    """Give a version that was there already the labels, tags and metadata asked for."""
-    proposal = one.proposal
+def _annotate_known(
+    session: WriteSession, work: Publication, decisions: list[Decision[Proposal]]
+) -> None:
+    """Give the versions that are there already the labels, tags and metadata asked for.
+
+    Behind all commits, some of which may be of these very versions; a label that several proposals
+    of an artifact ask for is the last one's.
+    """
+    committed = [one for one in decisions if one.outcome != "unchanged"]
+    noted = {one.version_uid: one.proposal for one in committed}
+    held = {
+        (one.artifact_uid, label): one.version_uid.hex()
+        for one in committed
+        for label in one.proposal.labels
+    }
+    last = {(one.artifact_uid, label): one for one in decisions for label in one.proposal.labels}
+    for one in decisions:
+        if one.outcome != "unchanged":
+            continue
+        asked = one.proposal
+        tags, metadata, labels = _standing(session, one, noted.get(one.version_uid))
+        new_tags = [tag for tag in asked.tags if tag not in tags]
+        new_pairs = {k: v for k, v in asked.metadata.items() if metadata.get(k) != v}
+        uid = one.version_uid.hex()
+        if new_tags or new_pairs:
+            work.change("annotate", version_uid=uid, tags=new_tags, metadata=new_pairs)
+        for label in asked.labels:
+            key = (one.artifact_uid, label)
+            former = held.get(key, labels.get(label))
+            if last[key] is one and former != uid:
+                work.change(
+                    "label",
+                    artifact=one.artifact_uid.hex(),
+                    label=label,
+                    version_uid=uid,
+                    previous_uid=former,
+                )
+
+
+def _standing(
+    session: WriteSession, one: Decision[Proposal], twin: Proposal | None
+) -> tuple[Sequence[str], dict[str, str], dict[str, str]]:
+    """Return a version's tags and metadata, and its artifact's {label: version uid}.
+
+    ``twin`` is the proposal that commits the version in this very publication, if one does.
+    """
     with session.parts.database.read() as tx:
+        labels: dict[str, str] = {}
+        artifact = artifacts.by_uid(tx, one.artifact_uid)
+        if artifact is not None:
+            uids = {row.id: row.uid.hex() for row in versions.of_artifact(tx, artifact.id)}
+            pointing = artifacts.labels(tx, artifact.id)
+            labels = {label: uids[at] for label, at in pointing.items() if at in uids}
+        if twin is not None:
+            return twin.tags, twin.metadata, labels
         found = versions.by_uids(tx, [one.version_uid])
-        if not found:
-            return
-        tags, metadata = versions.annotations_of(tx, found[0].id)
-        labels = artifacts.labels(tx, found[0].artifact_id)
-        uids = {row.id: row.uid.hex() for row in versions.of_artifact(tx, found[0].artifact_id)}
-    new_tags = [tag for tag in proposal.tags if tag not in tags]
-    new_pairs = {k: v for k, v in proposal.metadata.items() if metadata.get(k) != v}
-    if new_tags or new_pairs:
-        work.change(
-            "annotate", version_uid=one.version_uid.hex(), tags=new_tags, metadata=new_pairs
-        )
-    for label in proposal.labels:
-        if labels.get(label) != found[0].id:
-            work.change(
-                "label",
-                artifact=one.artifact_uid.hex(),
-                label=label,
-                version_uid=one.version_uid.hex(),
-                previous_uid=uids.get(labels.get(label, -1)),
-            )
+        tags, metadata = versions.annotations_of(tx, found[0].id) if found else ([], {})
+        return tags, metadata, labels
 
 
 def _stage(session: WriteSession, one: Decision[Proposal], now_us: int) -> int | None:

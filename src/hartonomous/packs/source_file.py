@@ -75,7 +75,7 @@ class SourceFile(Closing):
             offset += len(piece)
 
     def check_unchanged(self) -> None:
-        """Raise SourceChangedError when size, time or inode is not what it was at first."""
+        """Raise SourceChangedError when size or time is not what it was at first."""
         now = os.fstat(self.descriptor)
         first = self._first
         if (now.st_size, now.st_mtime_ns) != (first.st_size, first.st_mtime_ns):

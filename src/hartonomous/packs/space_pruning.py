@@ -2,7 +2,7 @@
 
 from hartonomous import locks
 from hartonomous.catalog import spaces, texts
-from hartonomous.errors import HartonomousError, LockedError
+from hartonomous.errors import IntegrityError, LockedError, NotFoundError, StructureError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.space_writer import SpaceWriter
@@ -29,11 +29,8 @@ def prune_spaces(parts: StoreParts) -> int:
         for row in rows:
             try:
                 count += _prune(parts, files, row)
-            except LockedError:
+            except (LockedError, IntegrityError, NotFoundError, StructureError):
                 continue
-            except HartonomousError as error:
-                if error.kind not in ("integrity", "structure", "not-found"):
-                    raise
     finally:
         files.close()
     return count

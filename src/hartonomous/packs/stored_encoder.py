@@ -16,6 +16,7 @@ import numpy as np
 
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core.digest import digest
+from hartonomous.core.finding import ONNX_RUNTIME_DOMAINS
 from hartonomous.core.space import MOST_DIMENSIONS, Space
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.inference import bert_graph, picture_encoder, tokens
@@ -50,7 +51,6 @@ _REQUEST_PICTURES = 16
 _REQUEST_PIXELS = 1 << 24
 _GRAPH_LIMIT_BYTES = 2**31 - 1
 _MOST_THREADS = 16
-_KNOWN_DOMAINS = {"com.microsoft", "ai.onnx.ml", "com.microsoft.nchwc"}
 
 
 def open_files_as_encoder(
@@ -312,7 +312,7 @@ def _check_graph(path: str, file: FileReader) -> None:
             f"{path} has its weights in files beside it, which is not supported for encoders",
             hint="save the model as one file",
         )
-    unknown = sorted(set(told.get("custom_operators", {})) - _KNOWN_DOMAINS)
+    unknown = sorted(set(told.get("custom_operators", {})) - ONNX_RUNTIME_DOMAINS)
     if unknown:
         raise UsageError(
             f"{path} needs operators of {', '.join(ascii(one[:60]) for one in unknown[:4])}",

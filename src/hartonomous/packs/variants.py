@@ -161,6 +161,10 @@ class VariantChoice:
         """Have what was stored meanwhile found, before the tensors of another file are chosen."""
         self._signs.doubt()
 
+    def forget_adapters(self) -> None:
+        """Have the adapters in use looked up anew, after one was published."""
+        self._factors.forget()
+
     def first_look(self) -> FirstLook:
         """Return what looks at many small tensors at once, with the signs that are held here."""
         return FirstLook(self._parts.database, self._signs)

@@ -27,7 +27,12 @@ from hartonomous.core.vector_block import (
     checked_vectors,
     described_space,
 )
-from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, StructureError
+from hartonomous.errors import (
+    IntegrityError,
+    NotFoundError,
+    StructureError,
+    UsageError,
+)
 from hartonomous.packs.arrays import TensorPlace, read_array
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.ingest import FileIngest
@@ -221,9 +226,7 @@ def find_blocks(parts: StoreParts, files: OpenFiles) -> tuple[str, ...]:
             continue
         try:
             found.append((one, _sound(parts, files, one)))
-        except HartonomousError as error:
-            if error.kind not in ("structure", "usage", "integrity", "not-found", "limit"):
-                raise
+        except (StructureError, UsageError, IntegrityError, NotFoundError) as error:
             notes.append(f"{one.name} is no block of vectors: {error.message}")
     gone = [
         (row.id, one) for row in rows for one in counted[row.id] if one.version_uid not in stored

@@ -18,7 +18,7 @@ from hartonomous.errors import NotFoundError
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.table_index import table_index
-from hartonomous.packs.vector_truth import SpaceTruth
+from hartonomous.packs.vector_truth import KEPT_BYTES, KeptParts, SpaceTruth
 from hartonomous.ports.vector_index import VectorIndex, Vectors
 from hartonomous.vectors import generation, graph, segment
 from hartonomous.vectors.opening import open_vectors
@@ -41,6 +41,7 @@ class OpenSpaces:
         self._files = files
         self._guard = threading.Lock()
         self._open: dict[tuple[bytes, str], tuple[SpaceTruth, VectorIndex]] = {}
+        self._kept = KeptParts(KEPT_BYTES)
 
     def nearest(
         self, row: SpaceRow, queries: Vectors, k: int, *, files: Set[bytes] | None = None
@@ -63,7 +64,7 @@ class OpenSpaces:
         """Return the exact vectors of a space and its index, opened the first time."""
         with self._guard:
             truth = next((held[0] for key, held in self._open.items() if key[0] == row.uid), None)
-            truth = truth or SpaceTruth(self._parts, self._files, row)
+            truth = truth or SpaceTruth(self._parts, self._files, row, self._kept)
             engine = _engine(row, truth)
             held = self._open.get((row.uid, engine))
             if held is None:
@@ -89,6 +90,7 @@ class OpenSpaces:
             for _, index in self._open.values():
                 index.close()
             self._open.clear()
+            self._kept.clear()
 
 
 def update_index(parts: StoreParts, row: SpaceRow, truth: SpaceTruth) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from hartonomous.core.place import Place
 from hartonomous.core.space import Space
 from hartonomous.core.vector_block import KINDS, TYPES, PlaceTable, joined, place_table, taken
 from hartonomous.errors import NotFoundError
+from hartonomous.packs.bounded_cache import BoundedCache
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.vector_blocks import BlockFile
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
     from hartonomous.ports.vector_index import Ids, Vectors
 
-KEPT_BYTES = 192 << 20
-"""Decoded parts of blocks that are kept, those wanted last."""
+KEPT_BYTES = 256 << 20
+"""Decoded parts of blocks that are kept, those wanted last; of all spaces of an open store."""
 _PART_BYTES = 256 << 10
 _MOST_PARTS = 512
 """So many parts of one block at once are read, and not kept."""
@@ -35,6 +35,10 @@ _SCANNED_BYTES = 16 << 20
 
 PartKey = tuple[str, object]
 """A part of a file: (kind of place, (file digest, page, first character))."""
+
+
+KeptParts = BoundedCache[tuple[bytes, int], "NDArray[Any]"]
+"""Decoded parts of blocks: by the block's file and the part's first row."""
 
 
 class _Block:
@@ -78,14 +82,16 @@ class SpaceTruth:
     ``ids``, ``scan`` and ``places`` see what was committed before they were called.
     """
 
-    def __init__(self, parts: StoreParts, files: OpenFiles, row: SpaceRow) -> None:
+    def __init__(
+        self, parts: StoreParts, files: OpenFiles, row: SpaceRow, kept: KeptParts | None = None
+    ) -> None:
+        """Read nothing yet. ``kept`` is shared by spaces that are searched side by side."""
         self._parts = parts
         self._files = files
         self.row = row
         self._guard = threading.RLock()
         self._moment: _Moment | None = None
-        self._kept: OrderedDict[tuple[bytes, int], NDArray[Any]] = OrderedDict()
-        self._kept_bytes = 0
+        self._kept = KeptParts(KEPT_BYTES) if kept is None else kept
 
     @property
     def space(self) -> Space:
@@ -204,9 +210,6 @@ class SpaceTruth:
                 dead = np.asarray(spaces.dead(tx, self.row.id), np.int64)
             blocks = [self._block(row, dead) for row in rows]
             self._moment = _Moment(epoch, blocks, tail, self.row)
-            held = {row.file_digest for row in rows}
-            for key in [one for one in self._kept if one[0] not in held]:
-                self._kept_bytes -= self._kept.pop(key).nbytes
             return self._moment
 
     def _block(self, row: BlockRow, dead: NDArray[np.int64]) -> _Block:
@@ -258,20 +261,13 @@ class SpaceTruth:
 
     def _part(self, block: _Block, first: int, last: int) -> NDArray[Any]:
         """Return rows ``[first, last)`` of a block, kept if they were wanted lately."""
+        # By its digest: of a block that is gone nothing is asked for, so it goes first.
         key = (block.row.file_digest, first)
-        with self._guard:
-            kept = self._kept.get(key)
-            if kept is not None:
-                self._kept.move_to_end(key)
-                return kept
-        decoded = block.file.vectors((first, last))
-        with self._guard:
-            if key not in self._kept:
-                self._kept[key] = decoded
-                self._kept_bytes += decoded.nbytes
-                while self._kept_bytes > KEPT_BYTES:
-                    self._kept_bytes -= self._kept.popitem(last=False)[1].nbytes
-        return decoded
+        kept = self._kept.get(key)
+        if kept is None:
+            kept = block.file.vectors((first, last))
+            self._kept.put(key, kept, kept.nbytes)
+        return kept
 
 
 def _in_files(table: PlaceTable, digests: frozenset[bytes] | set[bytes]) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.catalog.texts import TextFile
 from hartonomous.core.digest import Bytes
 from hartonomous.core.quantity import size
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.formats.sandbox import LimitedProcess
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.open_files import OpenFiles
@@ -25,7 +25,6 @@ VIEWED_LIMIT_BYTES = 256 << 20
 """Larger files are not read for views."""
 
 _FILES_A_PAGE = 2_000
-_DAMAGED = ("integrity", "not-found")
 
 Found = TypeVar("Found")
 
@@ -104,9 +103,7 @@ def looked_at(
     try:
         with plain_copy(parts, files, row) as plain:
             return process.look(plain.fileno(), one.path)[0]
-    except HartonomousError as error:
-        if error.kind not in _DAMAGED:
-            raise
+    except (IntegrityError, NotFoundError) as error:
         return refused("structure", f"found it damaged: {error.message}")
 
 

@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol
 
+from hartonomous.core.closing import Closing
 from hartonomous.core.digest import Bytes
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.packs.freed_memory import keep_freed_memory
@@ -61,7 +61,7 @@ class _Piece:
     done: Future[memoryview]
 
 
-class FileWriter:
+class FileWriter(Closing):
     """Threads and buffers for writing files, one after the other; use it as a context manager.
 
     Buffers of 2 MiB, two more than threads, are all the memory that it takes; never over 64 MiB.
@@ -72,17 +72,6 @@ class FileWriter:
         self._pool = ThreadPoolExecutor(workers, "decode")
         self._buffer_count = min(workers + 2, _IN_FLIGHT_BYTES // PIECE_BYTES)
         self._free: list[memoryview] = []
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Wait for what is being written, and end the threads."""

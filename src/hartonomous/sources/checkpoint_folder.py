@@ -1,14 +1,16 @@
 """What makes a folder a checkpoint that several processes wrote, and so one model.
 
 torch.distributed.checkpoint: ``.distcp`` files, with ``.metadata`` beside them, which is taken
-although its name is hidden. DeepSpeed: files of ranks, such as ``mp_rank_00_model_states.pt``, in
-``global_step100``. Megatron: folders of ranks, such as ``mp_rank_00``, in ``iter_0000100``. Each
-step's folder is a model of its own; what lies beside the steps (``latest``) are plain files.
+although its name is hidden; or shards in safetensors files, such as
+``shard-00001-model-00001-of-00001.safetensors``. DeepSpeed: files of ranks, such as
+``mp_rank_00_model_states.pt``, in ``global_step100``. Megatron: folders of ranks, such as
+``mp_rank_00``, in ``iter_0000100``. Each step's folder is a model of its own; what lies beside the
+steps (``latest``) are plain files.
 """
 
+from hartonomous.core.item_names import SHARD_ENDING, has_chunks
 from hartonomous.core.rank_files import DEEPSPEED, is_megatron_folder, rank_file
 from hartonomous.sources.listing import (
-    SHARD_ENDING,
     SHARD_INDEX,
     Entry,
     EntryKind,
@@ -28,7 +30,7 @@ def is_checkpoint_folder(location: str, entries: list[Entry]) -> bool:
     for entry in entries:
         if entry.kind in _FILES:
             found += entry.name == SHARD_INDEX and _has_shards(entries)
-            found += entry.name.endswith(SHARD_ENDING) or _is_deepspeed(entry.name)
+            found += has_chunks(entry.name) or _is_deepspeed(entry.name)
         elif entry.kind is EntryKind.FOLDER and is_megatron_folder(entry.name):
             found += _rank_files(location, entry.name)
         if found > 1:

@@ -61,6 +61,19 @@ def onnx_data(names: Sequence[str]) -> dict[str, list[str]]:
     return found
 
 
+def are_one_set(name: str, names: Sequence[str]) -> bool:
+    """Say whether files of these ``names`` are taken from a tree together, as ``name``.
+
+    An ONNX model that is called so with its weights, or the parts of a split GGUF set.
+    """
+    if len(names) < 2:
+        return False
+    if (data := onnx_data(names).get(name)) is not None:
+        return len(data) == len(names) - 1
+    found = {split_set_of(one) for one in names}
+    return all(one is not None and one[0] == name for one in found)
+
+
 def onnx_candidate(
     folder: str, model: str, data: Sequence[str], *, boundary: str | None, at_least: int = 1
 ) -> Candidate | Skipped:

@@ -13,13 +13,13 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+from hartonomous.core.item_names import SHARD_ENDING
 from hartonomous.core.name import escape_path
 from hartonomous.ports.source import MemberSource, Skipped
 
 TEMPORARY_ENDINGS = (".lock", ".incomplete", ".tmp", ".part", "~")
 """Files of these endings are somebody's unfinished work and are passed over without a word."""
 
-SHARD_ENDING = ".distcp"
 SHARD_INDEX = ".metadata"
 """Files of torch.distributed.checkpoint, and what says which tensors are in them."""
 

@@ -31,6 +31,7 @@ from hartonomous.core.job import (
 from hartonomous.errors import HartonomousError
 from hartonomous.operations import schedules
 from hartonomous.packs import directory
+from hartonomous.packs.picture_views import request_stale_pictures
 from hartonomous.packs.text_views import request_stale
 from hartonomous.settings import load_settings
 from hartonomous.worker import messages
@@ -162,7 +163,8 @@ class Worker:
             self._tell(f"job {job_id} was put by its schedule")
         if not self._asked_for_views:
             self._asked_for_views = True
-            asked = request_stale(self._held.parts)
+            parts = self._held.parts
+            asked = request_stale(parts) or request_stale_pictures(parts)
             if asked is not None:
                 self._tell(f"job {asked} was put: an older recipe made some views")
         database = self._held.parts.database

@@ -9,10 +9,12 @@ itself before it copies from it.
 """
 
 import contextlib
+import errno
 import itertools
 import os
 import shutil
 import sqlite3
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,10 @@ from hartonomous.errors import (
 )
 
 BUSY_TIMEOUT_S = 120
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_SHARED_BYTES = 32768
+"""What SQLite's shared memory, the least of its files, needs before anything can be done."""
 
 _numbers = itertools.count()
 
@@ -55,6 +61,7 @@ def file_engine(path: Path, queue: Path | None = None) -> Engine:
 
     # As many connections as threads ask for: waiting for one another is the database's business.
     engine = create_engine("sqlite://", creator=connect, poolclass=QueuePool, max_overflow=-1)
+    engine.update_execution_options(catalog_file=path)
 
     @event.listens_for(engine, "connect")
     def _configure(connection: sqlite3.Connection, _record: object) -> None:
@@ -97,7 +104,7 @@ def fold(engine: Engine) -> None:
         with contextlib.closing(engine.raw_connection()) as connection:
             row = connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     except sqlite3.Error as error:
-        raise SqliteRules().meaning(error) from error
+        raise rules_of(engine).meaning(error) from error
     if row[0] or row[1]:
         raise HartonomousError(
             f"the catalog's log could not be folded into its file: {row[1]} pages are left",
@@ -129,10 +136,30 @@ def write_anew(engine: Engine) -> None:
             os.close(descriptor)
 
 
+def rules_of(engine: Engine) -> "SqliteRules":
+    """Return the ways of an engine's file; of none for one in memory."""
+    return SqliteRules(engine.get_execution_options().get("catalog_file"))
+
+
+def _lacks_room(path: Path | None) -> bool:
+    """Say whether nothing more can be written beside a file: SQLite does not tell why it cannot."""
+    if path is None:
+        return False
+    try:
+        with tempfile.TemporaryFile(dir=path.parent) as probe:
+            probe.write(bytes(_SHARED_BYTES))
+    except OSError as error:
+        return error.errno in _FULL
+    return False
+
+
 class SqliteRules:
     """SQLite's ways."""
 
     errors: tuple[type[Exception], ...] = (sqlite3.Error,)
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
 
     def for_reading(self, connection: Connection) -> Connection:
         """Return the connection as it is: its first statement takes a snapshot."""
@@ -182,7 +209,9 @@ class SqliteRules:
                 f"the catalog stayed locked for {BUSY_TIMEOUT_S} s",
                 hint="end the other command that writes to this store, and try again",
             )
-        if name == "SQLITE_FULL":
+        silent = name.startswith("SQLITE_CANTOPEN") or name == "SQLITE_IOERR_SHMSIZE"
+        if name == "SQLITE_FULL" or (silent and _lacks_room(self._path)):
+            text = text if name == "SQLITE_FULL" else f"the disk is full ({text})"
             return StorageFullError(
                 f"no room for the catalog: {text}", hint="free some space on the store's disk"
             )
