@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hartonomous.errors import LockedError
+from hartonomous.errors import LockedError, UsageError
 from hartonomous.ports.progress import NoProgress
 
 LONG = [
@@ -76,3 +76,25 @@ def test_two_do_not_write_one_file(store, tmp_path, way):
     write("x@2", target, force=True)
     write("x@2", tmp_path / "alone", force=True)
     assert target.read_bytes() == (tmp_path / "alone").read_bytes()
+
+
+@pytest.mark.parametrize("output", ["x\0y", "n" * 300, "d/" * 3000])
+def test_what_no_path_can_be_is_refused(store, tmp_path, output):
+    np.save(tmp_path / "x.npy", np.arange(6))
+    store.add(tmp_path / "x.npy")
+    for write in (store.get, store.convert):
+        with pytest.raises(UsageError, match="path"):
+            write("x.npy", tmp_path / output)
+    with pytest.raises(UsageError, match="path"):
+        store.export_all(tmp_path / output)
+
+
+@pytest.mark.parametrize("rows", [5, (), (0,), (0, 1, 2), (0.5, 2), ("0", "2"), slice(0, 1.5)])
+def test_what_says_no_range_is_refused(store, tmp_path, rows):
+    np.save(tmp_path / "x.npy", np.arange(6))
+    store.add(tmp_path / "x.npy")
+    (name,) = store.tensors("x.npy")
+    with pytest.raises(UsageError, match="says no rows"):
+        store.tensor("x.npy", name, rows=rows)
+    with pytest.raises(UsageError, match="says no bytes"):
+        store.tensor_bytes("x.npy", name, bytes_range=rows)

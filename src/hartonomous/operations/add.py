@@ -126,19 +126,14 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         )  # fmt: skip
     sketch = decision.proposal
     return Added(
-        outcome=decision.outcome,
-        name=decision.name,
-        number=decision.number,
+        outcome=decision.outcome, name=decision.name, number=decision.number,
         digest=f"blake3:{sketch.digest.hex()}" if sketch.digest_known else None,
-        kind=str(candidate.kind),
-        source=candidate.source,
-        file_count=len(candidate.members),
-        logical_bytes=candidate.size,
+        kind=str(candidate.kind), source=candidate.source, file_count=len(candidate.members),
+        logical_bytes=candidate.size, reasons=_reasons(one.tally.reasons),
         stored_bytes=sum(row[2] for row in one.tally.reasons.values()),
-        reasons=_reasons(one.tally.reasons),
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
         notices=(*candidate.notes, *notices_of(one.files)),
-    )
+    )  # fmt: skip
 
 
 def add_stream(
@@ -427,13 +422,10 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
     return Added(
         outcome=done.outcome, name=done.name, number=done.number,
         digest=f"blake3:{done.digest.hex()}",
-        kind=taken.proposal.kind, source=taken.candidate.source,
-        file_count=len(taken.files),
-        tensor_count=taken.proposal.tensor_count,
-        parameter_count=taken.proposal.parameter_count,
-        logical_bytes=sum(file.size for file in taken.files),
+        kind=taken.proposal.kind, source=taken.candidate.source, file_count=len(taken.files),
+        tensor_count=taken.proposal.tensor_count, parameter_count=taken.proposal.parameter_count,
+        logical_bytes=sum(file.size for file in taken.files), reasons=_reasons(sums),
         stored_bytes=sum(row[2] for row in sums.values()),
-        reasons=_reasons(sums),
         labels=taken.proposal.labels,
         notices=(
             *taken.candidate.notes,

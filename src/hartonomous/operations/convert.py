@@ -25,7 +25,7 @@ from hartonomous.packs.converted_file import (
 )
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import disk_path, folder_name, member_path
-from hartonomous.packs.output_file import open_part, part_of, refuse_linked_folder
+from hartonomous.packs.output_file import open_part, output_place, part_of, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -127,7 +127,7 @@ def _base(
     own = _renamed(member_path(members[0])).name if single else folder_name(name)
     if output is None:
         return Path(own)
-    place = Path(output)
+    place = output_place(output)
     into = single and (place.is_dir() or os.fspath(output).endswith("/"))
     return place / own if into else place
 

@@ -21,7 +21,7 @@ from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import disk_path, folder_name, member_path
-from hartonomous.packs.output_file import open_part, part_of, refuse_linked_folder
+from hartonomous.packs.output_file import open_part, output_place, part_of, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -83,7 +83,7 @@ def get(
         rows = _chosen(all_rows, named, spec)
         own = dropped.is_single_file(tx, row)
     single = len(rows) == 1 and (own or (bool(named) and _is_file_name(output)))
-    base = _base(None if output is None else Path(output), row.name, rows, single=single)
+    base = _base(None if output is None else output_place(output), row.name, rows, single=single)
     wanted = [
         _Wanted(
             target=base if single else base / member_path(one),
@@ -119,6 +119,7 @@ def export_all(
     another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before
     anything of an artifact is written.
     """
+    output = output_place(output)
     with parts.database.read() as tx:
         rows = _to_export(tx, names, all_versions=all_versions)
     taken = _Taken()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from operator import index
 from typing import TYPE_CHECKING, Any
 
 from hartonomous.core.array import (
@@ -118,7 +119,14 @@ def is_column_major(manifest: Manifest) -> bool:
 
 def span(given: slice | tuple[int, int], size: int, what: str) -> tuple[int, int]:
     """Return (start, stop) inside ``size`` things; raises UsageError if they are not all there."""
-    start, stop = (given.start, given.stop) if isinstance(given, slice) else given
+    try:
+        start, stop = (given.start, given.stop) if isinstance(given, slice) else given
+        start, stop = (None if one is None else index(one) for one in (start, stop))
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{str(given)[:100]} says no {what}",
+            hint="give a slice or (start, stop) of whole numbers",
+        ) from error
     if isinstance(given, slice) and given.step not in (None, 1):
         raise UsageError(f"{what} are read in one piece, not with step {given.step}")
     first = 0 if start is None else start + size if start < 0 else start

@@ -243,14 +243,9 @@ class FileIngest:
         tally = Tally()
         tally.add("file already stored", stored.size)
         return IngestedFile(
-            source=member,
-            digest=hashed.digest,
-            sha256=hashed.sha256,
-            size=stored.size,
-            description=stored.description,
-            manifest_digest=name,
-            tally=tally,
-        )
+            source=member, digest=hashed.digest, sha256=hashed.sha256, size=stored.size,
+            description=stored.description, manifest_digest=name, tally=tally,
+        )  # fmt: skip
 
     @contextlib.contextmanager
     def _one_at_a_time(self, hashed: _Hashed, size: int) -> Iterator[None]:

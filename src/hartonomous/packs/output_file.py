@@ -6,11 +6,27 @@ import os
 import stat
 from pathlib import Path
 
-from hartonomous.errors import ConflictError, LockedError
+from hartonomous.errors import ConflictError, LockedError, UsageError
 
 _CUT_BYTES = 200  # of a name, so that what is put around it fits beside it
 _NO_LOCKS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
 """What file systems without locks say."""
+
+
+def output_place(output: str | os.PathLike[str]) -> Path:
+    """Return where something is to be written; raises UsageError for what no path can be."""
+    place = Path(output)
+    try:
+        place.lstat()
+    except ValueError as error:
+        raise UsageError(f"{os.fspath(output)!r} is no path: it has a zero byte in it") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(
+                f"{os.fspath(output)[:100]!r}… is longer than a path may be",
+                hint="choose a shorter name with -o",
+            ) from error
+    return place
 
 
 def part_of(target: Path, mark: str) -> Path:
