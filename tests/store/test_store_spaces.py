@@ -101,6 +101,21 @@ def test_removed_vectors_are_gone_and_ids_are_not_given_again(store, small_tail)
     assert store.verify().faults == ()
 
 
+def test_a_block_beside_one_without_live_vectors_stays(store):
+    row = ensure_space(store.parts, space_of())
+    with writing(store.parts, store.files, row) as writer:
+        for first in (0, 40):
+            writer.append(places_of(40, first=first), vectors_of(40, seed=first), source="a test")
+            writer.flush()
+        writer.bury(np.arange(1, 41))
+        assert writer.merge() == 1
+    truth = SpaceTruth(store.parts, store.files, row)
+    assert truth.ids().tolist() == [*range(41, 81)]
+    assert np.array_equal(truth.vectors(truth.ids()), vectors_of(40, seed=40))
+    find_blocks(store.parts, store.files)
+    assert len(truth.ids()) == 40
+
+
 def test_a_space_is_found_again_in_a_catalog_made_anew(tmp_path):
     place = tmp_path / "s"
     vectors, places = vectors_of(500), places_of(500)
@@ -306,6 +321,26 @@ def test_vectors_of_ones_own(store, source, tmp_path):
     assert store.spaces.show("mine").summary.vector_count == 2
     with pytest.raises(ConflictError, match="the space mine is"):
         store.spaces.add_vectors("mine", vectors, names, encoder="Y")
+
+
+def test_vectors_of_ones_own_are_in_packs_at_once(tmp_path):
+    place, array, names = tmp_path / "s", tmp_path / "v.npy", tmp_path / "n.txt"
+    (tmp_path / "a.txt").write_text("a" * 9)
+    (tmp_path / "b.txt").write_text("b" * 9)
+    with hn.open(place, create=True) as store:
+        store.add([tmp_path / "a.txt", tmp_path / "b.txt"])
+        for seed, lines in ((1, "a.txt\nb.txt\n"), (2, "a.txt\n")):
+            np.save(array, vectors_of(lines.count("\n"), seed=seed, wide=5))
+            names.write_text(lines)
+            store.spaces.add_vectors("mine", array, names, encoder="X")
+        shown = store.spaces.show("mine").summary
+        assert (shown.tail_count, shown.vector_count) == (0, 2)
+        kept = store.spaces.truth("mine")
+        before = kept.vectors(kept.ids())
+    hn.repair(place)
+    with hn.open(place) as store:
+        truth = store.spaces.truth("mine")
+        assert np.array_equal(truth.vectors(truth.ids()), before)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from hartonomous.catalog.schema import (
     space_dead,
     space_tail,
     version,
+    version_metadata,
 )
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.place import Place
@@ -32,6 +33,9 @@ from hartonomous.errors import IntegrityError, NotFoundError
 
 KIND = "vectors"
 """The kind of the versions whose files are blocks."""
+
+NAME_KEY = "space"
+"""The metadata of such a version that has the space's name."""
 
 BUILDING, CURRENT, RETIRED = "building", "current", "retired"
 STATES = (BUILDING, CURRENT, RETIRED)
@@ -91,11 +95,15 @@ class TailRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
-    """A version of the kind ``vectors`` in use, with the file that it has."""
+    """A version of the kind ``vectors`` in use, with the file that it has.
+
+    ``space_name`` is what its space was called where it was written.
+    """
 
     version_uid: bytes
     name: str
     file_digest: bytes
+    space_name: str | None
 
 
 def use_of(made: Space) -> str:
@@ -349,10 +357,14 @@ def drop_block(tx: Connection, space_id: int, row: BlockRow) -> None:
 def stored_blocks(tx: Connection) -> list[StoredBlock]:
     """Return every version of the kind ``vectors`` in use, by sequence."""
     query = (
-        select(version.c.uid, artifact.c.name, manifest.c.file_digest)
+        select(version.c.uid, artifact.c.name, manifest.c.file_digest, version_metadata.c.value)
         .join(artifact, artifact.c.id == version.c.artifact_id)
         .join(member, (member.c.version_id == version.c.id) & (member.c.ordinal == 0))
         .join(manifest, manifest.c.id == member.c.manifest_id)
+        .outerjoin(
+            version_metadata,
+            (version_metadata.c.version_id == version.c.id) & (version_metadata.c.key == NAME_KEY),
+        )
         .where(
             version.c.kind == KIND, version.c.published == 1, version.c.removed_us.is_(None),
             artifact.c.removed_us.is_(None),
@@ -360,7 +372,7 @@ def stored_blocks(tx: Connection) -> list[StoredBlock]:
         .order_by(version.c.sequence, version.c.id)
     )  # fmt: skip
     return [
-        StoredBlock(version_uid=row[0], name=row[1], file_digest=row[2])
+        StoredBlock(version_uid=row[0], name=row[1], file_digest=row[2], space_name=row[3])
         for row in tx.execute(query)
         if row[1].startswith(SPACES_FOLDER)
     ]

@@ -153,30 +153,35 @@ class SpaceWriter:
             self.parts.database.run(partial(spaces.add_dead, space_id=self.row.id, ids=piece))
         return len(wanted)
 
-    def merge(self) -> int:
+    def merge(self, *, least_live: float = _LEAST_LIVE) -> int:
         """Write blocks anew that are mostly dead or small; return how many were replaced.
 
-        Only neighbours are joined, so that a block's ids are between those of its neighbours.
+        Mostly dead is one of whose vectors less than the share ``least_live`` count. Only
+        neighbours are joined, so that a block's ids are between those of its neighbours.
         """
         count = 0
-        for group in self._groups():
-            parts = [self.truth.block(one) for one in group]
-            ids = np.concatenate([one[0] for one in parts])
-            if not len(ids):
-                self._drop(group)
-            else:
+        for group in self._groups(least_live):
+            held = [(one, self.truth.block(one)) for one in group]
+            empty = [row for row, (ids, *_) in held if not len(ids)]
+            if empty:
+                self._drop(empty)
+            rest = [one for one in held if len(one[1][0])]
+            count += len(empty)
+            # One that is whole would be written as it is, and removed as what it replaces.
+            if len(rest) > 1 or any(len(ids) < row.row_count for row, (ids, *_) in rest):
                 new = NewBlock(
-                    ids=ids, vectors=np.concatenate([one[1] for one in parts]),
-                    places=joined([one[2] for one in parts]),
-                )  # fmt: skip
-                write_block(self.parts, self.row, new, replaced=group)
-            count += len(group)
+                    ids=np.concatenate([part[0] for _, part in rest]),
+                    vectors=np.concatenate([part[1] for _, part in rest]),
+                    places=joined([part[2] for _, part in rest]),
+                )
+                write_block(self.parts, self.row, new, replaced=[row for row, _ in rest])
+                count += len(rest)
         return count
 
     def _drop(self, group: Sequence[BlockRow]) -> None:
         drop_blocks(self.parts, self.row, group)
 
-    def _groups(self) -> list[list[BlockRow]]:
+    def _groups(self, least_live: float) -> list[list[BlockRow]]:
         """Return runs of neighbouring blocks that are to become one."""
         most = max(1, min(BLOCK_ROWS, BLOCK_BYTES // (4 * self.row.space.dimension)))
         groups: list[list[BlockRow]] = []
@@ -188,7 +193,7 @@ class SpaceWriter:
                 groups.append(list(run))
 
         for block, live in self.truth.blocks():
-            sparse = live < _LEAST_LIVE * block.row_count
+            sparse = live < least_live * block.row_count
             if live_rows + live > most or (not sparse and live > most // 2):
                 end()
                 run, live_rows, wasteful = [], 0, False

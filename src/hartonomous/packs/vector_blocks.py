@@ -166,7 +166,7 @@ def write_block(
         proposal = Proposal(
             kind=spaces.KIND, names=(name,), files=(file,), source_place=_MADE_BY,
             tensor_count=len(file.description.tensors),
-            metadata={"space": row.name}, next_version=True,
+            metadata={spaces.NAME_KEY: row.name}, next_version=True,
         )  # fmt: skip
 
         def changing(work: Publication) -> None:
@@ -254,7 +254,8 @@ def _sound(parts: StoreParts, files: OpenFiles, one: StoredBlock) -> BlockFile:
 
 
 def _count_in(tx: Any, one: StoredBlock, file: BlockFile, *, now_us: int) -> None:
-    row = spaces.by_key(tx, file.space.key) or _found_space(tx, file.space, now_us=now_us)
+    row = spaces.by_key(tx, file.space.key)
+    row = row or _found_space(tx, file.space, one.space_name, now_us=now_us)
     ids = file.ids()
     first, last = int(ids[0]), int(ids[-1])
     # A block of another store, or of a catalog that was lost, counts on from here.
@@ -270,9 +271,10 @@ def _count_in(tx: Any, one: StoredBlock, file: BlockFile, *, now_us: int) -> Non
     )  # fmt: skip
 
 
-def _found_space(tx: Any, found: Space, *, now_us: int) -> SpaceRow:
-    """Keep a space that blocks name; it is searched where nothing else is."""
+def _found_space(tx: Any, found: Space, name: str | None, *, now_us: int) -> SpaceRow:
+    """Keep a space that blocks name, as where they were written; searched where nothing else is."""
     use = spaces.use_of(found)
     state = spaces.CURRENT if spaces.current(tx, found.modality, use) is None else spaces.RETIRED
-    name = spaces.free_name(tx, found)
+    if name is None or spaces.by_name(tx, name) is not None:
+        name = spaces.free_name(tx, found)
     return spaces.add(tx, found, name=name, use=use, state=state, now_us=now_us)

@@ -84,9 +84,12 @@ def import_vectors(
         for first in range(0, len(array), step):
             piece = _checked(space, array, first, step, vectors)
             writer.append(places[first : first + len(piece)], piece, source=str(vectors))
+        # Nothing can compute these anew: they go into packs at once, and what they replace out of
+        # them, so that a catalog made anew from packs has the same vectors.
+        writer.flush()
         # The new are there before the former go: killed between, both are found.
         replaced = writer.bury(former_ids)
-        writer.merge()
+        writer.merge(least_live=1.0)
     return Imported(name=name, added_count=len(array), replaced_count=replaced)
 
 
