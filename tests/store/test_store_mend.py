@@ -1,5 +1,7 @@
 """Damage that verify found is mended by adding the same bytes again, whatever file they come in."""
 
+import os
+
 import numpy as np
 import pytest
 from disk import first_record, flip, noise, pack_with, records_of, rewrite
@@ -17,6 +19,24 @@ def damage(store):
     content = bytearray(pack.read_bytes())
     content[header.offset + header.stored // 2] ^= 1
     rewrite(pack, bytes(content))
+
+
+def test_an_export_writes_all_that_is_whole(tmp_path):
+    place = tmp_path / "store"
+    contents = {name: os.urandom(50_000) for name in ("damaged", "whole one", "whole two")}
+    with hn.open(place, create=True) as store:
+        for name, content in contents.items():
+            (tmp_path / name).write_bytes(content)
+            store.add(tmp_path / name)
+            if name == "damaged":
+                damage(place)
+    with hn.open(place) as store:
+        with pytest.raises(IntegrityError, match=r"1 of 3 artifacts .* damaged: "):
+            store.export_all(tmp_path / "out")
+        assert {one.name: one.read_bytes() for one in (tmp_path / "out").glob("w*")} == {
+            name: content for name, content in contents.items() if name != "damaged"
+        }
+        assert not (tmp_path / "out" / "damaged").exists()
 
 
 def test_the_same_file_again_mends_it(tmp_path):

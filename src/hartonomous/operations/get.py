@@ -29,6 +29,8 @@ from hartonomous.packs.write_out import PIECE_BYTES, FileWriter
 from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.sources.files import are_one_set
 
+_TOLD_DAMAGED = 8
+
 
 class GotFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that was written, or was there already with the right bytes (``kept``)."""
@@ -117,7 +119,7 @@ def export_all(
     ``names`` are NAME, NAME@X or shell patterns over names; None means everything. Files that lay
     side by side and are one artifact are written so again. Where one artifact's files would lie on
     another's, one of them goes to ``NAME@N``. Raises NotFoundError and ConflictError before
-    anything of an artifact is written.
+    anything of an artifact is written; IntegrityError for damaged ones once all others are.
     """
     output = output_place(output)
     with parts.database.read() as tx:
@@ -128,17 +130,27 @@ def export_all(
         row.id: _plan(parts, row, output, taken, numbered=all_versions)
         for row in sorted(rows, key=lambda one: -one.name.count("/"))
     }
-    reports = []
+    reports: list[GetReport] = []
+    damaged: list[str] = []
     with _Output(parts, progress) as out:
         for row in rows:
             base, files = plans[row.id]
-            with told_if_removed(parts, row):
-                reports.append(
-                    out.write_all(
-                        files, name=row.name, number=row.number, base=base, root=output,
-                        force=force, dry_run=dry_run,
-                    )
-                )  # fmt: skip
+            try:
+                with told_if_removed(parts, row):
+                    reports.append(
+                        out.write_all(
+                            files, name=row.name, number=row.number, base=base, root=output,
+                            force=force, dry_run=dry_run,
+                        )
+                    )  # fmt: skip
+            except IntegrityError as error:
+                damaged.append(f"{row.name}: {error.message}")
+    if damaged:
+        raise IntegrityError(
+            f"{len(damaged)} of {len(rows)} artifacts could not be written whole, the others are "
+            f"below {output}: {'; '.join(damaged[:_TOLD_DAMAGED])}",
+            hint="hart verify names what is damaged, and rescue.py writes what is left of it",
+        )
     return reports
 
 
