@@ -47,13 +47,13 @@ class FileLock:
             os.close(descriptor)
 
 
-def try_lock(path: Path, *, shared: bool = False) -> FileLock | None:
+def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> FileLock | None:
     """Take the lock without waiting; None if somebody else holds it against us.
 
-    Raises StorageFullError or HartonomousError where the disk lets no lock file be; one that lies
-    there is shared by those too who may only read it.
+    Raises StorageFullError or HartonomousError where the disk lets no lock file be, and where one
+    that lies there may not be written; with ``readable`` it is enough that it can be read.
     """
-    access = os.O_RDONLY if shared else os.O_RDWR
+    access = os.O_RDONLY if readable else os.O_RDWR
     while True:
         try:
             descriptor = os.open(path, access | os.O_CREAT | os.O_CLOEXEC, 0o666)

@@ -161,8 +161,8 @@ def test_square_views_of_equal_bytes_are_no_equal_tensors(store, tmp_path):
         (tmp_path / f"{name}.pt").write_bytes(content)
         store.add(tmp_path / f"{name}.pt", name=name)
     found = store.diff("a", "b")
-    assert statuses(found) == {"w": "changed"}
-    assert found.tensors[0].values.largest_absolute == 99 * 99
+    assert statuses(found) == {"w": "transposed"}
+    assert found.tensors[0].values is None  # each of them is in the other, elsewhere
     assert np.array_equal(store.tensor("b", "w"), square.T)
 
 

@@ -9,7 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from disk import bytes_in_packs, first_record, flip, noise, pack_paths, pack_with, write_pack
+from disk import (
+    bytes_in_packs,
+    first_record,
+    flip,
+    noise,
+    pack_paths,
+    pack_with,
+    wreck_end,
+    write_pack,
+)
 
 import hartonomous as hn
 from hartonomous import locks
@@ -323,6 +332,7 @@ def test_a_damaged_pack_is_not_compacted_away(filled, monkeypatch):
     assert pack.exists()
     assert any(pack.stem in note for note in done.notes)
     flip(pack, at)
+    wreck_end(pack)  # else the header is read from its copy there
     foreseen = filled.gc(grace_s=0, dry_run=True)
     assert any(pack.stem in note for note in foreseen.notes)
 

@@ -305,7 +305,7 @@ def open_for_reading(path: Path) -> BackupFolder:
     path = path.absolute()
     _read_card(path)
     try:
-        lock = locks.try_lock(path / "backup.lock", shared=True)
+        lock = locks.try_lock(path / "backup.lock", shared=True, readable=True)
     except HartonomousError as error:
         cause = error.__cause__
         if not isinstance(cause, OSError) or cause.errno not in _UNWRITABLE:
