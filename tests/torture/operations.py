@@ -12,9 +12,11 @@ import numpy as np
 from safetensors.numpy import save
 
 import hartonomous as hn
+from hartonomous.core.place import Place
 from hartonomous.errors import HartonomousError
 from hartonomous.opening import sync_stores
 from hartonomous.packs import vector_search
+from hartonomous.packs.open_files import find_version
 from hartonomous.packs.space_writer import find_space, writing
 from hartonomous.vectors.graph import GraphIndex
 from hartonomous.vectors.scan import ScanIndex
@@ -99,18 +101,18 @@ def few_make_an_index() -> None:
 def _bring_vectors(store: hn.Store, files: Path, name: str, engine: str) -> None:
     """Make a space with a block, some of whose vectors were removed, a tail and an index."""
     chance = np.random.default_rng(len(name))
-    for count, about in ((3 * _FEW, "notes/old.txt"), (5, "base.safetensors")):
-        np.save(files / "vectors.npy", chance.standard_normal((count, _WIDE), np.float32))
-        (files / "vectors.txt").write_text(f"{about}\n" * count)
-        store.spaces.add_vectors(
-            name, files / "vectors.npy", files / "vectors.txt", encoder=name, metric="dot"
-        )
-        store.spaces.switch(name, engine=engine)
-        if count > _FEW:
-            row = find_space(store.parts, store.files, name)
-            with writing(store.parts, store.files, row) as writer:
-                writer.flush()
-                writer.bury(writer.truth.ids()[2:5])
+    np.save(files / "vectors.npy", chance.standard_normal((3 * _FEW, _WIDE), np.float32))
+    (files / "vectors.txt").write_text("notes/old.txt\n" * 3 * _FEW)
+    store.spaces.add_vectors(
+        name, files / "vectors.npy", files / "vectors.txt", encoder=name, metric="dot"
+    )
+    store.spaces.switch(name, engine=engine)
+    about = find_version(store.parts, "base.safetensors").single(None).row.file_digest
+    row = find_space(store.parts, store.files, name)
+    with writing(store.parts, store.files, row) as writer:
+        writer.bury(writer.truth.ids()[2:5])
+        newer = chance.standard_normal((5, _WIDE), np.float32)
+        writer.append([Place(digest=about, kind="passage")] * 5, newer, source="torture")
     update_vectors(store)
 
 

@@ -357,7 +357,10 @@ def drop_block(tx: Connection, space_id: int, row: BlockRow) -> None:
 def stored_blocks(tx: Connection) -> list[StoredBlock]:
     """Return every version of the kind ``vectors`` in use, by sequence."""
     query = (
-        select(version.c.uid, artifact.c.name, manifest.c.file_digest, version_metadata.c.value)
+        select(
+            version.c.uid, artifact.c.name, manifest.c.file_digest,
+            func.coalesce(version_metadata.c.value, ""),
+        )
         .join(artifact, artifact.c.id == version.c.artifact_id)
         .join(member, (member.c.version_id == version.c.id) & (member.c.ordinal == 0))
         .join(manifest, manifest.c.id == member.c.manifest_id)
@@ -372,7 +375,7 @@ def stored_blocks(tx: Connection) -> list[StoredBlock]:
         .order_by(version.c.sequence, version.c.id)
     )  # fmt: skip
     return [
-        StoredBlock(version_uid=row[0], name=row[1], file_digest=row[2], space_name=row[3])
+        StoredBlock(version_uid=row[0], name=row[1], file_digest=row[2], space_name=row[3] or None)
         for row in tx.execute(query)
         if row[1].startswith(SPACES_FOLDER)
     ]
