@@ -163,15 +163,18 @@ def _by_candidate(work: _Work, pieces: Pieces, artifacts: Sequence[Candidate]) -
     long = pieces["kind"] != _INLINE
     files = np.unique(pieces["file"][long])
     whole = np.setdiff1d(files, pieces["file"][long & ~known]).tolist()
+    sizes = np.zeros(len(owner), np.int64)
+    np.add.at(sizes, pieces["file"], pieces["length"])
     for file in whole:
-        size = int(pieces["length"][pieces["file"] == file].sum())
-        tallies[owner[file]].add("file already stored", size)
-    rest = ~np.isin(pieces["file"], whole)
-    groups, counts = np.unique(pieces[rest][["file", "kind", "state"]], return_counts=True)
-    for group, count in zip(groups, counts.tolist(), strict=True):
+        tallies[owner[file]].add("file already stored", int(sizes[file]))
+    rest = pieces[~np.isin(pieces["file"], whole)]
+    groups, inverse, counts = np.unique(
+        rest[["file", "kind", "state"]], return_inverse=True, return_counts=True
+    )
+    sums = np.zeros(len(groups), np.int64)
+    np.add.at(sums, inverse, rest["length"])
+    for group, size, count in zip(groups, sums.tolist(), counts.tolist(), strict=True):
         file, kind, state = (int(one) for one in group)
-        same = (pieces["file"] == file) & (pieces["kind"] == kind) & (pieces["state"] == state)
-        size = int(pieces["length"][same].sum())
         taken = round(size * work.shares.get(kind, 0.0)) if state == NEW else 0
         tallies[owner[file]].add(_reason(work.kinds[kind], kind, state), size, taken, count)
     return tallies
