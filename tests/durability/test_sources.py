@@ -197,6 +197,7 @@ interrupt_on_terminate()
 class Progress:
     def stage(self, name, **kwargs): print(name, flush=True)
     def advance(self, *args): pass
+    def count(self, *args): pass
     def note(self, text): pass
 try:
     with hn.open(sys.argv[1]) as store:

@@ -133,6 +133,9 @@ class Queue(RuleBasedStateMachine):
         m = self.model[claim.id]
         assert answer is m.cancel_asked
         m.lease = self.now + LEASE
+        with self.database.read() as tx:
+            held = jobs.by_id(tx, claim.id)
+        assert (held.stage, held.record_count, held.done_bytes) == ("s", 1, done)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), words=st.lists(st.sampled_from(

@@ -182,7 +182,8 @@ def _what(one: "Job") -> str:
 def _progress(one: "Job") -> str:
     done = size(one.done_bytes)
     of = f" of {size(one.total_bytes)}" if one.total_bytes else ""
-    return f"{one.stage}: {done}{of}" if one.stage else "just begun"
+    records = f", {one.record_count:,} processed" if one.record_count else ""
+    return f"{one.stage}: {done}{of}{records}" if one.stage else "just begun"
 
 
 def _shown(arguments: dict[str, object]) -> Iterable[str]:

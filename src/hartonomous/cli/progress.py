@@ -88,6 +88,9 @@ class NoteProgress:
     def advance(self, byte_count: int) -> None:
         """Ignore bytes."""
 
+    def count(self, record_count: int = 1) -> None:
+        """Ignore things: what is shown goes by bytes."""
+
     def note(self, text: str) -> None:
         """Print a line."""
         with self._lock:

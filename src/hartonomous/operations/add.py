@@ -249,6 +249,7 @@ def _add_all(
                 progress.note(f"skipped {item.location}: {item.reason}")
                 continue
             taken = _take(ingest, item, options, progress)
+            progress.count()
             if isinstance(taken, Added):
                 artifacts.append(taken)
                 continue

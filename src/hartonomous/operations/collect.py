@@ -105,6 +105,7 @@ def collect(
             progress.stage("rows")
             _drop_manifests(parts, step, tally, trash_days)
             tally.atoms += _drop_atoms(parts, step)
+            progress.count(tally.manifests + tally.atoms)
             tally.vectors = prune_spaces(parts)
             progress.stage("bases")
             _rebase(parts, tally, progress)

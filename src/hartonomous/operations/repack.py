@@ -219,6 +219,7 @@ class _Run:
             if self._has_news(row):
                 self._try(session, row, self._best)
                 self._tally.examined += 1
+                self._progress.count()
             self._progress.advance(row.size_bytes)
             self._place = msgspec.structs.replace(self._place, after_id=row.id)
             if session is not None and self._unwritten >= _FLUSH_BYTES:

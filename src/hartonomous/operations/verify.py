@@ -80,6 +80,10 @@ class _Work:
         if len(self.faults) < _MAX_FAULTS:
             self.faults.append(Fault(where=where, what=what, files=files))
 
+    def count_atom(self) -> None:
+        self.atoms += 1
+        self.progress.count()
+
     def out_of_time(self) -> bool:
         if time.monotonic() >= self.deadline:
             self.complete = False
@@ -227,6 +231,7 @@ def _check_one_pack(
         raise IntegrityError(f"has {pack.size} bytes, the catalog says {row.size_bytes}")
     listed: dict[int, RecordHeader] = dict(pack.records())
     work.records += len(listed)
+    work.progress.count(len(listed))
     for at in wanted:
         header = listed.get(at)
         if header is None:
@@ -367,9 +372,9 @@ def _check_atom(work: _Work, atom_id: int, digest: bytes, size: int, buffer: byt
             return _check_atom(work, atom_id, digest, size, buffer)
         work.fault(f"atom blake3:{digest.hex()}", error.message, _files_of_atom(work, atom_id))
         _mark_damaged(work, atom_id)
-        work.atoms += 1
+        work.count_atom()
         return False
-    work.atoms += 1
+    work.count_atom()
     return True
 
 

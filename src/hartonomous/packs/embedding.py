@@ -146,6 +146,7 @@ def _encode(
             rows = np.empty((len(passages), found.shape[1]), np.float32)
         rows[batch] = found
         progress.advance(sum(len(passages[at].text) for at in batch))
+        progress.count(len(batch))
     assert rows is not None
     places = [
         Place(digest=one.digest, kind="passage", page=one.page, start=one.start, stop=one.stop)

@@ -127,12 +127,12 @@ def embed_pictures(
     for place, pixels in _decoded(parts, files, work, progress):
         size = pixels.shape[0] * pixels.shape[1]
         if pictures and (held + size > _HELD_PIXELS or len(pictures) == _HELD_PICTURES):
-            count += _encode(writer, encoder, places, pictures)
+            count += _encode(writer, encoder, places, pictures, progress)
             places, pictures, held = [], [], 0
         places.append(place)
         pictures.append(pixels)
         held += size
-    return count + (_encode(writer, encoder, places, pictures) if pictures else 0)
+    return count + (_encode(writer, encoder, places, pictures, progress) if pictures else 0)
 
 
 def _encode(
@@ -140,9 +140,11 @@ def _encode(
     encoder: Encoder,
     places: Sequence[Place],
     pictures: Sequence[NDArray[Any]],
+    progress: Progress,
 ) -> int:
     rows = encoder.encode_pictures(pictures)
     writer.append(places, rows, source=f"pictures of blake3:{places[0].digest.hex()[:16]}")
+    progress.count(len(places))
     return len(places)
 
 

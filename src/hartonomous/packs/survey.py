@@ -90,6 +90,7 @@ def survey(
             found.packs.append(pack)
             for place in places:
                 _take_record(reader, place, found, entry.key)
+            progress.count(len(places))
         progress.advance(entry.size)
     found.journal = in_order(found.journal)
     return found

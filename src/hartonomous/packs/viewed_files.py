@@ -125,6 +125,7 @@ def take_each(
             with lock():
                 take(running, one)
             progress.advance(one.size_bytes)
+            progress.count()
     return len(waiting)
 
 

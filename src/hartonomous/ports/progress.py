@@ -14,6 +14,10 @@ class Progress(Protocol):
         """Count bytes of the current stage as done. Called from several threads."""
         ...
 
+    def count(self, record_count: int = 1) -> None:
+        """Count things as done, over all stages: artifacts, records, atoms, files, vectors."""
+        ...
+
     def note(self, text: str) -> None:
         """Say something worth a line, such as a warning about one file."""
         ...
@@ -27,6 +31,9 @@ class NoProgress:
 
     def advance(self, byte_count: int) -> None:
         """Ignore bytes."""
+
+    def count(self, record_count: int = 1) -> None:
+        """Ignore things."""
 
     def note(self, text: str) -> None:
         """Ignore a note."""

@@ -57,7 +57,7 @@ class JobProgress:
         self.messages: list[str] = []
         self._lock = threading.Lock()
         self._stage: str | None = None
-        self._done = self._all_done = 0
+        self._done = self._all_done = self._records = 0
         self._total: int | None = None
         self._changed = False
         self._moved = time.monotonic()
@@ -74,6 +74,13 @@ class JobProgress:
         with self._lock:
             self._done += byte_count
             self._all_done += byte_count
+            self._changed = True
+            self._moved = time.monotonic()
+
+    def count(self, record_count: int = 1) -> None:
+        """Count things of all stages."""
+        with self._lock:
+            self._records += record_count
             self._changed = True
             self._moved = time.monotonic()
 
@@ -104,8 +111,9 @@ class JobProgress:
         with self._lock:
             self._changed = False
             return jobs.Report(
-                stage=self._stage, record_count=0, done_bytes=self._done, total_bytes=self._total
-            )
+                stage=self._stage, record_count=self._records, done_bytes=self._done,
+                total_bytes=self._total,
+            )  # fmt: skip
 
 
 class Interruption:
