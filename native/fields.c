@@ -155,7 +155,6 @@ static uint8_t *put_plane(const fields_path *path, const uint8_t *plane, size_t 
     rans_encoder encoder;
     size_t table_bytes, word_bytes;
     if (count >= SAMPLED_FROM && looks_even(plane, count)) return put_raw(plane, count, out);
-    if (count == 0) return put_raw(plane, count, out);
     rans_histogram(plane, count, counts);
     if (counts[plane[0]] == count) {
         *out++ = TAG_CONSTANT;
