@@ -32,6 +32,16 @@ static int take(arrays *taken, PyObject *from, int writable, size_t bytes, const
     return 0;
 }
 
+/* Take `count` numbers of `size` bytes each, which C reads where they lie: aligned to their size. */
+static int take_numbers(arrays *taken, PyObject *from, int writable, size_t count, size_t size,
+                        const char *name) {
+    const Py_buffer *view = taken->views + taken->held;
+    if (!take(taken, from, writable, count * size, name)) return 0;
+    if (!count || !((uintptr_t)view->buf % size)) return 1;
+    PyErr_Format(PyExc_ValueError, "%s has to be aligned to %zu bytes", name, size);
+    return 0;
+}
+
 static const quantised_shape *find_shape(unsigned number, unsigned recipe) {
     const quantised_shape *shape = quantised_shape_of(number);
     if (shape && recipe < 8 && shape->recipes >> recipe & 1) return shape;
@@ -39,7 +49,7 @@ static const quantised_shape *find_shape(unsigned number, unsigned recipe) {
     return NULL;
 }
 
-/* How many whole blocks an object holds; returns 0 with an exception set where it is none. */
+/* How many whole blocks an object holds; returns 0 with an exception set where it is no buffer. */
 static int count_blocks(PyObject *from, const quantised_shape *shape, size_t *count) {
     Py_buffer view;
     if (PyObject_GetBuffer(from, &view, PyBUF_SIMPLE)) return 0;
@@ -62,7 +72,7 @@ PyObject *split_blocks(PyObject *self, PyObject *arguments) {
     shape = find_shape(number, recipe);
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
     if (take(&in, blocks, 0, count * shape->bytes, "blocks") &&
-        take(&in, source, 0, 4 * count * shape->elements, "source") &&
+        take_numbers(&in, source, 0, count * shape->elements, sizeof(float), "source") &&
         take(&in, header, 1, count * shape->header, "header") &&
         take(&in, residual, 1, count * shape->elements, "residual")) {
         Py_BEGIN_ALLOW_THREADS
@@ -90,7 +100,7 @@ PyObject *join_blocks(PyObject *self, PyObject *arguments) {
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
     predicted = residual == Py_None;
     if (take(&in, blocks, 1, count * shape->bytes, "blocks") &&
-        take(&in, source, 0, 4 * count * shape->elements, "source") &&
+        take_numbers(&in, source, 0, count * shape->elements, sizeof(float), "source") &&
         take(&in, header, 0, count * shape->header, "header") &&
         (predicted || take(&in, residual, 0, count * shape->elements, "residual"))) {
         Py_BEGIN_ALLOW_THREADS
@@ -115,7 +125,7 @@ PyObject *values_of_blocks(PyObject *self, PyObject *arguments) {
     shape = find_shape(number, QUANTISED_STORED);
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
     if (take(&in, blocks, 0, count * shape->bytes, "blocks") &&
-        take(&in, values, 1, 4 * count * shape->elements, "values")) {
+        take_numbers(&in, values, 1, count * shape->elements, sizeof(float), "values")) {
         Py_BEGIN_ALLOW_THREADS
         quantised_values(wide, shape, in.views[0].buf, count, in.views[1].buf);
         Py_END_ALLOW_THREADS
@@ -127,7 +137,8 @@ PyObject *values_of_blocks(PyObject *self, PyObject *arguments) {
 
 /* --- rounded bytes --- */
 
-/* The groups of `count` elements; 0 with an exception set where grid or type are none. */
+/* The groups of `count` elements; 0 with an exception set for an unknown type or a grid that does not
+ * fit. */
 static size_t find_groups(unsigned number, const rounded_grid *grid, uint64_t position,
                           size_t count) {
     size_t groups = rounded_magnitudes(number) ? rounded_groups(grid, position, count) : 0;
@@ -162,10 +173,12 @@ PyObject *fit_rounded(PyObject *self, PyObject *arguments) {
     if (!count_bytes(content, &count)) return NULL;
     groups = find_groups(number, &grid, position, count);
     if (!groups) return NULL;
-    magnitudes = rounded_magnitudes(number) * sizeof(double);
-    if (take(&in, content, 0, count, "content") && take(&in, values, 0, 4 * count, "values") &&
-        take(&in, sizes, 0, magnitudes, "sizes") && take(&in, lower, 0, magnitudes, "lower") &&
-        take(&in, upper, 0, magnitudes, "upper") &&
+    magnitudes = rounded_magnitudes(number);
+    if (take(&in, content, 0, count, "content") &&
+        take_numbers(&in, values, 0, count, sizeof(float), "values") &&
+        take_numbers(&in, sizes, 0, magnitudes, sizeof(double), "sizes") &&
+        take_numbers(&in, lower, 0, magnitudes, sizeof(double), "lower") &&
+        take_numbers(&in, upper, 0, magnitudes, sizeof(double), "upper") &&
         take(&in, table, 1, groups * ROUNDED_TABLE_BYTES, "table")) {
         const rounded_steps steps = {in.views[2].buf, in.views[3].buf, in.views[4].buf};
         work = malloc(groups * sizeof *work);
@@ -202,7 +215,8 @@ PyObject *round_values(PyObject *self, PyObject *arguments) {
     groups = find_groups(number, &grid, position, count);
     if (!groups) return NULL;
     if (take(&in, table, 0, groups * ROUNDED_TABLE_BYTES, "table") &&
-        take(&in, values, 0, 4 * count, "values") && take(&in, out, 1, count, "out") &&
+        take_numbers(&in, values, 0, count, sizeof(float), "values") &&
+        take(&in, out, 1, count, "out") &&
         (predicted || take(&in, residual, 0, count, "residual"))) {
         Py_BEGIN_ALLOW_THREADS
         rounded_codes(wide, number, &grid, position, in.views[0].buf, in.views[1].buf,
