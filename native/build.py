@@ -19,8 +19,8 @@ SOURCES = (
 )  # fmt: skip
 HEADERS = (
     "blocks.h", "casts.h", "codes.h", "delta.h", "delta_frames.h", "differences.h", "fields.h",
-    "module.h", "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h", "rans.h",
-    "rounded.h", "signs.h",
+    "halves.h", "module.h", "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h",
+    "rans.h", "rounded.h", "signs.h",
 )  # fmt: skip
 BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c", "signs_binding.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"
