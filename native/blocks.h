@@ -2,7 +2,7 @@
 #ifndef HARTONOMOUS_BLOCKS_H
 #define HARTONOMOUS_BLOCKS_H
 
-#include "planes.h"
+#include "halves.h"
 #include "quantised.h"
 
 enum {
@@ -18,32 +18,18 @@ typedef struct {
 } block_parts;
 
 ALWAYS_INLINE float from_half(uint16_t half) {
-    uint32_t bits = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
+    const uint32_t bits = bits_of_half(half);
     float value;
-    if (rest < 0x400) {
-        value = (float)rest * 0x1p-24f;
-        return half & 0x8000 ? -value : value;
-    }
-    bits |= rest >= 0x7c00 ? 0x7f800000 | rest << 13 : (rest << 13) + 0x38000000;
     memcpy(&value, &bits, 4);
     return value;
 }
 
 /* Round to nearest, ties to even; NaN becomes 0. */
 ALWAYS_INLINE uint16_t to_half(float value) {
-    uint32_t bits, sign;
-    float small;
+    uint32_t bits;
     if (value != value) return 0;
     memcpy(&bits, &value, 4);
-    sign = bits >> 16 & 0x8000;
-    bits &= 0x7fffffff;
-    if (bits >= 0x47800000) return (uint16_t)(sign | 0x7c00);
-    if (bits >= 0x38800000)
-        return (uint16_t)(sign | ((bits - 0x38000000 + 0xfff + (bits >> 13 & 1)) >> 13));
-    memcpy(&small, &bits, 4);
-    small += 0.5f; /* its last bit is the smallest f16 */
-    memcpy(&bits, &small, 4);
-    return (uint16_t)(sign | (bits - 0x3f000000));
+    return (uint16_t)((bits >> 16 & 0x8000) | half_of_size(bits & 0x7fffffff));
 }
 
 /* Fields of `bits` bits: in each group of `group` bytes all lowest fields come first. */

@@ -18,9 +18,9 @@ SOURCES = (
     "quantised_values.c", "rans.c", "rans_avx2.c", "rans_neon.c", "rounded.c", "signs.c",
 )  # fmt: skip
 HEADERS = (
-    "blocks.h", "casts.h", "delta.h", "delta_frames.h", "differences.h", "fields.h", "module.h",
-    "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h", "rans.h", "rounded.h",
-    "signs.h",
+    "blocks.h", "casts.h", "codes.h", "delta.h", "delta_frames.h", "differences.h", "fields.h",
+    "halves.h", "module.h", "planes.h", "quantised.h", "quantised_binding.h", "quantised_search.h",
+    "rans.h", "rounded.h", "signs.h",
 )  # fmt: skip
 BINDINGS = ("delta_module.c", "module.c", "quantised_binding.c", "signs_binding.c")
 MODULE = NATIVE.parent / "src" / "hartonomous" / "codecs" / "_kernel.abi3.so"

@@ -2,7 +2,7 @@
  * signalling NaNs quiet and keeps payloads, which is one of the rules; NaNs are put right after it. */
 #include "casts.h"
 
-#include "planes.h"
+#include "halves.h"
 
 #include <string.h>
 
@@ -25,30 +25,13 @@ static uint16_t narrow_nan(uint32_t bits, int mantissa, unsigned rule) {
 }
 
 ALWAYS_INLINE uint16_t half_of(uint32_t bits, unsigned rule) {
-    const uint32_t sign = bits >> 16 & 0x8000, size = bits & 0x7fffffff;
-    float small;
-    uint32_t out;
+    const uint32_t size = bits & 0x7fffffff;
     if (size > 0x7f800000) return narrow_nan(bits, 10, rule);
-    if (size >= 0x47800000) return (uint16_t)(sign | 0x7c00);
-    if (size >= 0x38800000)
-        return (uint16_t)(sign | ((size - 0x38000000 + 0xfff + (size >> 13 & 1)) >> 13));
-    memcpy(&small, &size, 4);
-    small += 0.5f; /* its last bit is the smallest f16 */
-    memcpy(&out, &small, 4);
-    return (uint16_t)(sign | (out - 0x3f000000));
+    return (uint16_t)((bits >> 16 & 0x8000) | half_of_size(size));
 }
 
 ALWAYS_INLINE uint16_t bfloat_of(uint32_t bits) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
-ALWAYS_INLINE uint32_t from_half_bits(uint16_t half) {
-    const uint32_t sign = (uint32_t)(half & 0x8000) << 16, rest = half & 0x7fff;
-    const float small = (float)rest * 0x1p-24f;
-    uint32_t bits;
-    memcpy(&bits, &small, 4);
-    if (rest >= 0x400) bits = rest >= 0x7c00 ? 0x7f800000 | rest << 13 : (rest << 13) + 0x38000000;
-    return sign | bits;
 }
 
 ALWAYS_INLINE int has_nan(const uint8_t *source, size_t count) {
@@ -85,7 +68,7 @@ static void to_halves(unsigned rule, const uint8_t *source, size_t count, uint8_
 
 static void from_halves(const uint8_t *source, size_t count, uint8_t *target) {
     for (size_t k = 0; k < count; k++)
-        store32(target + 4 * k, from_half_bits(load16(source + 2 * k)));
+        store32(target + 4 * k, bits_of_half(load16(source + 2 * k)));
 }
 
 static void cast_narrow(unsigned cast, unsigned rule, const uint8_t *source, size_t count,

@@ -37,15 +37,15 @@ const char *fields_message(fields_status status) {
         "no fault",
         "the encoding does not pay",
         "there is not enough memory",
-        "its layout is none",
+        "its field descriptions make no layout",
         "it is cut short",
         "it declares another size than is expected",
         "its lead is not shorter than an element",
         "a plane has an unknown tag",
         "a table of frequencies is damaged",
         "an entropy-coded stream is damaged",
-        "bytes follow its last plane",
-        "its form is none",
+        "bytes follow its end",
+        "its form is unknown",
         "its blocks are damaged",
         "its list of changes is damaged",
     };
@@ -155,7 +155,6 @@ static uint8_t *put_plane(const fields_path *path, const uint8_t *plane, size_t 
     rans_encoder encoder;
     size_t table_bytes, word_bytes;
     if (count >= SAMPLED_FROM && looks_even(plane, count)) return put_raw(plane, count, out);
-    if (count == 0) return put_raw(plane, count, out);
     rans_histogram(plane, count, counts);
     if (counts[plane[0]] == count) {
         *out++ = TAG_CONSTANT;

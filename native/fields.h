@@ -17,6 +17,9 @@
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "the kernel is written for little-endian machines; without it numpy decodes"
 #endif
+#if SIZE_MAX < UINT64_MAX
+#error "the kernel counts bytes in 64 bits; without it numpy decodes"
+#endif
 
 #define FIELDS_MAX_FRAME_BYTES (16u << 20)
 #define FIELDS_MAX_FIELDS 16

@@ -278,7 +278,7 @@ static int add_identity(PyObject *module) {
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, add_identity}, {0, NULL}};
 
 static struct PyModuleDef definition = {
-    PyModuleDef_HEAD_INIT, "_kernel", "Frames of the encodings FIELDS and DELTA, in C.", 0, methods, slots,
+    PyModuleDef_HEAD_INIT, "_kernel", "Loops over frames, elements and sketches, in C.", 0, methods, slots,
     NULL, NULL, NULL,
 };
 

@@ -1,9 +1,4 @@
 /* hartonomous.codecs._kernel: quantised.h for Python. Sizes are checked here, the GIL is given up. */
-#define PY_SSIZE_T_CLEAN
-#include <pyconfig.h>
-#ifndef Py_GIL_DISABLED
-#define Py_LIMITED_API 0x030b0000
-#endif
 #include "quantised_binding.h"
 
 #include "casts.h"
@@ -18,17 +13,27 @@ typedef struct {
     int held;
 } arrays;
 
-static void release(arrays *taken) {
+static void let_go(arrays *taken) {
     while (taken->held) PyBuffer_Release(taken->views + --taken->held);
 }
 
 /* Take one more array of exactly `bytes`; returns 0 with an exception set. */
-static int take(arrays *taken, PyObject *from, int writable, size_t bytes, const char *name) {
+static int hold(arrays *taken, PyObject *from, int writable, size_t bytes, const char *name) {
     Py_buffer *view = taken->views + taken->held;
     if (PyObject_GetBuffer(from, view, writable ? PyBUF_WRITABLE : PyBUF_SIMPLE)) return 0;
     taken->held++;
     if ((size_t)view->len == bytes) return 1;
     PyErr_Format(PyExc_ValueError, "%s has %zd bytes where %zu are expected", name, view->len, bytes);
+    return 0;
+}
+
+/* Take `count` numbers of `size` bytes each, which C reads where they lie: aligned to their size. */
+static int hold_numbers(arrays *taken, PyObject *from, int writable, size_t count, size_t size,
+                        const char *name) {
+    const Py_buffer *view = taken->views + taken->held;
+    if (!hold(taken, from, writable, count * size, name)) return 0;
+    if (!count || !((uintptr_t)view->buf % size)) return 1;
+    PyErr_Format(PyExc_ValueError, "%s has to be aligned to %zu bytes", name, size);
     return 0;
 }
 
@@ -39,7 +44,7 @@ static const quantised_shape *find_shape(unsigned number, unsigned recipe) {
     return NULL;
 }
 
-/* How many whole blocks an object holds; returns 0 with an exception set where it is none. */
+/* How many whole blocks an object holds; returns 0 with an exception set where it is no buffer. */
 static int count_blocks(PyObject *from, const quantised_shape *shape, size_t *count) {
     Py_buffer view;
     if (PyObject_GetBuffer(from, &view, PyBUF_SIMPLE)) return 0;
@@ -61,17 +66,17 @@ PyObject *split_blocks(PyObject *self, PyObject *arguments) {
         return NULL;
     shape = find_shape(number, recipe);
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
-    if (take(&in, blocks, 0, count * shape->bytes, "blocks") &&
-        take(&in, source, 0, 4 * count * shape->elements, "source") &&
-        take(&in, header, 1, count * shape->header, "header") &&
-        take(&in, residual, 1, count * shape->elements, "residual")) {
+    if (hold(&in, blocks, 0, count * shape->bytes, "blocks") &&
+        hold_numbers(&in, source, 0, count * shape->elements, sizeof(float), "source") &&
+        hold(&in, header, 1, count * shape->header, "header") &&
+        hold(&in, residual, 1, count * shape->elements, "residual")) {
         Py_BEGIN_ALLOW_THREADS
         missed = quantised_split(wide, shape, recipe, in.views[0].buf, in.views[1].buf, count,
                                  in.views[2].buf, in.views[3].buf);
         Py_END_ALLOW_THREADS
         result = PyLong_FromSize_t(missed);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }
 
@@ -89,17 +94,17 @@ PyObject *join_blocks(PyObject *self, PyObject *arguments) {
     shape = find_shape(number, recipe);
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
     predicted = residual == Py_None;
-    if (take(&in, blocks, 1, count * shape->bytes, "blocks") &&
-        take(&in, source, 0, 4 * count * shape->elements, "source") &&
-        take(&in, header, 0, count * shape->header, "header") &&
-        (predicted || take(&in, residual, 0, count * shape->elements, "residual"))) {
+    if (hold(&in, blocks, 1, count * shape->bytes, "blocks") &&
+        hold_numbers(&in, source, 0, count * shape->elements, sizeof(float), "source") &&
+        hold(&in, header, 0, count * shape->header, "header") &&
+        (predicted || hold(&in, residual, 0, count * shape->elements, "residual"))) {
         Py_BEGIN_ALLOW_THREADS
         quantised_join(wide, shape, recipe, in.views[2].buf, in.views[1].buf,
                        predicted ? NULL : in.views[3].buf, count, in.views[0].buf);
         Py_END_ALLOW_THREADS
         Py_INCREF(result = Py_None);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }
 
@@ -114,20 +119,21 @@ PyObject *values_of_blocks(PyObject *self, PyObject *arguments) {
     if (!PyArg_ParseTuple(arguments, "IpOO", &number, &wide, &blocks, &values)) return NULL;
     shape = find_shape(number, QUANTISED_STORED);
     if (!shape || !count_blocks(blocks, shape, &count)) return NULL;
-    if (take(&in, blocks, 0, count * shape->bytes, "blocks") &&
-        take(&in, values, 1, 4 * count * shape->elements, "values")) {
+    if (hold(&in, blocks, 0, count * shape->bytes, "blocks") &&
+        hold_numbers(&in, values, 1, count * shape->elements, sizeof(float), "values")) {
         Py_BEGIN_ALLOW_THREADS
         quantised_values(wide, shape, in.views[0].buf, count, in.views[1].buf);
         Py_END_ALLOW_THREADS
         Py_INCREF(result = Py_None);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }
 
 /* --- rounded bytes --- */
 
-/* The groups of `count` elements; 0 with an exception set where grid or type are none. */
+/* The groups of `count` elements; 0 with an exception set for an unknown type or a grid that does not
+ * fit. */
 static size_t find_groups(unsigned number, const rounded_grid *grid, uint64_t position,
                           size_t count) {
     size_t groups = rounded_magnitudes(number) ? rounded_groups(grid, position, count) : 0;
@@ -162,11 +168,13 @@ PyObject *fit_rounded(PyObject *self, PyObject *arguments) {
     if (!count_bytes(content, &count)) return NULL;
     groups = find_groups(number, &grid, position, count);
     if (!groups) return NULL;
-    magnitudes = rounded_magnitudes(number) * sizeof(double);
-    if (take(&in, content, 0, count, "content") && take(&in, values, 0, 4 * count, "values") &&
-        take(&in, sizes, 0, magnitudes, "sizes") && take(&in, lower, 0, magnitudes, "lower") &&
-        take(&in, upper, 0, magnitudes, "upper") &&
-        take(&in, table, 1, groups * ROUNDED_TABLE_BYTES, "table")) {
+    magnitudes = rounded_magnitudes(number);
+    if (hold(&in, content, 0, count, "content") &&
+        hold_numbers(&in, values, 0, count, sizeof(float), "values") &&
+        hold_numbers(&in, sizes, 0, magnitudes, sizeof(double), "sizes") &&
+        hold_numbers(&in, lower, 0, magnitudes, sizeof(double), "lower") &&
+        hold_numbers(&in, upper, 0, magnitudes, sizeof(double), "upper") &&
+        hold(&in, table, 1, groups * ROUNDED_TABLE_BYTES, "table")) {
         const rounded_steps steps = {in.views[2].buf, in.views[3].buf, in.views[4].buf};
         work = malloc(groups * sizeof *work);
         if (work) {
@@ -180,7 +188,7 @@ PyObject *fit_rounded(PyObject *self, PyObject *arguments) {
         }
         free(work);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }
 
@@ -201,16 +209,17 @@ PyObject *round_values(PyObject *self, PyObject *arguments) {
     if (!count_bytes(out, &count)) return NULL;
     groups = find_groups(number, &grid, position, count);
     if (!groups) return NULL;
-    if (take(&in, table, 0, groups * ROUNDED_TABLE_BYTES, "table") &&
-        take(&in, values, 0, 4 * count, "values") && take(&in, out, 1, count, "out") &&
-        (predicted || take(&in, residual, 0, count, "residual"))) {
+    if (hold(&in, table, 0, groups * ROUNDED_TABLE_BYTES, "table") &&
+        hold_numbers(&in, values, 0, count, sizeof(float), "values") &&
+        hold(&in, out, 1, count, "out") &&
+        (predicted || hold(&in, residual, 0, count, "residual"))) {
         Py_BEGIN_ALLOW_THREADS
         rounded_codes(wide, number, &grid, position, in.views[0].buf, in.views[1].buf,
                       predicted ? NULL : in.views[3].buf, count, in.views[2].buf);
         Py_END_ALLOW_THREADS
         Py_INCREF(result = Py_None);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }
 
@@ -230,13 +239,13 @@ PyObject *cast_floats(PyObject *self, PyObject *arguments) {
     }
     if (!count_bytes(source, &bytes)) return NULL;
     count = bytes / cast_source_bytes(cast);
-    if (take(&in, source, 0, count * cast_source_bytes(cast), "source") &&
-        take(&in, target, 1, count * cast_target_bytes(cast), "target")) {
+    if (hold(&in, source, 0, count * cast_source_bytes(cast), "source") &&
+        hold(&in, target, 1, count * cast_target_bytes(cast), "target")) {
         Py_BEGIN_ALLOW_THREADS
         cast_values(wide, cast, rule, in.views[0].buf, count, in.views[1].buf);
         Py_END_ALLOW_THREADS
         Py_INCREF(result = Py_None);
     }
-    release(&in);
+    let_go(&in);
     return result;
 }

@@ -1,8 +1,8 @@
-/* What module.c puts into the module beside the frames of FIELDS. */
+/* What module.c puts into the module of quantised tensors and of casts. */
 #ifndef HARTONOMOUS_QUANTISED_BINDING_H
 #define HARTONOMOUS_QUANTISED_BINDING_H
 
-#include <Python.h>
+#include "module.h"
 
 PyObject *split_blocks(PyObject *self, PyObject *arguments);
 PyObject *join_blocks(PyObject *self, PyObject *arguments);

@@ -2,7 +2,7 @@
 #include "module.h"
 #include "signs.h"
 
-/* Whether a buffer holds `bytes` at least, of words that may be read where they are. */
+/* Whether a buffer holds exactly `bytes`, which may be read as words where they are. */
 static int fits(const Py_buffer *view, size_t bytes, const char *name) {
     if ((size_t)view->len == bytes && !((uintptr_t)view->buf % 8)) return 1;
     PyErr_Format(PyExc_ValueError, "%s has to be %zu aligned bytes", name, bytes);

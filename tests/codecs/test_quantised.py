@@ -9,7 +9,7 @@ from quantised_samples import fixture_names, formula, strange, tensors
 from hartonomous.codecs import kernel
 from hartonomous.codecs.fields import FieldsCodec
 from hartonomous.codecs.kernel import VARIABLE
-from hartonomous.codecs.quantised import QuantisedCodec, dequantise_into, supported
+from hartonomous.codecs.quantised import QuantisedCodec, supported
 from hartonomous.codecs.quantised_blocks import (
     REFERENCE,
     SEARCHED,
@@ -19,6 +19,7 @@ from hartonomous.codecs.quantised_blocks import (
     spread_blocks,
 )
 from hartonomous.codecs.quantised_payload import decode_payload
+from hartonomous.codecs.rounding_reference import Grid
 from hartonomous.core import ggml
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.record import Encoding
@@ -107,7 +108,7 @@ def test_the_search_is_not_taken_where_it_was_not_used(dtype):
 @pytest.mark.parametrize("dtype", sorted(SHAPES))
 def test_a_sibling_of_8_bits_serves_as_source(dtype):
     source = np.empty(len(tensors("F32")[0]), np.float32)
-    dequantise_into(tensors("Q8_0")[0].tobytes(), "Q8_0", source)
+    kernel.active().block_values(SHAPES["Q8_0"], tensors("Q8_0")[0], source)
     blocks = tensors(dtype)[0].tobytes()
     payload = encode(blocks, source, dtype)
     assert len(payload) <= 0.17 * len(blocks)
@@ -302,11 +303,40 @@ def test_values_equal_ggmls(path, dtype, monkeypatch):
     for blocks in (tensors(dtype)[0], noise):
         elements = len(blocks) // DTYPES[dtype].block_bytes * DTYPES[dtype].block_elements
         out = np.empty(elements, np.float32)
-        dequantise_into(blocks.tobytes(), dtype, out)
+        kernel.active().block_values(SHAPES[dtype], blocks, out)
         expected = ggml.dequantise_blocks(blocks.tobytes(), dtype)
         known = ~np.isnan(expected)
         assert np.array_equal(np.isnan(out), ~known)
         assert np.array_equal(out[known].view(np.uint32), expected[known].view(np.uint32))
+
+
+@pytest.mark.parametrize("dtype", ["Q4_K", "I8"])
+def test_a_source_that_lies_at_an_odd_address_serves(dtype):
+    source = tensors("F32")[0][:2560]
+    blocks = tensors(dtype)[0][:1440].tobytes() if dtype in SHAPES else bytes(2560)
+    odd = np.frombuffer(memoryview(b"x" + source.tobytes())[1:], np.float32)
+    assert not odd.flags.aligned
+    payload = encode(blocks, odd, dtype)
+    assert payload == encode(blocks, source, dtype)
+    assert decode(payload, odd, len(blocks), dtype) == blocks
+
+
+@pytest.mark.parametrize("path", [name for name in PATHS if name != kernel.NUMPY])
+def test_c_takes_no_numbers_that_are_not_aligned(path):
+    shape, blocks = SHAPES["Q8_0"], np.zeros(68, np.uint8)
+    odd = np.zeros(257, np.uint8)[1:].view(np.float32)
+    header, residual = np.zeros(4, np.uint8), np.zeros(64, np.uint8)
+    native = kernel.of_name(path)
+    with pytest.raises(ValueError, match="source has to be aligned to 4 bytes"):
+        native.split_blocks(shape, STORED, blocks, odd, header, residual)
+    with pytest.raises(ValueError, match="source has to be aligned"):
+        native.join_blocks(shape, STORED, header, odd, None, blocks)
+    with pytest.raises(ValueError, match="values has to be aligned"):
+        native.block_values(shape, blocks, odd)
+    with pytest.raises(ValueError, match="values has to be aligned"):
+        native.fit_rounded("I8", residual, odd, 0, Grid())
+    with pytest.raises(ValueError, match="values has to be aligned"):
+        native.round_values("I8", np.zeros(5, np.uint8), odd, 0, Grid(), None, residual)
 
 
 def test_the_formula_of_the_document_uses_every_range():

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hartonomous.core.description import Description
 from hartonomous.errors import StructureError
 from hartonomous.formats import hf_json
+from hartonomous.formats.detect import FORMATS
 from hartonomous.formats.hf_json import (
     HF_CONFIG,
     HF_SENTENCE_MODULES,
@@ -19,11 +20,13 @@ from hartonomous.formats.hf_json import (
     HF_TOKENIZER,
     HF_TOKENIZER_CONFIG,
     HF_TRAINER_STATE,
-    JSON_FORMATS,
     JsonFormat,
     count_strings,
 )
+from hartonomous.ports.entry import load
 from hartonomous.ports.format import Format
+
+JSON_FORMATS = [load(entry) for entry in FORMATS if entry.startswith(f"{hf_json.__name__}:")]
 
 CONFIG = {
     "_name_or_path": "nreimers/MiniLM-L6-H384-uncased",

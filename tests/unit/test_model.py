@@ -207,7 +207,8 @@ def test_a_gguf_file_without_a_file_type(dtype: str) -> None:
     summary = summary_of(weights(f"mini.{dtype}.gguf", *rows, **keys))
     assert summary.quantisation is not None and summary.quantisation.method == "ggml"
     assert summary.quantisation.file_type is None
-    assert summary.bits_per_weight == DTYPES[dtype].bits_per_element
+    block = DTYPES[dtype]
+    assert summary.bits_per_weight == 8 * block.block_bytes / block.block_elements
     assert summary.quantisation.bits == int(next(char for char in dtype if char.isdigit()))
     assert summary.layer_count == 2 and summary.parameter_count == 2 * 48 * 1536
 

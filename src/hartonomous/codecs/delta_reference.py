@@ -315,9 +315,9 @@ def _open(
     kind = _BY_NUMBER.get(first >> 2 & 3)
     known = form in (LISTED, CODED) and mode <= BLOCKS_SCALED
     if kind is None or not known or (form == LISTED and first & HAS_LIVE):
-        raise ValueError("its form is none")
+        raise ValueError("its form is unknown")
     if first & BY_STEPS and (mode == NOT_SCALED or kind.width != 4):
-        raise ValueError("its form is none")
+        raise ValueError("its form is unknown")
     size = frame.out.nbytes
     if begin >= kind.width or begin > size:
         raise ValueError("its lead is not shorter than an element")
@@ -363,7 +363,7 @@ def _scale(frame: _Frame, payload: memoryview, at: int, first: int) -> int:
     else:
         factor = np.frombuffer(_exactly(payload, at, 4), "<f4")
         if int(factor.view("<u4")[0]) >> 23 & 255 in (0, 255):
-            raise ValueError("its form is none")
+            raise ValueError("its form is unknown")
         other = scaled(frame.kind, frame.prediction, factor[0])
         at += 4
     if first >> 4 & 3 == BLOCKS_SCALED:
@@ -406,7 +406,7 @@ def _open_stream(frame: _Frame, payload: memoryview, at: int, streams: list[rans
     at += _HEAD.size
     firsts = [row for row in range(ROWS) if row == 0 or boundaries >> row & 1]
     if boundaries & 1 or len(firsts) > MAX_CONTEXTS:
-        raise ValueError("its form is none")
+        raise ValueError("its form is unknown")
     tables = []
     for _ in firsts:
         table, at = rans.decode_table(payload, at)

@@ -1,4 +1,4 @@
-"""Which implementation of FIELDS and DELTA runs: the C kernel's best path here, or numpy.
+"""Which implementation of the loops over elements runs: the C kernel's best path here, or numpy.
 
 The variable ``HARTONOMOUS_KERNEL`` forces one of ``scalar``, ``avx2``, ``neon`` and ``numpy``. All
 of them write and read the same bits.
@@ -135,10 +135,13 @@ class Kernel:
         wide = self.name != "scalar"
         self.native.join_blocks(shape.number, recipe, wide, header, source, residual, blocks)
 
-    def block_values(self, shape: Shape, blocks: memoryview | bytes, out: Floats) -> None:
-        """Fill ``out`` with the float32 values of quantised blocks."""
+    def block_values(self, shape: Shape, blocks: Bytes, out: Floats) -> None:
+        """Fill ``out`` with the float32 values of quantised blocks; both are flat.
+
+        Raises ValueError where sizes do not fit.
+        """
         if self.native is None:
-            out.reshape(-1)[:] = ggml.dequantise_blocks(blocks, shape.name)
+            out[:] = ggml.dequantise_blocks(blocks.data, shape.name)
             return
         self.native.values_of_blocks(shape.number, self.name != "scalar", blocks, out)
 

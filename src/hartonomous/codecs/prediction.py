@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.codecs import kernel
+from hartonomous.codecs.quantised_blocks import SHAPES
 from hartonomous.core import plan as plans
 from hartonomous.core.casts import STORED, Array, without_payload
 from hartonomous.core.dtype import DTYPES
@@ -128,9 +129,19 @@ def _apply_to_one(
         zeros = np.zeros(max(need[1] - max(need[0], value.size), 0), STORED[value.dtype])
         return _joined([one for one in (array, zeros) if len(one)])
     if isinstance(step, plans.Dequantise) and value.dtype in plans.DEQUANTISED:
-        values = without_payload(dequantise_blocks(array.tobytes(), value.dtype))
+        values = without_payload(_dequantised(array, value.dtype))
         return values[need[0] - have[0] : need[1] - have[0]]
     return array  # Rows: what is needed of the value is what there is
+
+
+def _dequantised(blocks: Array, dtype: str) -> Array:
+    """Return the float32 values of whole blocks; the kernel does what it derives, too."""
+    shape = SHAPES.get(dtype)
+    if shape is None:
+        return dequantise_blocks(blocks.tobytes(), dtype)
+    values = np.empty(len(blocks) // shape.byte_count * shape.elements, np.float32)
+    kernel.active().block_values(shape, blocks, values)
+    return values
 
 
 def _joined(arrays: list[Array]) -> Array:

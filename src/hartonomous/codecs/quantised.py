@@ -45,14 +45,6 @@ def supported(dtype: str | None, *, smallest: bool = False) -> bool:
     return dtype in SHAPES or dtype in TYPES
 
 
-def dequantise_into(blocks: memoryview | bytes, dtype: str, out: Floats) -> None:
-    """Fill ``out`` with the values of whole blocks, as ggml's dequantize_row functions do.
-
-    Raises KeyError for a type that is no quantised one, ValueError where sizes do not fit.
-    """
-    kernel.active().block_values(SHAPES[dtype], blocks, out)
-
-
 @dataclass(frozen=True, slots=True)
 class _Cut:
     """Where the whole blocks of a frame lie: bytes before and behind them, number of elements."""
@@ -158,7 +150,7 @@ class QuantisedCodec:
         shape = SHAPES[dtype]
         where = _cut(dtype, position, length)
         first, stop = self.part_blocks(dtype, position, length, low, low + out.nbytes)
-        values = np.ascontiguousarray(source, np.float32).reshape(-1)
+        values = _aligned(source)
         if len(values) != (stop - first) * shape.elements:
             raise ValueError(f"a source has {len(values)} elements for {stop - first} blocks")
         try:
@@ -197,8 +189,14 @@ class QuantisedCodec:
         return first, max(first, min(-(-max(high - where.lead, 0) // size), count))
 
 
+def _aligned(source: Floats) -> Floats:
+    """Return the values as C reads them; an operand may lie anywhere in a mapped pack."""
+    values: Floats = np.require(source, np.float32, ("C", "A")).reshape(-1)
+    return values
+
+
 def _checked(source: Floats, where: _Cut) -> Floats:
-    values = np.ascontiguousarray(source, np.float32).reshape(-1)
+    values = _aligned(source)
     if len(values) != where.elements:
         raise ValueError(f"a source has {len(values)} elements where {where.elements} are needed")
     return values

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.codecs.layouts import Field, Layout
+from hartonomous.codecs.quantised_numbers import Halves
 from hartonomous.core.dtype import DTYPES, GGML_TYPES
 
 Blocks = NDArray[np.uint8]
 Codes = NDArray[np.uint8]
-Halves = NDArray[np.uint16]
 
 REFERENCE, STORED, SEARCHED = range(3)
 """How codes are predicted, by the number that a payload names; docs/format-quantised.md."""

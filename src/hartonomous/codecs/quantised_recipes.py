@@ -17,15 +17,24 @@ from hartonomous.codecs.quantised_blocks import (
     STORED,
     Blocks,
     Codes,
-    Halves,
     Parts,
     Shape,
     empty_parts,
     gather_blocks,
     spread_blocks,
 )
+from hartonomous.codecs.quantised_numbers import (
+    Floats,
+    Halves,
+    clip,
+    from_half,
+    greatest,
+    inverse,
+    nearest,
+    ranges,
+    to_half,
+)
 
-Floats = NDArray[np.float32]
 GROUP_BLOCKS = 2048
 """Blocks worked on at once, so that temporaries stay at some megabytes."""
 
@@ -116,67 +125,13 @@ def _settle(shape: Shape, recipe: int, x: Floats, parts: Parts, kept: Difference
         if name == "IQ4_XS":
             return _iq4_xs(x, parts, kept)
         if name == "IQ4_NL":
-            parts.scale = kept.halves(parts.scale, to_half(_peaks(x) / np.float32(127)))
-            return _iq4_codes(x * _inverse(from_half(parts.scale))[:, None])
+            parts.scale = kept.halves(parts.scale, to_half(greatest(x) / np.float32(127)))
+            return _iq4_codes(x * inverse(from_half(parts.scale))[:, None])
         if name == "MXFP4":
             return _mxfp4(x, parts, kept)
         if name == "Q8_0":
             return _q8_0(x, recipe, parts, kept)
         return _plain(shape, x, recipe, parts, kept)
-
-
-# --- numbers --------------------------------------------------------------------------------------
-
-
-def to_half(values: Floats) -> Halves:
-    """Return f16 bits, rounded to nearest, ties to even; NaN becomes 0."""
-    numbers = np.where(np.isnan(values), np.float32(0), values)
-    return numbers.astype(np.float16).view(np.uint16)
-
-
-def from_half(bits: Halves) -> Floats:
-    """Return the values of f16 bits."""
-    return bits.view(np.float16).astype(np.float32)
-
-
-def _inverse(values: Floats) -> Floats:
-    return np.where(values != 0, np.float32(1) / values, np.float32(0)).astype(np.float32)
-
-
-def _clip(values: Floats, low: float, high: float) -> Floats:
-    """Clip; NaN becomes ``low``."""
-    values = np.where(values > low, values, np.float32(low))
-    return np.where(values < high, values, np.float32(high))
-
-
-def _nearest(values: Floats, low: float, high: float) -> NDArray[np.int32]:
-    return np.rint(_clip(values, low, high)).astype(np.int32)
-
-
-def _ranges(x: Floats) -> tuple[Floats, Floats]:
-    """Return smallest and largest value along the last axis, NaN left out, zeros positive."""
-    low = np.fmin.reduce(x, axis=-1, initial=np.float32(np.inf)) + np.float32(0)
-    return low, np.fmax.reduce(x, axis=-1, initial=np.float32(-np.inf)) + np.float32(0)
-
-
-def _peaks(x: Floats) -> Floats:
-    """Return the value of the largest magnitude along the last axis, the first of equals."""
-    low, high = _ranges(x)
-    peak = np.where(high > -low, high, np.where(high < -low, low, np.float32(0)))
-    equal = (high == -low) & (high > 0)
-    if equal.any():
-        rows = x[equal]
-        first = (np.abs(rows) == high[equal][:, None]).argmax(axis=1)
-        peak[equal] = rows[np.arange(len(rows)), first]
-    return peak
-
-
-def _greatest(peaks: Floats) -> Floats:
-    """Return of each row the value of the largest magnitude, the first of equals; NaN is passed."""
-    found = np.zeros(len(peaks), np.float32)
-    for column in peaks.T:
-        found = np.where(np.abs(column) > np.abs(found), column, found)
-    return found
 
 
 def _iq4_codes(x: Floats) -> Codes:
@@ -193,7 +148,7 @@ def _minima(shape: Shape, x: Floats, parts: Parts, kept: Differences, *, searche
     """Settle Q4_K, Q5_K, Q2_K: x = scale × code − minimum."""
     most, steps = shape.mask, 15 if shape.name == "Q2_K" else 63
     grouped = x.reshape(len(x), shape.scales, -1)
-    low, high = _ranges(grouped)
+    low, high = ranges(grouped)
     low = np.where(low < 0, low, np.float32(0))
     width, depth = (high - low) / np.float32(most), -low
     if searched:
@@ -208,18 +163,18 @@ def _minima(shape: Shape, x: Floats, parts: Parts, kept: Differences, *, searche
     if searched:
         scales, minima = found.scales.astype(np.int32), found.minima.astype(np.int32)
     else:
-        scales = _nearest(width * _inverse(d), 0, steps)
-        minima = _nearest(depth * _inverse(m), 0, steps)
+        scales = nearest(width * inverse(d), 0, steps)
+        minima = nearest(depth * inverse(m), 0, steps)
     parts.scales = kept.bytes(parts.scales, scales, steps)
     parts.minima = kept.bytes(parts.minima, minima, steps)
     by, plus = d * parts.scales.astype(np.float32), m * parts.minima.astype(np.float32)
-    codes = _nearest((grouped + plus[..., None]) / by[..., None], 0, most).astype(np.uint8)
+    codes = nearest((grouped + plus[..., None]) / by[..., None], 0, most).astype(np.uint8)
     zero = by == 0
     if zero.any():
         wide = (high - low)[zero]
         factor = np.where(wide != 0, np.float32(most) / wide, np.float32(0))
         scaled = (grouped[zero] - low[zero][:, None]) * factor[:, None]
-        kept_codes = _nearest(scaled, 0, most).astype(np.uint8)
+        kept_codes = nearest(scaled, 0, most).astype(np.uint8)
         codes[zero] = found.codes.reshape(codes.shape)[zero] if searched else kept_codes
     return codes.reshape(x.shape)
 
@@ -236,25 +191,25 @@ def _symmetric(
     """Settle Q6_K, Q3_K: x = scale × (code − half)."""
     half, steps, bias, mask = (4, 32, 32, 63) if shape.name == "Q3_K" else (32, 128, 0, 255)
     grouped = x.reshape(len(x), 16, 16)
-    tops = _peaks(grouped.reshape(-1, 16)).reshape(-1, 16)
+    tops = greatest(grouped)
     peaks = tops / np.float32(-half)
-    scale = to_half(_greatest(peaks) / np.float32(-steps))
+    scale = to_half(greatest(peaks) / np.float32(-steps))
     if searched:
         found = quantised_search.search_symmetric(x, half, steps)
         scale = found.scale
     parts.scale = kept.halves(parts.scale, scale)
     d = from_half(parts.scale)[:, None]
-    scales = _nearest(peaks * _inverse(d), -steps, steps - 1) + bias
+    scales = nearest(peaks * inverse(d), -steps, steps - 1) + bias
     if searched:
         scales = found.scales.astype(np.int32)
     parts.scales = kept.bytes(parts.scales, scales, mask)
     stored = parts.scales.astype(np.float32) - bias if bias else parts.scales.view(np.int8)
     by = d * stored.astype(np.float32)
-    codes = _nearest(grouped / by[..., None], -half, half - 1) + half
+    codes = nearest(grouped / by[..., None], -half, half - 1) + half
     zero = by == 0
     if zero.any():
         scaled = grouped[zero] * (np.float32(-half) / tops[zero])[:, None]
-        others = _nearest(scaled, -half, half - 1) + half
+        others = nearest(scaled, -half, half - 1) + half
         others[np.abs(tops[zero]) < np.float32(1e-15)] = 0
         codes[zero] = found.codes.reshape(codes.shape)[zero] if searched else others
     return codes.astype(np.uint8).reshape(x.shape)
@@ -262,16 +217,16 @@ def _symmetric(
 
 def _iq4_xs(x: Floats, parts: Parts, kept: Differences) -> Codes:
     grouped = x.reshape(len(x), 8, 32)
-    peaks = _peaks(grouped.reshape(-1, 32)).reshape(-1, 8) / np.float32(127)
-    parts.scale = kept.halves(parts.scale, to_half(_greatest(peaks) / np.float32(-32)))
+    peaks = greatest(grouped) / np.float32(127)
+    parts.scale = kept.halves(parts.scale, to_half(greatest(peaks) / np.float32(-32)))
     d = from_half(parts.scale)[:, None]
-    parts.scales = kept.bytes(parts.scales, _nearest(peaks * _inverse(d), -32, 31) + 32, 63)
-    factor = _inverse(d * (parts.scales.astype(np.float32) - np.float32(32)))
+    parts.scales = kept.bytes(parts.scales, nearest(peaks * inverse(d), -32, 31) + 32, 63)
+    factor = inverse(d * (parts.scales.astype(np.float32) - np.float32(32)))
     return _iq4_codes(grouped * factor[..., None]).reshape(x.shape)
 
 
 def _mxfp4(x: Floats, parts: Parts, kept: Differences) -> Codes:
-    largest = np.abs(_peaks(x))
+    largest = np.abs(greatest(x))
     exponent = (largest.view(np.uint32) >> 23).astype(np.int32) - 2
     parts.scales = kept.bytes(parts.scales, np.maximum(exponent, 0)[:, None], 255)
     stored = parts.scales.astype(np.uint32)
@@ -289,11 +244,11 @@ def _mxfp4(x: Floats, parts: Parts, kept: Differences) -> Codes:
 
 
 def _q8_0(x: Floats, recipe: int, parts: Parts, kept: Differences) -> Codes:
-    scale = (np.abs(_peaks(x)) / np.float32(127)).astype(np.float32)
+    scale = (np.abs(greatest(x)) / np.float32(127)).astype(np.float32)
     parts.scale = kept.halves(parts.scale, to_half(scale))
-    factor = _inverse(scale if recipe == REFERENCE else from_half(parts.scale))
+    factor = inverse(scale if recipe == REFERENCE else from_half(parts.scale))
     scaled = x * factor[:, None]
-    size = _clip(np.abs(scaled), 0, 127)
+    size = clip(np.abs(scaled), 0, 127)
     whole = np.floor(size)
     codes = (whole + (size - whole >= np.float32(0.5))).astype(np.int16)
     return np.where(scaled < 0, -codes, codes).astype(np.uint8)
@@ -302,19 +257,19 @@ def _q8_0(x: Floats, recipe: int, parts: Parts, kept: Differences) -> Codes:
 def _plain(shape: Shape, x: Floats, recipe: int, parts: Parts, kept: Differences) -> Codes:
     """Settle Q4_0, Q5_0 (``half`` is 8, 16), Q4_1, Q5_1 (0) by their scale."""
     half, most = _half_of(shape), shape.mask
-    low, high = _ranges(x)
-    scale = _peaks(x) / np.float32(-half) if half else (high - low) / np.float32(most)
+    low, high = ranges(x)
+    scale = greatest(x) / np.float32(-half) if half else (high - low) / np.float32(most)
     parts.scale = kept.halves(parts.scale, to_half(scale))
     if not half:
         parts.minimum = kept.halves(parts.minimum, to_half(low))
     if recipe == STORED:
         scale, low = from_half(parts.scale), from_half(parts.minimum)
-    factor = _inverse(scale)[:, None]
+    factor = inverse(scale)[:, None]
     if half:
         scaled = x * factor + np.float32(half + 0.5)
     else:
         scaled = (x - low[:, None]) * factor + np.float32(0.5)
-    return _clip(scaled, 0, most).astype(np.uint8)
+    return clip(scaled, 0, most).astype(np.uint8)
 
 
 def _half_of(shape: Shape) -> int:

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hartonomous.codecs.quantised_blocks import Codes, Halves, Shape
+from hartonomous.codecs.quantised_blocks import Codes, Shape
+from hartonomous.codecs.quantised_numbers import Floats, Halves, greatest, nearest, to_half
 
-Floats = NDArray[np.float32]
 _Signed = NDArray[np.int32]
 _SMALLEST_PEAK = np.float32(1e-15)
 
@@ -26,16 +26,6 @@ class Found:
     scales: Codes
     minima: Codes
     codes: Codes
-
-
-def _half(values: Floats) -> Halves:
-    numbers = np.where(np.isnan(values), np.float32(0), values)
-    return numbers.astype(np.float16).view(np.uint16)
-
-
-def _nearest(values: Floats, low: int, high: int) -> _Signed:
-    values = np.where(values > low, values, np.float32(low))
-    return np.rint(np.where(values < high, values, np.float32(high))).astype(np.int32)
 
 
 def _sum(columns: Floats) -> Floats:
@@ -67,9 +57,9 @@ def search_minima(x: Floats, shape: Shape, steps: int) -> Found:
         by_scale = np.where(widest > 0, top / widest, np.float32(0))[:, None]
         by_depth = np.where(deepest > 0, top / deepest, np.float32(0))[:, None]
         return Found(
-            _half(widest / top), _half(deepest / top),
-            np.minimum(_nearest(by_scale * scales, -255, 255) & 255, steps).astype(np.uint8),
-            np.minimum(_nearest(by_depth * depths, -255, 255) & 255, steps).astype(np.uint8),
+            to_half(widest / top), to_half(deepest / top),
+            np.minimum(nearest(by_scale * scales, -255, 255) & 255, steps).astype(np.uint8),
+            np.minimum(nearest(by_depth * depths, -255, 255) & 255, steps).astype(np.uint8),
             codes.reshape(len(x), -1),
         )  # fmt: skip
 
@@ -97,11 +87,11 @@ def _minima_scales(
     flat, deep = high == low, -low
     factor = np.float32(most) / (high - low)
     scale = np.float32(1) / factor
-    codes = _nearest(factor[:, None] * (x - low[:, None]), 0, most)
+    codes = nearest(factor[:, None] * (x - low[:, None]), 0, most)
     best = _error(x, weights, codes, scale, low, absolute=absolute)
     for turn in range(tries + 1):
         step = np.float32(first) + np.float32(0.1) * np.float32(turn) + np.float32(most)
-        tried = _nearest((step / (high - low))[:, None] * (x - low[:, None]), 0, most)
+        tried = nearest((step / (high - low))[:, None] * (x - low[:, None]), 0, most)
         l_ = tried.astype(np.float32)
         weighted = weights * l_
         sum_l, sum_l2, sum_xl = _sum(weighted), _sum(weighted * l_), _sum(weighted * x)
@@ -128,43 +118,36 @@ def search_symmetric(x: Floats, half: int, steps: int) -> Found:
         rows = x.reshape(-1, 16)
         scales, codes = _q3_scales(rows) if three else _symmetric_scales(rows, half)
         scales, codes = scales.reshape(len(x), 16), codes.reshape(len(x), 256)
-        greatest = np.zeros(len(x), np.float32)
-        for column in scales.T:
-            greatest = np.where(np.abs(column) > np.abs(greatest), column, greatest)
-        factor = np.float32(-steps) / greatest
-        none = greatest == 0 if three else np.abs(greatest) < _SMALLEST_PEAK
-        stored = _nearest(factor[:, None] * scales, -steps, steps - 1) + steps * three
+        largest = greatest(scales)
+        factor = np.float32(-steps) / largest
+        none = largest == 0 if three else np.abs(largest) < _SMALLEST_PEAK
+        stored = nearest(factor[:, None] * scales, -steps, steps - 1) + steps * three
         stored[none] = 0
         if not three:
             codes[none] = 0
         scale = np.where(none, np.float32(0), np.float32(1) / factor)
     nothing = np.zeros((len(x), 0), np.uint8)
-    return Found(_half(scale), np.zeros_like(_half(scale)), stored.astype(np.uint8), nothing, codes)
-
-
-def _peaks(x: Floats) -> Floats:
-    found = np.zeros(len(x), np.float32)
-    for column in x.T:
-        found = np.where(np.abs(column) > np.abs(found), column, found)
-    return found
+    return Found(
+        to_half(scale), np.zeros_like(to_half(scale)), stored.astype(np.uint8), nothing, codes
+    )
 
 
 def _symmetric_scales(x: Floats, half: int) -> tuple[Floats, Codes]:
     """Return scale and codes of each row of 16: ``make_qx_quants`` with squares as weights."""
-    peaks = _peaks(x)
+    peaks = greatest(x)
     weights = x * x
 
     def sums(l_: _Signed) -> tuple[Floats, Floats]:
         number = l_.astype(np.float32)
         return _sum(weights * x * number), _sum(weights * number * number)
 
-    codes = _nearest((np.float32(-half) / peaks)[:, None] * x, -half, half - 1)
+    codes = nearest((np.float32(-half) / peaks)[:, None] * x, -half, half - 1)
     sum_lx, sum_l2 = sums(codes)
     scale = np.where(sum_l2 != 0, sum_lx / sum_l2, np.float32(0))
     best = scale * sum_lx
     for turn in [*range(-9, 0), *range(1, 10)]:
         factor = -(np.float32(half) + np.float32(0.1) * np.float32(turn)) / peaks
-        tried = _nearest(factor[:, None] * x, -half, half - 1)
+        tried = nearest(factor[:, None] * x, -half, half - 1)
         sum_lx, sum_l2 = sums(tried)
         better = (sum_l2 > 0) & (sum_lx * sum_lx > best * sum_l2)
         codes[better] = tried[better]
@@ -178,8 +161,8 @@ def _symmetric_scales(x: Floats, half: int) -> tuple[Floats, Codes]:
 
 def _q3_scales(x: Floats) -> tuple[Floats, Codes]:
     """Return scale and codes of each row of 16: ``make_q3_quants``."""
-    peaks = _peaks(x)
-    found = _nearest((np.float32(-4) / peaks)[:, None] * x, -4, 3)
+    peaks = greatest(x)
+    found = nearest((np.float32(-4) / peaks)[:, None] * x, -4, 3)
     weights = x * x
     number = found.astype(np.float32)
     sum_lx, sum_l2 = _sum(weights * x * number), _sum(weights * number * number)
@@ -190,7 +173,7 @@ def _q3_scales(x: Floats) -> tuple[Floats, Codes]:
             w, now = weights[:, k], found[:, k].astype(np.float32)
             lx, l2 = sum_lx - w * x[:, k] * now, sum_l2 - w * now * now
             quotient = (x[:, k] * l2 / lx).astype(np.float32)
-            other = _nearest(quotient, -4, 3)
+            other = nearest(quotient, -4, 3)
             moves = going & (lx > 0) & (other != found[:, k])
             new = other.astype(np.float32)
             lx, l2 = lx + w * x[:, k] * new, l2 + w * new * new

@@ -21,11 +21,6 @@ class DType:
         blocks, rest = divmod(element_count, self.block_elements)
         return None if rest else blocks * self.block_bytes
 
-    @property
-    def bits_per_element(self) -> float:
-        """Stored bits of one element, block overhead included."""
-        return self.block_bytes * 8 / self.block_elements
-
 
 _PLAIN = [
     ("F64", 8, "float"), ("F32", 4, "float"), ("F16", 2, "float"), ("BF16", 2, "float"),

@@ -10,19 +10,18 @@ alarm of each request do the same work.
 
 import ctypes
 import gc
-import math
 import os
 import resource
 import signal
 import socket
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from hartonomous.formats import messages
+from hartonomous.formats.limits import give_up, grant_time, lower
 from hartonomous.formats.reader import FileReader
 from hartonomous.ports.entry import load
 
@@ -95,26 +94,13 @@ def _encode(found: bytes, reader: FileReader, *, refused: str = "") -> bytes:
 
 def _arm(setup: messages.Setup) -> None:
     """Set the processor and wall time that the next file may take; both kill at their end."""
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    _lower(resource.RLIMIT_CPU, math.ceil(usage.ru_utime + usage.ru_stime) + setup.cpu_s, soft=True)
+    grant_time(setup.cpu_s)
     signal.alarm(setup.wall_s)
 
 
 def _limit(memory_bytes: int) -> None:
     """Give up what a parser does not need, for good."""
-    mapped_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _lower(resource.RLIMIT_AS, mapped_pages * resource.getpagesize() + memory_bytes)
-    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_FSIZE, 0)
-    _lower(resource.RLIMIT_NPROC, 0)
+    give_up(memory_bytes=memory_bytes, open_files=_OPEN_FILES)
+    lower(resource.RLIMIT_NPROC, 0)
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "the kernel refuses to bar new privileges")
-
-
-def _lower(which: int, value: int, *, soft: bool = False) -> None:
-    """Set a limit, at most what it was allowed to be; ``soft`` leaves room to set it again."""
-    hard = resource.getrlimit(which)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(which, (value, hard if soft else value))

@@ -421,21 +421,3 @@ HF_SENTENCE_CONFIG = JsonFormat(
     names=("sentence_bert_config.json", "config_sentence_transformers.json"),
     read=_read_object,
 )
-
-JSON_FORMATS = (
-    HF_CONFIG,
-    HF_GENERATION_CONFIG,
-    HF_ADAPTER_CONFIG,
-    HF_TOKENIZER,
-    HF_TOKENIZER_CONFIG,
-    HF_CHAT_TEMPLATE,
-    HF_SPECIAL_TOKENS,
-    HF_PREPROCESSOR_CONFIG,
-    HF_PIPELINE,
-    HF_QUANTIZE_CONFIG,
-    HF_SHARD_INDEX,
-    HF_TRAINER_STATE,
-    HF_SENTENCE_MODULES,
-    HF_SENTENCE_CONFIG,
-)
-"""Every format of this module; no file name belongs to two of them."""

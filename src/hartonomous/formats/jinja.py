@@ -26,7 +26,9 @@ class _Jinja:
     def parse(self, reader: RangeReader) -> Description:
         """Return what the template would call; raises LimitError over 4 MiB."""
         if reader.size > 4 * TEXT_LIMIT:
-            raise LimitError(f"the template has {reader.size:,} bytes")
+            raise LimitError(
+                f"the template has {reader.size:,} bytes, at most {4 * TEXT_LIMIT:,} are read"
+            )
         text = reader.read(0, reader.size).decode("utf-8", "backslashreplace")
         told = {"name": "default", **msgspec.to_builtins(examine_template(text))}
         return Description(format=self.name, metadata={"_chat_templates": [told]})

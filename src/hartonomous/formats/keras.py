@@ -83,7 +83,7 @@ class _Hdf5:
             content = before + reader.read(at, min(_READ_BYTES, end - at))
             count += sum(one.end() > len(before) for one in _LAMBDA.finditer(content))
             before = content[-_OVERLAP:]
-        told = _described(self.name, [{"name": None, "bytecode": None}] * min(count, LAYERS_KEPT))
+        told = _described(self.name, [{"name": None, "bytecode": None}] * count)
         if reader.size <= SEARCHED_BYTES:
             return told
         text = f"only the first {SEARCHED_BYTES:,} bytes were searched for Lambda layers"

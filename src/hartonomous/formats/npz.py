@@ -23,6 +23,7 @@ from hartonomous.formats.npy import (
     read_header,
 )
 from hartonomous.formats.npy_objects import ObjectNames
+from hartonomous.formats.quoted import quoted_names
 from hartonomous.formats.reader import BeginningReader, BytesReader, PartReader
 from hartonomous.formats.zip_directory import (
     MAGIC,
@@ -38,7 +39,6 @@ _FIRST_INFLATED_BYTES = 1 << 10
 _HEADER_BYTES = 12  # magic, version and length, before the header's text
 _PICKLE_INFLATED_BYTES = 8 << 20
 """Of pickles that lie deflated so much is inflated in one file, to see what they name."""
-_NAMED = 8
 _LISTED = 256
 
 
@@ -161,7 +161,7 @@ class _Arrays:
             ("structure", self.others, "members are no arrays"),
         )  # fmt: skip
         counted = [
-            Notice(kind=kind, text=f"{len(names)} {text}: {_named(names)}")
+            Notice(kind=kind, text=f"{len(names)} {text}: {quoted_names(names)}")
             for kind, names, text in told
             if names
         ]
@@ -178,12 +178,3 @@ def _header_reader(reader: RangeReader, entry: ZipEntry) -> RangeReader:
     if claimed > len(content) and len(content) == _FIRST_INFLATED_BYTES:
         content = read_beginning(reader, entry, min(claimed, HEADER_LIMIT_BYTES + _HEADER_BYTES))
     return BeginningReader(content, entry.size)
-
-
-def _named(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = ", ".join(
-        ascii(name if len(name) <= 80 else f"{name[:77]}...") for name in names[:_NAMED]
-    )
-    more = len(names) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -18,6 +18,7 @@ from hartonomous.core.external_data import inner_path
 from hartonomous.formats.onnx_graph import GraphWalk, read_model
 from hartonomous.formats.onnx_tensor import External, read_entry
 from hartonomous.formats.protobuf import Wire
+from hartonomous.formats.quoted import quoted_names
 from hartonomous.ports.format import Format, RangeReader
 
 Key = TypeVar("Key")
@@ -26,7 +27,6 @@ METADATA_LIMIT_CHARS = 1 << 20
 _VALUE_BYTES = 64 << 10
 _LISTED = 256
 _PAIRS_LISTED = 4_096
-_NAMED = 8
 
 # ir_version, then the producer's name and whatever field of a model comes behind it.
 _BEGINNING = re.compile(rb"\x08[\x01-\x20]\x12(?P<length>[\x01-\x40])")
@@ -178,17 +178,20 @@ def _notices(
     for one in walk.no_range:
         reasons.setdefault(one.reason, []).append(one.name)
     found = [
-        Notice(kind="tensor", text=f"{len(names)} tensors are left out, {reason}: {_named(names)}")
+        Notice(
+            kind="tensor",
+            text=f"{len(names)} tensors are left out, {reason}: {quoted_names(names)}",
+        )
         for reason, names in reasons.items()
     ]
     if outside:
         text = f"{len(outside)} tensors lie outside of the model's folder and are not looked for"
         found.append(
-            Notice(kind="path", text=f"{text}: {_named([one.location for one in outside])}")
+            Notice(kind="path", text=f"{text}: {quoted_names([one.location for one in outside])}")
         )
     if inside:
-        count = sum(map(len, inside.values()))
-        text = f"{count} tensors lie in {len(inside)} files beside this one: {_named(list(inside))}"
+        count, files = sum(map(len, inside.values())), quoted_names(list(inside))
+        text = f"{count} tensors lie in {len(inside)} files beside this one: {files}"
         found.append(Notice(kind="external-data", text=text))
     found += _tensor_notices(walk.tensors)
     if walk.renamed:
@@ -204,17 +207,10 @@ def _tensor_notices(tensors: list[Tensor]) -> list[Notice]:
     found = []
     unknown = sorted({one.dtype for one in tensors if one.dtype not in DTYPES})
     if unknown:
-        text = f"elements of type {_named(unknown)} are taken as bytes"
+        text = f"elements of type {quoted_names(unknown)} are taken as bytes"
         found.append(Notice(kind="dtype", text=text))
     coded = [one.name for one in tensors if one.coding is not None]
     if coded:
         text = f"{len(coded)} tensors are spelled as varints, kept as they lie and not shared"
-        found.append(Notice(kind="varint", text=f"{text}: {_named(coded)}"))
+        found.append(Notice(kind="varint", text=f"{text}: {quoted_names(coded)}"))
     return found
-
-
-def _named(names: list[str]) -> str:
-    """Return the first names, and how many more there are."""
-    shown = (ascii(name if len(name) <= 80 else f"{name[:77]}...") for name in names[:_NAMED])
-    more = len(names) - _NAMED
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -22,9 +22,9 @@ from hartonomous.ports.format import Format, RangeReader
 
 ENDINGS = (".pkl", ".pickle", ".joblib", ".dill", ".sav")
 PICKLE_COUNT_LIMIT = 10_000
+"""Pickles one after the other, those of joblib's arrays included."""
 NESTING_LIMIT = 32
 """Arrays of objects, as joblib writes them, of which each lies in the one before."""
-"""Pickles one after the other, those of joblib's arrays included."""
 
 _CHECKPOINT_ENDINGS = (".pt", ".pth", ".ckpt", ".bin", ".metadata")
 _GLOBALS_LISTED = 256

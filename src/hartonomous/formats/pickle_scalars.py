@@ -37,7 +37,7 @@ def decimal_integer(line: bytes) -> int:
     try:
         return int(text, 0)
     except ValueError as error:
-        raise StructureError("an integer of the pickle is none") from error
+        raise StructureError("an integer of the pickle cannot be read") from error
 
 
 def decimal_or_bool(line: bytes) -> int:
@@ -50,7 +50,7 @@ def decimal_float(line: bytes) -> float:
     try:
         return float(line)
     except ValueError as error:
-        raise StructureError("a number of the pickle is none") from error
+        raise StructureError("a number of the pickle cannot be read") from error
 
 
 def memo_index(line: bytes) -> int:

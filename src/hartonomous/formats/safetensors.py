@@ -19,6 +19,7 @@ import msgspec
 from hartonomous.core.description import Description, Notice, Tensor
 from hartonomous.core.dtype import DTYPES
 from hartonomous.errors import LimitError, StructureError
+from hartonomous.formats.quoted import quoted
 from hartonomous.ports.format import Format, RangeReader
 
 HEADER_LIMIT_BYTES = 16 << 20
@@ -88,11 +89,6 @@ SAFETENSORS: Final[Format] = _Safetensors()
 """The entry for the table of formats."""
 
 
-def shorten(name: str) -> str:
-    """Return a name from a file as it may stand in a message: quoted, escaped, not long."""
-    return ascii(name if len(name) <= 80 else name[:77] + "...")
-
-
 def _read_header(reader: RangeReader) -> bytes:
     length = int.from_bytes(reader.read(0, _LENGTH_BYTES), "little")
     if length > reader.size - _LENGTH_BYTES:
@@ -137,7 +133,7 @@ def _decode_entry(name: str, raw: msgspec.Raw) -> _Entry:
     try:
         return _entry_decoder.decode(raw)
     except msgspec.DecodeError as error:
-        raise StructureError(f"the header's entry of tensor {shorten(name)}: {error}") from error
+        raise StructureError(f"the header's entry of tensor {quoted(name)}: {error}") from error
 
 
 def _refuse_duplicates(header: bytes) -> None:
@@ -153,7 +149,7 @@ def _refuse_duplicates(header: bytes) -> None:
             text = token[1]
             key = msgspec.json.decode(text, type=str).encode() if b"\\" in text else text[1:-1]
             if key in open_objects[-1]:
-                raise StructureError(f"the header has the key {shorten(key.decode())} twice")
+                raise StructureError(f"the header has the key {quoted(key.decode())} twice")
             open_objects[-1].add(key)
 
 
@@ -165,7 +161,7 @@ def _place(entries: dict[str, _Entry], start: int, size: int) -> tuple[Tensor, .
         begin, end = entry.data_offsets
         if begin != cursor or end < begin:
             raise StructureError(
-                f"tensor {shorten(name)} lies at {begin}:{end} where {cursor} should begin: "
+                f"tensor {quoted(name)} lies at {begin}:{end} where {cursor} should begin: "
                 "a gap or an overlap"
             )
         _check_extent(name, entry)
@@ -192,12 +188,12 @@ def _check_extent(name: str, entry: _Entry) -> None:
     for extent in entry.shape:
         count *= extent
         if count > INTEGER_LIMIT:
-            raise StructureError(f"the shape of tensor {shorten(name)} overflows")
+            raise StructureError(f"the shape of tensor {quoted(name)} overflows")
     known = DTYPES.get(entry.dtype)
     begin, end = entry.data_offsets
     if known is not None and known.byte_count(count) != end - begin:
         raise StructureError(
-            f"tensor {shorten(name)} has {end - begin} bytes, which {count} elements of "
+            f"tensor {quoted(name)} has {end - begin} bytes, which {count} elements of "
             f"{entry.dtype} do not fill"
         )
 
@@ -227,6 +223,6 @@ def _dtype_notices(tensors: Sequence[Tensor]) -> tuple[Notice, ...]:
             unknown[tensor.dtype] = unknown.get(tensor.dtype, 0) + 1
     if not unknown:
         return ()
-    named = ", ".join(f"{shorten(dtype)} of {unknown[dtype]}" for dtype in sorted(unknown)[:8])
+    named = ", ".join(f"{quoted(dtype)} of {unknown[dtype]}" for dtype in sorted(unknown)[:8])
     text = f"element types that safetensors does not know: {named} tensors; taken as bytes"
     return (Notice(kind="dtype", text=text),)

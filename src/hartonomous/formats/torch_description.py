@@ -23,10 +23,10 @@ from hartonomous.core.strides import is_c_order, span
 from hartonomous.errors import StructureError
 from hartonomous.formats.inert_pickle import Pickle
 from hartonomous.formats.pickle_verdict import DANGEROUS, UNKNOWN, listed
+from hartonomous.formats.quoted import quoted, quoted_names
 from hartonomous.formats.torch_dtype import big_endian, element_bytes
 from hartonomous.formats.torch_tree import Tree, View, read_tree, storage_bytes
 
-_NAMED = 8
 _GLOBALS_LISTED = 256
 _NAMES_LISTED = 256
 
@@ -98,18 +98,18 @@ def describe_checkpoint(
 def _placed(view: View, places: Mapping[str, Place], *, little_endian: bool) -> Tensor:
     """Return a view as a range of the file, or of what a range inflates to."""
     if view.storage.key not in places:
-        raise StructureError(f"the storage {_quoted(view.storage.key)} is not in the file")
+        raise StructureError(f"the storage {quoted(view.storage.key)} is not in the file")
     place = places[view.storage.key]
     available = storage_bytes(view.storage)
     if available > place.size:
         raise StructureError(
-            f"the storage {_quoted(view.storage.key)} should have {available} bytes, it has "
+            f"the storage {quoted(view.storage.key)} should have {available} bytes, it has "
             f"{place.size}"
         )
     width = element_bytes(view.dtype)
     length = span(view.shape, view.strides) * width
     if length and view.offset * width + length > available:
-        raise StructureError(f"tensor {_quoted(view.name)} reaches outside of its storage")
+        raise StructureError(f"tensor {quoted(view.name)} reaches outside of its storage")
     start = view.offset * width if length else 0
     plain = is_c_order(view.shape, view.strides)
     coding = None
@@ -130,27 +130,17 @@ def _placed(view: View, places: Mapping[str, Place], *, little_endian: bool) -> 
 # -- notices
 
 
-def _quoted(name: str) -> str:
-    return ascii(name if len(name) <= 80 else name[:77] + "...")
-
-
-def _named(names: Sequence[str]) -> str:
-    """Return the first names, and how many more there are."""
-    more = len(names) - _NAMED
-    return ", ".join(map(_quoted, names[:_NAMED])) + (f" and {more} more" if more > 0 else "")
-
-
 def notices_of_names(names: Sequence[dict[str, str]]) -> list[Notice]:
     """Return the notices about a pickle's names that are dangerous or unknown."""
     dangerous = [one["name"] for one in names if one["verdict"] == DANGEROUS]
     unknown = [one["name"] for one in names if one["verdict"] == UNKNOWN]
     found = []
     if dangerous:
-        text = f"loading this file with pickle would import or call {_named(dangerous)}"
+        text = f"loading this file with pickle would import or call {quoted_names(dangerous)}"
         found.append(Notice(kind="dangerous-pickle", text=f"{text}: do not load it"))
     if unknown:
         text = "loading this file with pickle would call what is not known to be harmless: "
-        found.append(Notice(kind="unknown-pickle", text=text + _named(unknown)))
+        found.append(Notice(kind="unknown-pickle", text=text + quoted_names(unknown)))
     return found
 
 
@@ -158,15 +148,15 @@ def _notices_of_tensors(tensors: Sequence[Tensor], left_out: Sequence[View]) -> 
     found = []
     unknown = sorted({one.dtype for one in tensors if one.dtype not in DTYPES})
     if unknown:
-        text = f"elements of type {_named(unknown)} are taken as bytes"
+        text = f"elements of type {quoted_names(unknown)} are taken as bytes"
         found.append(Notice(kind="dtype", text=text))
     coded = [one.name for one in tensors if one.coding is not None]
     if coded:
         text = f"{len(coded)} tensors lie compressed, are kept as they lie and shared with nothing"
-        found.append(Notice(kind="compressed", text=f"{text}: {_named(coded)}"))
+        found.append(Notice(kind="compressed", text=f"{text}: {quoted_names(coded)}"))
     if left_out:
         text = f"{len(left_out)} tensors cannot be read, too many share a compressed storage"
-        named = _named([view.name for view in left_out])
+        named = quoted_names([view.name for view in left_out])
         found.append(Notice(kind="limit", text=f"{text}: {named}"))
     return found
 
@@ -177,7 +167,7 @@ def _notices_of_tree(tree: Tree) -> list[Notice]:
     for name, reason in tree.left_out:
         reasons.setdefault(reason, []).append(name)
     for reason, names in reasons.items():
-        text = f"{len(names)} tensors are left out, {reason}: {_named(names)}"
+        text = f"{len(names)} tensors are left out, {reason}: {quoted_names(names)}"
         found.append(Notice(kind="tensor", text=text))
     if tree.renamed:
         text = f"{tree.renamed} tensors have the name of another one and got a number behind it"

@@ -71,7 +71,7 @@ def _refuse(reason: str) -> NoReturn:
 def _state_of(value: Value, cls: str | None = None) -> dict[str, Value]:
     """Return what an object of the class would be given as attributes."""
     if not isinstance(value, Call) or not isinstance(value.state, Mapping):
-        _refuse(f"an object {cls or ''} is none".replace("  ", " "))
+        _refuse(f"{cls or 'an item'} is no object with attributes")
     if cls is not None and value.path != _MODULE + cls:
         _refuse(f"it holds {value.path[:80]!a} where {cls} is expected")
     return dict(items_of(value.state.items))
@@ -117,7 +117,7 @@ def _tensors(value: Value) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
 def _extents(value: Value) -> tuple[int, ...]:
     found = extents_of(value)
     if found is None:
-        _refuse("a size is none")
+        _refuse("a size is no list of natural numbers")
     return found
 
 

@@ -99,7 +99,7 @@ def _find_storages(
     """Return where each storage lies, and where the last one ends."""
     listed = keys.value
     if not isinstance(listed, list) or not all(isinstance(key, str) for key in listed):
-        raise StructureError("the list of storages is none")
+        raise StructureError("the list of storages is no list of keys")
     places: dict[str, Place] = {}
     at = keys.end
     for key in listed:

@@ -295,7 +295,7 @@ def storage_of(value: Value) -> Storage:
     """Return the storage that a persistent id means; raises StructureError."""
     found = value.id if isinstance(value, Persistent) else None
     if not isinstance(found, tuple) or len(found) < 5 or found[0] != "storage":
-        raise StructureError("a tensor's storage is none")
+        raise StructureError("a tensor has no storage")
     kind, key, count = found[1], found[2], found[4]
     if not isinstance(kind, Global):
         raise StructureError("a storage has no type")

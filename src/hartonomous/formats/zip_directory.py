@@ -229,7 +229,7 @@ def _end64(
         reader.read(at, _END64.size)
     )
     if magic != _END64_MAGIC or length != _END64.size - 12:
-        _refuse("its zip64 end record is none")
+        _refuse("its zip64 end record is not one")
     return (this, first, here, count, size, start), at
 
 

@@ -5,19 +5,17 @@ processor time, core dumps and files that it could write are limited before it i
 when the socket closes.
 """
 
-import math
 import os
-import resource
 import signal
 import socket
 import sys
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from hartonomous.errors import HartonomousError
 from hartonomous.formats import messages as framing
+from hartonomous.formats.limits import give_up, grant_time
 from hartonomous.inference.picture_encoder import PictureEncoder
 from hartonomous.inference.sentence_encoder import SentenceEncoder
 from hartonomous.packs.encoder_messages import (
@@ -48,8 +46,8 @@ def main(socket_fd: int) -> None:
 def _serve(connection: socket.socket, setup: Setup) -> None:
     try:
         _import_libraries(setup)
-        _limit(setup)
-        _grant_time(setup)
+        give_up(memory_bytes=setup.memory_bytes, open_files=_OPEN_FILES)
+        grant_time(setup.cpu_s)
         path = f"/proc/self/fd/{setup.graph_fd}"
         encoder: SentenceEncoder | PictureEncoder
         if setup.text is not None:
@@ -66,7 +64,7 @@ def _serve(connection: socket.socket, setup: Setup) -> None:
     _send(connection, Answer())
     while True:
         content = framing.receive(connection, limit_bytes=REQUEST_LIMIT_BYTES)
-        _grant_time(setup)
+        grant_time(setup.cpu_s)
         _send(connection, _encode(encoder, msgspec.msgpack.decode(content, type=Request)))
 
 
@@ -103,26 +101,3 @@ def _import_libraries(setup: Setup) -> None:
             f"encoders need {error.name}, which is not installed here",
             hint="pip install 'hartonomous[encode]'",
         ) from error
-
-
-def _limit(setup: Setup) -> None:
-    """Give up what computing does not need, for good."""
-    mapped_pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    _lower(resource.RLIMIT_AS, mapped_pages * resource.getpagesize() + setup.memory_bytes)
-    _lower(resource.RLIMIT_NOFILE, _OPEN_FILES)
-    _lower(resource.RLIMIT_CORE, 0)
-    _lower(resource.RLIMIT_FSIZE, 0)
-
-
-def _grant_time(setup: Setup) -> None:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    used_s = math.ceil(usage.ru_utime + usage.ru_stime)
-    _lower(resource.RLIMIT_CPU, used_s + setup.cpu_s, soft=True)
-
-
-def _lower(which: int, value: int, *, soft: bool = False) -> None:
-    """Set a limit, at most what it was allowed to be; ``soft`` leaves room to set it again."""
-    hard = resource.getrlimit(which)[1]
-    if hard != resource.RLIM_INFINITY:
-        value = min(value, hard)
-    resource.setrlimit(which, (value, hard if soft else value))

@@ -18,10 +18,10 @@ from hartonomous.core.name import escape_path
 from hartonomous.ports.source import MemberSource, Skipped
 
 TEMPORARY_ENDINGS = (".lock", ".incomplete", ".tmp", ".part", "~")
-"""Files of these endings are somebody's unfinished work and are passed over without a word."""
+"""Files of these endings are somebody's unfinished work and are passed over, as hidden ones are."""
 
 SHARD_INDEX = ".metadata"
-"""Files of torch.distributed.checkpoint, and what says which tensors are in them."""
+"""Beside files of torch.distributed.checkpoint: says which tensors are in them."""
 
 
 class EntryKind(Enum):
@@ -62,11 +62,9 @@ def list_folder(
 ) -> list[Entry]:
     """Return the visible entries of a folder, sorted by the bytes of their names.
 
-    ``.metadata`` beside ``.distcp`` files is visible: it is the index of a checkpoint.
-
     Hidden entries, lock and temporary files are left out unless ``hidden`` asks for them; their
-    names go to ``passed_over``.
-    Memory grows with this one folder, not with what is below it. Raises OSError.
+    names go to ``passed_over``. ``.metadata`` beside ``.distcp`` files is visible: it is the index
+    of a checkpoint. Memory grows with this one folder, not with what is below it. Raises OSError.
     """
     with os.scandir(location) as found:
         entries = [Entry(item.name, _kind_of(item)) for item in found]
