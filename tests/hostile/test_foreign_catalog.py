@@ -12,7 +12,7 @@ from sqlalchemy.dialects import sqlite
 from tests.durability.workload import DirectParser
 
 import hartonomous as hn
-from hartonomous.catalog import health
+from hartonomous.catalog import health, texts
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs import directory
@@ -154,6 +154,16 @@ def try_all(place: Path) -> list[str]:
             except Exception as error:
                 found.append(f"{name}: {type(error).__name__}: {error}")
     return found
+
+
+def test_what_was_in_use_at_a_time_is_not_told_from_a_damaged_journal(
+    made: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "store"
+    shutil.copytree(made / "store", place)
+    plant(place / "catalog.sqlite3", "change", "content", "{}")
+    with hn.open(place) as store, store.parts.database.read() as tx, pytest.raises(IntegrityError):
+        texts.moment(tx, 2**60)
 
 
 def test_a_version_whose_manifest_has_no_row(made: Path, tmp_path: Path) -> None:
