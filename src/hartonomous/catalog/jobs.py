@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from hartonomous.catalog import events
 from hartonomous.catalog.batches import insert_or_skip
-from hartonomous.catalog.columns import damaged, decode_json
+from hartonomous.catalog.columns import LARGEST, damaged, decode_json
 from hartonomous.catalog.schema import job
 from hartonomous.core.event import MAX_TEXT, NewEvent
 from hartonomous.core.job import (
@@ -73,7 +73,6 @@ class Report:
     """What a worker says of a job while it runs; a beat of its heart."""
 
     stage: str | None
-    record_count: int
     done_bytes: int
     total_bytes: int | None
 
@@ -121,13 +120,6 @@ def _values(new: NewJob, now_us: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
-    """Put jobs without keys, in one statement."""
-    rows = [{**_values(new, now_us), "unique_key": None} for new in many]
-    if rows:
-        tx.execute(insert(job), rows)
-
-
 def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
     """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
     lease_us = new_lease_us(now_us)
@@ -168,8 +160,7 @@ def beat(tx: Connection, claimed: Job, report: Report, *, now_us: int) -> bool |
         .where(job.c.id == claimed.id, job.c.epoch == claimed.epoch, _is_leased())
         .values(
             lease_until_us=new_lease_us(now_us), heartbeat_us=now_us, stage=report.stage,
-            record_count=report.record_count, done_bytes=report.done_bytes,
-            total_bytes=report.total_bytes,
+            done_bytes=report.done_bytes, total_bytes=report.total_bytes,
         )
         .returning(job.c.cancel_asked)
     )  # fmt: skip
@@ -274,7 +265,12 @@ def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
 
 
 def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
-    """Return one job; ``lock`` keeps it as it is until the transaction ends."""
+    """Return one job; ``lock`` keeps it as it is until the transaction ends.
+
+    None where there is none of this number, however large that is.
+    """
+    if abs(job_id) > LARGEST:
+        return None
     query = select(*job.c).where(job.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else _job(row)
@@ -290,12 +286,6 @@ def listed(
     if kind is not None:
         query = query.where(job.c.kind == kind)
     return [_job(row) for row in tx.execute(query)]
-
-
-def counts(tx: Connection) -> dict[Status, int]:
-    """Return how many jobs have each status."""
-    rows = tx.execute(select(job.c.status, func.count()).group_by(job.c.status))
-    return {_status(word): number for word, number in rows}
 
 
 def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:
