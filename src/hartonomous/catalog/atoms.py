@@ -92,12 +92,6 @@ def find(
     return found
 
 
-def by_prefix(tx: Connection, low: bytes, high: bytes) -> list[bytes]:
-    """Return up to two digests in ``[low, high]``."""
-    query = select(atom.c.digest).where(atom.c.digest.between(low, high)).limit(2)
-    return list(tx.scalars(query))
-
-
 def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]:
     """Insert atoms and their extents; an atom that somebody else stored first keeps theirs.
 

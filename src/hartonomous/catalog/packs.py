@@ -146,8 +146,3 @@ def journal(tx: Connection, pack_id: int) -> list[JournalRow]:
 def remove(tx: Connection, pack_id: int) -> None:
     """Forget a pack that nothing points to; the foreign keys refuse any other."""
     tx.execute(delete(pack).where(pack.c.id == pack_id))
-
-
-def is_known(tx: Connection, key: bytes) -> bool:
-    """Say whether the catalog knows a pack."""
-    return tx.scalar(select(pack.c.id).where(pack.c.key == key)) is not None

@@ -19,7 +19,6 @@ from hartonomous.catalog.schema import (
     manifest,
     manifest_atom,
     member,
-    pack,
     version,
     version_metadata,
     version_tag,
@@ -454,17 +453,6 @@ def declaring(tx: Connection, name: str) -> list[tuple[int, dict[str, Any]]]:
         .order_by(version.c.id)
     )
     return [(row[0], decode_json(row[1], dict[str, Any])) for row in tx.execute(query)]
-
-
-def record_place(tx: Connection, version_id: int) -> tuple[bytes, int] | None:
-    """Return (pack key, header offset) of a published version's commit record."""
-    query = (
-        select(pack.c.key, version.c.header_offset)
-        .join(pack, pack.c.id == version.c.pack_id)
-        .where(version.c.id == version_id)
-    )
-    row = tx.execute(query).one_or_none()
-    return None if row is None else (row[0], int(row[1]))
 
 
 def with_tag(tx: Connection, tag: str) -> set[int]:

@@ -10,11 +10,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Self
 
 from hartonomous.catalog import word_index_check
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
+from hartonomous.core.closing import Closing
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
@@ -69,7 +69,7 @@ _FILE = DerivedFile(
 )
 
 
-class WordIndex:
+class WordIndex(Closing):
     """One index, open; see ``ports.text_index.TextIndex``."""
 
     def __init__(self, path: Path) -> None:
@@ -85,12 +85,6 @@ class WordIndex:
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def is_writable(self) -> bool:
         """Say yes: opening it writes."""
@@ -187,10 +181,8 @@ class WordIndex:
             "UPDATE term SET passages = passages - ? WHERE term = ?",
             [(count, one) for one, count in counts.items()],
         )
-        marks = ((one,) for one in counts)
-        gone = [one for each in marks
-                for (one,) in tx.execute("SELECT term FROM term WHERE term = ? AND passages <= 0",
-                                         each)]  # fmt: skip
+        query = "SELECT 1 FROM term WHERE term = ? AND passages <= 0"
+        gone = [one for one in counts if tx.execute(query, (one,)).fetchone()]
         tx.executemany("DELETE FROM term WHERE term = ?", [(one,) for one in gone])
         tx.executemany("DELETE FROM spelling WHERE key = ? AND term = ?", _spellings(gone))
 
