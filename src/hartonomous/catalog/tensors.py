@@ -239,7 +239,7 @@ def search(
         return [_found(row) for row in islice(fitting, limit)]
 
 
-def _found(row: Row[Any]) -> FoundRow:
+def _found(row: Row[*tuple[Any, ...]]) -> FoundRow:
     return FoundRow(
         name=row[0], number=row[1], path=row[2], tensor=row[3], dtype=row[4],
         shape=decode_json(row[5], tuple[int, ...]), role=row[6], layer=row[7], length=row[8],

@@ -10,11 +10,11 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Self
 
 from hartonomous.catalog import word_index_check
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.derived_file import DerivedFile
-from hartonomous.core.closing import Closing
 from hartonomous.core.indexed_text import (
     IndexedPassage,
     IndexedSource,
@@ -69,7 +69,7 @@ _FILE = DerivedFile(
 )
 
 
-class WordIndex(Closing):
+class WordIndex:
     """One index, open; see ``ports.text_index.TextIndex``."""
 
     def __init__(self, path: Path) -> None:
@@ -85,6 +85,12 @@ class WordIndex(Closing):
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def is_writable(self) -> bool:
         """Say yes: opening it writes."""
