@@ -113,7 +113,8 @@ def _fill(database: Any, count: int) -> None:
     )
     for _ in range(0, count, 480):
         with database.write(durable=False) as tx:
-            jobs.put_many(tx, [new] * 480, now_us=_NOW)
+            for _ in range(480):
+                jobs.put(tx, new, now_us=_NOW)
     with database.write() as tx:  # the last fill may have put some more
         tx.execute(
             text(f"DELETE FROM job WHERE id NOT IN (SELECT id FROM job ORDER BY id LIMIT {count})")

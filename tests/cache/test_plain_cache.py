@@ -1,5 +1,6 @@
 """The cache of plain files alone: races, kills, cap, links, tampering; with a clock of our own."""
 
+import base64
 import hashlib
 import multiprocessing
 import os
@@ -8,6 +9,7 @@ import stat
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from hartonomous.errors import IntegrityError
@@ -170,6 +172,48 @@ def test_a_lost_or_damaged_stamp_costs_a_check_only(bench, tmp_path, content):
         stamp.write_bytes(content)
     assert bench.place("m", file) == (path, False)
     assert [entry.path for entry in bench.cache.entries()] == [path]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link"])
+def test_something_else_in_a_stamp_s_place_is_no_stamp(bench, tmp_path, kind):
+    file = bench.file(b"weights")
+    path, _ = bench.place("m", file)
+    (stamp,) = (tmp_path / "cache" / "stamps").iterdir()
+    stamp.unlink()
+    if kind == "pipe":
+        os.mkfifo(stamp)
+    elif kind == "folder":
+        stamp.mkdir()
+    else:
+        stamp.symlink_to("/dev/zero")
+    assert bench.cache.entries() == []
+    bench.cache.sweep()
+    assert path.read_bytes() == b"weights"
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../../../outside.bin", "{}/outside.bin", "a\0b", "a/../../../../outside.bin", "x" * 300],
+)
+def test_a_stamp_leads_to_nothing_outside_of_its_entry(bench, tmp_path, path):
+    """Else a file there, of the size and time that a stamp promises, would be given out."""
+    outside = tmp_path / "outside.bin"
+    outside.write_bytes(b"secrets")
+    state = outside.stat()
+    inner, wanted = bench.file(b"other..", "a"), bench.file(b"weights")
+    bench.place("folder", inner)
+    (stamp,) = (tmp_path / "cache" / "stamps").iterdir()
+    said = msgspec.json.decode(stamp.read_bytes())
+    raw = base64.b64encode(path.format(tmp_path).encode()).decode()
+    name = base64.b64encode(wanted.sha256).decode()
+    said["files"].append([raw, name, 7, state.st_mtime_ns, state.st_ino])
+    stamp.write_bytes(msgspec.json.encode(said))
+    found, built = bench.place("m", wanted)
+    assert built
+    assert found.read_bytes() == b"weights"
+    assert outside.stat().st_mode == state.st_mode
+    assert [entry.name for entry in bench.cache.entries()] == ["m"]
+    assert list(bench.cache.damaged()) == []
 
 
 def test_wrong_bytes_are_never_given_out(bench, tmp_path):

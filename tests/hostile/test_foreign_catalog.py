@@ -12,6 +12,7 @@ from sqlalchemy.dialects import sqlite
 from tests.durability.workload import DirectParser
 
 import hartonomous as hn
+from hartonomous.catalog import health, texts
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import HartonomousError, IntegrityError
 from hartonomous.packs import directory
@@ -155,6 +156,16 @@ def try_all(place: Path) -> list[str]:
     return found
 
 
+def test_what_was_in_use_at_a_time_is_not_told_from_a_damaged_journal(
+    made: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "store"
+    shutil.copytree(made / "store", place)
+    plant(place / "catalog.sqlite3", "change", "content", "{}")
+    with hn.open(place) as store, store.parts.database.read() as tx, pytest.raises(IntegrityError):
+        texts.moment(tx, 2**60)
+
+
 def test_a_version_whose_manifest_has_no_row(made: Path, tmp_path: Path) -> None:
     place = tmp_path / "store"
     shutil.copytree(made / "store", place)
@@ -260,3 +271,39 @@ def test_a_comparison_reads_no_bytes_from_elsewhere(made: Path, tmp_path: Path) 
         pytest.raises(IntegrityError, match="tells of no tensor"),
     ):
         store.diff("model", "other")
+
+
+@pytest.mark.parametrize("kind", ["text", "huge", "blob", "null", "surrogate"])
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("pack", "key"),
+        ("pack", "size_bytes"),
+        ("pack", "created_us"),
+        ("writer", "host"),
+        ("writer", "process"),
+        ("alembic_version", "version_num"),
+    ],
+)
+def test_a_look_at_the_catalog_gives_what_it_promises_or_tells_of_the_damage(
+    made: Path, tmp_path: Path, table: str, column: str, kind: str
+) -> None:
+    place = tmp_path / "catalog.sqlite3"
+    shutil.copyfile(made / "store" / "catalog.sqlite3", place)
+    with closing(sqlite3.connect(place)) as connection:
+        connection.execute(
+            "INSERT INTO writer VALUES (9, x'00112233445566778899aabbccddeeff', 'h', 1, 1)"
+        )
+        connection.commit()
+    plant(place, table, column, VALUES[kind])
+    try:
+        found = health.examine(place)
+    except HartonomousError as error:
+        assert "catalog" in error.message
+        return
+    assert found.revision is None or type(found.revision) is str
+    assert type(found.last_us) is int
+    for key, size in found.packs.items():
+        assert (type(key), type(size)) == (bytes, int)
+    for writer in found.writers:
+        assert list(map(type, writer)) == [bytes, str, int]

@@ -282,14 +282,12 @@ def test_a_job_survives_being_written_as_json(database):
 
 
 def put_some(database, count):
-    many = [
-        jobs.NewJob(
-            kind="gc", arguments={}, key=None, priority=0, run_after_us=START, max_attempts=5
-        )
-        for _ in range(count)
-    ]
+    new = jobs.NewJob(
+        kind="gc", arguments={}, key=None, priority=0, run_after_us=START, max_attempts=5
+    )
     with database.write() as tx:
-        jobs.put_many(tx, many, now_us=START)
+        for _ in range(count):
+            jobs.put(tx, new, now_us=START)
 
 
 def test_threads_that_claim_at_once_never_get_the_same_job(database):
@@ -318,8 +316,8 @@ def test_threads_that_claim_at_once_never_get_the_same_job(database):
     assert len(held) == 300
     assert len({c.id for c in held}) == 300
     with database.read() as tx:
-        assert jobs.counts(tx) == {Status.DONE: 300}
-        assert {c.epoch for c in jobs.listed(tx, limit=1000)} == {1}
+        ended = jobs.listed(tx, limit=1000)
+    assert [(c.status, c.epoch) for c in ended] == [(Status.DONE, 1)] * 300
 
 
 @pytest.mark.parametrize("catalog_engine", ["postgresql"], indirect=True)  # SQLite has one writer

@@ -43,6 +43,7 @@ def finish(store, job, status, **more):
         ("gc", {"grace_s": "1h"}),
         ("gc", {"grace_s": float("nan")}),
         ("gc", {"trash_days": -1}),
+        ("gc", {"trash_days": float("inf")}),  # JSON has no such number
         ("verify", {"subset": "0"}),
         ("verify", {"subset": "1/0"}),
         ("verify", {"subset": "9" * 5000}),
@@ -61,6 +62,13 @@ def test_wrong_arguments_are_refused_when_they_are_put(store, kind, arguments):
     with pytest.raises(UsageError):
         store.jobs.submit(kind, arguments)
     assert store.jobs.list() == []
+
+
+@pytest.mark.parametrize("number", [1, -1, 2**63 - 1, 2**63, -(10**30)])
+def test_a_number_that_no_job_has(store, number):
+    for use in (store.jobs.get, store.jobs.cancel, store.jobs.retry):
+        with pytest.raises(NotFoundError, match="there is no job"):
+            use(number)
 
 
 @pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # nothing is written

@@ -407,6 +407,21 @@ def test_a_job_that_runs_is_cancelled(place, tmp_path):
         assert (code, worked["cancelled"]) == (0, 1)
 
 
+def test_a_job_that_waits_for_the_store_alone_is_cancelled(place, tmp_path):
+    with hn.open(place) as store, worker(place, "--processes", "2") as process:
+        with held_up(store):
+            other = put_files(tmp_path, store)
+            until(lambda: at_work(store, other.id))
+            put = store.jobs.submit("repair")
+            until(lambda: store.jobs.get(put.id).status == "running")
+            store.jobs.cancel(put.id)
+            assert store.jobs.wait(put.id, timeout_s=LIMIT_S).status == "cancelled"
+        assert store.jobs.wait(other.id, timeout_s=LIMIT_S).status == "done"
+        process.send_signal(signal.SIGTERM)
+        code, worked = ended(process)
+        assert (code, worked["done"], worked["cancelled"]) == (0, 1, 1)
+
+
 def test_a_run_whose_lease_was_over_is_not_heard(place, tmp_path):
     """Another worker has the job by then: the first one stops, and changes nothing of it."""
     with hn.open(place) as store, held_up(store), worker(place) as process:

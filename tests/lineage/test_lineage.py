@@ -277,6 +277,17 @@ def test_search_tensors(store: hn.Store, tmp_path: Path) -> None:
         store.search_tensors(role="nonsense")
 
 
+def test_a_set_in_brackets_is_looked_for_beyond_the_limit(store: hn.Store, tmp_path: Path) -> None:
+    names = [f"part.{letter}.w" for letter in "abcdefgh"]
+    store.add([folder(tmp_path / "a", {one: np.zeros(3, np.float32) for one in names})])
+    found = store.search_tensors("part.[gh].*", limit=1)
+    assert [one.tensor for one in found.tensors] == ["part.g.w"]
+    assert found.truncated
+    found = store.search_tensors("PART.[GH].*", limit=2)
+    assert [one.tensor for one in found.tensors] == ["part.g.w", "part.h.w"]
+    assert not found.truncated
+
+
 def test_nearest_tensors(store: hn.Store, tmp_path: Path) -> None:
     store.add([folder(tmp_path / "a", WEIGHTS)])
     name = next(iter(WEIGHTS))

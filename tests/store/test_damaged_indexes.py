@@ -205,3 +205,17 @@ def test_whatever_the_catalog_says_wrongly_of_vectors_is_found(
     hn.repair(place)
     with hn.open(place) as again:
         assert again.verify().sound
+
+
+def test_an_index_with_a_table_whose_name_is_no_text_is_made_anew(store: hn.Store) -> None:
+    path = store.path / WORDS
+    store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE more (x)")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(
+            "UPDATE sqlite_master SET name = CAST(x'ff' AS TEXT) WHERE name = 'more'"
+        )
+        connection.commit()
+    with hn.open(store.path) as again:
+        assert again.search("valve").hits

@@ -39,3 +39,15 @@ def test_a_set_in_brackets_is_any_letter(database):
     assert of_shell("layer.[0-3].w_q") == "layer._.w\\_q"
     assert taken(database, "layer.2.w_q", of_shell("layer.[0-3].w_q"))
     assert not taken(database, "layer.12.w_q", of_shell("layer.[0-3].w_q"))
+
+
+@given(text=TEXTS, pattern=st.text(alphabet="ab!%*?[]", max_size=8))
+def test_what_a_shell_would_take_is_never_left_out(database, text, pattern):
+    if fnmatch.fnmatchcase(text, pattern):
+        assert taken(database, text, of_shell(pattern))
+
+
+@pytest.mark.parametrize("pattern", ["a]b[c", "[", "[]", "a[b", "[!]", "]["])
+def test_a_bracket_that_nothing_ends_stands_for_itself(database, pattern):
+    assert taken(database, pattern, of_shell(pattern))
+    assert not taken(database, "a", of_shell(pattern))

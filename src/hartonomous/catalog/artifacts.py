@@ -13,7 +13,6 @@ from sqlalchemy import (
     exists,
     func,
     insert,
-    or_,
     select,
     true,
     update,
@@ -202,7 +201,7 @@ def having_digest(tx: Connection, low: bytes, high: bytes) -> list[tuple[str, by
         .where(
             version.c.digest.between(low, high),
             version.c.published == 1,
-            or_(version.c.removed_us.is_(None)),
+            version.c.removed_us.is_(None),
             artifact.c.removed_us.is_(None),
         )
         .order_by(artifact.c.name)

@@ -7,15 +7,12 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.columns import damaged
+from hartonomous.catalog.columns import LARGEST, damaged
 from hartonomous.catalog.schema import artifact, change, label, version
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.errors import IntegrityError
 
 _OF_VERSIONS = {"label", "unlabel", "remove", "annotate", "drop-members", "renumber"}
-
-MOST_SEQUENCE = 2**63 - 1
-"""What an integer column holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +41,8 @@ def add(tx: Connection, *, content: dict[str, Any], pack_id: int, header_offset:
     )
 
 
-def _content(text: str) -> dict[str, Any]:
+def content_of(text: str) -> dict[str, Any]:
+    """Return the content of a change from its row; raises IntegrityError where it is none."""
     try:
         return decode_entry(text.encode())
     except (IntegrityError, UnicodeEncodeError) as error:
@@ -57,7 +55,7 @@ def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
             sequence=row.sequence,
             time_us=row.time_us,
             action=row.action,
-            content=_content(row.content),
+            content=content_of(row.content),
             undone=bool(row.undone),
         )
         for row in tx.execute(query)
@@ -66,7 +64,7 @@ def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
 
 def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
     """Return one change; None where there is none of this number, however large that is."""
-    if abs(sequence) > MOST_SEQUENCE:
+    if abs(sequence) > LARGEST:
         return None
     found = _rows(tx, select(change).where(change.c.sequence == sequence))
     return found[0] if found else None
@@ -138,7 +136,7 @@ def remove_pointless(tx: Connection) -> int:
     ids: list[int] = []
     query = select(change.c.id, change.c.action, change.c.content, change.c.undone)
     for row in tx.execute(query):
-        content = _content(row.content)
+        content = content_of(row.content)
         named = set(content.get("version_uids", []))
         named.update(content[key] for key in ("version_uid", "previous_uid") if content.get(key))
         taken = set() if row.undone else {one for one in _labels_off(content) if one[0] in names}

@@ -18,6 +18,9 @@ from hartonomous.errors import IntegrityError
 
 T = TypeVar("T")
 
+LARGEST = 2**63 - 1
+"""The largest number that a column holds."""
+
 
 def damaged(what: str) -> IntegrityError:
     """Return the error for a catalog in which something cannot be as it is."""

@@ -15,6 +15,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine, ExceptionContext, Pool, event, inspect
 from sqlalchemy.exc import DBAPIError
 
+from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.engines import postgres, sqlite
 from hartonomous.catalog.engines.postgres import ServerPlace
 from hartonomous.catalog.engines.rules import EngineRules
@@ -240,9 +241,17 @@ def _driver_error(error: BaseException | None) -> BaseException | None:
 def current_revision(engine: Engine) -> str | None:
     """Return the schema's revision, None for an empty database."""
     with translated(rules_of(engine)), engine.connect() as connection:
-        if not inspect(connection).has_table("alembic_version"):
-            return None
-        return connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar()
+        there = inspect(connection).has_table("alembic_version")
+        return revision_of(connection) if there else None
+
+
+def revision_of(connection: Connection) -> str | None:
+    """Return the revision that a catalog says, None where it says none; IntegrityError for junk."""
+    query = "SELECT version_num FROM alembic_version"
+    found: object = connection.exec_driver_sql(query).scalar()
+    if found is None or isinstance(found, str):
+        return found
+    raise damaged(f"the schema's revision is no text: {found!r:.40}")
 
 
 def migrate(engine: Engine) -> None:

@@ -44,11 +44,11 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
             except sqlite3.DatabaseError as error:
                 if attempt or _is_passing(error) or not path.exists():
                     raise self._meaning(error) from error
-                self.delete(path)
-                continue
-            if self._is_current(connection):
+                connection = None
+            except UnicodeDecodeError:  # SQLite quotes the damaged schema
+                connection = None
+            if connection is not None:
                 return connection
-            connection.close()
             self.delete(path)
         raise HartonomousError(
             f"the index at {path} cannot be made", hint="delete that folder, and search again"
@@ -103,7 +103,8 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
         except sqlite3.Error as error:
             raise self._meaning(error) from error
 
-    def _connected(self, path: Path) -> sqlite3.Connection:
+    def _connected(self, path: Path) -> sqlite3.Connection | None:
+        """Open the file, and make the tables in a new one; None where it has another schema."""
         path.parent.mkdir(exist_ok=True)
         connection = sqlite3.connect(
             path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -113,22 +114,26 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
             connection.execute("PRAGMA trusted_schema=OFF")
-            if connection.execute("PRAGMA user_version").fetchone()[0]:
+            if not connection.execute("PRAGMA user_version").fetchone()[0]:
+                self._make(connection)
+            if self._is_current(connection):
                 return connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                version = connection.execute("PRAGMA user_version").fetchone()[0]
-                if version == 0:
-                    for statement in self.tables.split(";\n"):
-                        connection.execute(statement)
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
         except BaseException:
             connection.close()
             raise
-        return connection
+        connection.close()
+        return None
+
+    def _make(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in self.tables.split(";\n"):
+                    connection.execute(statement)
+        except BaseException:
+            connection.rollback()
+            raise
+        connection.commit()
 
     def _is_current(self, connection: sqlite3.Connection) -> bool:
         version = connection.execute("PRAGMA user_version").fetchone()[0]

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, select, update
 
 from hartonomous.catalog import manifests, versions
+from hartonomous.catalog.batches import batches
 from hartonomous.catalog.changes import ChangeRow, of_action
 from hartonomous.catalog.schema import manifest, member, version
 from hartonomous.core.tree import tree_digest
@@ -81,9 +82,9 @@ def drop(tx: Connection, content: dict[str, Any]) -> None:
     found = versions.by_uids(tx, [bytes.fromhex(content["version_uid"])])
     if not found:
         return
-    for one in content["members"]:
+    for some in batches([one["path"] for one in content["members"]]):
         tx.execute(
-            delete(member).where(member.c.version_id == found[0].id, member.c.path == one["path"])
+            delete(member).where(member.c.version_id == found[0].id, member.c.path.in_(some))
         )
     _count_again(tx, found[0].id)
 

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, NullPool, create_engine, func, select
+from sqlalchemy.exc import DBAPIError, OperationalError
 
+from hartonomous.catalog.database import revision_of
+from hartonomous.catalog.schema import change, pack, version, writer
 from hartonomous.errors import HartonomousError, IntegrityError
 
 LEAST_SQLITE = (3, 35, 0)
@@ -45,37 +48,43 @@ def examine(path: Path) -> CatalogHealth:
 
     Raises IntegrityError when it is no catalog or damaged, HartonomousError when it cannot be read.
     """
+    # Who opens a write-ahead log read-only cannot take its side files away again at the end.
+    mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
+    where = f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(where, uri=True, timeout=5)
+
+    engine = create_engine("sqlite://", creator=connect, poolclass=NullPool)
     try:
-        # Who opens a write-ahead log read-only cannot take its side files away again at the end.
-        mode = "rw" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK) else "ro"
-        where = f"file:{quote(str(path.absolute()))}?mode={mode}"
-        with contextlib.closing(sqlite3.connect(where, uri=True, timeout=5)) as connection:
-            connection.execute("PRAGMA query_only=ON")
-            return _examine(connection)
-    except sqlite3.OperationalError as error:
-        raise HartonomousError(f"the catalog cannot be read: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise IntegrityError(f"the catalog is damaged: {error}") from error
+        with engine.connect() as tx:
+            tx.exec_driver_sql("PRAGMA query_only=ON")
+            return _examine(tx)
+    except OperationalError as error:
+        raise HartonomousError(f"the catalog cannot be read: {error.orig}") from error
+    except DBAPIError as error:
+        raise IntegrityError(f"the catalog is damaged: {error.orig}") from error
 
 
-def _examine(connection: sqlite3.Connection) -> CatalogHealth:
-    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
-    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+def _examine(tx: Connection) -> CatalogHealth:
+    mode = str(tx.exec_driver_sql("PRAGMA journal_mode").scalar())
+    tables = set(tx.exec_driver_sql("SELECT name FROM sqlite_master").scalars())
     if not {"alembic_version", "writer", "pack", "version", "change"} <= tables:
         return CatalogHealth(revision=None, journal_mode=mode, writers=(), packs={}, last_us=0)
-    revision = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    writers = connection.execute("SELECT key, host, process FROM writer").fetchall()
-    packs = connection.execute("SELECT key, size_bytes FROM pack").fetchall()
-    (last,) = connection.execute(
-        "SELECT max(t) FROM (SELECT max(created_us) AS t FROM pack UNION ALL "
-        "SELECT max(created_us) FROM version UNION ALL SELECT max(time_us) FROM change)"
-    ).fetchone()
+    return health_of(tx, revision=revision_of(tx), journal_mode=mode)
+
+
+def health_of(tx: Connection, *, revision: str | None, journal_mode: str) -> CatalogHealth:
+    """Return what the rows of a catalog say; raises IntegrityError for a value of another kind."""
+    writers = tx.execute(select(writer.c.key, writer.c.host, writer.c.process))
+    packs = tx.execute(select(pack.c.key, pack.c.size_bytes))
+    times = (pack.c.created_us, version.c.created_us, change.c.time_us)
     return CatalogHealth(
-        revision=None if revision is None else revision[0],
-        journal_mode=mode,
-        writers=tuple((bytes(key), host, process) for key, host, process in writers),
-        packs={bytes(key): size for key, size in packs},
-        last_us=last or 0,
+        revision=revision,
+        journal_mode=journal_mode,
+        writers=tuple((row[0], row[1], row[2]) for row in writers),
+        packs={row[0]: row[1] for row in packs},
+        last_us=max(int(tx.scalar(select(func.coalesce(func.max(t), 0))) or 0) for t in times),
     )
 
 

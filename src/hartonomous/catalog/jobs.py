@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from hartonomous.catalog import events
 from hartonomous.catalog.batches import insert_or_skip
-from hartonomous.catalog.columns import damaged, decode_json
+from hartonomous.catalog.columns import LARGEST, damaged, decode_json
 from hartonomous.catalog.schema import job
 from hartonomous.core.event import MAX_TEXT, NewEvent
 from hartonomous.core.job import (
@@ -119,13 +119,6 @@ def _values(new: NewJob, now_us: int) -> dict[str, Any]:
         "run_after_us": new.run_after_us, "attempts": 0, "max_attempts": new.max_attempts,
         "epoch": 0, "cancel_asked": 0, "created_us": now_us, "record_count": 0, "done_bytes": 0,
     }  # fmt: skip
-
-
-def put_many(tx: Connection, many: Sequence[NewJob], *, now_us: int) -> None:
-    """Put jobs without keys, in one statement."""
-    rows = [{**_values(new, now_us), "unique_key": None} for new in many]
-    if rows:
-        tx.execute(insert(job), rows)
 
 
 def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
@@ -274,7 +267,12 @@ def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
 
 
 def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
-    """Return one job; ``lock`` keeps it as it is until the transaction ends."""
+    """Return one job; ``lock`` keeps it as it is until the transaction ends.
+
+    None where there is none of this number, however large that is.
+    """
+    if abs(job_id) > LARGEST:
+        return None
     query = select(*job.c).where(job.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else _job(row)
@@ -290,12 +288,6 @@ def listed(
     if kind is not None:
         query = query.where(job.c.kind == kind)
     return [_job(row) for row in tx.execute(query)]
-
-
-def counts(tx: Connection) -> dict[Status, int]:
-    """Return how many jobs have each status."""
-    rows = tx.execute(select(job.c.status, func.count()).group_by(job.c.status))
-    return {_status(word): number for word, number in rows}
 
 
 def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:

@@ -6,7 +6,7 @@ All of it is derived from the rows that say how tensors are kept; nothing here i
 from collections.abc import Iterable
 
 import msgspec
-from sqlalchemy import Connection, select
+from sqlalchemy import Column, Connection, select
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.schema import (
@@ -73,7 +73,7 @@ def ties_above(tx: Connection, atom_ids: Iterable[int]) -> list[Tie]:
     return _ties(tx, atom_ids, atom_base.c.base_atom_id)
 
 
-def _ties(tx: Connection, atom_ids: Iterable[int], end: object) -> list[Tie]:
+def _ties(tx: Connection, atom_ids: Iterable[int], end: Column[int]) -> list[Tie]:
     found: list[Tie] = []
     for piece in batches(sorted(set(atom_ids))):
         query = (
@@ -83,7 +83,7 @@ def _ties(tx: Connection, atom_ids: Iterable[int], end: object) -> list[Tie]:
             )
             .join(extent, extent.c.atom_id == atom_base.c.atom_id)
             .join(pack, pack.c.id == extent.c.pack_id)
-            .where(end.in_(piece), extent.c.position == 0)  # type: ignore[attr-defined]
+            .where(end.in_(piece), extent.c.position == 0, extent.c.copy == 0)
             .order_by(atom_base.c.atom_id, atom_base.c.ordinal)
         )  # fmt: skip
         found.extend(Tie(*row) for row in tx.execute(query))

@@ -12,7 +12,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     exists,
-    func,
     insert,
     select,
     update,
@@ -323,12 +322,6 @@ def references_of(tx: Connection, manifest_id: int) -> dict[bytes, int]:
         .where(manifest_atom.c.manifest_id == manifest_id)
     )
     return {row[0]: int(row[1]) for row in tx.execute(query)}
-
-
-def total(tx: Connection) -> int:
-    """Return how many complete manifests there are."""
-    query = select(func.count()).select_from(manifest).where(manifest.c.complete == 1)
-    return int(tx.scalar(query) or 0)
 
 
 def file_names(tx: Connection, manifest_ids: Sequence[int], *, limit: int) -> list[str]:

@@ -1,11 +1,13 @@
 """Patterns of LIKE, which treat the letters A to Z and a to z alike on every database."""
 
+import fnmatch
 import re
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Connection
 
 _MARKS = re.compile(r"[\\%_]")
+_SHELL = re.compile(r"\[(?:!.|[^!])[^\]]*\]|.", re.DOTALL)
 
 
 def as_it_is(text: str) -> str:
@@ -20,16 +22,17 @@ def holding(text: str) -> str:
 
 def of_shell(pattern: str) -> str:
     """Return a shell pattern as one of LIKE; a set in brackets becomes any letter."""
-    made, inside = [], False
-    for letter in pattern:
-        if inside:
-            inside = letter != "]"
-        elif letter == "[" and "]" in pattern:
-            inside = True
-            made.append("_")
-        else:
-            made.append({"*": "%", "?": "_"}.get(letter) or as_it_is(letter))
-    return "".join(made)
+    # A set has one letter at least, so a bracket that follows its beginning does not end it; a
+    # bracket that nothing ends stands for itself. So ``fnmatch`` reads them.
+    return "".join(
+        {"*": "%", "?": "_"}.get(part) or ("_" if len(part) > 1 else as_it_is(part))
+        for part in _SHELL.findall(pattern)
+    )
+
+
+def as_regex(pattern: str) -> re.Pattern[str]:
+    """Return a shell pattern, sets in brackets too, that treats letters as LIKE does."""
+    return re.compile(fnmatch.translate(pattern), re.IGNORECASE)
 
 
 def fits(tx: Connection, column: Column[Any], pattern: str) -> ColumnElement[bool]:

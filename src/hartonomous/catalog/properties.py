@@ -1,7 +1,7 @@
 """Single values that belong to the store as a whole, such as the last publication's number."""
 
 import msgspec
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.schema import store_property
@@ -23,11 +23,6 @@ def put(tx: Connection, name: str, value: str) -> None:
     )
     if done.rowcount == 0:
         tx.execute(insert(store_property).values(name=name, value=value))
-
-
-def drop(tx: Connection, name: str) -> None:
-    """Forget a property."""
-    tx.execute(delete(store_property).where(store_property.c.name == name))
 
 
 def last_publication(tx: Connection) -> tuple[int, int]:

@@ -3,11 +3,10 @@
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import text
 
 from hartonomous.catalog.database import Database, current_revision
-from hartonomous.catalog.health import CatalogHealth
-from hartonomous.catalog.schema import change, pack, version, writer
+from hartonomous.catalog.health import CatalogHealth, health_of
 
 LEAST_SERVER = 150000
 """``server_version_num`` of the oldest release that is tested."""
@@ -55,15 +54,5 @@ def _examine(database: Database) -> CatalogHealth:
     revision = current_revision(database.engine)
     if revision is None:
         return CatalogHealth(revision=None, journal_mode="", writers=(), packs={}, last_us=0)
-    times = (pack.c.created_us, version.c.created_us, change.c.time_us)
     with database.read() as tx:
-        writers = tx.execute(select(writer.c.key, writer.c.host, writer.c.process)).all()
-        packs = tx.execute(select(pack.c.key, pack.c.size_bytes)).all()
-        last_us = max(int(tx.scalar(select(func.coalesce(func.max(t), 0))) or 0) for t in times)
-    return CatalogHealth(
-        revision=revision,
-        journal_mode="",
-        writers=tuple((row[0], row[1], row[2]) for row in writers),
-        packs={row[0]: row[1] for row in packs},
-        last_us=last_us,
-    )
+        return health_of(tx, revision=revision, journal_mode="")

@@ -1,10 +1,12 @@
 """Tensors by name and by content: where one lies, and who else has the same bytes."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
-from sqlalchemy import Connection, Select, bindparam, func, select
+from sqlalchemy import Connection, Row, Select, bindparam, func, select
 
 from hartonomous.catalog.batches import batches
 from hartonomous.catalog.columns import decode_json
@@ -14,6 +16,8 @@ from hartonomous.catalog.schema import artifact, manifest, member, tensor, versi
 from hartonomous.catalog.spaces import KIND
 from hartonomous.catalog.texts import Moment, TextUse
 from hartonomous.core.role import Role
+
+_READ_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,10 +164,14 @@ def _matrices(tx: Connection, query: Select[Any]) -> list[MatrixRow]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorFilter:
-    """What a tensor has to be; None is anything. ``name`` is a pattern of LIKE."""
+    """What a tensor has to be; None is anything.
+
+    ``name`` is a pattern of LIKE, and ``matching`` what the whole name has to match besides.
+    """
 
     digest: tuple[bytes, bytes] | None = None
     name: str | None = None
+    matching: re.Pattern[str] | None = None
     role: str | None = None
     dtype: str | None = None
     shape: str | None = None
@@ -209,7 +217,6 @@ def search(
         .join(artifact, artifact.c.id == version.c.artifact_id)
         .where(version.c.published == 1, version.c.kind != KIND)
         .order_by(artifact.c.name, version.c.number, member.c.ordinal, tensor.c.ordinal)
-        .limit(limit)
     )  # fmt: skip
     if at is None:
         query = query.where(version.c.removed_us.is_(None), artifact.c.removed_us.is_(None))
@@ -224,15 +231,21 @@ def search(
     ):  # fmt: skip
         if value is not None:
             query = query.where(column == value)
-    return [
-        FoundRow(
-            name=row[0], number=row[1], path=row[2], tensor=row[3], dtype=row[4],
-            shape=decode_json(row[5], tuple[int, ...]), role=row[6], layer=row[7], length=row[8],
-            digest=row[9], uid=row[10],
-            use=TextUse(
-                digest=row[13], version_id=row[11], name=row[0], number=row[1], path=row[2],
-                created_us=row[12], size_bytes=row[14], format=row[15],
-            ),
-        )
-        for row in tx.execute(query)
-    ]  # fmt: skip
+    matching = wanted.matching
+    if matching is None:
+        query = query.limit(limit)
+    with tx.execute(query.execution_options(yield_per=_READ_AT_ONCE)) as rows:
+        fitting = (row for row in rows if matching is None or matching.fullmatch(row[3]))
+        return [_found(row) for row in islice(fitting, limit)]
+
+
+def _found(row: Row[*tuple[Any, ...]]) -> FoundRow:
+    return FoundRow(
+        name=row[0], number=row[1], path=row[2], tensor=row[3], dtype=row[4],
+        shape=decode_json(row[5], tuple[int, ...]), role=row[6], layer=row[7], length=row[8],
+        digest=row[9], uid=row[10],
+        use=TextUse(
+            digest=row[13], version_id=row[11], name=row[0], number=row[1], path=row[2],
+            created_us=row[12], size_bytes=row[14], format=row[15],
+        ),
+    )  # fmt: skip

@@ -8,6 +8,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, func, literal, select
 
 from hartonomous.catalog.batches import batches
+from hartonomous.catalog.changes import content_of
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
     artifact,
@@ -80,7 +81,7 @@ def moment(tx: Connection, time_us: int) -> Moment:
     )
     removals: dict[int, list[str]] = {}
     for sequence, action, content in tx.execute(query):
-        told: dict[str, Any] = decode_json(content, dict[str, Any])
+        told = content_of(content)
         if action == "remove":
             removals[sequence] = told["version_uids"]
             removed.update(told["version_uids"])

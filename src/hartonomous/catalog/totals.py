@@ -7,7 +7,7 @@ from hartonomous.catalog.spaces import KIND
 
 
 def by_encoding(tx: Connection) -> list[tuple[int, bool, int, int, int]]:
-    """Return (encoding, nothing stored, atoms, decoded bytes, stored bytes) of what is in use.
+    """Return (encoding, nothing stored, atoms, decoded bytes, stored bytes) of all atoms.
 
     Of atoms that are computed from others exactly no byte is stored; they have a row of their own.
     """

@@ -187,10 +187,8 @@ class WordIndex:
             "UPDATE term SET passages = passages - ? WHERE term = ?",
             [(count, one) for one, count in counts.items()],
         )
-        marks = ((one,) for one in counts)
-        gone = [one for each in marks
-                for (one,) in tx.execute("SELECT term FROM term WHERE term = ? AND passages <= 0",
-                                         each)]  # fmt: skip
+        query = "SELECT 1 FROM term WHERE term = ? AND passages <= 0"
+        gone = [one for one in counts if tx.execute(query, (one,)).fetchone()]
         tx.executemany("DELETE FROM term WHERE term = ?", [(one,) for one in gone])
         tx.executemany("DELETE FROM spelling WHERE key = ? AND term = ?", _spellings(gone))
 

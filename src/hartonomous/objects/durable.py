@@ -18,6 +18,7 @@ _FULL = {
     errno.EDQUOT: "the disk quota is used up",
     errno.EFBIG: "the file would grow past the allowed file size",
 }
+_READ_BYTES = 1 << 20
 
 
 def storage_error(
@@ -79,16 +80,16 @@ def read_plain(path: Path, *, limit_bytes: int) -> bytes:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise not_plain(path)
-        content = b""
+        content = bytearray()
         while len(content) <= limit_bytes and (
-            piece := os.read(descriptor, limit_bytes + 1 - len(content))
+            piece := os.read(descriptor, min(limit_bytes + 1 - len(content), _READ_BYTES))
         ):
             content += piece
     finally:
         os.close(descriptor)
     if len(content) > limit_bytes:
         raise IntegrityError(f"{path} has more than the {limit_bytes:,} bytes that it may have")
-    return content
+    return bytes(content)
 
 
 def not_plain(path: Path) -> IntegrityError:

@@ -26,8 +26,8 @@ FaultHook = Callable[[str, str], None]
 """Called with the operation and the key; whatever OSError it raises is that call's failure.
 
 Operations: ``create``, ``write``, ``commit`` (before the object is visible), ``sync`` (after it is
-visible, when the directory would be synced), ``open``, ``read``, ``delete``, ``list`` (with the
-prefix as key).
+visible, when the directory would be synced), ``open``, ``read``, ``delete``, ``evict``, ``list``
+(with the prefix as key).
 """
 
 _PLACE = Path("/")  # where a simulated full disk looks for its free space

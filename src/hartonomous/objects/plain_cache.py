@@ -21,7 +21,8 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.core.digest import digest
-from hartonomous.objects.durable import storage_error
+from hartonomous.errors import IntegrityError
+from hartonomous.objects.durable import read_plain, storage_error
 from hartonomous.objects.plain_file import (
     Check,
     FileState,
@@ -30,6 +31,7 @@ from hartonomous.objects.plain_file import (
     below,
     checked,
     has_rotted,
+    is_below,
     linked,
     make_read_only,
     names,
@@ -394,18 +396,16 @@ class PlainCache:
     def _read_stamp(self, path: Path) -> _Stamp | None:
         """Return a stamp; one that is missing or damaged is none, and costs a check by digest."""
         try:
-            if path.stat().st_size > _STAMP_LIMIT_BYTES:
-                return None
-            stamp = msgspec.json.decode(path.read_bytes(), type=_Stamp)
-        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            content = read_plain(path, limit_bytes=_STAMP_LIMIT_BYTES)
+            stamp = msgspec.json.decode(content, type=_Stamp)
+        except (FileNotFoundError, NotADirectoryError, IntegrityError, msgspec.DecodeError):
             return None
         name = os.fsdecode(stamp.name)
-        plain = name not in ("", ".", "..") and "/" not in name and "\0" not in name
-        return (
-            stamp
-            if plain and path.name == self._stamp(bytes.fromhex(path.name[:64]), name).name
-            else None
-        )
+        if not (is_below(stamp.name) and b"/" not in stamp.name):
+            return None
+        if not all(state.path == b"" or is_below(state.path) for state in stamp.files):
+            return None
+        return stamp if path == self._stamp(bytes.fromhex(path.name[:64]), name) else None
 
     def _write_stamp(self, key: bytes, name: str, states: Sequence[FileState]) -> None:
         stamp = self._stamp(key, name)

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+_MOST_PATH_BYTES, _MOST_PART_BYTES = 4096, 255  # Linux's own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +70,13 @@ def names(folder: Path) -> list[str]:
         return sorted(path.name for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def is_below(raw: bytes) -> bool:
+    """Say whether a relative path that a stamp has leads to a place below, and may be one."""
+    parts = raw.split(b"/")
+    fits = len(raw) < _MOST_PATH_BYTES and all(len(part) <= _MOST_PART_BYTES for part in parts)
+    return fits and b"\0" not in raw and not {b"", b".", b".."}.intersection(parts)
 
 
 def below(target: Path, file: PlainFile) -> Path:

@@ -1,13 +1,12 @@
 """Searching tensors: which models hold this one, and which stored tensors resemble it."""
 
-import fnmatch
 import json
 from math import prod
 
 import msgspec
 
 from hartonomous.catalog import kin, tensors, versions
-from hartonomous.catalog.patterns import of_shell
+from hartonomous.catalog.patterns import as_regex, of_shell
 from hartonomous.catalog.resolve import digest_range
 from hartonomous.catalog.tensors import FoundRow, TensorFilter
 from hartonomous.core.digest import parse_digest_prefix
@@ -69,7 +68,7 @@ def search_tensors(
     shape: tuple[int, ...] | None = None,
     limit: int = 100,
 ) -> FoundTensors:
-    """Find tensors in use by name pattern (``*``, ``?``), or by digest or a beginning of it.
+    """Find tensors in use by a pattern of names (``*``, ``?``, ``[…]``), a digest or its beginning.
 
     ``role`` is one of ``core.role.Role``, ``shape`` has the slowest axis first. Raises UsageError
     for an unknown role or a wrong limit.
@@ -83,14 +82,13 @@ def search_tensors(
     wanted = TensorFilter(
         digest=None if prefix is None else digest_range(prefix),
         name=None if prefix is not None or pattern == "*" else of_shell(pattern),
+        matching=None if prefix is not None or "[" not in pattern else as_regex(pattern),
         role=role,
         dtype=None if dtype is None else dtype.upper(),
         shape=None if shape is None else json.dumps(list(shape)),
     )
     with parts.database.read() as tx:
         rows = tensors.search(tx, wanted, limit=limit + 1)
-    if prefix is None and "[" in pattern:
-        rows = [row for row in rows if fnmatch.fnmatchcase(row.tensor, pattern)]
     return FoundTensors(
         tensors=tuple(_found(row) for row in rows[:limit]), truncated=len(rows) > limit
     )

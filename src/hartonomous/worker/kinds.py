@@ -4,6 +4,7 @@ Another kind is another line in ``KINDS``. A job may run more than once, where i
 or its lease ran out; so what a kind does must come to the same when it is done again.
 """
 
+import math
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -251,10 +252,16 @@ def _verify(work: Work, given: VerifyArguments) -> Outcome:
 
 
 def _check_gc(given: GcArguments) -> GcArguments:
-    if given.trash_days is not None and not given.trash_days >= 0:
-        raise UsageError(f"a trash of {given.trash_days} days is none")
-    if not 0 <= given.grace_s < float("inf"):
-        raise UsageError(f"a grace of {given.grace_s} s is no time")
+    # Infinity is null in JSON: such a job would go by the setting, and empty the trash.
+    if given.trash_days is not None and not 0 <= given.trash_days < math.inf:
+        raise UsageError(
+            f"the trash cannot keep things for {given.trash_days} days",
+            hint="give a number from 0 on; 36500 is a hundred years",
+        )
+    if not 0 <= given.grace_s < math.inf:
+        raise UsageError(
+            f"packs cannot be left alone for {given.grace_s} s", hint="give seconds from 0 on"
+        )
     return given
 
 

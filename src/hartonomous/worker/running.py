@@ -191,7 +191,7 @@ def carry_out(
             return _interrupted(parts, job, interruption.why)
         outcome = Outcome(0, None, stalled(settings.stall_s))
     except MemoryError:
-        outcome = Outcome(0, None, HartonomousError("out of memory", hint="give it more"))
+        outcome = Outcome(0, None, _out_of_memory())
     except HartonomousError as error:
         outcome = Outcome(0, None, error)
     except Exception as error:  # noqa: BLE001  # the worker's loop: every error is kept with its job
@@ -210,6 +210,12 @@ def carry_out(
     )
     return msgspec.structs.replace(
         ending, result=result, record_count=outcome.record_count, done_bytes=progress.done_bytes
+    )
+
+
+def _out_of_memory() -> HartonomousError:
+    return HartonomousError(
+        "out of memory", hint="lower memory_limit_bytes or workers; 'hart config' shows them"
     )
 
 

@@ -290,8 +290,10 @@ class Worker:
         )
         with self._held.parts.database.write(durable=False, alone=False) as tx:
             stop = jobs.beat(tx, job, report, now_us=self._clock())
-        if stop:
-            self._write(Ending(id=job.id, epoch=job.epoch, status=Status.CANCELLED))
+        if stop is not False:
+            ending = Ending(id=job.id, epoch=job.epoch, status=Status.CANCELLED) if stop else None
+            written = ending is not None and self._write(ending)
+            self._count(job, ending if written else None)
         return stop
 
     def _run_alone(self, job: Job) -> None:

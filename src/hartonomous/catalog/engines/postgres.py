@@ -234,6 +234,13 @@ def _full(text: str) -> HartonomousError:
     )
 
 
+def _too_large(text: str) -> HartonomousError:
+    return HartonomousError(
+        f"the catalog's server has no place for a value this large: {text}",
+        hint="names of more than 2,700 bytes need a catalog in SQLite",
+    )
+
+
 def _corrupt(text: str) -> HartonomousError:
     return IntegrityError(
         f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
@@ -264,7 +271,8 @@ def _forbidden(text: str) -> HartonomousError:
 _MEANINGS = (
     (("55P03",), _locked),
     (("40001", "40P01"), _collided),
-    (("53100", "54"), _full),
+    (("53100",), _full),
+    (("54",), _too_large),
     (("XX001", "XX002"), _corrupt),
     (("3D000", "3F000", "42P01"), _missing),
     (("28",), _refused),

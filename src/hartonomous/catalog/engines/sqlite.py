@@ -12,7 +12,6 @@ import contextlib
 import errno
 import itertools
 import os
-import shutil
 import sqlite3
 import tempfile
 from pathlib import Path
@@ -236,13 +235,20 @@ class SqliteRules:
 
 
 def copy_before_migration(path: Path, revision: str) -> Path:
-    """Copy the catalog file beside itself (through SQLite's backup) and return the copy."""
+    """Copy the catalog file beside itself (through SQLite's backup) and return the copy.
+
+    Raises HartonomousError where the file or the disk does not let that be.
+    """
     target = path.with_name(f"{path.name}.before-{revision}")
     part = target.with_name(target.name + ".part")
-    with (
-        contextlib.closing(sqlite3.connect(path)) as source,
-        contextlib.closing(sqlite3.connect(part)) as copy,
-    ):
-        source.backup(copy)
-    shutil.move(part, target)
-    return target
+    try:
+        with (
+            contextlib.closing(sqlite3.connect(path)) as source,
+            contextlib.closing(sqlite3.connect(part)) as copy,
+        ):
+            source.backup(copy)
+        return part.replace(target)
+    except sqlite3.Error as error:
+        raise SqliteRules(path).meaning(error) from error
+    finally:
+        part.unlink(missing_ok=True)
