@@ -225,7 +225,7 @@ def check_options(options: AddOptions) -> None:
     for tag in options.tags:
         naming.check_tag(tag)
     for key, value in options.metadata.items():
-        naming.parse_meta(f"{key}={value}")
+        naming.check_meta(key, value)
 
 
 def _add_all(
