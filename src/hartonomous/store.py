@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -91,10 +92,11 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
-        if "spaces" in self.__dict__:  # else nobody used them
-            self.spaces.close()
-        self.files.close()
-        self._held.close()
+        with ExitStack() as ends:  # what fails to end keeps nothing else from it
+            ends.callback(self._held.close)
+            ends.callback(self.files.close)
+            if "spaces" in self.__dict__:  # else nobody used them
+                ends.callback(self.spaces.close)
 
     # -- in
 
@@ -158,10 +160,8 @@ class Store(Closing):
         )
 
     def estimate(
-        self,
-        paths: Places,
-        *,
-        include: Iterable[str] = (), exclude: Iterable[str] = (), progress: Progress | None = None,
+        self, paths: Places, *, include: Iterable[str] = (), exclude: Iterable[str] = (),
+        progress: Progress | None = None,
     ) -> estimating.Estimate:  # fmt: skip
         """Tell what this store would need for what is at ``paths``. See `hart estimate`."""
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
