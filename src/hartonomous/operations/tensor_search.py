@@ -3,6 +3,7 @@
 import fnmatch
 import json
 from math import prod
+from typing import Any
 
 import msgspec
 
@@ -19,6 +20,8 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.tensor_names import find_tensor
 
 MAX_HITS = 100_000
+_MOST_ROWS = 2 * MAX_HITS
+"""Rows that are read for a pattern with a set in brackets."""
 
 
 class FoundTensor(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,12 +91,27 @@ def search_tensors(
         shape=None if shape is None else json.dumps(list(shape)),
     )
     with parts.database.read() as tx:
-        rows = tensors.search(tx, wanted, limit=limit + 1)
-    if prefix is None and "[" in pattern:
-        rows = [row for row in rows if fnmatch.fnmatchcase(row.tensor, pattern)]
-    return FoundTensors(
-        tensors=tuple(_found(row) for row in rows[:limit]), truncated=len(rows) > limit
-    )
+        rows, more = _fitting(tx, wanted, pattern if prefix is None else "*", limit)
+    return FoundTensors(tensors=tuple(map(_found, rows)), truncated=more)
+
+
+def _fitting(
+    tx: Any, wanted: TensorFilter, pattern: str, limit: int
+) -> tuple[list[FoundRow], bool]:
+    """Return up to ``limit`` rows that fit, and whether there are, or may be, more.
+
+    LIKE knows no sets in brackets: for a pattern with one more rows are read until enough fit.
+    """
+    shown = pattern.lower()  # letters are alike, as LIKE has them
+    asked = limit + 1
+    while True:
+        rows = tensors.search(tx, wanted, limit=asked)
+        found = rows
+        if "[" in pattern:
+            found = [row for row in rows if fnmatch.fnmatchcase(row.tensor.lower(), shown)]
+        if len(found) > limit or len(rows) < asked or asked == _MOST_ROWS:
+            return found[:limit], len(found) > limit or len(rows) == asked
+        asked = min(8 * asked, _MOST_ROWS)
 
 
 def _found(row: FoundRow) -> FoundTensor:
