@@ -375,10 +375,11 @@ def test_a_trash_of_any_number_of_days_keeps_what_it_has(store, tmp_path, days):
     assert store.undo()
 
 
-@pytest.mark.parametrize("days, grace", [(math.nan, 0), (-1, 0), (0, math.nan), (0, math.inf)])
-def test_what_is_no_time_is_refused(store, days, grace):
-    with pytest.raises(UsageError, match="one is no time"):
-        store.gc(trash_days=days, grace_s=grace)
+@pytest.mark.parametrize("name", ["trash_days", "event_days", "job_days", "grace_s"])
+def test_what_is_no_time_is_refused(store, name):
+    for value in (math.nan, -1, *((math.inf,) if name == "grace_s" else ())):
+        with pytest.raises(UsageError, match=f"{name} is {value}, which is no time"):
+            collect.collect(store.parts, **{name: value})
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**70), 10**30])

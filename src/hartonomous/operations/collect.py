@@ -76,15 +76,15 @@ def collect(
     """Free what nothing needs.
 
     Versions go from the trash after ``trash_days``; events go from the change feed after
-    ``event_days``, where every consumer that has a cursor has passed them; packs that the catalog
-    does not know go when their writer is dead and they are older than ``grace_s``. One collection
-    at a time: raises LockedError when another one runs, UsageError for a time that is none.
+    ``event_days``, where every consumer that has a cursor has passed them; jobs go ``job_days``
+    after they ended; packs that the catalog does not know go when their writer is dead and they are
+    older than ``grace_s``. One collection at a time: raises LockedError when another one runs,
+    UsageError for a time that is none.
     """
-    if not (trash_days >= 0 <= event_days and 0 <= grace_s < math.inf):  # NaN is neither
-        raise UsageError(
-            f"a trash of {trash_days} days, events of {event_days} days, a grace of {grace_s} s:"
-            " one is no time"
-        )
+    days = {"trash_days": trash_days, "event_days": event_days, "job_days": job_days}
+    for name, value in {**days, "grace_s": grace_s}.items():
+        if not value >= 0 or (name == "grace_s" and value == math.inf):  # NaN is neither
+            raise UsageError(f"{name} is {value}, which is no time", hint="use a number from 0 on")
     progress = progress or NoProgress()
     tally = Tally()
     with _alone(parts):
