@@ -1,5 +1,9 @@
 """Stats: what is stored, how many bytes that takes, and why."""
 
+import contextlib
+import os
+from pathlib import Path
+
 import msgspec
 
 from hartonomous.catalog import accesses, bases, copies, totals
@@ -138,14 +142,11 @@ def _disk(parts: StoreParts, pack_bytes: int) -> dict[str, int]:
     if not parts.directory.is_dir():
         return sizes
     sizes["packs"] = 0
-    for path in parts.directory.rglob("*"):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue  # another process removed it meanwhile
-        if path.is_dir():
-            continue
-        top = path.relative_to(parts.directory).parts[0]
-        key = "catalog" if top.startswith("catalog.") else top
-        sizes[key if key in sizes else "other"] += status.st_blocks * 512
+    for folder, _, names in os.walk(parts.directory):  # passes over what is removed meanwhile
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                top = path.relative_to(parts.directory).parts[0]
+                key = "catalog" if top.startswith("catalog.") else top
+                sizes[key if key in sizes else "other"] += path.lstat().st_blocks * 512
     return sizes
