@@ -79,8 +79,10 @@ class Store(Closing):
 
     @cached_property
     def spaces(self) -> comparing.Spaces:
-        """Embedding spaces; made when used, since what they need takes 60 ms to load."""
-        return comparing.Spaces(self.parts, self.files)
+        """Embedding spaces; made when used (that takes 60 ms), and one for all threads."""
+        made: comparing.Spaces
+        made = self.__dict__.setdefault("spaces", comparing.Spaces(self.parts, self.files))
+        return made
 
     @cached_property
     def encoders(self) -> encoding.Encoders:
@@ -238,12 +240,8 @@ class Store(Closing):
         )  # fmt: skip
 
     def convert(
-        self,
-        spec: str,
-        output: str | os.PathLike[str] | None = None,
-        *,
-        partial: bool = False, force: bool = False, dry_run: bool = False,
-        progress: Progress | None = None,
+        self, spec: str, output: str | os.PathLike[str] | None = None, *, partial: bool = False,
+        force: bool = False, dry_run: bool = False, progress: Progress | None = None,
     ) -> converting.ConvertReport:  # fmt: skip
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(
