@@ -469,3 +469,18 @@ def test_a_label_does_not_come_back_to_the_version_it_was_taken_from(store, sour
         assert again.verify(files=True).sound
         kept = {one.action for one in again.log()}
         assert not kept & {"remove", "unlabel"}
+
+
+def test_a_trash_that_is_emptied_by_an_undo_meanwhile_is_not_purged(filled, monkeypatch):
+    sound = collect.publication
+
+    def taken_out(session):
+        monkeypatch.setattr(collect, "publication", sound)
+        filled.undo()
+        return sound(session)
+
+    filled.rm("b.bin")
+    monkeypatch.setattr(collect, "publication", taken_out)
+    assert filled.gc(trash_days=0, grace_s=0).purged_versions == ()
+    assert filled.log()[0].action == "undo"
+    assert len(filled.ls()) == 3

@@ -173,6 +173,9 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
             rows = versions.in_trash(tx, removed_before_us=before)
             held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
             before_that = dropped.manifests_of(tx, [row.uid for row in rows])
+        tally.purged = [f"{row.name}@{row.number}" for row in rows]
+        if not rows:
+            return  # all were taken out meanwhile
         uids = [row.uid.hex() for row in rows]
         purge = work.change(
             "purge",
@@ -191,7 +194,6 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
                 work.events.append(NewEvent("artifact.purged", row.name, told))
 
         work.finish(hide)
-    tally.purged = [f"{row.name}@{row.number}" for row in rows]
 
 
 def _highest_numbers(rows: list[versions.VersionRow]) -> list[dict[str, Any]]:
