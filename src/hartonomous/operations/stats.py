@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -89,23 +90,6 @@ def stats(parts: StoreParts) -> Stats:
     atom_bytes = sum(row[3] for row in by_encoding)
     needed = atom_bytes - for_others[1]  # by files
     stored = sum(row[4] for row in by_encoding)
-    held = [
-        Held(
-            kind="computed exactly" if empty else Encoding(encoding).name.lower(),
-            count=count,
-            logical_bytes=logical,
-            stored_bytes=kept,
-        )
-        for encoding, empty, count, logical, kept in by_encoding
-    ]
-    held.append(
-        Held(
-            kind="inside manifests",
-            count=counted["manifests"],
-            logical_bytes=counted["inline_bytes"],
-            stored_bytes=counted["manifest_bytes"],
-        )
-    )
     return Stats(
         artifact_count=counted["artifacts"],
         version_count=counted["versions"],
@@ -120,7 +104,7 @@ def stats(parts: StoreParts) -> Stats:
         saved_by_equal_files=counted["logical_bytes"] - counted["live_distinct_bytes"],
         saved_by_equal_atoms=counted["distinct_bytes"] - counted["inline_bytes"] - needed,
         saved_by_encoding=needed - stored,
-        held=tuple(held),
+        held=_held(by_encoding, counted),
         kept_as_bases=Held(
             kind="kept as bases",
             count=for_others[0],
@@ -134,6 +118,28 @@ def stats(parts: StoreParts) -> Stats:
         disk_bytes=_disk(parts, counted["pack_bytes"]),
         read_count=read_count,
     )
+
+
+def _held(
+    by_encoding: Sequence[tuple[int, bool, int, int, int]], counted: dict[str, int]
+) -> tuple[Held, ...]:
+    """Return how atoms are kept, by encoding, and what lies in manifests."""
+    atoms = [
+        Held(
+            kind="computed exactly" if empty else Encoding(encoding).name.lower(),
+            count=count,
+            logical_bytes=logical,
+            stored_bytes=kept,
+        )
+        for encoding, empty, count, logical, kept in by_encoding
+    ]
+    inside = Held(
+        kind="inside manifests",
+        count=counted["manifests"],
+        logical_bytes=counted["inline_bytes"],
+        stored_bytes=counted["manifest_bytes"],
+    )
+    return (*atoms, inside)
 
 
 def _disk(parts: StoreParts, pack_bytes: int) -> dict[str, int]:
