@@ -19,12 +19,7 @@ from hartonomous.core.replica import (
     chosen_versions,
     wins,
 )
-from hartonomous.errors import (
-    ConflictError,
-    IntegrityError,
-    NotFoundError,
-    UsageError,
-)
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.merge_publication import Arrival, Done, MergePublication, publish_renames
 from hartonomous.packs.merging import Merge, merge
 from hartonomous.packs.parts import StoreParts
