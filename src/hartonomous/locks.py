@@ -19,6 +19,8 @@ from hartonomous.errors import HartonomousError, LockedError, StorageFullError
 _POLL_S = 0.02
 TOLD_AFTER_S = 2.0
 """Who waits for so long is told what for."""
+NO_LOCKS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
+"""What file systems without locks say."""
 
 _listeners: list[Callable[[str], None]] = []
 
@@ -50,8 +52,9 @@ class FileLock:
 def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> FileLock | None:
     """Take the lock without waiting; None if somebody else holds it against us.
 
-    Raises StorageFullError or HartonomousError where the disk lets no lock file be, and where one
-    that lies there may not be written; with ``readable`` it is enough that it can be read.
+    Raises StorageFullError or HartonomousError where the disk lets no lock file be or knows no
+    locks, and where one that lies there may not be written; with ``readable`` it is enough that it
+    can be read.
     """
     access = os.O_RDONLY if readable else os.O_RDWR
     while True:
@@ -59,19 +62,19 @@ def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> Fil
             descriptor = os.open(path, access | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
             raise _disk_error(error, "make", path) from error
-        try:
-            mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return None
-        except BaseException:
-            os.close(descriptor)
-            raise
-        # The former holder may have removed the file between our open and our lock.
-        if _is_current(path, descriptor):
-            return FileLock(path, descriptor)
-        os.close(descriptor)
+        with contextlib.ExitStack() as undo:
+            undo.callback(os.close, descriptor)
+            try:
+                mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+                fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+                # The former holder may have removed the file between our open and our lock.
+                if _is_current(path, descriptor):
+                    undo.pop_all()
+                    return FileLock(path, descriptor)
+            except BlockingIOError:
+                return None
+            except OSError as error:
+                raise _disk_error(error, "take", path) from error
 
 
 def _disk_error(error: OSError, action: str, path: Path) -> HartonomousError:
@@ -81,6 +84,8 @@ def _disk_error(error: OSError, action: str, path: Path) -> HartonomousError:
     hint = "check the permissions of the store's directory"
     if error.errno == errno.EIO:
         hint = "the disk reports an input/output error: check its health and the system log"
+    elif error.errno in NO_LOCKS:
+        hint = "its file system has no locks: keep the store on a local disk"
     return HartonomousError(said, hint=hint)
 
 
@@ -189,16 +194,21 @@ def is_held(path: Path) -> bool:
     """Say whether another open file holds the lock; a missing file is not held.
 
     Asks with a shared lock, so that two who ask at once do not take each other for the holder.
+    Raises HartonomousError where that cannot be told.
     """
     try:
         # O_NONBLOCK: opening a pipe that lies there must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise _disk_error(error, "look at", path) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _disk_error(error, "look at", path) from error
     finally:
         os.close(descriptor)
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
@@ -78,8 +79,10 @@ class Store(Closing):
 
     @cached_property
     def spaces(self) -> comparing.Spaces:
-        """Embedding spaces; made when used, since what they need takes 60 ms to load."""
-        return comparing.Spaces(self.parts, self.files)
+        """Embedding spaces; made when used (that takes 60 ms), and one for all threads."""
+        made: comparing.Spaces
+        made = self.__dict__.setdefault("spaces", comparing.Spaces(self.parts, self.files))
+        return made
 
     @cached_property
     def encoders(self) -> encoding.Encoders:
@@ -91,10 +94,11 @@ class Store(Closing):
 
     def close(self) -> None:
         """Close the store. Arrays stay valid; files and readers raise UsageError when they read."""
-        if "spaces" in self.__dict__:  # else nobody used them
-            self.spaces.close()
-        self.files.close()
-        self._held.close()
+        with ExitStack() as ends:  # what fails to end keeps nothing else from it
+            ends.callback(self._held.close)
+            ends.callback(self.files.close)
+            if "spaces" in self.__dict__:  # else nobody used them
+                ends.callback(self.spaces.close)
 
     # -- in
 
@@ -158,10 +162,8 @@ class Store(Closing):
         )
 
     def estimate(
-        self,
-        paths: Places,
-        *,
-        include: Iterable[str] = (), exclude: Iterable[str] = (), progress: Progress | None = None,
+        self, paths: Places, *, include: Iterable[str] = (), exclude: Iterable[str] = (),
+        progress: Progress | None = None,
     ) -> estimating.Estimate:  # fmt: skip
         """Tell what this store would need for what is at ``paths``. See `hart estimate`."""
         many = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
@@ -238,12 +240,8 @@ class Store(Closing):
         )  # fmt: skip
 
     def convert(
-        self,
-        spec: str,
-        output: str | os.PathLike[str] | None = None,
-        *,
-        partial: bool = False, force: bool = False, dry_run: bool = False,
-        progress: Progress | None = None,
+        self, spec: str, output: str | os.PathLike[str] | None = None, *, partial: bool = False,
+        force: bool = False, dry_run: bool = False, progress: Progress | None = None,
     ) -> converting.ConvertReport:  # fmt: skip
         """Write a version's tensors as safetensors files. See `hart get --as safetensors`."""
         return converting.convert(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,24 +108,20 @@ class safe_open(Closing):  # noqa: N801 - the name that users of safetensors kno
         self._torch = _framework(framework, device)
         self._device = device
         self._dequantise = dequantise
-        self._stack = ExitStack()
         opened: Store | None = None
-        try:
-            opened = _opened(store, self._stack)
-            self._model: OpenModel = open_model(opened.parts, opened.files, name, member=member)
-        except (NoStoreError, NotFoundError, UsageError) as error:
-            meant_file = _is_file(name) and not (opened and _has(opened, name))
-            self._stack.close()
-            if not meant_file:
-                raise
-            raise type(error)(
-                f"{error.message}; {name!r} is a file on disk, and names are those of a store",
-                hint=f"store.add({name!r}) keeps it ('hart add'), then load it by the name that"
-                " this gives; safetensors.numpy.load_file reads the file itself",
-            ) from error
-        except BaseException:
-            self._stack.close()
-            raise
+        with ExitStack() as stack:
+            try:
+                opened = _opened(store, stack)
+                self._model: OpenModel = open_model(opened.parts, opened.files, name, member=member)
+            except (NoStoreError, NotFoundError, UsageError) as error:
+                if not _is_file(name) or (opened is not None and _has(opened, name)):
+                    raise
+                raise type(error)(
+                    f"{error.message}; {name!r} is a file on disk, and names are those of a store",
+                    hint=f"store.add({name!r}) keeps it ('hart add'), then load it by the name that"
+                    " this gives; safetensors.numpy.load_file reads the file itself",
+                ) from error
+            self._stack = stack.pop_all()
 
     def close(self) -> None:
         """Close the store if it was opened for this."""
@@ -250,7 +247,8 @@ def _read(place: TensorPlace, index: Any, *, dequantise: bool) -> NDArray[Any]:
 
     parts = index if isinstance(index, tuple) else (index,)
     for part in parts:
-        if part is not Ellipsis and not isinstance(part, slice | int | np.integer):
+        known = isinstance(part, slice | int | np.integer) and not isinstance(part, bool)
+        if part is not Ellipsis and not known:
             raise UsageError(
                 f"a tensor cannot be cut by {type(part).__name__}",
                 hint="use integers, slices and an ellipsis",
@@ -330,8 +328,11 @@ class _Joined(io.RawIOBase):
 
 def file_pieces(
     tensors: Mapping[str, NDArray[Any]], metadata: Mapping[str, str] | None
-) -> list[memoryview]:
-    """Return the pieces of a safetensors file; raises UsageError for what cannot be written."""
+) -> Iterator[memoryview]:
+    """Return the pieces of a safetensors file; raises UsageError for what cannot be written.
+
+    An array that does not lie as it is written is copied when its turn comes, one at a time.
+    """
     from hartonomous.core.safetensors_writer import header_bytes, in_file_order
 
     texts: list[object] = [one for pair in (metadata or {}).items() for one in pair]
@@ -343,7 +344,7 @@ def file_pieces(
             )
     entries = in_file_order(_entry(name, array) for name, array in tensors.items())
     header = header_bytes(entries, metadata)
-    return [memoryview(header), *(_bytes_of(tensors[entry.name]) for entry in entries)]
+    return chain([memoryview(header)], (_bytes_of(tensors[entry.name]) for entry in entries))
 
 
 def _entry(name: str, array: NDArray[Any]) -> TensorEntry:

@@ -1,5 +1,7 @@
 """Who waits for another process's lock is told what for, and who holds it."""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pytest
 
 import hartonomous as hn
 from hartonomous import locks
-from hartonomous.errors import LockedError
+from hartonomous.errors import HartonomousError, LockedError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -107,3 +109,42 @@ def test_a_short_wait_is_not_told(tmp_path):
     waiting._told_at = 0.0
     waiting.tell_in_time()  # nobody listens any more
     assert len(told) == 1
+
+
+def test_a_file_system_without_locks_is_told_and_nothing_stays_open(tmp_path, monkeypatch):
+    def refuse(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    path = tmp_path / "a.lock"
+    path.touch()
+    opened, really_open = [], os.open
+
+    def noted(*arguments):
+        opened.append(really_open(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(os, "open", noted)
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    for ask in (locks.try_lock, locks.is_held):
+        with pytest.raises(HartonomousError, match=r"a\.lock: No locks available") as caught:
+            ask(path)
+        assert "local disk" in caught.value.hint
+    assert len(opened) == 2
+    for descriptor in opened:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(descriptor)
+
+
+def test_a_store_lets_go_of_its_lock_whatever_else_fails_to_close(tmp_path, monkeypatch):
+    def stuck():
+        raise OSError("no way")
+
+    store = hn.open(tmp_path / "store", create=True)
+    held = store.path / "locks" / "store.lock"
+    monkeypatch.setattr(store.spaces.meaning, "close", stuck)
+    assert locks.try_lock(held) is None
+    with pytest.raises(OSError, match="no way"):
+        store.close()
+    lock = locks.try_lock(held)
+    assert lock is not None
+    lock.release()

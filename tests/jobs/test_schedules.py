@@ -141,3 +141,11 @@ def test_what_a_schedule_may_not_be(store):
     assert store.jobs.remove_schedule("a").every_s == 90
     with pytest.raises(NotFoundError):
         store.jobs.remove_schedule("a")
+
+
+def test_the_last_schedule_that_fits_may_be_replaced(store, monkeypatch):
+    monkeypatch.setattr(schedules, "MOST_SCHEDULES", 1)
+    store.jobs.add_schedule("a", "gc", every_s=60)
+    with pytest.raises(ConflictError, match="1 schedules already"):
+        store.jobs.add_schedule("b", "gc", every_s=60)
+    assert store.jobs.add_schedule("a", "gc", every_s=90, replace=True).every_s == 90

@@ -224,3 +224,10 @@ def test_rows_that_nobody_writes_are_damage(store, change):
     if change.startswith(("arguments", "kind", "error")):  # it writes the others anew
         with pytest.raises(IntegrityError, match="the catalog is damaged"):
             claim(store)
+
+
+def test_a_limit_is_at_least_one(store):
+    for ask in (store.jobs.list, store.names):
+        for limit in (0, -1):
+            with pytest.raises(UsageError, match=f"limit.* {limit} is no number of"):
+                ask(limit=limit)

@@ -1,6 +1,7 @@
 """``load_file``, ``save_file`` and ``safe_open`` against the safetensors library itself."""
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import ml_dtypes
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hartonomous as hn
+from hartonomous import locks
 from hartonomous.errors import AmbiguousNameError, NotFoundError, UsageError
 from hartonomous.tensors import file_pieces
 
@@ -199,8 +201,9 @@ def test_slices_that_are_none(both):
     for index in (6, (0, 0, 0), -7):
         with pytest.raises(IndexError):
             ours.get_slice("w")[index]
-    with pytest.raises(UsageError, match="cannot be cut by list"):
-        ours.get_slice("w")[[0, 1]]
+    for kind, index in (("list", [0, 1]), ("bool", True), ("bool", (slice(1), False))):
+        with pytest.raises(UsageError, match=f"cannot be cut by {kind}"):
+            ours.get_slice("w")[index]
     with pytest.raises(IndexError):
         ours.get_slice("scalar")[:]
 
@@ -275,3 +278,33 @@ def test_names_that_are_missing(store):
         hn.safe_open("nothing", store=store)
     with pytest.raises(NotFoundError):
         hn.load_file("nothing")
+
+
+def test_arrays_that_lie_otherwise_are_copied_one_at_a_time():
+    arrays = {f"w{number}": np.ones((512, 512), np.float32).T[::-1] for number in range(8)}
+    size = arrays["w0"].nbytes
+    tracemalloc.start()
+    try:
+        written = sum(len(piece) for piece in file_pieces(arrays, None))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert written > 8 * size
+    assert peak < 4 * size
+
+
+def test_a_store_that_was_opened_for_it_is_closed_whatever_fails(tmp_path, monkeypatch):
+    place = tmp_path / "store"
+    hn.open(place, create=True).close()
+    (tmp_path / "m").touch()
+    monkeypatch.chdir(tmp_path)
+
+    def broken(*_, **__):
+        raise OSError("no way")
+
+    monkeypatch.setattr(hn.Store, "show", broken)
+    with pytest.raises(OSError, match="no way"):
+        hn.safe_open("m", store=place)
+    lock = locks.try_lock(place / "locks" / "store.lock")
+    assert lock is not None
+    lock.release()

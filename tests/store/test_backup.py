@@ -143,6 +143,23 @@ def test_a_pack_that_is_collected_meanwhile_makes_the_catalog_be_taken_anew(
         assert again.verify(files=True).faults == ()
 
 
+def test_damage_that_was_found_before_a_pack_was_collected_is_told(filled, tmp_path, monkeypatch):
+    largest = max(pack_paths(filled.path), key=lambda path: path.stat().st_size)
+    flip(largest, 2000)
+    copy, rounds = backup_folder.copy_pack, []
+
+    def lost_once(source, target, key, advance):
+        if not key.endswith(largest.name) and not rounds:
+            rounds.append(key)
+            raise NotFoundError(f"there is no object {key}")
+        return copy(source, target, key, advance)
+
+    monkeypatch.setattr(backup_folder, "copy_pack", lost_once)
+    done = filled.backup(tmp_path / "backup")
+    assert rounds
+    assert [fault for fault in done.faults if largest.name in fault]
+
+
 def test_a_pack_that_is_lost_is_told_and_the_rest_is_copied(filled, tmp_path):
     largest = max(pack_paths(filled.path), key=lambda path: path.stat().st_size)
     largest.unlink()

@@ -375,10 +375,11 @@ def test_a_trash_of_any_number_of_days_keeps_what_it_has(store, tmp_path, days):
     assert store.undo()
 
 
-@pytest.mark.parametrize("days, grace", [(math.nan, 0), (-1, 0), (0, math.nan), (0, math.inf)])
-def test_what_is_no_time_is_refused(store, days, grace):
-    with pytest.raises(UsageError, match="one is no time"):
-        store.gc(trash_days=days, grace_s=grace)
+@pytest.mark.parametrize("name", ["trash_days", "event_days", "job_days", "grace_s"])
+def test_what_is_no_time_is_refused(store, name):
+    for value in (math.nan, -1, *((math.inf,) if name == "grace_s" else ())):
+        with pytest.raises(UsageError, match=f"{name} is {value}, which is no time"):
+            collect.collect(store.parts, **{name: value})
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**70), 10**30])
@@ -468,3 +469,18 @@ def test_a_label_does_not_come_back_to_the_version_it_was_taken_from(store, sour
         assert again.verify(files=True).sound
         kept = {one.action for one in again.log()}
         assert not kept & {"remove", "unlabel"}
+
+
+def test_a_trash_that_is_emptied_by_an_undo_meanwhile_is_not_purged(filled, monkeypatch):
+    sound = collect.publication
+
+    def taken_out(session):
+        monkeypatch.setattr(collect, "publication", sound)
+        filled.undo()
+        return sound(session)
+
+    filled.rm("b.bin")
+    monkeypatch.setattr(collect, "publication", taken_out)
+    assert filled.gc(trash_days=0, grace_s=0).purged_versions == ()
+    assert filled.log()[0].action == "undo"
+    assert len(filled.ls()) == 3

@@ -207,3 +207,18 @@ def test_two_paths_of_one_content_in_one_add_have_one_manifest(store, source):
     (pack,) = pack_paths(store.path)
     kinds = [header.kind for _, header in records_of(pack)]
     assert kinds.count(RecordKind.MANIFEST) == 2
+
+
+def test_a_folder_that_goes_while_the_store_is_measured_is_passed_over(store, monkeypatch):
+    gone = store.path / "cache" / "gone"
+    gone.mkdir()
+    scan = os.scandir
+
+    def removing(place="."):
+        if os.fspath(place) == str(gone):
+            gone.rmdir()
+        return scan(place)
+
+    monkeypatch.setattr(os, "scandir", removing)
+    assert store.stats().disk_bytes["cache"] == 0
+    assert not gone.exists()

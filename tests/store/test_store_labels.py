@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import hartonomous as hn
 from hartonomous.catalog import artifacts, versions
+from hartonomous.errors import UsageError
 
 REVISIONS = ("1" * 40, "2" * 40)
 
@@ -53,4 +55,16 @@ def test_a_label_for_a_known_and_a_new_revision_is_the_last_ones(store, cache):
     store.add([cache({first: b"first"}, {"main": first})])
     store.add([cache({second: b"second"}, {"main": second})], labels=["prod"])
     assert labelled(store) == {"main": 2, "prod": 2}
+    assert store.verify().sound
+
+
+@pytest.mark.parametrize("metadata", [{"epoch": 3}, {"a=b": "c"}, {"loss": None}, {3: "c"}])
+def test_metadata_that_a_rebuild_could_not_read_are_refused(store, source, metadata):
+    path = source("a.bin", b"a" * 5000)
+    for dry_run in (True, False):
+        with pytest.raises(UsageError, match="metadata"):
+            store.add(path, metadata=metadata, dry_run=dry_run)
+    with pytest.raises(UsageError, match="metadata"):
+        store.add_tensors({"w": np.ones(3)}, "run", metadata=metadata)
+    assert store.ls() == []
     assert store.verify().sound

@@ -10,6 +10,7 @@ from hartonomous.core.name import (
     MAX_NAME_BYTES,
     Selector,
     check_label,
+    check_meta,
     check_name,
     check_tag,
     escape_path,
@@ -229,3 +230,10 @@ def test_metadata_is_split_at_the_first_equals_sign():
     for text in ("x", "=x", "a b=c", "k=" + "v" * 4097, "k=" + "ü" * 2049, "k=\0", "k=\udcff"):
         with pytest.raises(UsageError):
             parse_meta(text)
+
+
+def test_metadata_are_text_under_a_key():
+    check_meta("licence", "a=b")
+    for key, value in (("a=b", "c"), ("", "c"), (3, "c"), ("epoch", 3), ("k", None), ("k", b"v")):
+        with pytest.raises(UsageError, match="metadata"):
+            check_meta(key, value)

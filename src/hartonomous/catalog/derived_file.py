@@ -61,6 +61,14 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
         for one in _files(path):
             one.unlink(missing_ok=True)
 
+    def stored_bytes(self, path: Path) -> int:
+        """Return what a file takes, with those that SQLite keeps beside it while it is open."""
+        total = 0
+        for one in _files(path):
+            with contextlib.suppress(FileNotFoundError):  # the last who closes it takes them away
+                total += one.stat().st_size
+        return total
+
     def damage(self, path: Path, look: Callable[[Path], str | None]) -> str | None:
         """Return what is wrong with a file; None where it is sound, missing or of another schema.
 

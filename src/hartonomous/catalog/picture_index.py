@@ -296,6 +296,10 @@ class PictureIndex(Closing):
         )
         return {kind: (files, count) for kind, files, count in self._rows(query)}
 
+    def stored_bytes(self) -> int:
+        """Return what its files take."""
+        return _FILE.stored_bytes(self.path)
+
     def _rows(self, query: str, values: Sequence[object] = ()) -> list[Any]:
         """Return rows as SQLite gives them."""
         with _FILE.translated():

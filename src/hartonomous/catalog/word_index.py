@@ -373,7 +373,7 @@ class WordIndex:
 
     def stored_bytes(self) -> int:
         """Return what its files take."""
-        return sum(one.stat().st_size for one in self.path.parent.glob(f"{self.path.name}*"))
+        return _FILE.stored_bytes(self.path)
 
 
 def _sum_of(fields: tuple[object, ...], passages: Iterable[IndexedPassage]) -> bytes:

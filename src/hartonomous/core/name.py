@@ -28,6 +28,7 @@ _ESCAPED = re.compile(rf"[\\{_UNPRINTABLE}]")
 _ESCAPE = re.compile(r"\\x([0-9a-f]{2})")
 _LABEL = re.compile(r"[A-Za-z0-9._/-]{1,64}")
 _META_KEY = _LABEL
+_META_HINT = "write --meta licence=apache-2.0; a key is 1 to 64 of A-Z a-z 0-9 . _ / -"
 _DIGITS = re.compile(r"[0-9]+")
 _VERSION_NUMBER = re.compile(r"[1-9][0-9]{0,18}")
 _SPACE_OR_COMMA = re.compile(r"[\s,]")
@@ -236,17 +237,26 @@ def check_tag(text: str) -> str:
 
 
 def parse_meta(text: str) -> tuple[str, str]:
-    """Return key and value of ``key=value``; raises UsageError.
-
-    The key is 1 to 64 of ``A-Z a-z 0-9 . _ / -``. The value is what follows the first ``=``: up to
-    4096 bytes of UTF-8, kept as it is, and it may be empty; of the control characters it may hold
-    tabs and newlines only.
-    """
+    """Return key and value of ``key=value``, cut at the first ``=``; raises UsageError."""
     key, mark, value = text.partition("=")
-    if not mark or not _META_KEY.fullmatch(key):
+    if not mark:
+        raise UsageError(f"{text[:100]!r} is not key=value", hint=_META_HINT)
+    check_meta(key, value)
+    return key, value
+
+
+def check_meta(key: object, value: object) -> None:
+    """Raise UsageError for what is no metadata of a version.
+
+    The key is 1 to 64 of ``A-Z a-z 0-9 . _ / -``. The value is up to 4096 bytes of UTF-8, kept as
+    it is, and it may be empty; of the control characters it may hold tabs and newlines only.
+    """
+    if not isinstance(key, str) or not _META_KEY.fullmatch(key):
+        raise UsageError(f"{str(key)[:100]!r} is no key of metadata", hint=_META_HINT)
+    if not isinstance(value, str):
         raise UsageError(
-            f"{text[:100]!r} is not key=value",
-            hint="write --meta licence=apache-2.0; a key is 1 to 64 of A-Z a-z 0-9 . _ / -",
+            f"the value of {key!r} is of type {type(value).__name__}; metadata are text",
+            hint="use str(value)",
         )
     if len(value) > MAX_META_BYTES or _FORBIDDEN.search(value.translate({9: None, 10: None})):
         raise UsageError(
@@ -255,4 +265,3 @@ def parse_meta(text: str) -> tuple[str, str]:
         )
     if len(value.encode()) > MAX_META_BYTES:
         raise UsageError(f"the value of {key!r} is longer than {MAX_META_BYTES} bytes")
-    return key, value

@@ -27,3 +27,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=Fa
     y: int = 0
     width: int = 0
     height: int = 0
+
+
+def shown_place(name: str, number: int, member: str, pages: str, page: int) -> str:
+    """Return where something is, for people: such as ``reports@2:plan.pdf page 3``.
+
+    ``pages`` is what the file calls its pages, empty where that is page; ``page`` 0 is none.
+    """
+    file = f":{member}" if member else ""
+    where = f" {pages or 'page'} {page}" if page else ""
+    return f"{name}@{number}{file}{where}"

@@ -6,7 +6,6 @@ it is first used, so that opening a store to read one file does not load all tha
 
 import importlib
 import importlib.util
-import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -41,4 +40,4 @@ if not TYPE_CHECKING:  # type checkers look at the files themselves
         whole = f"{__name__}.{name}"
         if name.startswith("_") or importlib.util.find_spec(whole) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return sys.modules.get(whole) or _Later(whole)
+        return _Later(whole)  # also while another thread is importing it

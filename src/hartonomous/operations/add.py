@@ -157,24 +157,23 @@ def add_stream(
     check_options(options)
     # Locked while it is open: a gc beside us sees that its writer lives.
     spool, out = new_temporary(parts.directory)
-    try:
-        while block := stream.read(BLOCK_BYTES):
-            write_fully(out.fileno(), memoryview(block))
-        status = spool.stat()
-        member = MemberSource(
-            path=path or options.name.rsplit("/", 1)[-1],
-            location=str(spool),
-            size=status.st_size,
-            mode=0o644,
-            modified_us=parts.clock(),
-        )
-        candidate = Candidate(kind=CandidateKind.FILE, names=(), members=(member,), source=source)
-        return _add_all(parts, iter([candidate]), options, progress or NoProgress())
-    except OSError as error:
-        raise storage_error(error, f"keep {source}", spool.parent) from error
-    finally:
-        spool.unlink(missing_ok=True)
-        out.close()
+    with out:
+        try:
+            while block := stream.read(BLOCK_BYTES):
+                write_fully(out.fileno(), memoryview(block))
+            member = MemberSource(
+                path=path or options.name.rsplit("/", 1)[-1],
+                location=str(spool),
+                size=spool.stat().st_size,
+                mode=0o644,
+                modified_us=parts.clock(),
+            )
+            found = Candidate(kind=CandidateKind.FILE, names=(), members=(member,), source=source)
+            return _add_all(parts, iter([found]), options, progress or NoProgress())
+        except OSError as error:
+            raise storage_error(error, f"keep {source}", spool.parent) from error
+        finally:
+            spool.unlink(missing_ok=True)
 
 
 def add_tensors(
@@ -225,7 +224,7 @@ def check_options(options: AddOptions) -> None:
     for tag in options.tags:
         naming.check_tag(tag)
     for key, value in options.metadata.items():
-        naming.parse_meta(f"{key}={value}")
+        naming.check_meta(key, value)
 
 
 def _add_all(

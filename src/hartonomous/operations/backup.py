@@ -169,7 +169,7 @@ class _Backup:
         self._source = LocalObjects(parts.directory)
         self._known = folder.known_packs()
         self._copied: dict[str, int] = {}
-        self._faults: list[str] = []
+        self._faults: dict[str, str] = {}  # by pack
 
     def run(self) -> BackedUp:
         gone_before: set[str] = set()
@@ -206,7 +206,6 @@ class _Backup:
 
     def _copy_packs(self, rows: list[packs.PackRow], gone_before: set[str]) -> set[str]:
         """Copy what is missing; return the packs that went away meanwhile."""
-        self._faults = []
         wanted = [(pack_object_key(row.key), row.size_bytes) for row in rows]
         missing = [one for one in wanted if not self._has(*one)]
         self._progress.stage("copy", total_bytes=sum(size for _, size in missing))
@@ -216,7 +215,7 @@ class _Backup:
                 self._copy(key, size)
             except NotFoundError:
                 if key in gone_before:
-                    self._faults.append(f"{key}: is not in the store any more")
+                    self._faults[key] = f"{key}: is not in the store any more"
                 else:
                     gone.add(key)
         return gone
@@ -242,7 +241,7 @@ class _Backup:
             self._copied[key] = size
         fault = backup_folder.pack_fault(objects, key)
         if fault is not None:
-            self._faults.append(fault)
+            self._faults[key] = fault
         self._known[key] = digest
 
     def _copied_before(self, key: str) -> bytes | None:
@@ -275,7 +274,7 @@ class _Backup:
             pack_bytes=sum(row.size_bytes for row in rows),
             copied_bytes=sum(self._copied.values()),
             catalog_bytes=(draft / CATALOG_FILE).stat().st_size, files=kept,
-            faults=tuple(self._faults),
+            faults=tuple(self._faults[key] for key in keys if key in self._faults),
         )  # fmt: skip
         self._folder.publish(name, draft, card)
         return BackedUp(

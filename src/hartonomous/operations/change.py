@@ -190,14 +190,14 @@ def remove(
 
     def plan(tx: Any, work: Publication | None) -> Changed:
         chosen = _to_remove(tx, spec, keep_last)
-        gone = {one.id for one in chosen}
+        held = {one: artifacts.labels(tx, one) for one in {one.artifact_id for one in chosen}}
         labels = [
             {"artifact": one.artifact_uid.hex(), "label": name, "version_uid": one.uid.hex()}
             for one in chosen
-            for name, version_id in sorted(artifacts.labels(tx, one.artifact_id).items())
-            if version_id == one.id and one.id in gone
+            for name, version_id in sorted(held[one.artifact_id].items())
+            if version_id == one.id
         ]
-        count, stored, needing = families.only_in(tx, sorted(gone))
+        count, stored, needing = families.only_in(tx, sorted(one.id for one in chosen))
         if work is not None and chosen:
             work.change("remove", version_uids=[one.uid.hex() for one in chosen], labels=labels)
         return Changed(

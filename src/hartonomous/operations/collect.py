@@ -76,15 +76,15 @@ def collect(
     """Free what nothing needs.
 
     Versions go from the trash after ``trash_days``; events go from the change feed after
-    ``event_days``, where every consumer that has a cursor has passed them; packs that the catalog
-    does not know go when their writer is dead and they are older than ``grace_s``. One collection
-    at a time: raises LockedError when another one runs, UsageError for a time that is none.
+    ``event_days``, where every consumer that has a cursor has passed them; jobs go ``job_days``
+    after they ended; packs that the catalog does not know go when their writer is dead and they are
+    older than ``grace_s``. One collection at a time: raises LockedError when another one runs,
+    UsageError for a time that is none.
     """
-    if not (trash_days >= 0 <= event_days and 0 <= grace_s < math.inf):  # NaN is neither
-        raise UsageError(
-            f"a trash of {trash_days} days, events of {event_days} days, a grace of {grace_s} s:"
-            " one is no time"
-        )
+    days = {"trash_days": trash_days, "event_days": event_days, "job_days": job_days}
+    for name, value in {**days, "grace_s": grace_s}.items():
+        if not value >= 0 or (name == "grace_s" and value == math.inf):  # NaN is neither
+            raise UsageError(f"{name} is {value}, which is no time", hint="use a number from 0 on")
     progress = progress or NoProgress()
     tally = Tally()
     with _alone(parts):
@@ -174,6 +174,9 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
             rows = versions.in_trash(tx, removed_before_us=before)
             held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
             before_that = dropped.manifests_of(tx, [row.uid for row in rows])
+        tally.purged = [f"{row.name}@{row.number}" for row in rows]
+        if not rows:
+            return  # all were taken out meanwhile
         uids = [row.uid.hex() for row in rows]
         purge = work.change(
             "purge",
@@ -192,7 +195,6 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
                 work.events.append(NewEvent("artifact.purged", row.name, told))
 
         work.finish(hide)
-    tally.purged = [f"{row.name}@{row.number}" for row in rows]
 
 
 def _highest_numbers(rows: list[versions.VersionRow]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ own. Files without tensors are written as they are.
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -66,7 +65,7 @@ class ConvertReport(msgspec.Struct, frozen=True, kw_only=True):
 class _Planned(msgspec.Struct, frozen=True, kw_only=True):
     target: Path
     source: str
-    file: Any  # FileReader or ConvertedFile
+    file: FileReader | ConvertedFile
     converted: bool
     mode: int
     modified_us: int
@@ -180,13 +179,14 @@ def _refuse(
             f"{spec} has no tensors that would be converted",
             hint=f"hart get {spec!r} writes its files as they are",
         )
-    targets = [one.target for one in planned]
+    taken: set[Path] = set()
     for one in planned:
-        if targets.count(one.target) > 1:
+        if one.target in taken:
             raise ConflictError(
                 f"several files of {spec} would become {one.target.name}",
                 hint="get them one at a time, under names of their own",
             )
+        taken.add(one.target)
     if left_out and not partial:
         lines = told_together(left_out)
         more = f"; and {len(lines) - _TOLD} more reasons" if len(lines) > _TOLD else ""

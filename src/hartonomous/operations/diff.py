@@ -47,8 +47,6 @@ from hartonomous.ports.progress import NoProgress, Progress
 
 _DERIVED = frozenset({"weight_sets", "layers", "roles", "dtypes"})
 """Parts of a model's summary that only repeat what the tensors' own lines say."""
-
-
 _TURNED_BYTES = 64 << 20
 """Larger matrices are not turned to see whether they are the other's transposition."""
 
@@ -279,10 +277,10 @@ def _pair_files(a: Sequence[ComparedFile], b: Sequence[ComparedFile]) -> list[Fi
     """Pair files by path, then by content; two single files are a pair whatever they are called."""
     if len(a) == len(b) == 1:
         return [(a[0], b[0])]
-    left_by_path = {one.path: one for one in b}
-    partner = {one.path: left_by_path.pop(one.path) for one in a if one.path in left_by_path}
+    others = {one.path: one for one in b}
+    partner = {one.path: others.pop(one.path) for one in a if one.path in others}
     by_digest: dict[bytes, list[ComparedFile]] = {}
-    for one in reversed(list(left_by_path.values())):
+    for one in reversed(list(others.values())):
         by_digest.setdefault(one.digest, []).append(one)
     for one in a:
         if one.path not in partner and by_digest.get(one.digest):

@@ -195,8 +195,7 @@ def _other_sizes(path: Path, catalog: health.CatalogHealth, sizes: dict[str, int
         if there is None:
             found.append(f"pack {key.hex()} is missing")
         else:
-            size = f"{there:,} bytes instead of {catalog.packs[key]:,}"
-            found.append(f"pack {key.hex()} is of {size}")
+            found.append(f"pack {key.hex()} has {there:,} bytes instead of {catalog.packs[key]:,}")
     return found
 
 

@@ -21,6 +21,7 @@ from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import disk_path, folder_name, member_path
+from hartonomous.packs.open_files import no_file
 from hartonomous.packs.output_file import open_part, output_place, part_of, refuse_linked_folder
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
@@ -239,9 +240,7 @@ def _chosen(
     paths = {one.path for one in rows}
     for wanted in members:
         if wanted not in paths:
-            raise NotFoundError(
-                f"{spec} has no file {wanted!r}", hint=f"it has {', '.join(sorted(paths)[:8])}"
-            )
+            raise no_file(spec, wanted, sorted(paths))
     return [one for one in rows if one.path in members]
 
 

@@ -72,7 +72,12 @@ def check_size(arguments: dict[str, Any]) -> None:
 def listed(
     parts: StoreParts, *, statuses: Sequence[str] = (), kind: str | None = None, limit: int = 100
 ) -> list[Job]:
-    """Return jobs, the newest first, with one of these statuses and of this kind if given."""
+    """Return jobs, the newest first, with one of these statuses and of this kind if given.
+
+    Raises UsageError for an unknown status or a limit below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"--limit {limit} is no number of jobs", hint="use 1 or more")
     try:
         wanted = [Status(word) for word in statuses]
     except ValueError as error:

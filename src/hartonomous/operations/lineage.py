@@ -131,12 +131,9 @@ def lineage(
         level = [root.id]
         seen = {root.id}
         for _ in range(depth):
-            level = [
-                other
-                for one in level
-                for other in _step(walk, one, wanted)
-                if other not in seen and not seen.add(other)  # type: ignore[func-returns-value]
-            ]
+            found = dict.fromkeys(other for one in level for other in _step(walk, one, wanted))
+            level = [one for one in found if one not in seen]
+            seen.update(level)
             reached += [one for one in level if one not in reached]
             if len(reached) > MAX_VERSIONS:
                 walk.truncated = True
@@ -362,7 +359,8 @@ def _lineage(
     ]
     others = [end for link in shown for end in (link.source, link.target)]
     ids = list(dict.fromkeys([*reached, *others]))
-    shown.sort(key=lambda link: (ids.index(link.source), ids.index(link.target)))
+    order = {one: at for at, one in enumerate(ids)}
+    shown.sort(key=lambda link: (order[link.source], order[link.target]))
     return Lineage(
         root=_spec(walk, root.id),
         edges=tuple(_edge(walk, link) for link in shown),

@@ -9,6 +9,7 @@ from hartonomous.catalog import accesses, artifacts, dropped, manifests, resolve
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, size
+from hartonomous.errors import UsageError
 from hartonomous.packs.containment import ContainedPicture, ContainingDocument, containment
 from hartonomous.packs.parts import StoreParts
 
@@ -146,12 +147,12 @@ def list_artifacts(
 ) -> Listing:
     """Return the newest version of each artifact, or all versions, or the trash.
 
-    Blocks of vectors are left out unless ``kind`` is ``vectors``.
-    ``pattern`` is a name or a shell pattern (``*``, ``?``, ``[…]``) over whole names.
+    Blocks of vectors are left out unless ``kind`` is ``vectors``. ``pattern`` is a name or a shell
+    pattern (``*``, ``?``, ``[…]``) over whole names.
     """
     with parts.database.read() as tx:
         rows = versions.in_trash(tx) if trash else versions.live(tx)
-        rows = [one for one in rows if one.kind == (kind or one.kind)]
+        rows = [one for one in rows if kind in (None, one.kind)]
         if kind != spaces.KIND:
             rows = [one for one in rows if one.kind != spaces.KIND]
         labels = artifacts.all_labels(tx)
@@ -185,7 +186,12 @@ def list_artifacts(
 
 
 def names(parts: StoreParts, beginning: str, *, limit: int) -> list[str]:
-    """Return up to ``limit`` names in use that begin with ``beginning``, in order."""
+    """Return up to ``limit`` names in use that begin with ``beginning``, in order.
+
+    Raises UsageError for a limit below 1.
+    """
+    if limit < 1:
+        raise UsageError(f"a limit of {limit} is no number of names", hint="use 1 or more")
     with parts.database.read() as tx:
         return artifacts.names_beginning(tx, beginning, limit=limit)
 

@@ -10,12 +10,13 @@ import msgspec
 from hartonomous.catalog import contents, dropped, resolve, versions
 from hartonomous.catalog.manifests import ManifestRow
 from hartonomous.core.digest import AtomHasher, ContentHasher, format_digest
-from hartonomous.errors import IntegrityError, NotFoundError
+from hartonomous.errors import IntegrityError
 from hartonomous.objects.plain_cache import PlainCache, held_bytes
 from hartonomous.objects.plain_file import PlainFile
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import folder_name, member_path
+from hartonomous.packs.open_files import no_file
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.plain_files import HOUR_US, plain_cache
 from hartonomous.packs.write_out import FileWriter
@@ -148,11 +149,7 @@ def _chosen(
     if file is None:
         return members
     if all(one.path != file for one in members):
-        names = sorted(one.path for one in members)
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        raise NotFoundError(
-            f"{spec} has no file {file!r}", hint=f"it has {', '.join(names[:8])}{more}"
-        )
+        raise no_file(spec, file, sorted(one.path for one in members))
     folder, _, own = file.rpartition("/")
     described = split_set_of(own)
     if described is None:

@@ -45,11 +45,12 @@ def add(
         max_attempts=max_attempts, created_us=now_us, next_us=first_run_us(whole_s, cron, now_us),
     )  # fmt: skip
     with parts.database.write() as tx:
-        if schedules.by_name(tx, name) is not None and not replace:
+        there = schedules.by_name(tx, name) is not None
+        if there and not replace:
             raise ConflictError(
                 f"there is a schedule {name} already", hint="--replace puts this in its place"
             )
-        if len(schedules.listed(tx)) >= MOST_SCHEDULES:
+        if not there and len(schedules.listed(tx)) >= MOST_SCHEDULES:
             raise ConflictError(f"there are {MOST_SCHEDULES} schedules already")
         schedules.put(tx, new)
     return new
@@ -81,7 +82,7 @@ def put_due(parts: StoreParts) -> list[int]:
     """
     now_us = parts.clock()
     with parts.database.read() as tx:
-        if not any(_is_touched(one, now_us) for one in schedules.listed(tx)):
+        if not any(_is_due(one, now_us) for one in schedules.listed(tx)):
             return []
     put: list[int] = []
     with parts.database.write(alone=False) as tx:
@@ -103,7 +104,7 @@ def put_due(parts: StoreParts) -> list[int]:
     return put
 
 
-def _is_touched(one: Schedule, now_us: int) -> bool:
+def _is_due(one: Schedule, now_us: int) -> bool:
     return one.next_us <= now_us or mended_run_us(one, now_us) < one.next_us
 
 

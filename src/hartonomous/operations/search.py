@@ -13,7 +13,7 @@ from hartonomous.core.diversity import VariedHit, diverse
 from hartonomous.core.indexed_text import IndexedPassage, RankedPassage
 from hartonomous.core.notebook import html_table
 from hartonomous.core.picture_page import ShownPicture, pictures_table
-from hartonomous.core.place import Place
+from hartonomous.core.place import Place, shown_place
 from hartonomous.core.query import WordQuery, parse_query
 from hartonomous.core.rank_fusion import fuse, ranks
 from hartonomous.core.snippet import Snippet, snippet
@@ -121,9 +121,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 def place_of(hit: SearchHit) -> str:
     """Return where a hit is, such as ``reports@2:plan.pdf page 3``."""
-    file = f":{hit.member}" if hit.member else ""
-    page = f" {hit.pages or 'page'} {hit.page}" if hit.page else ""
-    return f"{hit.name}@{hit.number}{file}{page}"
+    return shown_place(hit.name, hit.number, hit.member, hit.pages, hit.page)
 
 
 def search(
@@ -214,6 +212,7 @@ class _Searching:
         self._told: dict[Key, SearchHit] = {}
         self._covered: dict[str, float] = {}
         self._notes: tuple[str, ...] = ()
+        self._misspelled: tuple[str, ...] = ()
         self._near: tuple[MeaningSearch, Wanted] | None = None
 
     def result(
@@ -269,7 +268,6 @@ class _Searching:
         return compared
 
     def _search(self, needed: int, per_file: int | None) -> None:
-        self._misspelled: tuple[str, ...] = ()
         kinds = self._wanted.kinds
         if not self._query.text.strip():
             return

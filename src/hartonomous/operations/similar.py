@@ -20,6 +20,7 @@ from hartonomous.core.digest import AtomHasher
 from hartonomous.core.picture import Picture
 from hartonomous.core.picture_hash import ALIKE_BITS, LEAST_QUALITY, ORIENTATIONS, SAME_BITS
 from hartonomous.core.picture_page import ShownPicture, pictures_table
+from hartonomous.core.place import shown_place
 from hartonomous.errors import NotFoundError, UsageError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.compared_files import is_there, names_a_place
@@ -102,7 +103,7 @@ def shown(found: SimilarPictures) -> Iterator[ShownPicture]:
 
 def place_of(hit: SimilarPicture) -> str:
     """Return where a hit is, such as ``reports@2:plan.pdf page 3``."""
-    return _place(hit.name, hit.number, hit.member, hit.pages, hit.page)
+    return shown_place(hit.name, hit.number, hit.member, hit.pages, hit.page)
 
 
 def similar_images(
@@ -290,7 +291,7 @@ class _Comparing:
             height=picture.facts.height, digest=picture.digest,
             thumbnail=f"data:{kind};base64,{encoded}" if content else "",
             also_in=tuple(
-                _place(one.name, one.number, one.path, each.pages, each.page)
+                shown_place(one.name, one.number, one.path, each.pages, each.page)
                 for each, one in others[:_ALSO_SHOWN]
             ),
             also_in_count=len(others), same_bytes=picture.digest == self._picture.digest,
@@ -302,8 +303,3 @@ def _strength(bits: int, cosine: float) -> float:
     if bits <= SAME_BITS:
         return by_hash
     return min(1.0, max(by_hash, float(cosine), 0.0))
-
-
-def _place(name: str, number: int, member: str, pages: str, page: int) -> str:
-    where = f" {pages or 'page'} {page}" if page else ""
-    return f"{name}@{number}:{member}{where}"

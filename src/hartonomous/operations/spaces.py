@@ -94,8 +94,10 @@ class Spaces:
 
     def close(self) -> None:
         """Close the indexes and encoders that are open."""
-        self.meaning.close()
-        self.open.close()
+        try:
+            self.meaning.close()
+        finally:
+            self.open.close()
 
     def nearest(
         self, name: str, queries: Vectors, k: int = 10, *, files: Set[bytes] | None = None

@@ -1,5 +1,10 @@
 """Stats: what is stored, how many bytes that takes, and why."""
 
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
 import msgspec
 
 from hartonomous.catalog import accesses, bases, copies, totals
@@ -85,23 +90,6 @@ def stats(parts: StoreParts) -> Stats:
     atom_bytes = sum(row[3] for row in by_encoding)
     needed = atom_bytes - for_others[1]  # by files
     stored = sum(row[4] for row in by_encoding)
-    held = [
-        Held(
-            kind="computed exactly" if empty else Encoding(encoding).name.lower(),
-            count=count,
-            logical_bytes=logical,
-            stored_bytes=kept,
-        )
-        for encoding, empty, count, logical, kept in by_encoding
-    ]
-    held.append(
-        Held(
-            kind="inside manifests",
-            count=counted["manifests"],
-            logical_bytes=counted["inline_bytes"],
-            stored_bytes=counted["manifest_bytes"],
-        )
-    )
     return Stats(
         artifact_count=counted["artifacts"],
         version_count=counted["versions"],
@@ -116,7 +104,7 @@ def stats(parts: StoreParts) -> Stats:
         saved_by_equal_files=counted["logical_bytes"] - counted["live_distinct_bytes"],
         saved_by_equal_atoms=counted["distinct_bytes"] - counted["inline_bytes"] - needed,
         saved_by_encoding=needed - stored,
-        held=tuple(held),
+        held=_held(by_encoding, counted),
         kept_as_bases=Held(
             kind="kept as bases",
             count=for_others[0],
@@ -132,20 +120,39 @@ def stats(parts: StoreParts) -> Stats:
     )
 
 
+def _held(
+    by_encoding: Sequence[tuple[int, bool, int, int, int]], counted: dict[str, int]
+) -> tuple[Held, ...]:
+    """Return how atoms are kept, by encoding, and what lies in manifests."""
+    atoms = [
+        Held(
+            kind="computed exactly" if empty else Encoding(encoding).name.lower(),
+            count=count,
+            logical_bytes=logical,
+            stored_bytes=kept,
+        )
+        for encoding, empty, count, logical, kept in by_encoding
+    ]
+    inside = Held(
+        kind="inside manifests",
+        count=counted["manifests"],
+        logical_bytes=counted["inline_bytes"],
+        stored_bytes=counted["manifest_bytes"],
+    )
+    return (*atoms, inside)
+
+
 def _disk(parts: StoreParts, pack_bytes: int) -> dict[str, int]:
     """Return the bytes on disk of each part of the store's directory."""
     sizes = {"packs": pack_bytes, "catalog": 0, "cache": 0, "other": 0}
     if not parts.directory.is_dir():
         return sizes
     sizes["packs"] = 0
-    for path in parts.directory.rglob("*"):
-        try:
-            status = path.lstat()
-        except FileNotFoundError:
-            continue  # another process removed it meanwhile
-        if path.is_dir():
-            continue
-        top = path.relative_to(parts.directory).parts[0]
-        key = "catalog" if top.startswith("catalog.") else top
-        sizes[key if key in sizes else "other"] += status.st_blocks * 512
+    for folder, _, names in os.walk(parts.directory):  # passes over what is removed meanwhile
+        for name in names:
+            path = Path(folder, name)
+            with contextlib.suppress(FileNotFoundError):
+                top = path.relative_to(parts.directory).parts[0]
+                key = "catalog" if top.startswith("catalog.") else top
+                sizes[key if key in sizes else "other"] += path.lstat().st_blocks * 512
     return sizes

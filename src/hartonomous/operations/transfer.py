@@ -4,7 +4,6 @@ One store receives from another; a push is the other one receiving, a sync is a 
 push. What is said of versions is merged by docs/copies.md: the later statement wins, none is lost.
 """
 
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,7 @@ from hartonomous.core.replica import (
     chosen_versions,
     wins,
 )
-from hartonomous.errors import (
-    ConflictError,
-    IntegrityError,
-    NotFoundError,
-    UsageError,
-)
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.merge_publication import Arrival, Done, MergePublication, publish_renames
 from hartonomous.packs.merging import Merge, merge
 from hartonomous.packs.parts import StoreParts
@@ -380,9 +374,11 @@ class _Transfer:
 
     def _went(self, uid: bytes) -> bool:
         """Say whether the other store has a version no more: then nothing of it is missing."""
-        with contextlib.suppress(NotFoundError):
-            return self._there.content(uid) is None
-        return True
+        try:
+            self._there.content(uid)
+        except NotFoundError:
+            return True
+        return False
 
     def _publish(
         self, receiver: Receiver, merging: MergePublication, waiting: list[Arrival]

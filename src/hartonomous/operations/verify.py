@@ -37,7 +37,9 @@ _CACHE_BYTES = 16 * 1024 * 1024
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was looked at, and every fault. ``complete`` is False when a limit ended it early.
+    """What was looked at, and its faults, up to 10,000.
+
+    ``complete`` is False when a limit ended it early.
 
     ``mended`` are atoms whose second copy took the place of a damaged first one, and plain files
     and indexes that were removed, since they are made anew.
@@ -102,9 +104,7 @@ def verify(
     max_duration_s: float | None = None,
     progress: Progress | None = None,
 ) -> VerifyReport:
-    """Check the store.
-
-    ``repair`` lets second copies take the place of damaged first ones.
+    """Check the store; ``repair`` lets second copies take the place of damaged first ones.
 
     ``subset`` (such as 1/10) reads that part of the atoms, chosen by digest; ``turn`` says which of
     the parts (the day by default, so that daily runs cover all). ``files`` also rebuilds every

@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.catalog.picture_index import PictureIndex
+from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.picture import Patch, Position, patches
 from hartonomous.packs.open_files import OpenFiles, VersionFile, find_version
 from hartonomous.packs.page_files import contained_picture, write_page, write_picture
@@ -13,7 +14,6 @@ from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import (
     drop_pictures,
     open_pictures,
-    pictures_path,
     remake_pictures,
     update_pictures,
     waiting_pictures,
@@ -110,6 +110,7 @@ def list_views(parts: StoreParts) -> Views:
         words, stored = index.totals(), index.stored_bytes()
     with open_pictures(parts) as pictures:
         seen = pictures.totals()
+        stored += pictures.stored_bytes()
     kinds = tuple(
         ViewsOfKind(
             kind=kind,
@@ -123,8 +124,6 @@ def list_views(parts: StoreParts) -> Views:
     unread = {one.file.digest for one in texts if not one.stale}
     unlooked = {one.file.digest for one in unseen if not one.stale}
     stale = {one.file.digest for one in (*texts, *unseen) if one.stale}
-    path = pictures_path(parts)
-    stored += sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*"))
     return Views(
         kinds=kinds, waiting_count=len(unread | unlooked), waiting_text_count=len(unread),
         waiting_picture_count=len(unlooked), stale_count=len(stale), stored_bytes=stored,
@@ -161,18 +160,19 @@ def file_views(
     told = []
     with open_index(parts) as index, open_pictures(parts) as pictures:
         for one in found.chosen(member):
-            views = _of_file(index, pictures, one, position=position)
+            views = _of_file(index, pictures, found.version, one, position=position)
             if views is not None:
-                told.append(
-                    msgspec.structs.replace(
-                        views, name=found.version.name, number=found.version.number
-                    )
-                )
+                told.append(views)
     return tuple(told)
 
 
 def _of_file(
-    index: TextIndex, pictures: PictureIndex, one: VersionFile, *, position: bool
+    index: TextIndex,
+    pictures: PictureIndex,
+    version: VersionRow,
+    one: VersionFile,
+    *,
+    position: bool,
 ) -> FileViews | None:
     digest = one.row.file_digest
     source, seen = index.sources([digest]).get(digest), pictures.source(digest)
@@ -180,7 +180,7 @@ def _of_file(
         return None
     notices = [*(source.notices if source else ()), *(seen.notices if seen else ())]
     return FileViews(
-        name="", number=0, member=one.path,
+        name=version.name, number=version.number, member=one.path,
         kind=source.kind if source else seen.kind if seen else "file",
         recipe=" ".join(each.recipe for each in (source, seen) if each),
         title=source.title if source else "",

@@ -6,6 +6,7 @@ that were used last, so that reading a thousand tensors of a model parses its ma
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hartonomous.catalog import contents, resolve
@@ -46,9 +47,7 @@ class VersionFiles:
             return self.files
         found = tuple(one for one in self.files if one.path == member)
         if not found:
-            raise NotFoundError(
-                f"{self.spec} has no file {member!r}", hint=f"it has {self.shown_paths()}"
-            )
+            raise no_file(self.spec, member, [one.path for one in self.files])
         return found
 
     def single(self, member: str | None) -> VersionFile:
@@ -63,9 +62,18 @@ class VersionFiles:
 
     def shown_paths(self) -> str:
         """Return the first few paths for a message."""
-        more = len(self.files) - _SHOWN_PATHS
-        shown = ", ".join(one.path for one in self.files[:_SHOWN_PATHS])
-        return f"{shown} and {more} more" if more > 0 else shown
+        return _first([one.path for one in self.files])
+
+
+def no_file(spec: str, path: str, there: Sequence[str]) -> NotFoundError:
+    """Return the error for a file that a version does not have; ``there`` are those that it has."""
+    return NotFoundError(f"{spec} has no file {path!r}", hint=f"it has {_first(there)}")
+
+
+def _first(paths: Sequence[str]) -> str:
+    more = len(paths) - _SHOWN_PATHS
+    shown = ", ".join(paths[:_SHOWN_PATHS])
+    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def find_version(parts: StoreParts, spec: str) -> VersionFiles:

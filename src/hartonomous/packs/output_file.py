@@ -7,10 +7,9 @@ import stat
 from pathlib import Path
 
 from hartonomous.errors import ConflictError, LockedError, UsageError
+from hartonomous.locks import NO_LOCKS
 
 _CUT_BYTES = 200  # of a name, so that what is put around it fits beside it
-_NO_LOCKS = frozenset({errno.ENOTSUP, errno.ENOSYS, errno.ENOLCK, errno.EINVAL})
-"""What file systems without locks say."""
 
 
 def output_place(output: str | os.PathLike[str]) -> Path:
@@ -62,7 +61,7 @@ def _locked(descriptor: int, part: Path) -> bool:
             f"another get is writing {part}", hint="wait for it, or choose another place with -o"
         ) from error
     except OSError as error:
-        if error.errno not in _NO_LOCKS:
+        if error.errno not in NO_LOCKS:
             raise
     try:
         return os.path.samestat(os.fstat(descriptor), part.lstat())

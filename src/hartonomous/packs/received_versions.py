@@ -8,7 +8,7 @@ import msgspec
 from hartonomous.catalog import manifests, versions
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.model_schema import validate_summary
-from hartonomous.core.name import check_tag, is_label, is_name, parse_meta
+from hartonomous.core.name import check_meta, check_tag, is_label, is_name
 from hartonomous.core.replica import ArtifactState, VersionContent, VersionState
 from hartonomous.core.tree import tree_digest
 from hartonomous.errors import IntegrityError, UsageError
@@ -34,7 +34,7 @@ def check_artifact(state: ArtifactState) -> None:
             for tag in one.tags:
                 check_tag(tag)
             for key, (value, _) in one.metadata.items():
-                parse_meta(f"{key}={value}")
+                check_meta(key, value)
         except UsageError as error:
             raise IntegrityError(f"{state.name}@{one.number}: {error.message}") from error
 
