@@ -202,6 +202,9 @@ def _check_packs(work: _Work) -> None:
             if still_wanted:
                 work.fault(f"pack {name}", "is missing", _files_of_pack(work, row.id))
             continue
+        except HartonomousError as error:  # such as a disk that reports an error
+            work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
+            continue
         pack = PackReader(source, name)
         try:
             _check_one_pack(work, pack, row, wanted)
@@ -278,7 +281,7 @@ def _check_journal(work: _Work) -> None:
             wanted = packs.journal(tx, pack_id)
         try:
             pack = PackReader(work.parts.objects.open(pack_object_key(key)), key.hex())
-        except NotFoundError:
+        except HartonomousError:
             continue  # told of already, or compacted meanwhile
         try:
             for row in wanted:
