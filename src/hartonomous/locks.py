@@ -20,6 +20,8 @@ _POLL_S = 0.02
 TOLD_AFTER_S = 2.0
 """Who waits for so long is told what for."""
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS})
+
 _listeners: list[Callable[[str], None]] = []
 
 
@@ -50,8 +52,9 @@ class FileLock:
 def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> FileLock | None:
     """Take the lock without waiting; None if somebody else holds it against us.
 
-    Raises StorageFullError or HartonomousError where the disk lets no lock file be, and where one
-    that lies there may not be written; with ``readable`` it is enough that it can be read.
+    Raises StorageFullError or HartonomousError where the disk lets no lock file be or gives no
+    locks, and where a file that lies there may not be written; with ``readable`` it is enough that
+    it can be read.
     """
     access = os.O_RDONLY if readable else os.O_RDWR
     while True:
@@ -62,14 +65,18 @@ def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> Fil
         try:
             mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+            # The former holder may have removed the file between our open and our lock.
+            is_current = _is_current(path, descriptor)
         except BlockingIOError:
             os.close(descriptor)
             return None
+        except OSError as error:
+            os.close(descriptor)
+            raise _disk_error(error, "take", path) from error
         except BaseException:
             os.close(descriptor)
             raise
-        # The former holder may have removed the file between our open and our lock.
-        if _is_current(path, descriptor):
+        if is_current:
             return FileLock(path, descriptor)
         os.close(descriptor)
 
@@ -79,7 +86,9 @@ def _disk_error(error: OSError, action: str, path: Path) -> HartonomousError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StorageFullError(said, hint="free some space, then run the same command again")
     hint = "check the permissions of the store's directory"
-    if error.errno == errno.EIO:
+    if error.errno in _NO_LOCKS:
+        hint = "the file system gives no locks: keep the store on a local disk, or mount with them"
+    elif error.errno == errno.EIO:
         hint = "the disk reports an input/output error: check its health and the system log"
     return HartonomousError(said, hint=hint)
 
@@ -189,16 +198,21 @@ def is_held(path: Path) -> bool:
     """Say whether another open file holds the lock; a missing file is not held.
 
     Asks with a shared lock, so that two who ask at once do not take each other for the holder.
+    Raises HartonomousError where that cannot be asked.
     """
     try:
         # O_NONBLOCK: opening a pipe that lies there must not wait for its other end.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise _disk_error(error, "open", path) from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
+    except OSError as error:
+        raise _disk_error(error, "ask for", path) from error
     finally:
         os.close(descriptor)
     return False

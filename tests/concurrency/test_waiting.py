@@ -1,5 +1,6 @@
 """Who waits for another process's lock is told what for, and who holds it."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 
 import hartonomous as hn
 from hartonomous import locks
-from hartonomous.errors import LockedError
+from hartonomous.errors import HartonomousError, LockedError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOLD = """
@@ -107,3 +108,25 @@ def test_a_short_wait_is_not_told(tmp_path):
     waiting._told_at = 0.0
     waiting.tell_in_time()  # nobody listens any more
     assert len(told) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EIO])
+def test_a_file_system_that_gives_no_lock_is_an_error_of_ours(tmp_path, monkeypatch, code):
+    def flock(*_):
+        raise OSError(code, os.strerror(code))
+
+    path = tmp_path / "a.lock"
+    path.touch()
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    for ask in (locks.try_lock, locks.is_held):
+        with pytest.raises(HartonomousError, match=str(path)) as caught:
+            ask(path)
+        assert os.strerror(code) in caught.value.message
+        assert "local disk" in caught.value.hint if code == errno.ENOLCK else caught.value.hint
+
+
+def test_a_lock_that_cannot_be_looked_at_is_an_error_of_ours(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for ask in (locks.try_lock, locks.is_held):
+        with pytest.raises(HartonomousError, match="symbolic links"):
+            ask(tmp_path / "loop" / "a.lock")

@@ -1,12 +1,13 @@
 """Files that are written out: names as long as a disk takes, and one writer at a time."""
 
+import errno
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hartonomous.errors import LockedError, UsageError
+from hartonomous.errors import ConflictError, HartonomousError, LockedError, UsageError
 from hartonomous.ports.progress import NoProgress
 
 LONG = [
@@ -98,3 +99,32 @@ def test_what_says_no_range_is_refused(store, tmp_path, rows):
         store.tensor("x.npy", name, rows=rows)
     with pytest.raises(UsageError, match="says no bytes"):
         store.tensor_bytes("x.npy", name, bytes_range=rows)
+
+
+def test_a_place_that_cannot_be_looked_at_is_named(store, source, tmp_path):
+    store.add(source("a.bin", b"content"))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HartonomousError, match=r"loop/a\.bin") as caught:
+        store.get("a.bin", tmp_path / "loop" / "a.bin")
+    assert "-o" in caught.value.hint
+
+
+def test_what_is_in_the_way_and_cannot_be_read_is_named_and_written_over_by_force(
+    store, source, tmp_path, monkeypatch
+):
+    store.add(source("a.bin", b"content"))
+    place = tmp_path / "there.bin"
+    place.write_bytes(b"another")
+    real = Path.open
+
+    def unreadable(path, *how, **more):
+        if path == place:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", unreadable)
+        with pytest.raises(ConflictError, match="cannot be read: Permission denied"):
+            store.get("a.bin", place)
+        store.get("a.bin", place, force=True)
+    assert place.read_bytes() == b"content"
