@@ -134,7 +134,13 @@ def verify(
     finally:
         work.reader.close()
     level = "quick" if quick else "files" if files else "full"
-    report = VerifyReport(
+    report = _report(work, level, time.monotonic() - begun)
+    _tell(work, report)
+    return report
+
+
+def _report(work: _Work, level: str, duration_s: float) -> VerifyReport:
+    return VerifyReport(
         level=level,
         pack_count=work.packs,
         record_count=work.records,
@@ -144,10 +150,8 @@ def verify(
         faults=tuple(work.faults),
         mended=tuple(work.mended),
         complete=work.complete,
-        duration_s=round(time.monotonic() - begun, 3),
+        duration_s=round(duration_s, 3),
     )
-    _tell(work, report)
-    return report
 
 
 def _tell(work: _Work, report: VerifyReport) -> None:
