@@ -148,3 +148,10 @@ def test_a_store_lets_go_of_its_lock_whatever_else_fails_to_close(tmp_path, monk
     lock = locks.try_lock(held)
     assert lock is not None
     lock.release()
+
+
+def test_a_lock_that_cannot_be_looked_at_is_an_error_of_ours(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    for ask in (locks.try_lock, locks.is_held):
+        with pytest.raises(HartonomousError, match="symbolic links"):
+            ask(tmp_path / "loop" / "a.lock")

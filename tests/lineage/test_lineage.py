@@ -305,8 +305,10 @@ def test_nearest_tensors(store: hn.Store, tmp_path: Path) -> None:
         store.nearest_tensors("b", "missing")
 
 
+@pytest.mark.parametrize("declared", [True, False])
+@pytest.mark.parametrize("first", ["adapter", "merged"])
 def test_a_base_that_came_after_its_adapter_and_merge_is_still_the_base(
-    store: hn.Store, tmp_path: Path
+    store: hn.Store, tmp_path: Path, first: str, declared: bool
 ) -> None:
     name = "model.layers.0.self_attn.q_proj"
     weight = (RANDOM.standard_normal((512, 512)) * 0.02).astype(np.float32)
@@ -319,14 +321,21 @@ def test_a_base_that_came_after_its_adapter_and_merge_is_still_the_base(
         {f"{stem}.lora_A.weight": right, f"{stem}.lora_B.weight": left},
         adapter / "adapter_model.safetensors",
     )
-    told = {"peft_type": "LORA", "r": 8, "lora_alpha": 16, "base_model_name_or_path": "base"}
+    told = {"peft_type": "LORA", "r": 8, "lora_alpha": 16}
+    if declared:
+        told["base_model_name_or_path"] = "base"
     (adapter / "adapter_config.json").write_text(json.dumps(told))
-    store.add([adapter])
-    merged = weight + np.float32(2) * (left @ right)
-    store.add([folder(tmp_path / "merged", {f"{name}.weight": merged})])
+    sums = weight + np.float32(2) * (left @ right)
+    merged = folder(tmp_path / "merged", {f"{name}.weight": sums})
+    for one in (adapter, merged) if first == "adapter" else (merged, adapter):
+        store.add([one])
     store.add([folder(tmp_path / "base", {f"{name}.weight": weight})])
     found = store.lineage("base")
     edge = edges(found)["adapter@1", "base@1"]
     assert edge.measured.merged > 0  # the base is kept as the merge less the adapter
     assert (edge.kind, edge.directed) == ("adapter-of", True)
+    edge = edges(found)["merged@1", "base@1"]
+    assert (edge.kind, edge.directed) == ("merged-from", True)
+    assert edge.measured.reason == "less an adapter it fits"
+    assert set(edges(store.lineage("merged", direction="up"))) == {("merged@1", "base@1")}
     assert found.warnings == ()

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import gguf
 import ml_dtypes
 import numpy as np
 import pytest
@@ -220,3 +221,43 @@ def test_a_matrix_that_was_turned_is_told(store):
     }  # fmt: skip
     assert found.summary.statuses["transposed"] == 2
     assert store.diff("a", "b", values=False).summary.statuses["transposed"] == 0
+
+
+def test_rows_in_another_order_are_told(store):
+    """Rows permuted within heads, as llama.cpp's converters do, and what is only near to that."""
+    names = ("weight", "bias", "half", "other", "doubled")
+    old = {name: _noise((64, 48), at) for at, name in enumerate(names)}
+    old["bias"] = old["bias"][:, 0].copy()
+    old["half"] = old["half"].astype(np.float16)
+    new = {
+        name: np.ascontiguousarray(
+            held.reshape(4, 2, 8, *held.shape[1:]).swapaxes(1, 2).reshape(held.shape)
+        )
+        for name, held in old.items()
+    }
+    new["other"][5, 7] += 1
+    new["doubled"][5] = new["doubled"][6]
+    hn.save_file(old, "a", store=store)
+    hn.save_file(new, "b", store=store)
+    found = store.diff("a", "b")
+    assert {name: one.status.value for name, one in _by_name(found).items()} == {
+        "weight": "permuted", "bias": "permuted", "half": "permuted",
+        "other": "changed", "doubled": "changed",
+    }  # fmt: skip
+    assert found.summary.statuses["permuted"] == 3
+    assert store.diff("a", "b", values=False).summary.statuses["permuted"] == 0
+
+
+def test_a_gguf_has_the_rows_of_its_safetensors_in_another_order(store, tmp_path):
+    weight = _noise((64, 48))
+    save_file({"model.layers.0.self_attn.q_proj.weight": weight}, tmp_path / "m.safetensors")
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    halves = weight.reshape(4, 2, 8, 48)
+    rows = np.ascontiguousarray(halves.swapaxes(1, 2).reshape(64, 48))
+    writer.add_tensor("blk.0.attn_q.weight", rows)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    (found,) = store.diff(tmp_path / "m.safetensors", tmp_path / "m.gguf").tensors
+    assert found.status.value == "permuted"

@@ -13,6 +13,7 @@ from store_by_hand import PackByHand, StoreByHand, uid
 
 from hartonomous.core.record import Encoding, RecordKind
 from hartonomous.packs import rescue
+from hartonomous.packs.member_paths import disk_path
 
 NOISE = np.random.default_rng(7).bytes(700_000)
 WEIGHTS = np.random.default_rng(7).standard_normal(90_001, np.float32).tobytes()
@@ -221,8 +222,9 @@ def test_names_longer_than_a_disk_takes_are_cut(store, run, tmp_path, name):
     store.write()
     run("restore", tmp_path / "out")
     run("restore", tmp_path / "all", "--all-versions")
-    for out in ("out", "all"):
+    for out, cut in (("out", disk_path(name)), ("all", disk_path(f"{name}@1"))):
         assert sorted(files_below(tmp_path / out).values()) == [b"first", b"second"]
+        assert (tmp_path / out / cut / "f").read_bytes() == b"first"  # as hart export writes it
 
 
 def test_a_damaged_file_with_the_longest_name_is_kept_as_far_as_it_goes(store, run, tmp_path):

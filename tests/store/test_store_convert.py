@@ -146,6 +146,31 @@ def test_values_that_are_kept_in_part_are_left_out_by_name(store, tmp_path):
     assert not told.keys() & set(names)
 
 
+def test_long_lists_and_texts_of_a_gguf_are_left_out_by_name(store, tmp_path):
+    path = tmp_path / "m.gguf"
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_token_list([f"token {number}" for number in range(100)])
+    writer.add_token_types([1] * 100)
+    writer.add_array("short", [1, 2, 3])
+    writer.add_string("long", "x" * 5000)
+    writer.add_tensor("a", np.arange(12, dtype=np.float32).reshape(3, 4))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    store.add(path)
+    out = tmp_path / "out.safetensors"
+    with pytest.raises(UsageError, match=r"tokenizer\.ggml\.tokens.*the beginning alone"):
+        store.convert("m.gguf", out)
+    assert not out.exists()
+    done = store.convert("m.gguf", out, partial=True)
+    left = {"tokenizer.ggml.tokens", "tokenizer.ggml.token_type", "long"}
+    assert {one.name for one in done.left_out} == left
+    with safe_open(out, "np") as file:
+        assert file.metadata() == {"general.architecture": "llama", "short": "[1,2,3]"}
+        assert np.array_equal(file.get_tensor("a"), np.arange(12).reshape(3, 4))
+
+
 def test_a_folder_keeps_its_other_files(store, tmp_path):
     _, content = checkpoint()
     folder = tmp_path / "model"

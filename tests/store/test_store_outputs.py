@@ -1,12 +1,15 @@
 """Files that are written out: names as long as a disk takes, and one writer at a time."""
 
+import errno
+import io
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hartonomous.errors import LockedError, UsageError
+from hartonomous.errors import ConflictError, HartonomousError, LockedError, UsageError
+from hartonomous.packs.written_file import write_file
 from hartonomous.ports.progress import NoProgress
 
 LONG = [
@@ -98,3 +101,67 @@ def test_what_says_no_range_is_refused(store, tmp_path, rows):
         store.tensor("x.npy", name, rows=rows)
     with pytest.raises(UsageError, match="says no bytes"):
         store.tensor_bytes("x.npy", name, bytes_range=rows)
+
+
+def test_a_place_that_cannot_be_looked_at_is_named(store, source, tmp_path):
+    store.add(source("a.bin", b"content"))
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(HartonomousError, match=r"loop/a\.bin") as caught:
+        store.get("a.bin", tmp_path / "loop" / "a.bin")
+    assert "-o" in caught.value.hint
+
+
+def test_what_is_in_the_way_and_cannot_be_read_is_named_and_written_over_by_force(
+    store, source, tmp_path, monkeypatch
+):
+    store.add(source("a.bin", b"content"))
+    place = tmp_path / "there.bin"
+    place.write_bytes(b"another")
+    real = Path.open
+
+    def unreadable(path, *how, **more):
+        if path == place:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return real(path, *how, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", unreadable)
+        with pytest.raises(ConflictError, match="cannot be read: Permission denied"):
+            store.get("a.bin", place)
+        store.get("a.bin", place, force=True)
+    assert place.read_bytes() == b"content"
+
+
+class _Broken(io.BytesIO):
+    """Gives a piece, then fails as a disk does."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell():
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().read(4 if size else size)
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_a_file_that_was_asked_for_is_whole_or_as_it_was(tmp_path, force):
+    place = tmp_path / "page.html"
+    if force:
+        place.write_bytes(b"the former page")
+    with pytest.raises(HartonomousError, match="cannot be written"):
+        write_file(place, _Broken(b"another page"), force=force, hint="give another path")
+    assert [one.name for one in tmp_path.iterdir()] == (["page.html"] if force else [])
+    assert not force or place.read_bytes() == b"the former page"
+
+
+def test_a_file_is_written_over_with_its_mode_and_through_its_link(tmp_path):
+    place, link = tmp_path / "page.html", tmp_path / "link.html"
+    place.write_bytes(b"the former page")
+    place.chmod(0o640)
+    link.symlink_to(place)
+    write_file(link, io.BytesIO(b"new"), force=True, hint="")
+    assert link.is_symlink() and place.read_bytes() == b"new"
+    assert place.stat().st_mode & 0o777 == 0o640
+    write_file(link, io.BytesIO(b"newer"), force=True, hint="", through_links=False)
+    assert (link.read_bytes(), place.read_bytes()) == (b"newer", b"new")
+    assert not link.is_symlink()
+    write_file(Path("/dev/null"), io.BytesIO(b"nothing"), force=True, hint="")
+    assert not Path("/dev/null").is_file()

@@ -9,10 +9,13 @@ import pytest
 from disk import (
     first_record,
     flip,
+    key_of,
     noise,
     open_pack,
     pack_paths,
+    pack_with,
     records_of,
+    rewrite,
     wreck_end,
     write_pack,
 )  # fmt: skip
@@ -24,7 +27,7 @@ from hartonomous.core import manifest as manifest_format
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
 from hartonomous.core.manifest import Manifest, Segment
-from hartonomous.core.record import RecordKind
+from hartonomous.core.record import FOOTER_BYTES, RecordKind
 from hartonomous.errors import IntegrityError, LockedError, NoStoreError
 from hartonomous.operations import collect
 from hartonomous.packs import publication as publishing
@@ -121,17 +124,44 @@ def test_packs_without_their_tables_are_salvaged(filled, tmp_path, monkeypatch):
         wreck_end(pack)
     report, store = repaired(filled.path)
     with store:
-        assert len(report.damaged) == len(packs)
-        assert all("one by one" in one for one in report.damaged)
-        assert (report.lost, report.recovered) == ((), ())
+        assert report.mended == tuple(key_of(pack) for pack in packs)
+        assert (report.damaged, report.lost, report.recovered) == ((), (), ())
         for spec in ("a.bin@1", "a.bin@2", "org/b"):
             store.get(spec, tmp_path / "out" / spec)
         assert listing(store) == before
-        assert not store.verify().sound
+        assert store.verify(files=True).sound
         monkeypatch.setattr(collect, "SMALL_PACKS", 1)
-        store.gc(grace_s=0)  # compaction writes it anew
+        store.gc(grace_s=0)
         assert store.verify(files=True).sound
         assert listing(store) == before
+
+
+@pytest.mark.parametrize("cut", [-40, -FOOTER_BYTES, -FOOTER_BYTES - 30, 8])
+def test_a_pack_of_another_length_gets_its_end_back(filled, cut):
+    filled.close()
+    whole = {pack: pack.read_bytes() for pack in pack_paths(filled.path)}
+    for pack, content in whole.items():
+        rewrite(pack, content[:cut] if cut < 0 else content + bytes(cut))
+    assert len(hn.repair(filled.path, dry_run=True).mended) == len(whole)
+    report, store = repaired(filled.path)
+    with store:
+        assert len(report.mended) == len(whole)
+        assert {pack: pack.read_bytes() for pack in whole} == whole
+        assert store.verify(files=True).sound
+
+
+def test_a_pack_is_not_written_anew_without_one_of_its_records(filled):
+    pack = pack_with(filled.path, RecordKind.EXTENT)
+    at, _ = first_record(pack, RecordKind.EXTENT)
+    filled.close()
+    wreck_end(pack)
+    flip(pack, at + 60)
+    damaged = pack.read_bytes()
+    report, store = repaired(filled.path)
+    with store:
+        assert report.mended == ()
+        assert any("one by one" in one for one in report.damaged)
+        assert pack.read_bytes() == damaged
 
 
 def test_a_missing_pack_costs_what_lay_in_it(store, source):

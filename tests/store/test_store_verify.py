@@ -1,5 +1,7 @@
 """Verify: every kind of damage is found, and the files concerned are named."""
 
+import errno
+import os
 from fractions import Fraction
 
 import pytest
@@ -131,6 +133,33 @@ def test_a_pack_that_is_not_what_it_was_is_named_with_its_files(filled, source, 
         assert kinds == {"pack"}
     else:
         assert kinds >= {"pack", "atom", "file"}
+
+
+@pytest.mark.parametrize("kind", [RecordKind.EXTENT, RecordKind.CHANGE])
+def test_a_pack_that_the_disk_does_not_give_is_named_and_the_others_are_checked(
+    filled, source, monkeypatch, kind
+):
+    filled.add(source("b.bin", noise(60_000, 2)))
+    pack = pack_with(filled.path, kind)
+    packs_of_files = [
+        one for one in pack_paths(filled.path)
+        if any(header.kind is RecordKind.EXTENT for _, header in records_of(one))
+    ]  # fmt: skip
+    other = next(one for one in packs_of_files if one != pack)
+    at, _ = first_record(other, RecordKind.EXTENT)
+    flip(other, at + 60)
+    real = os.open
+
+    def failing(path, *how, **more):
+        if os.fspath(path) == str(pack):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path, *how, **more)
+
+    monkeypatch.setattr(os, "open", failing)
+    for how in ({"quick": True}, {"files": True}):
+        found = {one.where: one for one in faults(filled, **how)}
+        assert "Input/output error" in found[f"pack {pack.stem}"].what
+        assert f"pack {other.stem}" in found
 
 
 def test_planted_content_with_right_checksums_is_found(filled):

@@ -97,16 +97,21 @@ def command(
         invocation.progress(store.settings) as progress,
     ):
         report = _add(store, paths, {**given, "dry_run": dry_run}, progress)
-        for added in report.artifacts:
-            if added.outcome == "unchanged":
-                continue  # they were told when it came
-            for notice in added.notices:
-                member = notice.partition(": ")[0]
-                alone = added.file_count == 1 and added.name.endswith(member)
-                progress.note(notice if alone else f"{added.name}: {notice}")
+        for notice in _notices(report):
+            progress.note(notice)
     _check_found(report, paths)
     invocation.output.emit(report, human=_page, ids=_ids)
     _check_failed(report)
+
+
+def _notices(report: "AddReport") -> Iterator[str]:
+    for added in report.artifacts:
+        if added.outcome == "unchanged":
+            continue  # they were told when it came
+        for notice in added.notices:
+            member = notice.partition(": ")[0]
+            alone = added.file_count == 1 and added.name.endswith(member)
+            yield notice if alone else f"{added.name}: {notice}"
 
 
 def _submit(invocation: Invocation, paths: tuple[str, ...], given: dict[str, Any]) -> None:

@@ -82,6 +82,8 @@ def _page(done: "Repaired") -> Iterable[Block]:
     )
     names = "packs that would get" if done.dry_run else "packs that got"
     yield from _listed(f"{names} their names back", done.renamed, "warn")
+    ends = "packs whose end would be" if done.dry_run else "packs whose end was"
+    yield from _listed(f"{ends} written anew", done.mended, "warn")
     yield from _listed("damaged", done.damaged, "bad")
     yield from _listed("lost", done.lost, "bad")
     yield from _listed("recovered, doubtful", done.recovered, "warn")

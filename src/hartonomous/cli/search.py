@@ -170,10 +170,14 @@ def command(
             "there is nothing to search for",
             hint="hart search leaking valve, or hart search --tensor 'model.layers.0.*'",
         )
+    _by_tensor(invocation, by_tensor, limit or _MOST_TENSORS)
+
+
+def _by_tensor(invocation: Invocation, asked: dict[str, Any], limit: int) -> None:
     with invocation.store() as store:
         hits = store.search_tensors(
-            by_tensor["pattern"] or "*", role=by_tensor["role"], dtype=by_tensor["dtype"],
-            shape=_shape(by_tensor["shape"]), limit=limit or _MOST_TENSORS,
+            asked["pattern"] or "*", role=asked["role"], dtype=asked["dtype"],
+            shape=_shape(asked["shape"]), limit=limit,
         )  # fmt: skip
     invocation.output.emit(
         hits,

@@ -8,6 +8,7 @@ Results are JSON-friendly; a number is finite or null. Every step is near-linear
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from enum import StrEnum
+from math import prod
 
 import msgspec
 
@@ -46,6 +47,7 @@ class PairStatus(StrEnum):
     RETYPED = "retyped"  # equal bytes and name, read as another element type
     CAST = "cast"  # same name and shape, another element type
     TRANSPOSED = "transposed"  # same name and type; each is the other turned, bit for bit
+    PERMUTED = "permuted"  # same name, type and shape; the rows are the same in another order
     CHANGED = "changed"  # same name, type and shape, other bytes
     RESIZED = "resized"  # same name, another shape and other bytes
     ADDED = "added"
@@ -264,6 +266,21 @@ def may_be_transposed(pair: TensorPair) -> bool:
     is_matrix = len(a.shape) == 2 and min(a.shape) > 1 and a.shape == b.shape[::-1]
     open_ones = (PairStatus.CHANGED, PairStatus.RESIZED)
     return is_plain and is_matrix and pair.status in open_ones
+
+
+def row_bytes_of(pair: TensorPair) -> int | None:
+    """Return the bytes of a row (an element of the first axis) where rows may be permuted.
+
+    None where a pair cannot be that: blocks lie across rows, or type, shape or size differ.
+    """
+    a, b = pair.a, pair.b
+    if pair.status is not PairStatus.CHANGED or a is None or b is None or a.length != b.length:
+        return None
+    dtype = DTYPES.get(a.dtype)
+    if dtype is None or len(a.shape) == 0 or a.shape[0] < 4 or prod(a.shape[1:]) == 0:
+        return None
+    whole_rows = (a.shape[-1] if len(a.shape) > 1 else 1) % dtype.block_elements == 0
+    return a.length // a.shape[0] if whole_rows and a.length % a.shape[0] == 0 else None
 
 
 def tensor_difference(pair: TensorPair, values: ValueDifference | None = None) -> TensorDifference:

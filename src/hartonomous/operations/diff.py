@@ -24,6 +24,7 @@ from hartonomous.core.comparison import (
     has_comparable_values,
     may_be_transposed,
     pair_tensors,
+    row_bytes_of,
 )
 from hartonomous.core.digest import digest
 from hartonomous.core.dtype import DTYPES
@@ -41,6 +42,7 @@ from hartonomous.packs.compared_files import (
     stored_version,
     version_on_disk,
 )
+from hartonomous.packs.compared_rows import are_rows_permuted
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.ports.progress import NoProgress, Progress
@@ -176,7 +178,7 @@ def _compare(
     pairs = pair_tensors(_uses(a), _uses(b))
     reader = _ValueReader(places, progress)
     if values:
-        pairs = [reader.turned(pair) for pair in pairs]
+        pairs = [reader.permuted(reader.turned(pair)) for pair in pairs]
         progress.stage("compare", total_bytes=reader.bytes_of(pairs))
     comparison = compare_models(
         pairs,
@@ -257,6 +259,21 @@ class _ValueReader:
         if digest(other.tobytes()) != pair.b.digest:
             return pair
         return msgspec.structs.replace(pair, status=PairStatus.TRANSPOSED)
+
+    def permuted(self, pair: TensorPair) -> TensorPair:
+        """Return a pair as permuted where both have the same rows, bit for bit."""
+        row_bytes = row_bytes_of(pair)
+        if row_bytes is None:
+            return pair
+        assert pair.a is not None
+        assert pair.b is not None
+        (file_a, read_a), (file_b, read_b) = self._places[pair.a], self._places[pair.b]
+        crossed = file_a.column_major or file_b.column_major
+        if crossed or read_a is None or read_b is None:
+            return pair
+        if not are_rows_permuted(read_a, read_b, row_bytes=row_bytes, rows=pair.a.shape[0]):
+            return pair
+        return msgspec.structs.replace(pair, status=PairStatus.PERMUTED)
 
     def _read(self, view: View) -> Any:
         def read(offset: int, length: int) -> bytes | memoryview:

@@ -16,7 +16,7 @@ import msgspec
 
 from hartonomous.catalog import contents, dropped, manifests, resolve, spaces, versions
 from hartonomous.core.digest import AtomHasher
-from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
+from hartonomous.errors import ConflictError, HartonomousError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
@@ -345,21 +345,35 @@ def _in_the_way(one: _Wanted, *, force: bool) -> bool:
         status = one.target.lstat()
     except (FileNotFoundError, NotADirectoryError):
         return False
+    except OSError as error:
+        raise HartonomousError(
+            f"cannot look at {one.target}: {error.strerror or error}",
+            hint="check the folders on the way there, or choose another place with -o",
+        ) from error
     if stat.S_ISDIR(status.st_mode):
         raise ConflictError(f"{one.target} is a folder", hint="choose another place with -o")
+    what = "exists and is something else"
     if stat.S_ISREG(status.st_mode) and status.st_size == one.row.size_bytes:
-        hasher = AtomHasher()
-        with one.target.open("rb") as there:
-            while block := there.read(CHUNK_BYTES):
-                hasher.update(block)
-        if hasher.digest() == one.row.file_digest:
-            return True
+        try:
+            if _digest_of(one.target) == one.row.file_digest:
+                return True
+        except OSError as error:
+            what = f"exists and cannot be read: {error.strerror or error}"
     if not force:
         raise ConflictError(
-            f"{one.target} exists and is something else",
+            f"{one.target} {what}",
             hint="choose another place with -o, or write over it with --force",
         )
     return False
+
+
+def _digest_of(path: Path) -> bytes:
+    """Return the digest of a file on disk; raises OSError."""
+    hasher = AtomHasher()
+    with path.open("rb") as there:
+        while block := there.read(CHUNK_BYTES):
+            hasher.update(block)
+    return hasher.digest()
 
 
 def _write(

@@ -205,22 +205,26 @@ def _measured_link(walk: _Walk, version_id: int, one: Relative) -> None:
     verdict = judge(first, second, one.shares)
     if verdict is None:
         return
-    forward = verdict.forward
-    if verdict.kind is RelationKind.MERGED_FROM:
+    forward, kind, reason = verdict.forward, verdict.kind, verdict.reason
+    if kind is RelationKind.MERGED_FROM:
         forward = one.built_on_it >= one.carries  # who is predicted from whom
+        if 2 * one.undone > one.shares.merged:
+            forward, reason = not forward, "less an adapter it fits"
+            if first.adapter or second.adapter:
+                forward, kind = first.adapter, RelationKind.ADAPTER_OF
     source, target = (version_id, one.version_id) if forward is not False else (
         one.version_id, version_id)  # fmt: skip
     if _between(walk, source, target) is None:
         whole = first.tensor_bytes or 1
         shares = one.shares
         measured = Measured(
-            kind=verdict.kind.value, reason=verdict.reason, equal=shares.equal / whole,
+            kind=kind.value, reason=reason, equal=shares.equal / whole,
             cast=shares.cast / whole, transposed=shares.transposed / whole,
             quantised=shares.quantised / whole, merged=shares.merged / whole,
             near=shares.near / whole, distance=one.distance, weight=main_weight(shares.weights),
         )  # fmt: skip
         walk.links[source, target] = _Link(
-            source, target, verdict.kind, directed=forward is not None, measured=measured
+            source, target, kind, directed=forward is not None, measured=measured
         )
 
 

@@ -34,6 +34,7 @@ from hartonomous.errors import HartonomousError
 from hartonomous.packs.carried_work import carry_work
 from hartonomous.packs.extent_copies import ExtentCopies
 from hartonomous.packs.manifest_rows import member_row, new_manifest
+from hartonomous.packs.pack_ends import give_ends_back
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.pack_names import give_names_back
 from hartonomous.packs.parts import StoreParts, pack_object_key
@@ -90,6 +91,9 @@ def _rebuild(parts: StoreParts, progress: Progress, *, dry_run: bool) -> Repaire
             )
 
     renamed = give_names_back(parts, dry_run=dry_run)
+    mended, unmended = give_ends_back(parts, dry_run=dry_run)
+    for why in unmended:
+        progress.note(why)
     found = survey(parts, progress, register)
     progress.stage("rebuild the catalog")
     work = _Rebuild(parts, found, pack_ids)
@@ -104,6 +108,7 @@ def _rebuild(parts: StoreParts, progress: Progress, *, dry_run: bool) -> Repaire
         lost=tuple(work.lost),
         recovered=tuple(work.recovered),
         renamed=tuple(renamed),
+        mended=tuple(mended),
         former_catalog=None,
         dry_run=dry_run,
     )

@@ -138,7 +138,13 @@ def verify(
     finally:
         work.reader.close()
     level = "quick" if quick else "files" if files else "full"
-    report = VerifyReport(
+    report = _report(work, level, time.monotonic() - begun)
+    _tell(work, report)
+    return report
+
+
+def _report(work: _Work, level: str, duration_s: float) -> VerifyReport:
+    return VerifyReport(
         level=level,
         pack_count=work.packs,
         record_count=work.records,
@@ -148,10 +154,8 @@ def verify(
         faults=tuple(work.faults),
         mended=tuple(work.mended),
         complete=work.complete,
-        duration_s=round(time.monotonic() - begun, 3),
+        duration_s=round(duration_s, 3),
     )
-    _tell(work, report)
-    return report
 
 
 def _tell(work: _Work, report: VerifyReport) -> None:
@@ -205,6 +209,9 @@ def _check_packs(work: _Work) -> None:
                 still_wanted = packs.offsets(tx, row.id)  # or compacted just now
             if still_wanted:
                 work.fault(f"pack {name}", "is missing", _files_of_pack(work, row.id))
+            continue
+        except HartonomousError as error:  # such as a disk that reports an error
+            work.fault(f"pack {name}", error.message, _files_of_pack(work, row.id))
             continue
         pack = PackReader(source, name)
         try:
@@ -283,7 +290,7 @@ def _check_journal(work: _Work) -> None:
             wanted = packs.journal(tx, pack_id)
         try:
             pack = PackReader(work.parts.objects.open(pack_object_key(key)), key.hex())
-        except NotFoundError:
+        except HartonomousError:
             continue  # told of already, or compacted meanwhile
         try:
             for row in wanted:

@@ -133,6 +133,11 @@ def _texts(path: str, description: Description, left_out: list[LeftOut]) -> dict
     found: dict[str, Any] = {
         key: value for key, value in description.metadata.items() if key not in _OF_THE_FILE
     }
+    if description.format == "gguf":
+        for key in [key for key, value in found.items() if _is_summary(value)]:
+            del found[key]
+            reason = "it is a long list or text, of which the description has the beginning alone"
+            left_out.append(LeftOut(file=path, kind="value", name=key, reason=reason))
     values = description.metadata.get("values")
     for key, value in values.items() if isinstance(values, dict) else ():
         if _is_abridged(value):
@@ -166,6 +171,14 @@ def _is_abridged(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) >= _CUT_TEXT_CHARS or _LARGE_NUMBER.fullmatch(value) is not None
     return isinstance(value, dict)
+
+
+def _is_summary(value: Any) -> bool:
+    """Say whether a value of a GGUF file is there in part only (``formats.gguf_values``).
+
+    The format itself has no values that become dicts.
+    """
+    return isinstance(value, dict) or (isinstance(value, list) and any(map(_is_summary, value)))
 
 
 class ConvertedFile:

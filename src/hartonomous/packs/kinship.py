@@ -38,22 +38,33 @@ class Relative:
 
     ``built_on_it`` are the bytes of this version that cannot be read without the other's atoms,
     ``carries`` those that the other's need. ``distance`` is in log2 ulps, None if nothing is near.
+    ``undone`` are bytes where an adapter is taken away, not added: a base that came last is kept as
+    what was merged less the adapter, and is not what came from the two.
     """
 
     version_id: int
     shares: Shares = field(default_factory=Shares)
     built_on_it: int = 0
     carries: int = 0
+    undone: int = 0
     distance: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How one tensor is made of another; ``undone`` where an adapter is taken away."""
+
+    kind: str
+    weight: float | None = None
+    undone: bool = False
 
 
 @dataclass(slots=True)
 class _Pair:
     """How one of our tensors is related to another version, and to which of its atoms."""
 
-    kind: str
+    how: _How
     atom_id: int
-    weight: float | None = None
 
 
 def side_of(tx: Any, version_id: int) -> Side:
@@ -85,21 +96,20 @@ def relatives(parts: StoreParts, reader: AtomReader, version_id: int) -> list[Re
     pairs: dict[int, dict[int, _Pair]] = defaultdict(dict)  # other version: own atom: pair
     found: dict[int, Relative] = {}
 
-    def note(mine: int, other: int, kind: str, weight: float | None = None) -> None:
+    def note(mine: int, other: int, how: _How) -> None:
         for one in used.get(other, ()):
             if one != version_id:
                 held = pairs[one].get(mine)
-                if held is None or _ORDER.index(kind) < _ORDER.index(held.kind):
-                    pairs[one][mine] = _Pair(kind, other, weight)
+                if held is None or _ORDER.index(how.kind) < _ORDER.index(held.how.kind):
+                    pairs[one][mine] = _Pair(how, other)
 
     for atom_id in own:
-        note(atom_id, atom_id, "equal")
+        note(atom_id, atom_id, _How("equal"))
     for tie, mine, other in (
         *((tie, tie.atom_id, tie.base_atom_id) for tie in below),
         *((tie, tie.base_atom_id, tie.atom_id) for tie in above),
     ):
-        kind, weight = _how(reader, tie)
-        note(mine, other, kind, weight)
+        note(mine, other, _how(reader, tie))
     for other_version, by_atom in pairs.items():
         found[other_version] = _relative(other_version, by_atom, own)
     _dependence(found, used, below, above, own)
@@ -113,10 +123,12 @@ def _relative(
     made = Relative(version_id)
     for atom_id, pair in by_atom.items():
         length = own[atom_id].length
-        setattr(made.shares, pair.kind, getattr(made.shares, pair.kind) + length)
-        if pair.weight is not None:
+        kind, weight = pair.how.kind, pair.how.weight
+        setattr(made.shares, kind, getattr(made.shares, kind) + length)
+        made.undone += length if pair.how.undone else 0
+        if weight is not None:
             weights = made.shares.weights
-            weights[pair.weight] = weights.get(pair.weight, 0) + length
+            weights[weight] = weights.get(weight, 0) + length
     return made
 
 
@@ -142,29 +154,32 @@ def _dependence(
                     setattr(relative, name, getattr(relative, name) + own[atom_id].length)
 
 
-def _how(reader: AtomReader, tie: Tie) -> tuple[str, float | None]:
+def _how(reader: AtomReader, tie: Tie) -> _How:
     """Return how the upper atom of a tie is made of the lower one, and its weight in a sum."""
     _, header = reader.record(tie.pack_key, tie.header_offset)
-    return how_predicted(header, tie.ordinal)
+    return _how_predicted(header, tie.ordinal)
 
 
-def how_predicted(header: RecordHeader, ordinal: int) -> tuple[str, float | None]:
+def _how_predicted(header: RecordHeader, ordinal: int) -> _How:
     """Return the kind of relation (a field of ``Shares``) that a record has to one of its bases."""
     if header.encoding not in (Encoding.DELTA, Encoding.DERIVED):
-        return "near", None
+        return _How("near")
     plan = plans.decode(header.params)
     if header.encoding == Encoding.DERIVED:
-        return "quantised", None
-    if any(isinstance(step, plans.LowRank | plans.TaskVectors) for step in plan.steps):
-        return "merged", None
+        return _How("quantised")
+    adapter = next((step for step in plan.steps if isinstance(step, plans.LowRank)), None)
+    if adapter is not None:
+        return _How("merged", undone=adapter.scale < 0)
+    if any(isinstance(step, plans.TaskVectors) for step in plan.steps):
+        return _How("merged")
     linear = next((step for step in plan.steps if isinstance(step, plans.Linear)), None)
     if linear is not None and len(linear.weights) > 1:
         weight = linear.weights[ordinal] if ordinal < len(linear.weights) else None
-        return "merged", None if weight is None else weight / linear.divisor
+        return _How("merged", None if weight is None else weight / linear.divisor)
     if header.stored:
-        return "near", None
+        return _How("near")
     operand = plan.operands[min(ordinal, len(plan.operands) - 1)]
-    return ("cast" if operand.dtype != plan.dtype else "transposed"), None
+    return _How("cast" if operand.dtype != plan.dtype else "transposed")
 
 
 def _add_distances(
@@ -176,7 +191,7 @@ def _add_distances(
     """Set the distance of every relative with near tensors, a mean weighted by bytes."""
     for version_id, relative in found.items():
         near = [(own[mine], pair.atom_id) for mine, pair in pairs[version_id].items()
-                if pair.kind in ("near", "merged")]  # fmt: skip
+                if pair.how.kind in ("near", "merged")]  # fmt: skip
         near.sort(key=lambda one: (-one[0].length, one[0].atom_id))
         relative.distance = _mean_distance(parts, near[:_DISTANCES])
 

@@ -1,10 +1,10 @@
 """Where a version's files go on disk: relative paths that never lead out of their folder."""
 
+import hashlib
 import os
 from pathlib import Path, PurePosixPath
 
 from hartonomous.catalog.versions import MemberRow
-from hartonomous.core.digest import digest
 from hartonomous.core.name import unescape_path
 from hartonomous.errors import IntegrityError
 
@@ -30,7 +30,7 @@ def disk_path(name: str) -> Path:
     """Return the relative path for an artifact, whose parts are those of its name.
 
     A part over 255 bytes, which no file may have, is cut and closed by ``~`` and 16 hex digits of
-    the BLAKE3 of what it was.
+    the SHA-256 of what it was, as ``rescue.py`` does, which has no BLAKE3.
     """
     return Path(*(_cut(part) for part in safe_path(name).parts))
 
@@ -44,5 +44,5 @@ def _cut(part: str) -> str:
     raw = os.fsencode(part)
     if len(raw) <= MAX_PART_BYTES:
         return part
-    mark = f"~{digest(raw).hex()[:16]}"
+    mark = f"~{hashlib.sha256(raw).hexdigest()[:16]}"
     return raw[: MAX_PART_BYTES - len(mark)].decode("utf-8", "ignore") + mark

@@ -1,7 +1,6 @@
 """Pages and pictures of stored files, written out to be looked at: drawn, as text, or as it is."""
 
 import io
-import os
 import re
 from pathlib import Path
 from typing import IO
@@ -152,9 +151,5 @@ def _written(path: Path, content: IO[bytes], *, force: bool) -> Path:
         raise HartonomousError(
             f"the folder {path.parent} cannot be made: {error.strerror}", hint="give another folder"
         ) from error
-    write_file(path, content, force=force, hint="give another folder", opener=_not_through_links)
+    write_file(path, content, force=force, hint="give another folder", through_links=False)
     return path
-
-
-def _not_through_links(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o666)

@@ -9,7 +9,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     """What was found in the packs and what could not be brought back.
 
     ``renamed`` are packs that lay under another name than their own, as ``FORMER -> NOW``; in a
-    dry run they still do.
+    dry run they still do. ``mended`` are packs whose damaged end was written anew, or would be.
     """
 
     pack_count: int
@@ -21,6 +21,7 @@ class Repaired(msgspec.Struct, frozen=True, kw_only=True):
     lost: tuple[str, ...]
     recovered: tuple[str, ...]
     renamed: tuple[str, ...]
+    mended: tuple[str, ...] = ()
     former_catalog: str | None
     dry_run: bool = False
 

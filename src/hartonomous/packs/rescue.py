@@ -1911,12 +1911,20 @@ def fitting(part: str, most: int) -> str:
 
 
 def folder_name(name: str, uid: str, taken: set[str]) -> str:
-    """Return the folder of a version: its name made harmless, and not used before."""
+    """Return the folder of a version: its name made harmless, and not used before.
+
+    A part that is too long for a disk is cut as hart get and hart export cut it.
+    """
     clean = "".join(c if c.isprintable() and c not in "\\:" else "_" for c in name)
-    parts = [fitting(part, 220) if part.strip(".") else "_" for part in clean.split("/") if part]
-    folder = "/".join(parts) or "_"
-    while folder.casefold() in taken:
-        folder += "~" + hashlib.sha256(ascii(uid).encode()).hexdigest()[:8]
+    parts = [part if part.strip(".") else "_" for part in clean.split("/") if part] or ["_"]
+    *above, last = parts
+    mark, used = "~" + hashlib.sha256(ascii(uid).encode()).hexdigest()[:8], ""
+    while True:
+        cut = fitting(last, 255 - len(used)) + used
+        folder = "/".join([*(fitting(part, 255) for part in above), cut])
+        if folder.casefold() not in taken:
+            break
+        used += mark
     taken.add(folder.casefold())
     return folder
 
