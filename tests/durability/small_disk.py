@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.durability.workload import DirectParser
 
 import hartonomous as hn
 from hartonomous.errors import HartonomousError, StorageFullError
-from hartonomous.opening import check_backups
+from hartonomous.opening import check_backups, migrate_store
 from hartonomous.packs import directory
 from hartonomous.ports.progress import NoProgress
 
@@ -234,6 +235,21 @@ def searching_runs_full(disk: Path, folder: Path) -> None:
         check_whole(store, folder, ["first.md", "second.md"])
 
 
+def migrating_runs_full(disk: Path, folder: Path) -> None:
+    """No room for the copy of the old catalog, or for the new schema: all stays as it was."""
+    kept = Path(__file__).parents[1] / "compat" / "v1.tar.gz"
+    with tarfile.open(kept) as archive:
+        archive.extractall(disk / "store", filter="data")
+    for leave in (0, 60_000, 250_000, 350_000):
+        filler = fill(disk, leave)
+        expect_full(lambda: migrate_store(disk / "store"))
+        filler.unlink()
+        assert not list((disk / "store").glob("*.part*"))
+    assert migrate_store(disk / "store").changed
+    with hn.open(disk / "store") as store:
+        assert store.verify(files=True).sound
+
+
 def making_runs_full(disk: Path, folder: Path) -> None:
     """No room for a store: no store."""
     filler = fill(disk, 0)
@@ -299,7 +315,8 @@ SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
                 getting_would_run_full, copying_runs_full,
-                repairing_runs_full, searching_runs_full, making_runs_full, read_only)
+                repairing_runs_full, migrating_runs_full, searching_runs_full, making_runs_full,
+                read_only)
 }  # fmt: skip
 
 
