@@ -114,8 +114,12 @@ class Checkpoints(Closing):
 
     def wait(self) -> Added | None:
         """Wait for the save under way and return what became of it; raises what it raised."""
-        saving, self._saving = self._saving, None
-        return None if saving is None else saving.result()
+        saving = self._saving
+        if saving is None:
+            return None
+        saving.join()  # Ctrl-C here leaves it under way: the memory that it reads is still its own
+        self._saving = None
+        return saving.result()
 
     def close(self) -> None:
         """Wait for the last save; raises what it raised. Closes the store if it was opened here."""
@@ -255,6 +259,7 @@ class _Saving:
         self._work = work
         self._added: Added | None = None
         self._error: BaseException | None = None
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint")
         self._thread.start()
 
@@ -268,10 +273,15 @@ class _Saving:
             self._error = error
         finally:
             self._work = None
+            self._ended.set()
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self._ended.wait()  # a thread's join that Ctrl-C interrupted takes it for ended
+        self._thread.join()
 
     def result(self) -> Added:
-        """Wait for the end; raises what went wrong."""
-        self._thread.join()
+        """Return what became of it, once it has ended; raises what went wrong."""
         if self._error is not None:
             raise self._error
         assert self._added is not None
