@@ -96,6 +96,24 @@ def test_a_save_is_waited_for_after_ctrl_c(store):
         held.release()
 
 
+def test_what_cannot_be_saved_is_told(store):
+    loop = {}
+    loop["x"] = loop
+    masked = np.ma.masked_array(np.zeros(3, np.float32), [True, False, False])
+    with hn.Checkpoints("run", store=store) as run:
+        with pytest.raises(UsageError, match="nested deeper"):
+            run.save(1, loop)
+        run.save(1, {"w": masked})
+        with pytest.raises(UsageError, match="masked array"):
+            run.wait()
+    for wrong in ([1, 2], "abc", iter([("a", masked, 3)])):
+        with pytest.raises(UsageError, match="not a pair"):
+            store.add_tensors(wrong, "wrong")
+    with pytest.raises(UsageError, match="masked array"):
+        store.add_tensors({"w": masked}, "wrong")
+    assert store.ls() == []
+
+
 def test_a_save_copies_what_the_loop_goes_on_to_change(store):
     model, state = weights(1), adam(1)
     with hn.Checkpoints("run", store=store) as run:
