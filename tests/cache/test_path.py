@@ -64,6 +64,39 @@ def test_a_model_folder_is_a_folder_under_its_own_name(store, tmp_path):
     assert found.sha256 == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def test_what_was_put_into_a_folder_is_not_given_out(store, tmp_path):
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    for more in ("modeling.py", "tokenizer/added.json"):
+        (place / more).parent.chmod(0o755)
+        (place / more).write_text("print('not of this model')")
+        assert store.plain("m").built
+        assert same(source, place)
+    assert not store.plain("m").built
+
+
+@pytest.mark.parametrize("linked", ["", "tokenizer"])
+def test_a_folder_that_leads_elsewhere_is_not_given_out(store, tmp_path, linked):
+    """Nor are the files there touched, though they have the right bytes."""
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    elsewhere = source / linked if linked else source
+    folder = place / linked if linked else place
+    folder.chmod(0o755)
+    folder.parent.chmod(0o755)
+    folder.rename(tmp_path / "taken")
+    folder.symlink_to(elsewhere)
+    before = {path: path.stat().st_mode for path in source.rglob("*")}
+    assert store.plain("m").built
+    assert not place.is_symlink() and not any(path.is_symlink() for path in place.rglob("*"))
+    assert same(source, place)
+    assert {path: path.stat().st_mode for path in source.rglob("*")} == before
+    files = {path.stat().st_ino for path in source.rglob("*") if path.is_file()}
+    assert files.isdisjoint({path.stat().st_ino for path in place.rglob("*")})
+
+
 def test_one_file_of_a_folder(store, tmp_path):
     store.add(make_model(tmp_path / "bert"))
     found = store.plain("bert", file="tokenizer/vocab list.txt")

@@ -30,6 +30,8 @@ from hartonomous.objects.plain_file import (
     below,
     checked,
     has_rotted,
+    holds_more,
+    leads_elsewhere,
     linked,
     make_read_only,
     names,
@@ -120,12 +122,14 @@ class PlainCache:
         states = []
         for file in files:
             path = below(target, file)
-            state = state_of(path, file)
+            state = None if leads_elsewhere(target, file) else state_of(path, file)
             if state is None:
                 return False
             if state != known.get(state.path) and not checked(path, file, check):
                 return False
             states.append(state)
+        if holds_more(target, files):
+            return False
         if len(known) != len(states) or any(known.get(one.path) != one for one in states):
             make_read_only(target, files)
             self._write_stamp(key, name, states)
@@ -159,8 +163,9 @@ class PlainCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 own = below(target, file)
                 sources = [made.get(file.sha256), there.get(file.sha256)]
-                if not any(linked(source, path, file) for source in sources) and not (
-                    checked(own, file, check) and linked(own, path, file)
+                if not any(linked(source, path, file) for source in sources) and (
+                    leads_elsewhere(target, file)
+                    or not (checked(own, file, check) and linked(own, path, file))
                 ):
                     write_new(path, file, write)
                 made[file.sha256] = path

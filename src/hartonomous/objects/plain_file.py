@@ -76,6 +76,33 @@ def below(target: Path, file: PlainFile) -> Path:
     return target if file.path is None else target / file.path
 
 
+def leads_elsewhere(target: Path, file: PlainFile) -> bool:
+    """Say whether a folder on the way to a file of the entry at ``target`` is a link."""
+    folders = () if file.path is None else file.path.parents
+    return target.parent.is_symlink() or any((target / one).is_symlink() for one in folders)
+
+
+def holds_more(target: Path, files: Sequence[PlainFile]) -> bool:
+    """Say whether something else lies in the entry at ``target`` than its files; raises OSError.
+
+    Who loads a folder takes what is in it, whoever put it there.
+    """
+    wanted = {file.path for file in files}
+    if not wanted or None in wanted:
+        return False
+    folders = {folder for path in wanted if path is not None for folder in path.parents}
+    waiting = [target]
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            for entry in found:
+                place = Path(entry.path).relative_to(target)
+                if place in folders and entry.is_dir(follow_symlinks=False):
+                    waiting.append(target / place)
+                elif place not in wanted:
+                    return True
+    return False
+
+
 def state_of(path: Path, file: PlainFile) -> FileState | None:
     """Return what lies at ``path`` if it may be ``file``: a plain file of its size."""
     raw = b"" if file.path is None else os.fsencode(file.path)
