@@ -97,6 +97,32 @@ def test_a_folder_that_leads_elsewhere_is_not_given_out(store, tmp_path, linked)
     assert files.isdisjoint({path.stat().st_ino for path in place.rglob("*")})
 
 
+@pytest.mark.parametrize("strange", ["pipe", "device", "link", "folder", "nested"])
+def test_a_strange_stamp_costs_a_check(store, tmp_path, strange):
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    (stamp,) = (store.path / "cache" / "stamps").iterdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(stamp.read_bytes())
+    os.utime(elsewhere, (1, 1))
+    stamp.unlink()
+    if strange == "pipe":
+        os.mkfifo(stamp)
+    elif strange == "folder":
+        (stamp / "in it").mkdir(parents=True)
+    elif strange == "nested":
+        stamp.write_bytes(b'{"more":' + b"[" * 100_000)
+    else:
+        stamp.symlink_to("/dev/zero" if strange == "device" else elsewhere)
+    assert store.plain_cache() == []
+    assert Path(store.plain("m")) == place
+    assert len(store.plain_cache()) == 1
+    assert same(source, place)
+    assert elsewhere.stat().st_mtime == 1
+    assert stamp.is_file() and not stamp.is_symlink()
+
+
 def test_one_file_of_a_folder(store, tmp_path):
     store.add(make_model(tmp_path / "bert"))
     found = store.plain("bert", file="tokenizer/vocab list.txt")

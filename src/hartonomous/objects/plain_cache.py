@@ -21,7 +21,8 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.core.digest import digest
-from hartonomous.objects.durable import storage_error
+from hartonomous.errors import IntegrityError
+from hartonomous.objects.durable import read_plain, storage_error
 from hartonomous.objects.plain_file import (
     Check,
     FileState,
@@ -398,11 +399,14 @@ class PlainCache:
 
     def _read_stamp(self, path: Path) -> _Stamp | None:
         """Return a stamp; one that is missing or damaged is none, and costs a check by digest."""
+        if path.is_symlink():  # giving out sets a stamp's time: not that of a file elsewhere
+            return None
         try:
-            if path.stat().st_size > _STAMP_LIMIT_BYTES:
-                return None
-            stamp = msgspec.json.decode(path.read_bytes(), type=_Stamp)
-        except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
+            content = read_plain(path, limit_bytes=_STAMP_LIMIT_BYTES)
+            stamp = msgspec.json.decode(content, type=_Stamp)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (IntegrityError, msgspec.DecodeError, RecursionError):  # a pipe, too large, rubbish
             return None
         name = os.fsdecode(stamp.name)
         plain = name not in ("", ".", "..") and "/" not in name and "\0" not in name
@@ -418,6 +422,8 @@ class PlainCache:
             folder.mkdir(parents=True, exist_ok=True)
         part = self._new_temporary(key)
         part.write_bytes(msgspec.json.encode(_Stamp(name=os.fsencode(name), files=tuple(states))))
+        if stamp.is_dir() and not stamp.is_symlink():
+            remove_tree(stamp)
         part.replace(stamp)
 
 
