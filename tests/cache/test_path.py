@@ -123,6 +123,33 @@ def test_a_strange_stamp_costs_a_check(store, tmp_path, strange):
     assert stamp.is_file() and not stamp.is_symlink()
 
 
+@pytest.mark.parametrize("strange", ["link", "file"])
+@pytest.mark.parametrize("name", ["tmp", "stamps"])
+def test_a_strange_folder_of_the_cache_is_replaced(store, tmp_path, name, strange):
+    """Nothing is written to where a link leads, and nothing there is removed."""
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    store.plain("m")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "own").write_bytes(b"own")
+    folder = store.path / "cache" / name
+
+    def replace_folder() -> None:
+        folder.rename(tmp_path / f"taken-{len(list(tmp_path.iterdir()))}")
+        if strange == "link":
+            folder.symlink_to(elsewhere)
+        else:
+            folder.write_bytes(b"x")
+
+    replace_folder()
+    assert store.clear_plain_cache(force=True).kept_count == 0
+    assert same(source, Path(store.plain("m")))
+    replace_folder()
+    assert same(source, Path(store.plain("m")))
+    assert [path.name for path in elsewhere.iterdir()] == ["own"]
+
+
 def test_one_file_of_a_folder(store, tmp_path):
     store.add(make_model(tmp_path / "bert"))
     found = store.plain("bert", file="tokenizer/vocab list.txt")

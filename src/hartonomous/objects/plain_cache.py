@@ -34,6 +34,7 @@ from hartonomous.objects.plain_file import (
     holds_more,
     leads_elsewhere,
     linked,
+    make_folder,
     make_read_only,
     names,
     remove_tree,
@@ -148,9 +149,7 @@ class PlainCache:
         self._sweep_held(key)
         target = self._entry(key, name)
         for folder in (self.root / "tmp", self.root / "stamps", target.parent):
-            if folder.is_symlink():
-                folder.unlink()  # nothing is written to where it leads
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         there = self._files_there()
         missing = {file.sha256: file.size for file in files if file.sha256 not in there}
         self.trim(wanted=sum(missing.values()), spare=target)
@@ -368,7 +367,7 @@ class PlainCache:
         try:
             if stat.S_ISDIR(target.lstat().st_mode):
                 target.chmod(0o755)  # a folder that is not writable cannot be moved
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            make_folder(self.root / "tmp")
             target.rename(self._new_temporary(key))
         except FileNotFoundError:
             return
@@ -419,7 +418,7 @@ class PlainCache:
     def _write_stamp(self, key: bytes, name: str, states: Sequence[FileState]) -> None:
         stamp = self._stamp(key, name)
         for folder in (stamp.parent, self.root / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         part = self._new_temporary(key)
         part.write_bytes(msgspec.json.encode(_Stamp(name=os.fsencode(name), files=tuple(states))))
         if stamp.is_dir() and not stamp.is_symlink():

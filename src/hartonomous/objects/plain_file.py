@@ -61,6 +61,16 @@ def remove_tree(path: Path) -> None:
         folder.rmdir()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache; what lies there and is none goes, and nothing that it leads to.
+
+    Raises OSError.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def names(folder: Path) -> list[str]:
     """Return the names in a folder, sorted; none where there is no folder, or a link to one."""
     try:
