@@ -18,7 +18,7 @@ from hartonomous.core.closing import Closing
 from hartonomous.core.given_tensor import is_tensor, is_torch
 from hartonomous.core.keep_rule import Held, parse_keep, surplus
 from hartonomous.core.name import check_name
-from hartonomous.core.state_tree import decode_state
+from hartonomous.core.state_tree import DEPTH_LIMIT, decode_state
 from hartonomous.errors import NotFoundError, StructureError, UsageError
 from hartonomous.opening import open_store
 from hartonomous.operations.add import Added
@@ -114,8 +114,12 @@ class Checkpoints(Closing):
 
     def wait(self) -> Added | None:
         """Wait for the save under way and return what became of it; raises what it raised."""
-        saving, self._saving = self._saving, None
-        return None if saving is None else saving.result()
+        saving = self._saving
+        if saving is None:
+            return None
+        saving.join()  # Ctrl-C here leaves it under way: the memory that it reads is still its own
+        self._saving = None
+        return saving.result()
 
     def close(self) -> None:
         """Wait for the last save; raises what it raised. Closes the store if it was opened here."""
@@ -255,6 +259,7 @@ class _Saving:
         self._work = work
         self._added: Added | None = None
         self._error: BaseException | None = None
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="checkpoint")
         self._thread.start()
 
@@ -268,10 +273,15 @@ class _Saving:
             self._error = error
         finally:
             self._work = None
+            self._ended.set()
+
+    def join(self) -> None:
+        """Wait for the end."""
+        self._ended.wait()  # a thread's join that Ctrl-C interrupted takes it for ended
+        self._thread.join()
 
     def result(self) -> Added:
-        """Wait for the end; raises what went wrong."""
-        self._thread.join()
+        """Return what became of it, once it has ended; raises what went wrong."""
         if self._error is not None:
             raise self._error
         assert self._added is not None
@@ -290,7 +300,7 @@ class _Memory:
         """Return nested state whose tensors are copies; they hold until the next call."""
         self._fresh = {key: one for key, one in self._buffers.items() if not key.startswith(part)}
         self._places = {}
-        found = self._copy(state, part)
+        found = self._copy(state, part, DEPTH_LIMIT)
         self._buffers, self._places = self._fresh, {}
         return found
 
@@ -298,19 +308,25 @@ class _Memory:
         """Let go of it."""
         self._buffers.clear()
 
-    def _copy(self, value: Any, path: str) -> Any:
+    def _copy(self, value: Any, path: str, depth: int) -> Any:
         if is_tensor(value):
             return self._torch_copy(value, path) if is_torch(value) else self._copy_of(value, path)
+        if depth < 0:
+            raise UsageError(f"the state is nested deeper than {DEPTH_LIMIT} at {path[:80]!r}")
         if isinstance(value, Mapping):
-            return {key: self._copy(one, f"{path}/{key!r}") for key, one in value.items()}
+            return {
+                key: self._copy(one, f"{path}/{key!r}", depth - 1) for key, one in value.items()
+            }
         if type(value) in (list, tuple):
-            return type(value)(self._copy(one, f"{path}/{at}") for at, one in enumerate(value))
+            return type(value)(
+                self._copy(one, f"{path}/{at}", depth - 1) for at, one in enumerate(value)
+            )
         return value
 
     def _copy_of(self, value: Any, path: str) -> Any:
         import numpy as np
 
-        if isinstance(value, np.generic):
+        if isinstance(value, np.generic | np.ma.MaskedArray):  # the latter is refused when saved
             return value
         array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
         buffer = self._buffers.get(path)

@@ -26,26 +26,35 @@ _listeners: list[Callable[[str], None]] = []
 
 
 class FileLock:
-    """One held lock; ``release`` (or the end of the process) gives it back."""
+    """One held lock; ``release`` (or the end of the process) gives it back.
+
+    A process that is forked meanwhile has the open file too. It does not keep the lock when the one
+    that took it gives it back, nor can it give it back itself.
+    """
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor: int | None = descriptor
+        self._owner = os.getpid()
 
-    def release(self, *, remove: bool = False) -> None:
+    def release(self, *, remove: bool = False, leave_to_forked: bool = False) -> None:
         """Give the lock back; ``remove`` deletes the file first, while it is still held.
 
+        With ``leave_to_forked``, processes that were forked meanwhile hold it until they end.
         Raises HartonomousError when the file cannot be deleted; the lock is given back anyway.
         """
         if self._descriptor is None:
             return
         descriptor, self._descriptor = self._descriptor, None
         try:
-            if remove:
+            if remove and self._owner == os.getpid():
                 self._path.unlink(missing_ok=True)
         except OSError as error:
             raise _disk_error(error, "remove", self._path) from error
         finally:
+            if self._owner == os.getpid() and not leave_to_forked:
+                # Closing alone would leave it to whoever was forked, a loader of data for example.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
 
 

@@ -64,6 +64,92 @@ def test_a_model_folder_is_a_folder_under_its_own_name(store, tmp_path):
     assert found.sha256 == f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
+def test_what_was_put_into_a_folder_is_not_given_out(store, tmp_path):
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    for more in ("modeling.py", "tokenizer/added.json"):
+        (place / more).parent.chmod(0o755)
+        (place / more).write_text("print('not of this model')")
+        assert store.plain("m").built
+        assert same(source, place)
+    assert not store.plain("m").built
+
+
+@pytest.mark.parametrize("linked", ["", "tokenizer"])
+def test_a_folder_that_leads_elsewhere_is_not_given_out(store, tmp_path, linked):
+    """Nor are the files there touched, though they have the right bytes."""
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    elsewhere = source / linked if linked else source
+    folder = place / linked if linked else place
+    folder.chmod(0o755)
+    folder.parent.chmod(0o755)
+    folder.rename(tmp_path / "taken")
+    folder.symlink_to(elsewhere)
+    before = {path: path.stat().st_mode for path in source.rglob("*")}
+    assert store.plain("m").built
+    assert not place.is_symlink() and not any(path.is_symlink() for path in place.rglob("*"))
+    assert same(source, place)
+    assert {path: path.stat().st_mode for path in source.rglob("*")} == before
+    files = {path.stat().st_ino for path in source.rglob("*") if path.is_file()}
+    assert files.isdisjoint({path.stat().st_ino for path in place.rglob("*")})
+
+
+@pytest.mark.parametrize("strange", ["pipe", "device", "link", "folder", "nested"])
+def test_a_strange_stamp_costs_a_check(store, tmp_path, strange):
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    place = Path(store.plain("m"))
+    (stamp,) = (store.path / "cache" / "stamps").iterdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_bytes(stamp.read_bytes())
+    os.utime(elsewhere, (1, 1))
+    stamp.unlink()
+    if strange == "pipe":
+        os.mkfifo(stamp)
+    elif strange == "folder":
+        (stamp / "in it").mkdir(parents=True)
+    elif strange == "nested":
+        stamp.write_bytes(b'{"more":' + b"[" * 100_000)
+    else:
+        stamp.symlink_to("/dev/zero" if strange == "device" else elsewhere)
+    assert store.plain_cache() == []
+    assert Path(store.plain("m")) == place
+    assert len(store.plain_cache()) == 1
+    assert same(source, place)
+    assert elsewhere.stat().st_mtime == 1
+    assert stamp.is_file() and not stamp.is_symlink()
+
+
+@pytest.mark.parametrize("strange", ["link", "file"])
+@pytest.mark.parametrize("name", ["tmp", "stamps"])
+def test_a_strange_folder_of_the_cache_is_replaced(store, tmp_path, name, strange):
+    """Nothing is written to where a link leads, and nothing there is removed."""
+    source = make_model(tmp_path / "m")
+    store.add(source, name="m")
+    store.plain("m")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "own").write_bytes(b"own")
+    folder = store.path / "cache" / name
+
+    def replace_folder() -> None:
+        folder.rename(tmp_path / f"taken-{len(list(tmp_path.iterdir()))}")
+        if strange == "link":
+            folder.symlink_to(elsewhere)
+        else:
+            folder.write_bytes(b"x")
+
+    replace_folder()
+    assert store.clear_plain_cache(force=True).kept_count == 0
+    assert same(source, Path(store.plain("m")))
+    replace_folder()
+    assert same(source, Path(store.plain("m")))
+    assert [path.name for path in elsewhere.iterdir()] == ["own"]
+
+
 def test_one_file_of_a_folder(store, tmp_path):
     store.add(make_model(tmp_path / "bert"))
     found = store.plain("bert", file="tokenizer/vocab list.txt")

@@ -140,6 +140,44 @@ def test_forked_processes_go_on_with_an_inherited_store(tmp_path: Path) -> None:
         assert store.verify(files=True).sound
 
 
+_FORK_UNDER_A_LOCK = """
+import os, signal, sys
+from pathlib import Path
+from hartonomous import locks
+path = Path(sys.argv[1])
+lock = locks.try_lock(path)
+told, tell = os.pipe()
+child = os.fork()
+if child == 0:
+    signal.alarm(60)
+    lock.release(remove=True)  # not its own to give
+    os.write(tell, b"x")
+    signal.pause()
+idle = os.fork()
+if idle == 0:  # it lives on and knows nothing of the lock, as a loader of data does
+    signal.alarm(60)
+    signal.pause()
+os.read(told, 1)
+assert path.exists() and locks.is_held(path)
+lock.release()
+assert not locks.is_held(path)
+again = locks.try_lock(path)
+assert again is not None
+again.release(remove=True)
+for one in (child, idle):
+    os.kill(one, signal.SIGKILL)
+    os.waitpid(one, 0)
+"""
+
+
+def test_a_forked_process_neither_keeps_a_lock_nor_gives_it_back(tmp_path: Path) -> None:
+    """A training that saves in the background forks loaders of data at any moment."""
+    subprocess.run(
+        [sys.executable, "-c", _FORK_UNDER_A_LOCK, str(tmp_path / "x.lock")],
+        check=True, timeout=120, env={**os.environ, "PYTHONPATH": SOURCE},
+    )  # fmt: skip
+
+
 def test_many_make_one_store(tmp_path: Path) -> None:
     ids: list[str] = []
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from tests.durability.workload import DirectParser
 
 import hartonomous as hn
 from hartonomous.errors import HartonomousError, StorageFullError
-from hartonomous.opening import check_backups
+from hartonomous.opening import check_backups, migrate_store
 from hartonomous.packs import directory
 from hartonomous.ports.progress import NoProgress
 
@@ -149,7 +150,8 @@ class Filling(NoProgress):
 
 def getting_runs_full(disk: Path, folder: Path) -> None:
     """No room for what is taken out: it says so, and the next get goes on where it stopped."""
-    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+    # One thread: of several, a later one may take the room that the first piece needs.
+    with hn.open(disk / "store", create=True, settings={**SETTINGS, "workers": 1}) as store:
         store.add(make(folder, "first", 8 * MIB))
         error = expect_full(
             lambda: store.get("first", disk / "out", progress=Filling(disk, 5 * MIB))
@@ -234,6 +236,21 @@ def searching_runs_full(disk: Path, folder: Path) -> None:
         check_whole(store, folder, ["first.md", "second.md"])
 
 
+def migrating_runs_full(disk: Path, folder: Path) -> None:
+    """No room for the copy of the old catalog, or for the new schema: all stays as it was."""
+    kept = Path(__file__).parents[1] / "compat" / "v1.tar.gz"
+    with tarfile.open(kept) as archive:
+        archive.extractall(disk / "store", filter="data")
+    for leave in (0, 60_000, 250_000, 350_000):
+        filler = fill(disk, leave)
+        expect_full(lambda: migrate_store(disk / "store"))
+        filler.unlink()
+        assert not list((disk / "store").glob("*.part*"))
+    assert migrate_store(disk / "store").changed
+    with hn.open(disk / "store") as store:
+        assert store.verify(files=True).sound
+
+
 def making_runs_full(disk: Path, folder: Path) -> None:
     """No room for a store: no store."""
     filler = fill(disk, 0)
@@ -299,7 +316,8 @@ SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
                 getting_would_run_full, copying_runs_full,
-                repairing_runs_full, searching_runs_full, making_runs_full, read_only)
+                repairing_runs_full, migrating_runs_full, searching_runs_full, making_runs_full,
+                read_only)
 }  # fmt: skip
 
 

@@ -11,11 +11,13 @@ import pytest
 from safetensors.numpy import save_file
 
 import hartonomous as hn
+from hartonomous.core.dtype import DTYPES
 from hartonomous.errors import NotFoundError
 from hartonomous.opening import estimate_paths
 from hartonomous.packs.source_file import SourceFile
 
 MIB = 1 << 20
+QUANTS = Path(__file__).parents[1] / "fixtures" / "quants"
 
 
 def write_model(folder: Path, tensors: dict[str, np.ndarray]) -> Path:
@@ -190,6 +192,27 @@ def test_links_to_one_file_count_once(tmp_path):
     found = by_kind(estimate_paths(path.parent))
     assert found["other data"].piece_count == 1
     assert found["probably equal within the set"].logical_bytes == 100_000
+
+
+@pytest.mark.parametrize("path", sorted(QUANTS.glob("*.gguf")), ids=lambda one: one.name)
+def test_files_of_every_quantised_type_are_estimated(path):
+    """Also those of whose blocks no values are known (IQ1, IQ2, IQ3)."""
+    found = estimate_paths(path)
+    assert found.logical_bytes == path.stat().st_size
+    assert 0 < found.estimated_bytes < found.logical_bytes + 20_000
+
+
+@pytest.mark.parametrize("dtype", sorted(DTYPES))
+def test_tensors_of_every_type_are_estimated(tmp_path, dtype):
+    known = DTYPES[dtype]
+    size = known.block_bytes * 2048
+    header = {"t": {"dtype": dtype, "shape": [8, known.block_elements * 256],
+                    "data_offsets": [0, size]}}  # fmt: skip
+    text = json.dumps(header).encode()
+    content = np.random.default_rng(1).bytes(size)
+    path = tmp_path / "one.safetensors"
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content)
+    assert 0 < estimate_paths(path).estimated_bytes < 1.1 * size + 20_000
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"GGUF" * 5000, b"\xff" * 70_000])

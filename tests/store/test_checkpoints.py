@@ -1,5 +1,6 @@
 """Checkpoints: saving in the background, the rule of what is kept, and what comes back."""
 
+import signal
 import threading
 
 import ml_dtypes
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import hartonomous as hn
+from hartonomous import locks
 from hartonomous.core.keep_rule import Held, parse_keep, surplus
 from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 
@@ -66,6 +68,50 @@ def test_what_was_saved_comes_back_exactly(store):
             run.load(15)
     assert store.show("run@step-20").metadata == {"training.step": "20"}
     assert store.verify(files=True).sound
+
+
+def test_a_save_is_waited_for_after_ctrl_c(store):
+    """Else the next one would copy its tensors into the memory that the first one still reads."""
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    held = locks.try_lock(store.parts.lock_path("publish"))
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        with hn.Checkpoints("run", store=store) as run:
+            run.save(1, weights(1))
+            signal.setitimer(signal.ITIMER_REAL, 0.2)
+            with pytest.raises(KeyboardInterrupt):
+                run.wait()
+            timer = threading.Timer(0.3, held.release)
+            timer.start()
+            run.save(2, weights(2))
+            assert [one.labels for one in store.ls(versions=True)] == [("step-1",)]
+            assert run.steps() == [1, 2]
+            assert np.array_equal(run.load(1).model["w"], weights(1)["w"])
+            timer.join()
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        held.release()
+
+
+def test_what_cannot_be_saved_is_told(store):
+    loop = {}
+    loop["x"] = loop
+    masked = np.ma.masked_array(np.zeros(3, np.float32), [True, False, False])
+    with hn.Checkpoints("run", store=store) as run:
+        with pytest.raises(UsageError, match="nested deeper"):
+            run.save(1, loop)
+        run.save(1, {"w": masked})
+        with pytest.raises(UsageError, match="masked array"):
+            run.wait()
+    for wrong in ([1, 2], "abc", iter([("a", masked, 3)])):
+        with pytest.raises(UsageError, match="not a pair"):
+            store.add_tensors(wrong, "wrong")
+    with pytest.raises(UsageError, match="masked array"):
+        store.add_tensors({"w": masked}, "wrong")
+    assert store.ls() == []
 
 
 def test_a_save_copies_what_the_loop_goes_on_to_change(store):

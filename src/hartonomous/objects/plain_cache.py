@@ -31,8 +31,11 @@ from hartonomous.objects.plain_file import (
     below,
     checked,
     has_rotted,
+    holds_more,
     is_below,
+    leads_elsewhere,
     linked,
+    make_folder,
     make_read_only,
     names,
     remove_tree,
@@ -122,12 +125,14 @@ class PlainCache:
         states = []
         for file in files:
             path = below(target, file)
-            state = state_of(path, file)
+            state = None if leads_elsewhere(target, file) else state_of(path, file)
             if state is None:
                 return False
             if state != known.get(state.path) and not checked(path, file, check):
                 return False
             states.append(state)
+        if holds_more(target, files):
+            return False
         if len(known) != len(states) or any(known.get(one.path) != one for one in states):
             make_read_only(target, files)
             self._write_stamp(key, name, states)
@@ -145,9 +150,7 @@ class PlainCache:
         self._sweep_held(key)
         target = self._entry(key, name)
         for folder in (self.root / "tmp", self.root / "stamps", target.parent):
-            if folder.is_symlink():
-                folder.unlink()  # nothing is written to where it leads
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         there = self._files_there()
         missing = {file.sha256: file.size for file in files if file.sha256 not in there}
         self.trim(wanted=sum(missing.values()), spare=target)
@@ -161,8 +164,9 @@ class PlainCache:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 own = below(target, file)
                 sources = [made.get(file.sha256), there.get(file.sha256)]
-                if not any(linked(source, path, file) for source in sources) and not (
-                    checked(own, file, check) and linked(own, path, file)
+                if not any(linked(source, path, file) for source in sources) and (
+                    leads_elsewhere(target, file)
+                    or not (checked(own, file, check) and linked(own, path, file))
                 ):
                     write_new(path, file, write)
                 made[file.sha256] = path
@@ -364,7 +368,7 @@ class PlainCache:
         try:
             if stat.S_ISDIR(target.lstat().st_mode):
                 target.chmod(0o755)  # a folder that is not writable cannot be moved
-            (self.root / "tmp").mkdir(parents=True, exist_ok=True)
+            make_folder(self.root / "tmp")
             target.rename(self._new_temporary(key))
         except FileNotFoundError:
             return
@@ -395,10 +399,14 @@ class PlainCache:
 
     def _read_stamp(self, path: Path) -> _Stamp | None:
         """Return a stamp; one that is missing or damaged is none, and costs a check by digest."""
+        if path.is_symlink():  # giving out sets a stamp's time: not that of a file elsewhere
+            return None
         try:
             content = read_plain(path, limit_bytes=_STAMP_LIMIT_BYTES)
             stamp = msgspec.json.decode(content, type=_Stamp)
-        except (FileNotFoundError, NotADirectoryError, IntegrityError, msgspec.DecodeError):
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (IntegrityError, msgspec.DecodeError, RecursionError):  # a pipe, too large, rubbish
             return None
         name = os.fsdecode(stamp.name)
         if not (is_below(stamp.name) and b"/" not in stamp.name):
@@ -410,9 +418,11 @@ class PlainCache:
     def _write_stamp(self, key: bytes, name: str, states: Sequence[FileState]) -> None:
         stamp = self._stamp(key, name)
         for folder in (stamp.parent, self.root / "tmp"):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
         part = self._new_temporary(key)
         part.write_bytes(msgspec.json.encode(_Stamp(name=os.fsencode(name), files=tuple(states))))
+        if stamp.is_dir() and not stamp.is_symlink():
+            remove_tree(stamp)
         part.replace(stamp)
 
 

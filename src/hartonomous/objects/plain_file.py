@@ -62,6 +62,16 @@ def remove_tree(path: Path) -> None:
         folder.rmdir()
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder of the cache; what lies there and is none goes, and nothing that it leads to.
+
+    Raises OSError.
+    """
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        folder.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+
+
 def names(folder: Path) -> list[str]:
     """Return the names in a folder, sorted; none where there is no folder, or a link to one."""
     try:
@@ -82,6 +92,33 @@ def is_below(raw: bytes) -> bool:
 def below(target: Path, file: PlainFile) -> Path:
     """Return where a file of the entry at ``target`` lies."""
     return target if file.path is None else target / file.path
+
+
+def leads_elsewhere(target: Path, file: PlainFile) -> bool:
+    """Say whether a folder on the way to a file of the entry at ``target`` is a link."""
+    folders = () if file.path is None else file.path.parents
+    return target.parent.is_symlink() or any((target / one).is_symlink() for one in folders)
+
+
+def holds_more(target: Path, files: Sequence[PlainFile]) -> bool:
+    """Say whether something else lies in the entry at ``target`` than its files; raises OSError.
+
+    Who loads a folder takes what is in it, whoever put it there.
+    """
+    wanted = {file.path for file in files}
+    if not wanted or None in wanted:
+        return False
+    folders = {folder for path in wanted if path is not None for folder in path.parents}
+    waiting = [target]
+    while waiting:
+        with os.scandir(waiting.pop()) as found:
+            for entry in found:
+                place = Path(entry.path).relative_to(target)
+                if place in folders and entry.is_dir(follow_symlinks=False):
+                    waiting.append(target / place)
+                elif place not in wanted:
+                    return True
+    return False
 
 
 def state_of(path: Path, file: PlainFile) -> FileState | None:

@@ -51,8 +51,13 @@ class CatalogFile:
         return Database(open_sqlite(self.path, self._directory / "locks" / "catalog.lock"))
 
     def copy_aside(self, revision: str) -> str:
-        """Copy the file beside itself."""
-        return str(copy_before_migration(self.path, revision))
+        """Copy the file beside itself; raises HartonomousError where the disk refuses that."""
+        try:
+            copy = copy_before_migration(self.path, revision)
+            sync_directory(self._directory)
+        except OSError as error:
+            raise storage_error(error, "copy the catalog", self._directory) from error
+        return str(copy)
 
     @contextlib.contextmanager
     def rebuilding(self) -> Iterator[Database]:

@@ -60,7 +60,8 @@ class OpenDirectory:
     def close(self) -> None:
         """Close the catalog and give the lock back."""
         with contextlib.ExitStack() as stack:  # each, whatever became of those before it
-            stack.callback(self.lock.release)
+            # Forked processes may go on with the store: it stays in use until they end.
+            stack.callback(self.lock.release, leave_to_forked=True)
             stack.callback(self.parts.database.close)
             stack.callback(self.parts.parser.close)
             if self.parts.accesses is not None:

@@ -18,6 +18,7 @@ from hartonomous.core.chunking import NORMAL_BYTES
 from hartonomous.core.description import Description
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.estimation import Guess, share_out
+from hartonomous.core.ggml import is_dequantisable
 from hartonomous.core.manifest import INLINE_BYTES, partition
 from hartonomous.core.record import FRAME_BYTES
 from hartonomous.errors import HartonomousError
@@ -371,8 +372,11 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
 
 
 def _can_be_compared(kind: str) -> bool:
-    """Say whether pieces of a class are tensors of a known type; small ones lie in manifests."""
-    return kind.startswith("tensors ") and _dtype_of(kind) in DTYPES
+    """Say whether pieces of a class are tensors of which single values can be read."""
+    if not kind.startswith("tensors "):  # small ones lie in manifests
+        return False
+    known = DTYPES.get(_dtype_of(kind))
+    return known is not None and (known.block_elements == 1 or is_dequantisable(_dtype_of(kind)))
 
 
 def _dtype_of(kind: str) -> str:

@@ -123,7 +123,14 @@ class TensorStream:
         """Store every tensor as it comes, then return the file's bytes; raises UsageError."""
         reads: dict[str, Read] = {}
         entries: list[TensorEntry] = []
-        for name, value in self._tensors:
+        given_pairs: Iterable[object] = self._tensors
+        for pair in given_pairs:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise UsageError(
+                    f"the iterator gave a {type(pair).__name__}, not a pair of name and tensor",
+                    hint="give (name, tensor) pairs, such as model.state_dict().items()",
+                )
+            name, value = pair
             given = given_tensor(name, value)
             if name in reads:
                 raise UsageError(f"tensor name {name!r} comes twice", hint="rename one of them")

@@ -237,18 +237,22 @@ class SqliteRules:
 def copy_before_migration(path: Path, revision: str) -> Path:
     """Copy the catalog file beside itself (through SQLite's backup) and return the copy.
 
-    Raises HartonomousError where the file or the disk does not let that be.
+    What fails leaves nothing of it behind. Raises HartonomousError, and OSError where the copy
+    cannot be named.
     """
     target = path.with_name(f"{path.name}.before-{revision}")
     part = target.with_name(target.name + ".part")
+    part.unlink(missing_ok=True)  # of one that was killed; or a link, which is not written through
     try:
         with (
             contextlib.closing(sqlite3.connect(path)) as source,
             contextlib.closing(sqlite3.connect(part)) as copy,
         ):
             source.backup(copy)
-        return part.replace(target)
+        part.replace(target)
     except sqlite3.Error as error:
         raise SqliteRules(path).meaning(error) from error
     finally:
-        part.unlink(missing_ok=True)
+        for ending in ("", "-journal"):
+            part.with_name(part.name + ending).unlink(missing_ok=True)
+    return target
