@@ -168,6 +168,13 @@ def test_a_command_that_cannot_be_scheduled_is_told_with_those_that_can(hart, st
     assert code == 2
     can = err.partition("hint: ")[2].removesuffix(" can\n").replace(" and ", ", ").split(", ")
     assert "embed" in can
+    assert "views rebuild" in can
     for verb in can:
-        words = ["."] if verb == "add" else []
-        assert hart("schedule", "add", "--every", "1d", f"of-{verb}", verb, *words)[0] == 0, verb
+        words = [*verb.split(), *(["."] if verb == "add" else [])]
+        assert hart("schedule", "add", "--every", "1d", f"of-{words[0]}", *words)[0] == 0, verb
+
+
+@pytest.mark.parametrize("words", [("views",), ("views", "ls"), ("views", "nothing")])
+def test_a_part_of_a_command_that_cannot_be_scheduled_is_told(hart, store, words):
+    code, _, err = hart("schedule", "add", "--every", "1d", "daily", *words)
+    assert (code, f"'{' '.join(words)}' is no command" in err) == (2, True)

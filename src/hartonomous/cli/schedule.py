@@ -64,9 +64,9 @@ def add(
 ) -> None:
     """Have a command run again and again.
 
-    COMMAND is add, repack, verify, gc, embed or repair with its options, written as without 'hart':
-    'hart schedule add --every 1d nightly verify --read-data-subset 1/10'. Options of the schedule
-    stand before NAME.
+    COMMAND is add, repack, verify, gc, embed, views rebuild or repair with its options, written as
+    without 'hart': 'hart schedule add --every 1d nightly verify --read-data-subset 1/10'. Options
+    of the schedule stand before NAME.
     """
     wanted = _learn(invocation, words)
     with invocation.store() as store:
@@ -112,10 +112,13 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
             hint="options first: hart schedule add --every 1d NAME verify",
         )
     found = group.get_command(root, verb) if verb in COMMANDS else None
+    if isinstance(found, click.Group) and arguments:
+        below, *arguments = arguments
+        verb, found = f"{verb} {below}", found.get_command(root, below)
     if found is None or not any(param.name == "later" for param in found.params):
         raise UsageError(
             f"{verb!r} is no command that can be scheduled",
-            hint="add, repack, verify, gc, embed and repair can",
+            hint="add, repack, verify, gc, embed, views rebuild and repair can",
         )
     before = invocation.learning
     invocation.learning = True
