@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hartonomous.cli.found import hits_page
+from hartonomous.cli.found import hits_page, told_unknown
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.html_file import write_html
 from hartonomous.cli.invocation import Invocation
@@ -278,7 +278,8 @@ def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
         hits.append(
             Hit(file, inside, one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
         )
-    write_html(path, search_page(found.query, hits), force=force)
+    page = search_page(found.query, hits, note=told_unknown(found))
+    write_html(path, page, force=force)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:
