@@ -12,7 +12,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.quantities import Duration
-from hartonomous.cli.sizes import duration, moment
+from hartonomous.cli.sizes import moment
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,6 +145,15 @@ def _table(found: Iterable["Schedule"]) -> Iterable[Block]:
 
 
 def _row(one: "Schedule") -> tuple[str, ...]:
-    when = one.cron if one.every_s is None else f"every {duration(one.every_s)}"
+    when = one.cron if one.every_s is None else f"every {_exactly(one.every_s)}"
     last = "-" if one.last_job_id is None else str(one.last_job_id)
     return one.name, one.kind, when or "", moment(one.next_us), last
+
+
+def _exactly(seconds: int) -> str:
+    """Return ``1 d``, ``1 h 30 min``, ``2 d 5 s``: the units that are there, and no rounding."""
+    said = []
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        whole, seconds = divmod(seconds, unit)
+        said += [f"{whole} {name}"] if whole else []
+    return " ".join(said)
