@@ -138,7 +138,8 @@ def command(
     Words find passages of documents and model cards, models by what is said of them, and
     tensors by parts of their names, by role (attention-q) and by shape (384x1536). Any of the
     words may occur, and misspelled ones are found too; "words in quotes" have to stand
-    together, -words must not be there. Documents that were not read yet are read first.
+    together, -words must not be there (behind two dashes: hart search -- valve -sea). Documents
+    that were not read yet are read first.
 
     --tensor and what follows it find tensors alone. Which models hold this tensor: give its digest,
     or the beginning of it. Conditions add up. --near finds stored tensors whose values lie close,
