@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from hartonomous.core.closing import Closing
-from hartonomous.core.given_tensor import is_tensor, is_torch
+from hartonomous.core.given_tensor import is_tensor, is_torch, refuse_mask
 from hartonomous.core.keep_rule import Held, parse_keep, surplus
 from hartonomous.core.name import check_name
 from hartonomous.core.state_tree import DEPTH_LIMIT, decode_state
@@ -328,6 +328,7 @@ class _Memory:
 
         if isinstance(value, np.generic | np.ma.MaskedArray):  # the latter is refused when saved
             return value
+        refuse_mask(path, value)
         array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)
         buffer = self._buffers.get(path)
         if not isinstance(buffer, np.ndarray) or (buffer.shape, buffer.dtype) != (

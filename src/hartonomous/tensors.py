@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from hartonomous.core.closing import Closing
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.given_tensor import TORCH_TYPES
+from hartonomous.core.given_tensor import TORCH_TYPES, refuse_mask
 from hartonomous.core.name import check_name, escape_path
 from hartonomous.errors import HartonomousError, NoStoreError, NotFoundError, UsageError
 from hartonomous.opening import open_store
@@ -360,6 +360,7 @@ def _entry(name: str, array: NDArray[Any]) -> TensorEntry:
             f"tensor {name!r} is a {type(array).__name__}, not a numpy array",
             hint="give numpy arrays",
         )
+    refuse_mask(name, array)
     dtype = dtype_name(array.dtype)
     if dtype is None:
         raise UsageError(f"safetensors has no element type for {array.dtype} (tensor {name!r})")

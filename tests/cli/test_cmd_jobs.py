@@ -116,10 +116,17 @@ def test_schedules(hart, store):
     assert hart("schedule", "add", "--cron", "0 3 * * 0", "weekly", "repair")[0] == 0
     assert hart("schedule", "ls", "-q")[1] == "nightly\nweekly\n"
     page = hart("schedule", "ls")[1]
-    assert "every 1 d" in page
+    assert "every 1 d  " in page
     assert "0 3 * * 0" in page
     assert hart("schedule", "rm", "nightly", "-q") == (0, "nightly\n", "")
     assert hart("schedule", "rm", "nightly")[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("every", "said"), [("90m", "every 1 h 30 min  "), ("172805s", "every 2 d 5 s  ")]
+)
+def test_how_often_a_schedule_runs_is_told_exactly(hart, store, every, said):
+    assert said in hart("schedule", "add", "--every", every, "check", "verify")[1]
 
 
 def test_gc_forgets_old_jobs(hart, store):
@@ -168,6 +175,13 @@ def test_a_command_that_cannot_be_scheduled_is_told_with_those_that_can(hart, st
     assert code == 2
     can = err.partition("hint: ")[2].removesuffix(" can\n").replace(" and ", ", ").split(", ")
     assert "embed" in can
+    assert "views rebuild" in can
     for verb in can:
-        words = ["."] if verb == "add" else []
-        assert hart("schedule", "add", "--every", "1d", f"of-{verb}", verb, *words)[0] == 0, verb
+        words = [*verb.split(), *(["."] if verb == "add" else [])]
+        assert hart("schedule", "add", "--every", "1d", f"of-{words[0]}", *words)[0] == 0, verb
+
+
+@pytest.mark.parametrize("words", [("views",), ("views", "ls"), ("views", "nothing")])
+def test_a_part_of_a_command_that_cannot_be_scheduled_is_told(hart, store, words):
+    code, _, err = hart("schedule", "add", "--every", "1d", "daily", *words)
+    assert (code, f"'{' '.join(words)}' is no command" in err) == (2, True)

@@ -28,6 +28,23 @@ def test_relate_and_lineage(hart, full):
     assert "nothing was stated" in hart("relate", "--list")[1]
 
 
+def test_a_chain_is_followed_once(hart, store, home):
+    """What two relatives have in common stands below the first of them."""
+    for name in "abcde":
+        (home / name).write_text(f"this is {name}, which nothing else resembles")
+        assert hart("add", str(home / name))[0] == 0
+    for source, target in ("ab", "ac", "bd", "cd", "de"):
+        assert hart("relate", source, "fine-tune-of", target)[0] == 0
+    up = [line.strip() for line in hart("lineage", "a")[1].splitlines()]
+    assert [line.partition(":")[0] for line in up] == [
+        "a@1", "came from", "b@1", "d@1", "e@1", "c@1", "d@1 (see above)",
+    ]  # fmt: skip
+    down = [line.strip() for line in hart("lineage", "d")[1].splitlines()]
+    assert [line.partition(":")[0] for line in down] == [
+        "d@1", "came from", "e@1", "gave rise to", "b@1", "a@1", "c@1", "a@1",
+    ]  # fmt: skip
+
+
 def test_wrong_usage(hart, full):
     assert hart("relate", "tiny")[0] == 2
     assert hart("relate", "tiny", "nonsense", "notes.txt")[0] == 2
@@ -48,7 +65,12 @@ def test_impact(hart, full):
     (found,) = validate("impact", hart("impact", "tiny", "--json")[1])
     assert found["name"] == "tiny"
     out = hart("impact", "tiny")[1]
-    assert "removing it frees" in out
+    rows = dict(line.split(":", 1) for line in out.splitlines() if ":" in line)
+    assert set(rows) >= {
+        "removing it frees", "stays, as others have it too", "stays, as others need it",
+        "versions computed from it",
+    }  # fmt: skip
+    assert rows["versions computed from it"].strip() == str(len(found["dependents"]))
 
 
 def test_search(hart, full):

@@ -68,6 +68,14 @@ def test_get_one_file_of_a_folder_goes_where_cp_would_put_it(hart, full, sources
     assert sorted(content(work / "two")) == ["README.md", "config.json"]
 
 
+def test_a_path_that_ends_in_a_slash_is_a_folder(hart, full, sources, work):
+    wanted = (sources / "x.npy").read_bytes()
+    out = hart("get", "x.npy", "-o", "new/")[1]
+    assert "at new/x.npy" in out
+    assert hart("get", "x.npy", "-o", "deep/er/")[0] == 0
+    assert content(work) == {"new/x.npy": wanted, "deep/er/x.npy": wanted}
+
+
 def test_get_never_writes_over_something_else(hart, full, work):
     (work / "x.npy").write_text("mine")
     code, out, err = hart("get", "x.npy")

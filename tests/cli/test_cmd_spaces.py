@@ -194,3 +194,17 @@ def test_a_picture_is_like_no_text(hart, embedded):
     code, _, err = hart("search", "--like", "photo.jpg")
     assert code == 2
     assert "photo.jpg is a picture" in err and "hart similar" in err
+
+
+def test_words_that_no_passage_has_are_told_with_what_is_listed_instead(hart, home, notes):
+    hart("embed", "--encoder", "ngrams")
+    said = "no passage has: xylophonist; what is near in meaning is listed"
+    assert said in hart("search", "xylophonist", "--space", "ngrams")[1]
+    hart("search", "xylophonist", "--space", "ngrams", "--html", str(home / "page.html"))
+    assert said in (home / "page.html").read_text()
+    assert "similar words are searched" in hart("search", "xylophonist")[1]
+
+
+def test_a_word_that_must_not_be_there_is_told_how_to_write(hart, store):
+    code, _, err = hart("search", "valve", "-sea")
+    assert (code, "hart search -- valve -sea" in err) == (2, True)

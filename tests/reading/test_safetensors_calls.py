@@ -114,6 +114,7 @@ def test_without_a_store_the_one_that_is_found_is_used(store):
     [
         ({"w": [1, 2]}, None, "'w' is a list"),
         ({"w": np.array(["a"])}, None, "no element type for <U1"),
+        ({"w": np.ma.masked_invalid([np.nan])}, None, "'w' is a masked array"),
         ({1: np.zeros(3)}, None, "name 1 is no text"),
         ({"__metadata__": np.zeros(3)}, None, "reserved"),
         ({"w": np.zeros(3)}, {"a": 1}, "1 in the metadata is no text"),

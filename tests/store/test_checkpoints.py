@@ -255,6 +255,14 @@ def test_what_has_no_state_is_refused_at_once(store, value):
         run.save(1, value)
 
 
+def test_a_masked_array_is_refused_at_once(store):
+    with (
+        hn.Checkpoints("run", store=store) as run,
+        pytest.raises(UsageError, match="masked array"),
+    ):
+        run.save(1, {"w": np.ma.masked_invalid([1.0, np.nan])})
+
+
 class WithState:
     def __init__(self, state):
         self._state = state

@@ -35,6 +35,33 @@ def test_a_space_without_a_model_is_searched_when_it_is_named(embedded):
     assert 0 < found.hits[0].scores["meaning"] <= 1.0001
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('"main valve"', ["pump"]),
+        ('ship dough "main valve"', ["pump"]),
+        ('"main valve" "two masts"', []),
+        ("valve -pump", ["ship", "bread"]),
+        ('valve -"low pressure"', ["ship", "bread"]),
+        ("valve -nowhere", ["pump", "ship", "bread"]),
+        ('"main valve" -leaks', []),
+    ],
+)
+def test_what_has_to_be_there_and_what_must_not_hold_for_vectors_too(embedded, text, expected):
+    passages = SearchFilter(kinds=("passage",))
+    found = embedded.search(text, space="ngrams", where=passages)
+    assert sorted(names(found)) == sorted(expected)
+
+
+def test_what_must_not_be_there_does_not_draw_what_is_near(embedded):
+    plain = embedded.search("valve", space="ngrams", where=SearchFilter(kinds=("passage",)))
+    found = embedded.search(
+        "valve -nowhere", space="ngrams", where=SearchFilter(kinds=("passage",))
+    )
+    scores = [{one.name: one.scores["meaning"] for one in each.hits} for each in (plain, found)]
+    assert scores[0] == scores[1]
+
+
 def test_what_is_like_a_stored_file_is_found_without_it(embedded, source):
     embedded.add(source("more.md", b"# Pumps\n\nThe main valve of a pump leaked again.\n"))
     embedded.embed()

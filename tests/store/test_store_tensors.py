@@ -166,6 +166,9 @@ def test_an_optimizer_is_a_member_of_its_own(store, tmp_path):
         ([("a", np.ones(20)), ("a", np.ones(20))], {}, "comes twice"),
         ([("a", object())], {}, "is a object"),
         ([(1, np.ones(3))], {}, "no text"),
+        ({"a": np.ma.masked_invalid([1.0, np.nan])}, {}, "'a' is a masked array"),
+        ([("a", np.ma.masked_invalid([1.0, np.nan]))], {}, "'a' is a masked array"),
+        ({"a": np.ones(2)}, {"optimizer": {"m": np.ma.masked_invalid([1.0])}}, "masked array"),
     ],
 )
 def test_what_cannot_be_written_is_refused_and_leaves_nothing(store, tensors, options, said):

@@ -198,7 +198,7 @@ def test_methods_bits_and_groups(name, format_name, metadata, expected) -> None:
     assert (found.method, found.bits, found.group_size) == expected
     assert summary.roles["mlp-up"].tensors == 1
     assert {"scale", "zero-point", "group-index"} < set(summary.roles)
-    assert summary.parameter_count == 512
+    assert summary.parameter_count == 64 * 64
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,8 @@ def test_a_query_has_words_phrases_and_what_must_not_be_there():
     assert match.all_of == (("main", "pump"),)
     assert match.none_of == (("sea",), ("dead", "end"))
     assert match.terms == ("main", "pump", "leaking", "valve")
+    assert found.meant == "Leaking valve main pump valve"
+    assert parse_query("why - do pumps  leak?").meant == "why - do pumps  leak?"
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,8 @@ def test_the_page_of_hits_has_those_of_one_file_together():
     hits = [
         Hit(file, "", "", text, (), {}) for file, text in (("a", "1st"), ("b", "2nd"), ("a", "3rd"))
     ]
+    assert "<p" not in search_page("x", hits)
+    assert '<p class="place">no &lt;one&gt;</p>' in search_page("x", hits, note="no <one>")
     page = search_page("x", hits)
     assert page.count("<h2>a</h2>") == page.count("<h2>b</h2>") == 1
     assert page.index("1st") < page.index('<li value="3">') < page.index("3rd") < page.index("2nd")

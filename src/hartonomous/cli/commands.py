@@ -85,7 +85,7 @@ COMMANDS: dict[str, Entry] = {
     ),
     "impact": Entry(
         "hartonomous.cli.impact:command",
-        "Say what depends on a version, and what it frees.",
+        "Say what depends on a version, and what removing it would free.",
         COMPARE,
     ),
     "explain": Entry(

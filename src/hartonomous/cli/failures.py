@@ -87,6 +87,9 @@ def _usage_hint(error: click.UsageError) -> str:
     if isinstance(error, click.NoSuchOption) and error.possibilities:
         near = error.possibilities[0]
     path = error.ctx.command_path if error.ctx is not None else "hart"
+    option = error.option_name if isinstance(error, click.NoSuchOption) else "--"
+    if path.endswith(" search") and not option.startswith("--"):
+        return f"words that must not be there stand behind two dashes: {path} -- valve -sea"
     more = f"'{path} --help' says more"
     return f"did you mean {near!r}? {more}" if near else more
 

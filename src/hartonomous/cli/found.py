@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Block]:
     """Return the hits, each with its number, its place, its headings and the text that matches."""
     if found.misspelled:
-        words = ", ".join(found.misspelled)
-        yield Cell(f"no passage has: {words}; similar words are searched", "dim")
+        yield Cell(told_unknown(found), "dim")
     if not found.hits:
         yield "nothing was found"
         return
@@ -34,6 +33,17 @@ def hits_page(found: "SearchResult", *, explain: bool, skip: int) -> Iterable[Bl
             yield Cell(f"   score {hit.score:.4f}: rank by {hit.why}", "dim")
     if found.more:
         yield Cell(f"there are more: --skip {skip + len(found.hits)} shows the next", "dim")
+
+
+def told_unknown(found: "SearchResult") -> str:
+    """Return which words no passage has, and what the hits are instead; empty for none."""
+    if not found.misspelled:
+        return ""
+    text = f"no passage has: {', '.join(found.misspelled)}"
+    ranks = {name for hit in found.hits for name in hit.ranks}
+    if ranks & {"meaning", "pictures"} and "letters" not in ranks:
+        return f"{text}; what is near in meaning is listed"
+    return f"{text}; similar words are searched"
 
 
 def _place(hit: "SearchHit") -> str:

@@ -48,9 +48,9 @@ def command(
 ) -> None:
     """Write the exact files of an artifact.
 
-    A single file goes to PATH (a file name, or a folder that exists), a model folder becomes PATH;
-    without PATH they go under their own names into the working folder. One --file of a folder goes
-    to PATH as well, or below it where PATH is a folder that exists or ends in a slash. Files that
+    A single file goes to PATH, or into it where PATH is a folder that exists or ends in a slash; a
+    model folder becomes PATH; without PATH they go under their own names into the working folder.
+    One --file of a folder goes to PATH as well, or below it where PATH is a folder. Files that
     are there already with the right bytes are kept, an interrupted get goes on, and nothing else is
     written over without --force. X is a version number, a label or the beginning of a digest.
 

@@ -18,10 +18,11 @@ _SHOWN = 50
 @click.argument("name", type=ARTIFACT, metavar="NAME[@X]")
 @click.pass_obj
 def command(invocation: Invocation, *, name: str) -> None:
-    """Say what depends on a version, and what it frees.
+    """Say what depends on a version, and what removing it would free.
 
-    Freed is what goes when the version is removed and collected. Kept is what stays because
-    tensors of other versions are predicted from it: those stay readable, whatever is removed.
+    Freed is what goes once the version was removed ('hart rm') and collected ('hart gc'). The rest
+    stays: what other versions have too, and what tensors of other versions are computed from.
+    Those versions stay whole and readable, whatever is removed.
     """
     with invocation.store() as store:
         found = store.impact(name)
@@ -38,15 +39,15 @@ def _page(found: Impact) -> Iterable[Block]:
             ("version", f"{found.name}@{found.number}"),
             ("labels", ", ".join(found.labels) or "none"),
             ("removing it frees", size(found.freed_bytes)),
-            ("kept as a base", size(found.kept_bytes)),
-            ("shared with others", size(found.shared_bytes)),
-            ("versions built on it", count(len(found.dependents))),
+            ("stays, as others have it too", size(found.shared_bytes)),
+            ("stays, as others need it", size(found.kept_bytes)),
+            ("versions computed from it", count(len(found.dependents))),
         )
     )
     if found.dependents:
         yield Table(
             columns=(
-                Column("built on it"),
+                Column("computed from it"),
                 Column("tensors", right=True),
                 Column("size", right=True),
             ),

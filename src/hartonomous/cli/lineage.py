@@ -55,12 +55,11 @@ def command(
 
 def _page(found: "Lineage") -> Iterable[Block]:
     yield Cell(found.root, "strong")
-    shown: set[str] = {found.root}
     above = [edge for edge in found.edges if edge.directed and edge.source == found.root]
     below = [edge for edge in found.edges if edge.directed and edge.target == found.root]
     if above:
         yield "came from"
-        yield from _branch(found, found.root, shown | {found.root}, 1, up=True)
+        yield from _branch(found, found.root, {found.root}, 1, up=True)
     if below:
         yield "gave rise to"
         yield from _branch(found, found.root, {found.root}, 1, up=False)
@@ -80,17 +79,26 @@ def _page(found: "Lineage") -> Iterable[Block]:
 
 
 def _branch(
-    found: "Lineage", name: str, path: set[str], level: int, *, up: bool
+    found: "Lineage", name: str, shown: set[str], level: int, *, up: bool
 ) -> Iterator[Block]:
+    """Yield a version's relations and what is behind each, once: ``shown`` have been followed."""
     for edge in found.edges:
         near, far = (edge.source, edge.target) if up else (edge.target, edge.source)
         if not edge.directed or near != name:
             continue
-        again = far in path
-        loop = " (again)" if again else ""
-        yield f"{'  ' * level}{far}{loop}: {_words(edge)}"
-        if not again:
-            yield from _branch(found, far, path | {far}, level + 1, up=up)
+        followed = far in shown
+        shown.add(far)
+        again = " (see above)" if followed and _leads_on(found, far, up=up) else ""
+        yield f"{'  ' * level}{far}{again}: {_words(edge)}"
+        if not followed:
+            yield from _branch(found, far, shown, level + 1, up=up)
+
+
+def _leads_on(found: "Lineage", name: str, *, up: bool) -> bool:
+    """Say whether something is below a version in the tree."""
+    return any(
+        edge.directed and name == (edge.source if up else edge.target) for edge in found.edges
+    )
 
 
 def _words(edge: "Edge") -> str:

@@ -12,7 +12,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.quantities import Duration
-from hartonomous.cli.sizes import duration, moment
+from hartonomous.cli.sizes import moment
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def add(
 ) -> None:
     """Have a command run again and again.
 
-    COMMAND is add, repack, verify, gc, embed or repair with its options, written as without 'hart':
-    'hart schedule add --every 1d nightly verify --read-data-subset 1/10'. Options of the schedule
-    stand before NAME.
+    COMMAND is add, repack, verify, gc, embed, views rebuild or repair with its options, written as
+    without 'hart': 'hart schedule add --every 1d nightly verify --read-data-subset 1/10'. Options
+    of the schedule stand before NAME.
     """
     wanted = _learn(invocation, words)
     with invocation.store() as store:
@@ -112,10 +112,13 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
             hint="options first: hart schedule add --every 1d NAME verify",
         )
     found = group.get_command(root, verb) if verb in COMMANDS else None
+    if isinstance(found, click.Group) and arguments:
+        below, *arguments = arguments
+        verb, found = f"{verb} {below}", found.get_command(root, below)
     if found is None or not any(param.name == "later" for param in found.params):
         raise UsageError(
             f"{verb!r} is no command that can be scheduled",
-            hint="add, repack, verify, gc, embed and repair can",
+            hint="add, repack, verify, gc, embed, views rebuild and repair can",
         )
     before = invocation.learning
     invocation.learning = True
@@ -142,6 +145,15 @@ def _table(found: Iterable["Schedule"]) -> Iterable[Block]:
 
 
 def _row(one: "Schedule") -> tuple[str, ...]:
-    when = one.cron if one.every_s is None else f"every {duration(one.every_s)}"
+    when = one.cron if one.every_s is None else f"every {_exactly(one.every_s)}"
     last = "-" if one.last_job_id is None else str(one.last_job_id)
     return one.name, one.kind, when or "", moment(one.next_us), last
+
+
+def _exactly(seconds: int) -> str:
+    """Return ``1 d``, ``1 h 30 min``, ``2 d 5 s``: the units that are there, and no rounding."""
+    said = []
+    for unit, name in ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s")):
+        whole, seconds = divmod(seconds, unit)
+        said += [f"{whole} {name}"] if whole else []
+    return " ".join(said)

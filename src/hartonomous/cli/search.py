@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from hartonomous.cli.found import hits_page
+from hartonomous.cli.found import hits_page, told_unknown
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.html_file import write_html
 from hartonomous.cli.invocation import Invocation
@@ -138,7 +138,8 @@ def command(
     Words find passages of documents and model cards, models by what is said of them, and
     tensors by parts of their names, by role (attention-q) and by shape (384x1536). Any of the
     words may occur, and misspelled ones are found too; "words in quotes" have to stand
-    together, -words must not be there. Documents that were not read yet are read first.
+    together, -words must not be there (behind two dashes: hart search -- valve -sea). Documents
+    that were not read yet are read first.
 
     --tensor and what follows it find tensors alone. Which models hold this tensor: give its digest,
     or the beginning of it. Conditions add up. --near finds stored tensors whose values lie close,
@@ -282,7 +283,8 @@ def _write_page(path: Path, found: "SearchResult", *, force: bool) -> None:
         hits.append(
             Hit(file, inside, one.heading, one.snippet, one.marks, one.ranks, one.thumbnail)
         )
-    write_html(path, search_page(found.query, hits), force=force)
+    page = search_page(found.query, hits, note=told_unknown(found))
+    write_html(path, page, force=force)
 
 
 def _shape(text: str | None) -> tuple[int, ...] | None:

@@ -56,6 +56,17 @@ def is_tensor(value: object) -> bool:
     return hasattr(value, "__dlpack__") and not isinstance(value, type)
 
 
+def refuse_mask(name: object, value: object) -> None:
+    """Raise UsageError for numpy's masked arrays: what is masked would be lost, unsaid."""
+    import numpy as np
+
+    if isinstance(value, np.ma.MaskedArray):
+        raise UsageError(
+            f"tensor {name!r} is a masked array, and safetensors has no masks",
+            hint="give its filled(), or its data and its mask as two tensors",
+        )
+
+
 def given_tensor(name: object, value: object) -> GivenTensor:
     """Return a value as a tensor; raises UsageError naming what cannot be written, and why."""
     import numpy as np
@@ -70,6 +81,7 @@ def given_tensor(name: object, value: object) -> GivenTensor:
             hint="give array.filled(value), or array.data and array.mask as two tensors",
         )
     array: NDArray[Any]
+    refuse_mask(name, value)
     if isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
     elif is_tensor(value):

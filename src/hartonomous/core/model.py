@@ -4,7 +4,8 @@
 the same weights count is the rule of `core.weight_set`; all sums, histograms and layers are over
 the sets that count. ``parameter_count`` is the number of elements of weight tensors: buffers, rope
 tables, quantisation scales and optimizer state are left out, ggml's quantised types count their
-elements, weights packed into integers (GPTQ, AWQ, bitsandbytes) count as stored.
+elements; weights packed into integers (GPTQ, AWQ, bitsandbytes) count what they hold where
+`core.packed_weight` knows it, and as stored otherwise, with a notice.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,12 +21,8 @@ from hartonomous.core.declared import Adapter, DeclaredBase, Sources, Tokenizer,
 from hartonomous.core.description import Notice, Tensor
 from hartonomous.core.finding import Finding, find_code
 from hartonomous.core.layer import Layer, LayerKind, group_layers, layer_name
-from hartonomous.core.quantisation import (
-    Quantisation,
-    bits_per_weight,
-    find_quantisation,
-    is_packed,
-)
+from hartonomous.core.packed_weight import is_packed
+from hartonomous.core.quantisation import Quantisation, bits_per_weight, find_quantisation
 from hartonomous.core.role import Role
 from hartonomous.core.weight import Weight, bounded_sum, sums_by, weigh
 from hartonomous.core.weight_set import (
@@ -157,7 +154,7 @@ def _summed(
 ) -> ModelSummary:
     """Return the summary of the tensors alone."""
     if is_packed(weights):
-        log.add("packed-weights", "weights are packed into integers and counted as stored")
+        log.add("packed-weights", "some weights are packed into integers and counted as stored")
     layers = group_layers(weights, limit=MAX_LAYERS)
     return ModelSummary(
         formats=sorted({clean(copy.format, 64) for copy in copies})[:MAX_WEIGHT_SETS],

@@ -8,6 +8,7 @@ import msgspec
 
 from hartonomous.core.claims import Claims, NoticeLog, Scalar
 from hartonomous.core.dtype import DTYPES
+from hartonomous.core.packed_weight import is_packed
 from hartonomous.core.role import QUANTISATION
 from hartonomous.core.weight import Weight, bounded_sum
 
@@ -34,7 +35,6 @@ _CONFIG_KEYS = (
 _BIT_KEYS = ("bits", "w_bit", "weight_bits", "nbits", "num_bits")
 _GROUP_KEYS = ("group_size", "q_group_size")
 _DTYPE_BITS = re.compile(r"(?:I?Q|TQ|MXFP|NVFP|F)(\d+)")
-_PACKED = re.compile(r"(?:qweight|weight_packed|_blocks)$")
 
 
 class Quantisation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -76,14 +76,6 @@ def find_quantisation(
     )
     is_plain = found.method is None and found.bits is None and not found.config
     return None if is_plain and found.file_type in _PLAIN_FILE_TYPES else found
-
-
-def is_packed(weights: Sequence[Weight]) -> bool:
-    """Say whether weights lie packed in integers (GPTQ, AWQ, bitsandbytes, MXFP4 of Hugging Face).
-
-    Their elements are then counted as they are stored, which is fewer than the model has.
-    """
-    return any(_PACKED.search(weight.name) or weight.name.endswith(".absmax") for weight in weights)
 
 
 def bits_per_weight(weights: Sequence[Weight]) -> float | None:

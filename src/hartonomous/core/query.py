@@ -25,6 +25,18 @@ class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
 
     @property
+    def meant(self) -> str:
+        """The text as an encoder reads it: without what must not be there, and without quotes."""
+        if not (self.phrases or self.without):
+            return self.text
+        kept = [
+            phrase or plain
+            for minus, phrase, plain in _TOKEN.findall(self.text)
+            if not (minus or _is_barred(plain))
+        ]
+        return " ".join(kept)
+
+    @property
     def terms(self) -> tuple[str, ...]:
         """Every word that is looked for, those of phrases too, in lower case, each once."""
         inside = [word.lower() for one in self.phrases for word in _WORD.findall(one)]
@@ -36,6 +48,10 @@ class WordQuery(msgspec.Struct, frozen=True, kw_only=True):
             any_of=_phrases(self.words), all_of=_phrases(self.phrases),
             none_of=_phrases(self.without),
         )  # fmt: skip
+
+
+def _is_barred(word: str) -> bool:
+    return word.startswith("-") and _WORD.search(word) is not None
 
 
 def _phrases(texts: Iterable[str]) -> tuple[Phrase, ...]:
@@ -56,7 +72,7 @@ def parse_query(text: str) -> WordQuery:
     for minus, phrase, plain in _TOKEN.findall(text):
         if phrase:
             (without if minus else phrases).append(phrase)
-        elif plain.startswith("-") and _WORD.search(plain):
+        elif _is_barred(plain):
             without.append(plain[1:])
         else:
             words.extend(_WORD.findall(plain))

@@ -28,19 +28,23 @@ class Hit(NamedTuple):
     thumbnail: str = ""
 
 
-def search_page(query: str, hits: Iterable[Hit]) -> str:
-    """Return the page: the hits of one file together, where its best one stands."""
+def search_page(query: str, hits: Iterable[Hit], *, note: str = "") -> str:
+    """Return the page: the hits of one file together, where its best one stands.
+
+    ``note`` stands before them.
+    """
     files: dict[str, str] = {}
     for number, one in enumerate(hits, 1):
         files[one.file] = files.get(one.file, "") + _item(number, one)
     items = "".join(f"<h2>{escape(file)}</h2><ol>{some}</ol>" for file, some in files.items())
     title = escape(query)
+    above = f'<p class="place">{escape(note)}</p>' if note else ""
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
         "img-src data:; style-src 'unsafe-inline'\">"
         f"<title>{title}</title><style>{_STYLE}</style></head>"
-        f"<body><h1>{title}</h1>{items or '<p>nothing was found</p>'}</body></html>\n"
+        f"<body><h1>{title}</h1>{above}{items or '<p>nothing was found</p>'}</body></html>\n"
     )
 
 

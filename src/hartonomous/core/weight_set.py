@@ -32,6 +32,7 @@ from hartonomous.core.claims import clean
 from hartonomous.core.coding import Coding
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.item_names import SHARD_ENDING, SHARD_FORMAT, whole_file
+from hartonomous.core.packed_weight import count_packed
 from hartonomous.core.rank_files import rank_file
 from hartonomous.core.role import Role
 from hartonomous.core.weight import Weight, bounded_sum, weigh
@@ -216,7 +217,7 @@ def _weights(copy: Copy) -> list[Weight]:
             tied = copy.format in _SHARING and tensor.length > 0 and place in ranges
             ranges.add(place)
             found.setdefault(key, structs.replace(weight, parameter_count=0) if tied else weight)
-    return list(found.values())
+    return count_packed(list(found.values()))
 
 
 def optimizer_tensors(copies: Iterable[Copy]) -> list[Tensor]:

@@ -73,11 +73,11 @@ def get(
 ) -> GetReport:
     """Write the version that ``spec`` means.
 
-    One file goes to ``output`` (a file, or into an existing folder) or under its own name into the
-    working folder; a model folder becomes ``output`` or a folder of its name. One member of a
-    folder goes to ``output`` too, unless that is a folder or ends in ``/``: then it lies below it
-    under its path. Raises ConflictError
-    when something else is in the way and ``force`` is not given; nothing is written then.
+    One file goes to ``output`` (a file, or into a folder that exists or whose path ends in ``/``)
+    or under its own name into the working folder; a model folder becomes ``output`` or a folder of
+    its name. One member of a folder goes to ``output`` too, unless that is a folder or ends in
+    ``/``: then it lies below it under its path. Raises ConflictError when something else is in the
+    way and ``force`` is not given; nothing is written then.
     """
     with parts.database.read() as tx:
         row = resolve.version(tx, spec)
@@ -86,7 +86,9 @@ def get(
         rows = _chosen(all_rows, named, spec)
         own = dropped.is_single_file(tx, row)
     single = len(rows) == 1 and (own or (bool(named) and _is_file_name(output)))
-    base = _base(None if output is None else output_place(output), row.name, rows, single=single)
+    place = None if output is None else output_place(output)
+    into = output is not None and os.fspath(output).endswith("/")
+    base = _base(place, row.name, rows, single=single, into=into)
     wanted = [
         _Wanted(
             target=base if single else base / member_path(one),
@@ -251,11 +253,13 @@ def _is_file_name(output: str | os.PathLike[str] | None) -> bool:
     return not Path(output).is_dir()
 
 
-def _base(output: Path | None, name: str, rows: list[versions.MemberRow], *, single: bool) -> Path:
+def _base(
+    output: Path | None, name: str, rows: list[versions.MemberRow], *, single: bool, into: bool
+) -> Path:
     own = member_path(rows[0]).name if single else folder_name(name)
     if output is None:
         return Path(own)
-    if single and output.is_dir():
+    if single and (into or output.is_dir()):
         return output / own
     return output
 

@@ -153,7 +153,7 @@ def search(
     """
     query = parse_query(text) if text.strip() or like is None else WordQuery(text="", words=())
     _check(top_k, skip, per_file)
-    meaning = Wanted(text=text, like=like, space=space, modality=modality)
+    meaning = Wanted(text=query.meant, like=like, space=space, modality=modality)
     wanted = where or SearchFilter()
     if modality is not None:
         left = {"picture"} if modality == "picture" else {"passage", "model", "tensor"}
@@ -245,10 +245,15 @@ class _Searching:
         if not {"passage", "picture"} & set(self._wanted.kinds):
             return
         orders, self._notes = near.orders(wanted, self._chosen, needed=needed)
+        admitted = self._words.admitted()
         for name, found in orders.items():
             scores: dict[Key, float] = {}
             for place, score in found:
                 key = _key_of(place)
+                if place.kind == "passage" and not admitted(
+                    (place.digest, place.page, place.start)
+                ):
+                    continue
                 if key[0] in self._wanted.kinds and key not in scores:
                     scores[key] = score
                     self._places[key] = place

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 
 import msgspec
@@ -99,6 +99,20 @@ class WordSearch:
             if term in there or not there.isdisjoint(similar):
                 has += rarity
         return has / every if every else 0.0
+
+    def admitted(self) -> Callable[[tuple[bytes, int, int]], bool]:
+        """Return what says whether a passage (digest, page, start) has the phrases that have to be
+        there and nothing that must not be: for passages that something else than words found.
+        """
+        required, barred = self._match.all_of, self._match.none_of
+        if not (required or barred):
+            return lambda _: True
+        asked = WordMatch(any_of=(), all_of=required, none_of=barred)
+        if not required:
+            asked = WordMatch(any_of=barred)
+        rows = self._index.ranked(asked, limit=MOST_ROWS)
+        named = {(row.digest, row.page, row.start) for row in rows}
+        return lambda place: (place in named) == bool(required)
 
     def versions(self) -> list[tuple[VersionWords, float]]:
         """Return versions by how rare the words are that are said of them, of a name the newest."""
