@@ -119,6 +119,10 @@ class Database:
             asked = not isinstance(context.original_exception, Exception)
             self._state.losses += context.is_disconnect and not asked
 
+        @event.listens_for(engine, "handle_error", retval=True)
+        def _refuse(context: ExceptionContext) -> HartonomousError | None:
+            return _unsayable(context.original_exception)
+
     @property
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
@@ -231,6 +235,21 @@ def translated(rules: EngineRules) -> Iterator[None]:
         yield
     except kinds as error:
         raise rules.meaning(_driver_error(error) or error) from error
+
+
+def _unsayable(error: BaseException) -> HartonomousError | None:
+    """Return what to raise where a statement was given what no database can be told."""
+    match error:
+        case UnicodeEncodeError():
+            shown = str(error.object).encode("utf-8", "backslashreplace").decode()
+            return UsageError(
+                f"nothing is called '{shown[:80]}', which is not UTF-8",
+                hint="bytes of a file's name that are no UTF-8 are written like \\xff",
+            )
+        case OverflowError():
+            return UsageError("a number is larger than any in a catalog", hint="use less than 2^63")
+        case _:
+            return None
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:

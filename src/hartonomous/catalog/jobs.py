@@ -274,7 +274,9 @@ def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
 
 
 def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
-    """Return one job; ``lock`` keeps it as it is until the transaction ends."""
+    """Return one job, None for any other number; ``lock`` keeps it until the transaction ends."""
+    if not 0 < job_id < 2**63:
+        return None
     query = select(*job.c).where(job.c.id == job_id)
     row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else _job(row)

@@ -134,7 +134,8 @@ def _check(kind: str, weight: float | None, note: str) -> None:
         )
     if weight is not None and not math.isfinite(weight):
         raise UsageError(f"a weight of {weight} is no number")
-    if len(note.encode()) > MAX_NOTE or clean(note, MAX_NOTE) != note:
+    size = len(note.encode("utf-8", "surrogatepass"))
+    if size > MAX_NOTE or clean(note, MAX_NOTE) != note:
         raise UsageError(
             f"a note has at most {MAX_NOTE} bytes, on one line, without control characters"
         )
