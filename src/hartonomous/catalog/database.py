@@ -178,7 +178,16 @@ class Database:
         """
         engine = self._usable()
         with translated(self._rules):
-            return self._rules.mark(engine)
+            connection = engine.raw_connection()
+            try:
+                return self._rules.mark(connection)
+            except self._rules.errors as error:
+                # SQLAlchemy does not hear of it: counted as above, before another takes its place.
+                self._state.losses += self._rules.is_lost(error)
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
