@@ -180,7 +180,8 @@ class WordTable:
             total = int(tx.scalar(text("SELECT sum(passages) FROM derived_word_source")) or 0)
             # A sample of few rows may have none. The same one each time: equal searches are equal.
             sample = "" if total <= _AVERAGED else " TABLESAMPLE SYSTEM (5) REPEATABLE (1)"
-            average = tx.scalar(text(f"SELECT avg(length) FROM derived_word_passage{sample}"))
+            mean = f"SELECT avg(length) FROM derived_word_passage{sample}"  # noqa: S608
+            average = tx.scalar(text(mean))
             rows = ranked(
                 tx, "derived_word_passage", match, counts=counts, total=total,
                 average=float(average or 0), limit=limit,
