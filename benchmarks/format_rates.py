@@ -2,10 +2,10 @@
 
 A real model's weights (the demo's) as safetensors, PyTorch's zip and legacy file, a file of
 torch.distributed.checkpoint, ONNX, ``.npz`` stored and deflated, each written here without the
-format's own library; and as a checkpoint from memory (``Store.add_tensors``). Adds are
-interleaved, each into a fresh store; medians of three count, one when quick. A second figure adds
-each file to a store that has the safetensors file: where tensors are ranges of the file, it costs
-its header alone.
+format's own library; and as a checkpoint from memory (``Store.add_tensors``, without the time that
+reading its source takes). Adds are interleaved, each into a fresh store; medians of three count,
+one when quick. A second figure adds each file to a store that has the safetensors file: where
+tensors are ranges of the file, it costs its header alone.
 """
 
 import io

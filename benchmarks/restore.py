@@ -139,16 +139,18 @@ def profile(store: str, name: str, out: str) -> None:
     sys.path.insert(0, environment()["PYTHONPATH"])
     import hartonomous as hn
     from hartonomous.core.digest import AtomHasher
+    from hartonomous.packs.direct_file import DirectFile
     from hartonomous.packs.open_files import find_version
-    from hartonomous.packs.write_out import PIECE_BYTES, write_piece
+    from hartonomous.packs.write_out import PIECE_BYTES, piece_memory, write_piece
 
     with hn.open(store) as opened, Path(out).open("wb") as target:
         file = opened.files.open(find_version(opened.parts, name).single(None).row)
-        buffer, hasher = memoryview(bytearray(PIECE_BYTES)), AtomHasher()
+        buffer, hasher = piece_memory(), AtomHasher()
+        destination = DirectFile(target.fileno())
 
         def restore() -> None:
             for at, length in file.pieces(size=PIECE_BYTES):
-                hasher.update(write_piece(target.fileno(), file, at, buffer[:length]))
+                hasher.update(write_piece(destination, file, at, length, buffer))
             os.fsync(target.fileno())
 
         profiler = cProfile.Profile(time.thread_time)

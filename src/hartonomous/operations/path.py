@@ -201,7 +201,7 @@ def _place(
 
     progress.stage(f"plain {own}", total_bytes=sum(one.size for one in files))
     try:
-        with FileWriter(parts.workers) as writer:
+        with FileWriter(parts.workers, cached=True) as writer:  # whoever asked reads it next
             return cache.place(key, own, files, write=write, check=check)
     finally:
         reader.close()

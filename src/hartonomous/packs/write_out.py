@@ -1,11 +1,9 @@
 """Writing stored files out: decoded and written by threads, hashed in order.
 
 Each thread decodes a piece into a buffer that is used again and again, and writes it; the calling
-thread hashes the buffers in the file's order. What lies raw in a pack is hashed and written from
-the pack's mapping, without a copy.
+thread hashes the buffers in the file's order.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -15,6 +13,7 @@ from typing import Protocol
 from hartonomous.core.closing import Closing
 from hartonomous.core.digest import Bytes
 from hartonomous.core.record import FRAME_BYTES
+from hartonomous.packs.direct_file import BLOCK_BYTES, DirectFile, aligned_memory
 from hartonomous.packs.freed_memory import keep_freed_memory
 from hartonomous.ports.progress import Progress
 
@@ -65,13 +64,15 @@ class FileWriter(Closing):
     """Threads and buffers for writing files, one after the other; use it as a context manager.
 
     Buffers of 2 MiB, two more than threads, are all the memory that it takes; never over 64 MiB.
+    With ``cached`` the files are left in the page cache, for a program that reads them next.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, *, cached: bool = False) -> None:
         keep_freed_memory()
         self._pool = ThreadPoolExecutor(workers, "decode")
         self._buffer_count = min(workers + 2, _IN_FLIGHT_BYTES // PIECE_BYTES)
         self._free: list[memoryview] = []
+        self._cached = cached
 
     def close(self) -> None:
         """Wait for what is being written, and end the threads."""
@@ -84,16 +85,14 @@ class FileWriter(Closing):
 
         Raises OSError, IntegrityError; some of the pieces may be written then, with gaps.
         """
-        # Threads get a descriptor of their own: should this be interrupted while one of them still
-        # writes, the number must not come to mean another file.
-        own = os.dup(descriptor)
+        target = DirectFile(descriptor, cached=self._cached)
         waiting: deque[_Piece] = deque()
         try:
             for at, length in file.pieces(start, size=PIECE_BYTES):
                 if len(waiting) == self._buffer_count:
                     self._finish(waiting.popleft(), hasher, progress)
-                buffer = self._free.pop() if self._free else memoryview(bytearray(PIECE_BYTES))
-                done = self._pool.submit(write_piece, own, file, at, buffer[:length])
+                buffer = self._free.pop() if self._free else piece_memory()
+                done = self._pool.submit(write_piece, target, file, at, length, buffer)
                 waiting.append(_Piece(buffer, done))
             while waiting:
                 self._finish(waiting.popleft(), hasher, progress)
@@ -101,7 +100,7 @@ class FileWriter(Closing):
             for piece in waiting:
                 piece.done.cancel()
             wait([piece.done for piece in waiting])
-            os.close(own)
+            target.close()
 
     def _finish(self, piece: _Piece, hasher: Hasher, progress: Progress) -> None:
         content = piece.done.result()
@@ -110,16 +109,24 @@ class FileWriter(Closing):
         progress.advance(len(content))
 
 
-def write_piece(descriptor: int, file: Readable, at: int, buffer: memoryview) -> memoryview:
-    """Write the bytes at ``at``, as many as ``buffer`` has, and return them; raises OSError.
+def piece_memory() -> memoryview:
+    """Return a buffer for one piece, wherever in a block it begins."""
+    return aligned_memory(PIECE_BYTES + BLOCK_BYTES)
 
-    They are in ``buffer`` then, or in a pack's mapping.
+
+def write_piece(
+    target: DirectFile, file: Readable, at: int, length: int, buffer: memoryview
+) -> memoryview:
+    """Write ``length`` bytes from ``at``, and return them; raises OSError, IntegrityError.
+
+    They are in ``buffer`` then, as far behind a block's start as in the file.
     """
-    content = file.raw_view(at, len(buffer))
-    if content is None:
-        content = buffer
+    begin = at % BLOCK_BYTES
+    content = buffer[begin : begin + length]
+    raw = file.raw_view(at, length)
+    if raw is None:
         file.decode_into(content, at)
-    left = content
-    while left:
-        left = left[os.pwrite(descriptor, left, at + len(content) - len(left)) :]
+    else:
+        content[:] = raw
+    target.write(content, at)
     return content
