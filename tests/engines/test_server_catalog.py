@@ -380,6 +380,34 @@ def test_what_was_staged_over_a_lost_connection_is_not_published(
     assert served.verify(files=True).sound
 
 
+def _marked(database) -> None:
+    database.mark()
+
+
+def _copied(database) -> None:
+    """What does not go through SQLAlchemy, as COPY does not."""
+    with database.read() as tx:
+        tx.connection.dbapi_connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize("ask", [_marked, _copied])
+def test_whoever_finds_a_connection_lost_tells_writers(
+    served: hn.Store, postgres_url: str, caplog: pytest.LogCaptureFixture, ask
+) -> None:
+    """A reader of the feed, say, in another thread: the writer gets a connection that is new."""
+    database = served.parts.database
+    steady = database.steady()
+    end_connections(postgres_url)
+    with pytest.raises(HartonomousError, match="went away"):
+        ask(database)
+    with pytest.raises(HartonomousError, match="in the middle of the work"), steady.write():
+        pass
+    with database.write():
+        pass
+    ask(database)
+    assert caplog.records == []  # nor does the pool tell of it in its own words
+
+
 # -- damage
 
 

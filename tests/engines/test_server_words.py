@@ -4,6 +4,9 @@ import pytest
 from sqlalchemy import text
 
 import hartonomous as hn
+from hartonomous.catalog import word_table
+from hartonomous.core.query import parse_query
+from hartonomous.packs.text_views import open_index
 
 
 @pytest.fixture
@@ -59,6 +62,22 @@ def test_whatever_differs_is_found_and_made_anew(filled: hn.Store, table: str, c
     assert filled.verify().sound
     assert [(hit.name, hit.score) for hit in filled.search("leaking valve").hits] == sound
     assert filled.verify().sound
+
+
+@pytest.mark.parametrize("averaged", [5_000, 0])
+def test_equal_searches_are_equal(
+    served: hn.Store, source, monkeypatch: pytest.MonkeyPatch, averaged: int
+) -> None:
+    """Also where the average length of passages is that of a sample of the table's pages."""
+    monkeypatch.setattr(word_table, "_AVERAGED", averaged)
+    for number in range(400):
+        words = "valve " * (1 + number % 3) + "other words " * (3 + number % 30)
+        path = source(f"notes/notes-{number}.md", words.encode())
+    served.add(path.parent)
+    match = parse_query("valve other").match()
+    with open_index(served.parts) as index:
+        served.search("valve")
+        assert len({tuple(index.ranked(match, limit=100)) for _ in range(20)}) == 1
 
 
 def test_what_is_damaged_is_emptied_by_repair(filled: hn.Store) -> None:

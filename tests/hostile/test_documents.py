@@ -58,6 +58,11 @@ REFUSED = {
     "bomb.docx": archive({"word/document.xml": b" " * (300 << 20)}),
     "laughs.docx": archive({"word/document.xml": laughs()}),
     "laughs.odt": archive({"content.xml": laughs()}),
+    "wide laughs.docx": archive(
+        {"word/document.xml": f'<?xml version="1.0" encoding="utf-16"?>{laughs()}'.encode("utf-16")}
+    ),
+    "utf-7.docx": archive({"word/document.xml": '<?xml version="1.0" encoding="utf-7"?><a/>'}),
+    "no encoding.docx": archive({"word/document.xml": '<?xml version="1.0" encoding="x"?><a/>'}),
     "no xml.odt": archive({"content.xml": "<a><b>"}),
     "no book.epub": archive({"META-INF/container.xml": "<container/>"}),
     "cut.pdf": (DOCUMENTS / "paper.pdf").read_bytes()[:300],
@@ -96,6 +101,7 @@ def test_what_is_refused_leaves_a_notice(process, tmp_path, name):
     assert (found.kind, found.blocks) == ("file", ())
     assert found.notices
     assert all(one.kind in ("structure", "limit") for one in found.notices)
+    assert not any("ended with status" in one.text for one in found.notices)
 
 
 @pytest.mark.parametrize("name", KEPT)

@@ -258,6 +258,7 @@ def test_a_worker_that_is_killed_leaves_no_process_and_its_job_waits(place, tmp_
             # Its child learns that, gives the job back, and ends.
             until(lambda: store.jobs.get(put.id).status == "pending")
             until(lambda: not is_alive(child))
+            assert "Traceback" not in process.communicate(timeout=LIMIT_S)[1]
         with worker(place, "--until-empty") as process:
             assert ended(process)[0] == 0
         assert store.jobs.get(put.id).status == "done"

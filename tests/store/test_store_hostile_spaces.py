@@ -52,11 +52,12 @@ def filled(store, space, count=9):
     return row
 
 
-def brought(store, space, *, rows, files=1):
+def brought(store, space, *, rows, files=1, ids=None, number=1):
     """Publish a block that no writer of ours makes, as another program might send it."""
+    ids = np.arange(1, rows + 1) if ids is None else np.asarray(ids, np.int64)
     table = PlaceTable(rows=np.zeros((rows, 10), np.int64), digests=np.ones((files, 32), np.uint8))
     vectors = np.broadcast_to(np.float32(1), (rows, space.dimension))
-    made = TensorFile(".spaces/x", *block_tensors(space, np.arange(1, rows + 1), vectors, table))
+    made = TensorFile(".spaces/x", *block_tensors(space, ids, vectors, table))
     source = MemberSource(
         path=FILE_NAME, location=".spaces/x", size=made.size, mode=0o644, modified_us=1, made=made
     )
@@ -70,7 +71,7 @@ def brought(store, space, *, rows, files=1):
             ingest.close()
             reader.close()
         proposal = Proposal(
-            kind=spaces.KIND, names=(f".spaces/{space.key}/1",), files=(file,),
+            kind=spaces.KIND, names=(f".spaces/{space.key}/{number}",), files=(file,),
             source_place="a test", tensor_count=4, metadata={}, next_version=True,
         )  # fmt: skip
         publish(session, [proposal])
@@ -110,6 +111,28 @@ def test_a_block_larger_than_any_is_refused_before_it_is_read(store):
 def test_a_block_with_more_files_than_vectors_is_refused(store):
     brought(store, space_of(), rows=9, files=10)
     assert "larger than any" in find_blocks(store.parts, store.files)[0]
+
+
+@pytest.mark.parametrize("ids", [(2**62 - 1,), (2**63 - 1,), (1, 5), (2**61, 2**61 + 2**39)])
+def test_a_block_of_large_ids_leaves_room_for_others(tmp_path, store, ids):
+    brought(store, space_of(), rows=len(ids), ids=ids)
+    brought(store, space_of(), rows=3, number=2)
+    filled(store, space_of(), count=9)
+    assert [one.vector_count for one in store.spaces.list()] == [len(ids) + 3 + 9]
+    found = store.spaces.nearest("small", vectors_of(9)[4:5], 1)[0]
+    assert [one[0].start for one in found] == [4]
+    assert store.verify(files=True).faults == ()
+    store.close()
+    hn.repair(tmp_path / "store")
+    with hn.open(tmp_path / "store") as opened:
+        assert [one.vector_count for one in opened.spaces.list()] == [len(ids) + 3 + 9]
+
+
+def test_a_block_whose_ids_reach_too_far_is_refused(store):
+    brought(store, space_of(), rows=2, ids=(1, 2**62))
+    assert "reach from 1 to" in find_blocks(store.parts, store.files)[0]
+    filled(store, space_of(), count=9)
+    assert [one.vector_count for one in store.spaces.list()] == [9]
 
 
 def test_a_block_too_large_to_be_kept_is_read_in_parts(store, monkeypatch):

@@ -120,6 +120,10 @@ class Database:
             asked = not isinstance(context.original_exception, Exception)
             self._state.losses += context.is_disconnect and not asked
 
+        @event.listens_for(engine, "handle_error", retval=True)
+        def _refuse(context: ExceptionContext) -> HartonomousError | None:
+            return _unsayable(context.original_exception)
+
     @property
     def dialect(self) -> str:
         """``sqlite`` or ``postgresql``."""
@@ -175,7 +179,16 @@ class Database:
         """
         engine = self._usable()
         with translated(self._rules):
-            return self._rules.mark(engine)
+            connection = engine.raw_connection()
+            try:
+                return self._rules.mark(connection)
+            except self._rules.errors as error:
+                # SQLAlchemy does not hear of it: counted as above, before another takes its place.
+                self._state.losses += self._rules.is_lost(error)
+                connection.invalidate()
+                raise
+            finally:
+                connection.close()
 
     def run(
         self, work: Callable[[Connection], T], *, durable: bool = True, alone: bool = True
@@ -232,6 +245,21 @@ def translated(rules: EngineRules) -> Iterator[None]:
         yield
     except kinds as error:
         raise rules.meaning(_driver_error(error) or error) from error
+
+
+def _unsayable(error: BaseException) -> HartonomousError | None:
+    """Return what to raise where a statement was given what no database can be told."""
+    match error:
+        case UnicodeEncodeError():
+            shown = str(error.object).encode("utf-8", "backslashreplace").decode()
+            return UsageError(
+                f"nothing is called '{shown[:80]}', which is not UTF-8",
+                hint="bytes of a file's name that are no UTF-8 are written like \\xff",
+            )
+        case OverflowError():
+            return UsageError("a number is larger than any in a catalog", hint="use less than 2^63")
+        case _:
+            return None
 
 
 def _driver_error(error: BaseException | None) -> BaseException | None:

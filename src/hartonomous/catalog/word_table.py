@@ -35,6 +35,7 @@ SCHEMA = "2"
 _PREFIX = f"{PREFIX}word_"
 _TABLES = ("source", "passage", "term", "spelling", "said", "state")
 _CANDIDATES = 400
+_AVERAGED = 5_000  # so many passages are all read for their average length; of more a sample
 _MOST_PLACE = 16_383  # what a tsvector counts up to
 _MOST_PLACES = 255  # of one term
 _MAKE = f"""
@@ -176,13 +177,14 @@ class WordTable:
         """Return what matches by its BM25, the best first."""
         with self._database.read() as tx:
             counts = _counts(tx, match.terms)
-            totals = tx.execute(
-                text("SELECT sum(passages), (SELECT avg(length) FROM derived_word_passage"
-                     " TABLESAMPLE SYSTEM (5)) FROM derived_word_source")
-            ).one()  # fmt: skip
+            total = int(tx.scalar(text("SELECT sum(passages) FROM derived_word_source")) or 0)
+            # A sample of few rows may have none. The same one each time: equal searches are equal.
+            sample = "" if total <= _AVERAGED else " TABLESAMPLE SYSTEM (5) REPEATABLE (1)"
+            mean = f"SELECT avg(length) FROM derived_word_passage{sample}"  # noqa: S608
+            average = tx.scalar(text(mean))
             rows = ranked(
-                tx, "derived_word_passage", match, counts=counts, total=int(totals[0] or 0),
-                average=float(totals[1] or 0), limit=limit,
+                tx, "derived_word_passage", match, counts=counts, total=total,
+                average=float(average or 0), limit=limit,
             )  # fmt: skip
             query = (
                 "SELECT passage.id, digest, page, start FROM derived_word_passage AS passage"

@@ -1,6 +1,7 @@
 """Conditions on what a search finds: ``meta.author = Ada* and (size > 1MB or tag in (a, b))``."""
 
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -98,9 +99,10 @@ def _fits(value: str, operator: Operator, wanted: str) -> bool:
 def _number(text: str) -> float | None:
     for read in (float, parse_size):
         try:
-            return float(read(text))
-        except ValueError:
+            found = float(read(text))
+        except (ValueError, OverflowError):
             continue
+        return None if math.isnan(found) else found
     return None
 
 

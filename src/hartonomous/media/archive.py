@@ -97,7 +97,7 @@ class Archive:
             raise StructureError(f"its member {name!a} declares a document type")
         try:
             return fromstring(content)  # noqa: S314 - no document type, and in a limited process
-        except ParseError as error:
+        except (ParseError, ValueError, LookupError) as error:  # the latter of its encoding
             raise StructureError(f"its member {name!a} is no XML: {error}") from error
 
     def relations(self, name: str) -> Mapping[str, tuple[str, str]]:

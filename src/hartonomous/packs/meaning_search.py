@@ -277,7 +277,8 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
             f" {row.space.dimension} numbers",
             hint="name the space that it belongs to: --space",
         )
-    return np.ascontiguousarray(flat[:_MOST_QUERIES], np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused by its number
+        return np.ascontiguousarray(flat[:_MOST_QUERIES], np.float32)
 
 
 def _pixels_of(path: Path) -> NDArray[np.uint8]:

@@ -51,6 +51,9 @@ if TYPE_CHECKING:
 FILE_NAME = "vectors.safetensors"
 _MADE_BY = "hart embed"
 _CHECKED_BYTES = 16 << 20
+_MOST_SPAN = 2**40
+"""Ids from a block's first to its last, and the largest that a block brings: no space counts so
+far, and one block of somebody's must not take the ids that others need."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -246,6 +249,9 @@ def _sound(parts: StoreParts, files: OpenFiles, one: StoredBlock) -> BlockFile:
     """Return a block all of whose vectors were looked at; raises what is wrong with them."""
     file = BlockFile(parts, files, one.file_digest)
     file.places()
+    ids = file.ids()
+    if int(ids[-1]) - int(ids[0]) >= _MOST_SPAN:
+        raise StructureError(f"its ids reach from {int(ids[0])} to {int(ids[-1])}")
     step = max(1, _CHECKED_BYTES // file.space.vector_bytes)
     for first in range(0, file.row_count, step):
         rows = (first, min(first + step, file.row_count))
@@ -259,9 +265,7 @@ def _count_in(tx: Any, one: StoredBlock, file: BlockFile, *, now_us: int) -> Non
     ids = file.ids()
     first, last = int(ids[0]), int(ids[-1])
     # A block of another store, or of a catalog that was lost, counts on from here.
-    offset = row.next_id - first if first < row.next_id else 0
-    if last + offset >= 2**62:
-        raise IntegrityError(f"the ids of {one.name} leave no others")
+    offset = row.next_id - first if first < row.next_id or last >= _MOST_SPAN else 0
     spaces.add_block(
         tx, row.id,
         BlockRow(

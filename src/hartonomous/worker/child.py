@@ -5,6 +5,7 @@ standard input ends, the job that runs is given back and the process ends; so no
 by a worker that was killed.
 """
 
+import contextlib
 import os
 import queue
 import random
@@ -120,7 +121,9 @@ def _failure(job: Job, error: HartonomousError) -> Ending:
 
 
 def _tell(told: BinaryIO, job: Job, ending: Ending | None, *, written: bool) -> None:
-    told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=written)))
+    # A worker that was killed hears nothing any more; standard input tells of that as well.
+    with contextlib.suppress(BrokenPipeError):
+        told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=written)))
 
 
 def _now_us() -> int:

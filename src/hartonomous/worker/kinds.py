@@ -146,7 +146,7 @@ def checked(kind: str, arguments: dict[str, Any]) -> tuple[Kind, Any]:
         )
     try:
         given = msgspec.convert(arguments, found.arguments)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeError) as error:
         raise UsageError(
             f"the arguments of a job of the kind {kind} are wrong: {error}",
             hint=f"it takes {', '.join(found.arguments.__struct_fields__) or 'none'}",

@@ -10,7 +10,6 @@ Staged rows are committed without waiting for the disk. The log is one and is sy
 so that the sync of a publishing transaction covers everything that was committed before it.
 """
 
-import contextlib
 import hashlib
 import json
 import re
@@ -18,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 
 from hartonomous.catalog.schema import tell_postgres
 from hartonomous.errors import (
@@ -167,12 +166,11 @@ class PostgresRules:
             said += f"; SELECT pg_advisory_xact_lock({number})"
         return connection.execution_options(begin=said)
 
-    def mark(self, engine: Engine) -> object:
+    def mark(self, connection: PoolProxiedConnection) -> object:
         """Return the number below which every transaction has ended: the feed reads only those."""
-        with contextlib.closing(engine.raw_connection()) as connection:
-            cursor = connection.cursor()
-            cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
-            return cursor.fetchone()
+        cursor = connection.cursor()
+        cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
+        return cursor.fetchone()
 
     def is_lost(self, error: BaseException) -> bool:
         """Say whether the server is gone, went away, or ended the connection."""

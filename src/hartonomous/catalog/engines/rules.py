@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, PoolProxiedConnection
 
 from hartonomous.errors import HartonomousError
 
@@ -21,7 +21,7 @@ class EngineRules(Protocol):
         """Return the connection with the options under which ``begin`` starts a write."""
         ...
 
-    def mark(self, engine: Engine) -> object:
+    def mark(self, connection: PoolProxiedConnection) -> object:
         """Return what is not equal to a former one if others committed what can be read now.
 
         It costs far less than to look; it may differ where nothing was changed.

@@ -17,7 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, QueuePool, create_engine, event
+from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 
 from hartonomous.catalog.engines.write_queue import WriteQueue
 from hartonomous.errors import (
@@ -173,16 +173,15 @@ class SqliteRules:
             raw.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
         return connection.execution_options(begin=_TO_WRITE)
 
-    def mark(self, engine: Engine) -> object:
+    def mark(self, connection: PoolProxiedConnection) -> object:
         """Return what one connection says of others' commits and of changes of its own.
 
         The next mark may be another connection's: none has the number of one that was closed.
         """
-        with contextlib.closing(engine.raw_connection()) as connection:
-            raw: Any = connection.dbapi_connection
-            number = connection.info.setdefault("number", next(_numbers))
-            version = raw.execute("PRAGMA data_version").fetchone()[0]
-            return number, version, raw.total_changes
+        raw: Any = connection.dbapi_connection
+        number = connection.info.setdefault("number", next(_numbers))
+        version = raw.execute("PRAGMA data_version").fetchone()[0]
+        return number, version, raw.total_changes
 
     def is_lost(self, error: BaseException) -> bool:
         """Say no: a file has no connection to lose."""
