@@ -326,7 +326,7 @@ class _Memory:
     def _copy_of(self, value: Any, path: str) -> Any:
         import numpy as np
 
-        if isinstance(value, np.generic | np.ma.MaskedArray):  # the latter is refused when saved
+        if isinstance(value, np.generic):
             return value
         refuse_mask(path, value)
         array = np.asarray(value) if hasattr(value, "__array__") else np.from_dlpack(value)

@@ -50,8 +50,10 @@ def test_things_are_counted_while_a_job_runs(store, models, run, kind):
         for one in store.ls():
             store.rm(one.name)
     arguments = {
-        "gc": {"trash_days": 0, "grace_s": 0}, "repack": {"again": True}, "embed": {"encoder": "ngrams"}
-    }  # fmt: skip
+        "gc": {"trash_days": 0, "grace_s": 0},
+        "repack": {"again": True},
+        "embed": {"encoder": "ngrams"},
+    }
     progress, outcome = run(kind, arguments.get(kind, {}))
     told = progress.report().record_count
     assert told > 0

@@ -75,11 +75,6 @@ def given_tensor(name: object, value: object) -> GivenTensor:
         raise UsageError(f"the tensor name {name!r} is no text")
     if is_torch(value):
         return _torch_tensor(name, value)
-    if isinstance(value, np.ma.MaskedArray):
-        raise UsageError(
-            f"tensor {name!r} is a masked array, and safetensors keeps no mask",
-            hint="give array.filled(value), or array.data and array.mask as two tensors",
-        )
     array: NDArray[Any]
     refuse_mask(name, value)
     if isinstance(value, np.ndarray | np.generic):

@@ -373,9 +373,8 @@ def _compare(work: _Work, pieces: Pieces, foreseen: ForeseenVariants) -> None:
 
 def _can_be_compared(kind: str) -> bool:
     """Say whether pieces of a class are tensors of which single values can be read."""
-    if not kind.startswith("tensors "):  # small ones lie in manifests
-        return False
-    known = DTYPES.get(_dtype_of(kind))
+    # Small tensors lie in manifests.
+    known = DTYPES.get(_dtype_of(kind)) if kind.startswith("tensors ") else None
     return known is not None and (known.block_elements == 1 or is_dequantisable(_dtype_of(kind)))
 
 
@@ -435,15 +434,14 @@ def _classes(
 def _unseen(total: int, kind: str) -> Guess:
     """Return what bytes of a kind take of which no sample could be read: as others of the kind do.
 
-    Shares are those of the benchmark's family (``benchmarks/estimate_error.py``). Floats of 8 bits,
-    cast and scaled from it, take nearly nothing beside their source and 0.4 beside a relative.
+    Shares are those of the benchmark's family (``benchmarks/estimate_error.py``), for floats of 8
+    bits of casts of it: nearly nothing beside their source, 0.4 beside a relative.
     """
     low, share, high = 0.0, 1.0, 1.0
     if kind == _KINDS[_HEADERS]:
         low, share, high = 0.0, 0.3, 0.6
     elif kind.endswith(NEAR):
-        dtype = DTYPES[_dtype_of(kind)]
-        low, share, high = 0.0, 0.5, 1.0
+        dtype, share = DTYPES[_dtype_of(kind)], 0.5
         if dtype.block_elements > 1:
             share, high = 0.06, 0.2
         elif dtype.kind == "float" and dtype.block_bytes == 1:
