@@ -52,10 +52,12 @@ class FileLock:
         except OSError as error:
             raise _disk_error(error, "remove", self._path) from error
         finally:
-            if self._owner == os.getpid() and not leave_to_forked:
-                # Closing alone would leave it to whoever was forked, a loader of data for example.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
-            os.close(descriptor)
+            try:
+                if self._owner == os.getpid() and not leave_to_forked:
+                    # Closing alone would leave it to those forked, such as a loader of data.
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
+            finally:
+                os.close(descriptor)
 
 
 def try_lock(path: Path, *, shared: bool = False, readable: bool = False) -> FileLock | None:

@@ -20,6 +20,7 @@ from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.media.endings import PICTURES, ending
 from hartonomous.packs.kept_index import KeptIndex
 from hartonomous.packs.kept_uses import KeptUses
+from hartonomous.packs.npy_rows import NpyRows
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import pixel_process
@@ -263,22 +264,21 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
     try:
         if path.stat().st_size > _MOST_VECTOR_BYTES:
             raise ValueError(f"it is larger than {size(_MOST_VECTOR_BYTES)}")
-        found = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(found, np.ndarray):
-            raise ValueError("it is an archive of arrays")
+        with NpyRows(path) as found:
+            fits = len(found.shape) in (1, 2) and found.shape[-1] == row.space.dimension
+            if not fits or found.dtype.kind not in "fiu":
+                raise UsageError(
+                    f"{path} has the shape {found.shape} of {found.dtype}, and vectors of"
+                    f" {row.name} have {row.space.dimension} numbers",
+                    hint="name the space that it belongs to: --space",
+                )
+            flat = found.rows(0, _MOST_QUERIES)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(
             f"{path} is no vector: {error}", hint="write it with numpy.save"
         ) from error
-    flat = np.atleast_2d(np.asarray(found))
-    if flat.ndim != 2 or flat.shape[1] != row.space.dimension or flat.dtype.kind not in "fiu":
-        raise UsageError(
-            f"{path} has the shape {found.shape} of {found.dtype}, and vectors of {row.name} have"
-            f" {row.space.dimension} numbers",
-            hint="name the space that it belongs to: --space",
-        )
     with np.errstate(over="ignore"):  # what becomes infinite is refused by its number
-        return np.ascontiguousarray(flat[:_MOST_QUERIES], np.float32)
+        return np.ascontiguousarray(flat, np.float32)
 
 
 def _pixels_of(path: Path) -> NDArray[np.uint8]:

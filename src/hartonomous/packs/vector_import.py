@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 
 from hartonomous.catalog import spaces
 from hartonomous.core.place import Place, PlaceKind
 from hartonomous.core.space import METRICS, MODALITIES, MOST_DIMENSIONS, Space, VectorType
 from hartonomous.core.vector_block import checked_vectors
 from hartonomous.errors import AmbiguousNameError, ConflictError, NotFoundError, UsageError
+from hartonomous.packs.npy_rows import NpyRows
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.space_writer import ensure_space, writing
@@ -57,14 +57,31 @@ def import_vectors(
     Everything is checked before anything is stored. Raises UsageError naming the file and its row
     or line, NotFoundError for files that cannot be found or are not stored.
     """
-    array = _opened(vectors)
-    space = _space(name, array, encoder=encoder, metric=metric, modality=modality)
+    with _opened(vectors) as array:
+        return _import(
+            parts, files, array, vectors, names, dry_run=dry_run,
+            space=_space(name, array, encoder=encoder, metric=metric, modality=modality), name=name,
+        )  # fmt: skip
+
+
+def _import(
+    parts: StoreParts,
+    files: OpenFiles,
+    array: NpyRows,
+    vectors: Path,
+    names: Path,
+    *,
+    space: Space,
+    name: str,
+    dry_run: bool,
+) -> Imported:
+    total = array.shape[0]
     step = min(_ROWS_AT_ONCE, max(1, _BYTES_AT_ONCE // space.vector_bytes))
-    for first in range(0, len(array), step):
+    for first in range(0, total, step):
         _checked(space, array, first, step, vectors)
     places = [
-        Place(digest=digest, kind=_KINDS[modality])
-        for digest in _digests(parts, names, wanted=len(array))
+        Place(digest=digest, kind=_KINDS[space.modality])
+        for digest in _digests(parts, names, wanted=total)
     ]
     find_blocks(parts, files)
     with parts.database.read() as tx:
@@ -77,11 +94,11 @@ def import_vectors(
     digests = {one.digest for one in places}
     if dry_run:
         former = 0 if row is None else len(SpaceTruth(parts, files, row).ids_in(digests))
-        return Imported(name=name, added_count=len(array), replaced_count=former, dry_run=True)
+        return Imported(name=name, added_count=total, replaced_count=former, dry_run=True)
     row = ensure_space(parts, space, name=name)
     with writing(parts, files, row) as writer:
         former_ids = writer.truth.ids_in(digests)
-        for first in range(0, len(array), step):
+        for first in range(0, total, step):
             piece = _checked(space, array, first, step, vectors)
             writer.append(places[first : first + len(piece)], piece, source=str(vectors))
         # Nothing can compute these anew: they go into packs at once, and what they replace out of
@@ -90,32 +107,41 @@ def import_vectors(
         # The new are there before the former go: killed between, both are found.
         replaced = writer.bury(former_ids)
         writer.merge(least_live=1.0)
-    return Imported(name=name, added_count=len(array), replaced_count=replaced)
+    return Imported(name=name, added_count=total, replaced_count=replaced)
 
 
-def _opened(path: Path) -> NDArray[Any]:
+def _opened(path: Path) -> NpyRows:
     try:
-        found = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=10_000)
+        found = NpyRows(path)
     except FileNotFoundError as error:
         raise NotFoundError(f"there is no file {path}") from error
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(
             f"{path} cannot be read as an array: {error}", hint="write it with numpy.save"
         ) from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or found.dtype.name not in _TYPES:
-        told = f"{found.dtype} {list(found.shape)}" if isinstance(found, np.ndarray) else "no array"
-        raise UsageError(
-            f"{path} holds {told}", hint="one float32 or float16 array of shape [n, dimension]"
-        )
-    if not 0 < found.shape[1] <= MOST_DIMENSIONS or not 0 < len(found) <= MOST_VECTORS:
-        raise UsageError(
-            f"{path} holds {len(found)} vectors of {found.shape[1]} dimensions",
-            hint=f"1 to {MOST_VECTORS:,} vectors of 1 to {MOST_DIMENSIONS:,} dimensions",
-        )
+    try:
+        _check_shape(path, found)
+    except UsageError:
+        found.close()
+        raise
     return found
 
 
-def _space(name: str, array: NDArray[Any], *, encoder: str, metric: str, modality: str) -> Space:
+def _check_shape(path: Path, found: NpyRows) -> None:
+    if len(found.shape) != 2 or found.dtype.name not in _TYPES:
+        raise UsageError(
+            f"{path} holds {found.dtype} {list(found.shape)}",
+            hint="one float32 or float16 array of shape [n, dimension]",
+        )
+    count, dimension = found.shape
+    if not 0 < dimension <= MOST_DIMENSIONS or not 0 < count <= MOST_VECTORS:
+        raise UsageError(
+            f"{path} holds {count} vectors of {dimension} dimensions",
+            hint=f"1 to {MOST_VECTORS:,} vectors of 1 to {MOST_DIMENSIONS:,} dimensions",
+        )
+
+
+def _space(name: str, array: NpyRows, *, encoder: str, metric: str, modality: str) -> Space:
     if metric not in METRICS or modality not in MODALITIES:
         raise UsageError(f"{metric} of {modality} is no space", hint=f"{METRICS} of {MODALITIES}")
     for what, text in (("name", name), ("encoder", encoder)):
@@ -128,9 +154,14 @@ def _space(name: str, array: NDArray[Any], *, encoder: str, metric: str, modalit
     )  # fmt: skip
 
 
-def _checked(space: Space, array: NDArray[Any], first: int, count: int, path: Path) -> NDArray[Any]:
+def _checked(space: Space, array: NpyRows, first: int, count: int, path: Path) -> NDArray[Any]:
     """Return some rows; raises UsageError that counts rows from the file's first."""
-    piece = np.array(array[first : first + count])
+    try:
+        piece = array.rows(first, count)
+    except (OSError, EOFError) as error:
+        raise UsageError(
+            f"{path} cannot be read: {error}", hint="import a file that nobody writes to"
+        ) from error
     return checked_vectors(space, piece, file=str(path), first_row=first)
 
 
