@@ -9,6 +9,7 @@ import json
 import os
 import random
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,6 @@ from typing import Any
 from tests.durability.workload import DirectParser
 
 import hartonomous as hn
-import hartonomous.opening  # before the forks: it takes longer than all of their work
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import directory
 
@@ -67,9 +67,22 @@ def follow(place: Path, folder: Path, consumer: str) -> None:
             say(folder / f"heard-{consumer}", event.cloudevent())
 
 
+def warm_up() -> None:
+    """Import before the forks whatever the work needs: that takes longer than all of it."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "file")
+        path.write_bytes(b"warm")
+        with hn.open(Path(folder, "store"), create=True, settings=SETTINGS) as store:
+            store.add(path, name="warm")
+            store.label("warm", "up")
+            store.rm("warm")
+            assert list(store.events(consumer="warm"))
+
+
 def main() -> None:
     place, folder = Path(sys.argv[1]), Path(sys.argv[2])
     directory.ParserProcess = DirectParser  # type: ignore[misc, assignment]
+    warm_up()
     children: list[int] = []
     for line in sys.stdin:
         roles = json.loads(line)

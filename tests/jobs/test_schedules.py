@@ -130,7 +130,7 @@ def test_what_a_schedule_may_not_be(store):
             add("a", "gc", **wrong)
     with pytest.raises(UsageError, match="no kind"):
         add("a", "dance", every_s=60)
-    with pytest.raises(UsageError, match="grace"):
+    with pytest.raises(UsageError, match="left alone for -1"):
         add("a", "gc", {"grace_s": -1}, every_s=60)
     made = add("a", "gc", every_s=60)
     with pytest.raises(ConflictError, match="a schedule a already"):
