@@ -1,49 +1,15 @@
 """Summaries of models from the descriptions of their files."""
 
-import json
-import math
-from typing import Any
-
 import msgspec
 import pytest
+from described_model import side, summary_of, tensor, weights
 from gguf import LlamaFileType
 
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.dtype import DTYPES
-from hartonomous.core.model import ModelSummary, summarise, tensor_facts
-from hartonomous.core.model_schema import validate_summary
+from hartonomous.core.model import summarise, tensor_facts
 from hartonomous.core.quantisation import FILE_TYPES
 from hartonomous.core.role import Role
-
-Member = tuple[str, Description]
-
-
-def tensor(name: str, shape: tuple[int, ...], dtype: str = "F32") -> Tensor:
-    size = DTYPES[dtype].byte_count(math.prod(shape))
-    assert size is not None
-    return Tensor(name=name, dtype=dtype, shape=shape, offset=0, length=size)
-
-
-def weights(path: str, *tensors: Tensor, **metadata: Any) -> Member:
-    return path, Description(
-        format=path.rpartition(".")[2], tensors=tensors, metadata=dict(metadata)
-    )
-
-
-def side(path: str, metadata: Any) -> Member:
-    return path, Description(format="hf-config", metadata=metadata)
-
-
-def summary_of(*members: Member) -> ModelSummary:
-    summary = summarise(members)
-    assert summary is not None
-    validate_summary(as_json(summary))
-    return summary
-
-
-def as_json(summary: ModelSummary) -> Any:
-    return json.loads(msgspec.json.encode(summary))
-
 
 # all-MiniLM-L6-v2 as its files say it.
 LAYER = {

@@ -1,35 +1,7 @@
 """How many parameters packed weights hold, told by the shapes of the tensors beside them."""
 
-import math
-from typing import Any
-
 import pytest
-
-from hartonomous.core.description import Description, Tensor
-from hartonomous.core.dtype import DTYPES
-from hartonomous.core.model import ModelSummary, summarise
-
-Member = tuple[str, Description]
-
-
-def tensor(name: str, shape: tuple[int, ...], dtype: str) -> Tensor:
-    size = DTYPES[dtype].byte_count(math.prod(shape))
-    assert size is not None
-    return Tensor(name=name, dtype=dtype, shape=shape, offset=0, length=size)
-
-
-def weights(path: str, *tensors: Tensor) -> Member:
-    return path, Description(format="safetensors", tensors=tensors)
-
-
-def side(path: str, metadata: dict[str, Any]) -> Member:
-    return path, Description(format="hf-config", metadata=metadata)
-
-
-def summary_of(*members: Member) -> ModelSummary:
-    summary = summarise(members)
-    assert summary is not None
-    return summary
+from described_model import side, summary_of, tensor, weights
 
 
 def test_packed_weights_are_counted_by_the_shapes_beside_them() -> None:
