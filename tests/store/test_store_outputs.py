@@ -103,20 +103,40 @@ def test_what_says_no_range_is_refused(store, tmp_path, rows):
         store.tensor_bytes("x.npy", name, bytes_range=rows)
 
 
-def test_a_place_that_cannot_be_looked_at_is_named(store, source, tmp_path):
-    store.add(source("a.bin", b"content"))
+@pytest.fixture
+def array(store, tmp_path):
+    """An array in the store, and the ways to write it out."""
+    np.save(tmp_path / "x.npy", np.arange(6))
+    store.add(tmp_path / "x.npy")
+    return {"get": store.get, "convert": store.convert}
+
+
+@pytest.mark.parametrize("way", ["get", "convert"])
+@pytest.mark.parametrize("place", ["loop", "long"])
+def test_a_place_that_cannot_be_looked_at_is_named(array, tmp_path, monkeypatch, way, place):
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(HartonomousError, match=r"loop/a\.bin") as caught:
-        store.get("a.bin", tmp_path / "loop" / "a.bin")
+    monkeypatch.chdir(tmp_path)
+    # A path may have 4,095 bytes: the folder has 4,090, and the file's own name is put behind it.
+    folder = "loop/x" if place == "loop" else "d" * 90 + ("/" + "d" * 199) * 20
+    with pytest.raises(HartonomousError, match=r"cannot look at (loop|ddd)") as caught:
+        array[way]("x.npy", folder + "/" * (place == "long"))
     assert "-o" in caught.value.hint
 
 
+@pytest.mark.parametrize("members", [(), ("x.npy",)])
+def test_a_name_that_is_too_long_is_refused_for_one_member_too(array, tmp_path, members):
+    with pytest.raises(UsageError, match="longer than a path may be"):
+        array["get"]("x.npy", tmp_path / ("n" * 300), members=members)
+
+
+@pytest.mark.parametrize("way", ["get", "convert"])
 def test_what_is_in_the_way_and_cannot_be_read_is_named_and_written_over_by_force(
-    store, source, tmp_path, monkeypatch
+    array, tmp_path, monkeypatch, way
 ):
-    store.add(source("a.bin", b"content"))
     place = tmp_path / "there.bin"
-    place.write_bytes(b"another")
+    array[way]("x.npy", tmp_path / "right")
+    right = (tmp_path / "right").read_bytes()
+    place.write_bytes(bytes(len(right)))
     real = Path.open
 
     def unreadable(path, *how, **more):
@@ -127,9 +147,43 @@ def test_what_is_in_the_way_and_cannot_be_read_is_named_and_written_over_by_forc
     with monkeypatch.context() as patch:
         patch.setattr(Path, "open", unreadable)
         with pytest.raises(ConflictError, match="cannot be read: Permission denied"):
-            store.get("a.bin", place)
-        store.get("a.bin", place, force=True)
-    assert place.read_bytes() == b"content"
+            array[way]("x.npy", place)
+        array[way]("x.npy", place, force=True)
+    assert place.read_bytes() == right
+
+
+@pytest.mark.parametrize("way", ["get", "convert"])
+@pytest.mark.parametrize("to", ["other", "same", "nothing", "circle"])
+def test_a_link_in_the_way_is_told_and_never_written_through(array, tmp_path, way, to):
+    array[way]("x.npy", tmp_path / "same")
+    right = (tmp_path / "same").read_bytes()
+    (tmp_path / "other").write_bytes(b"precious")
+    (tmp_path / "out").mkdir()
+    link = tmp_path / "out" / "circle"
+    link.symlink_to("circle" if to == "circle" else f"../{to}")
+    with pytest.raises(ConflictError, match=f"is a link to .*{to}"):
+        array[way]("x.npy", link)
+    assert link.is_symlink()
+    array[way]("x.npy", link, force=True)
+    assert (link.is_symlink(), link.read_bytes()) == (False, right)
+    assert (tmp_path / "other").read_bytes() == b"precious"
+    assert (tmp_path / "same").read_bytes() == right
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize("way", ["get", "convert"])
+def test_a_link_to_a_folder_is_a_folder(array, tmp_path, way):
+    name = "x.npy" if way == "get" else "x.safetensors"
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to("../elsewhere")
+    for force in (False, True):
+        with pytest.raises(ConflictError, match=r"is a link to \.\./elsewhere, which is a folder"):
+            array[way]("x.npy", tmp_path / "out", force=force)
+    assert (tmp_path / "out" / name).is_symlink()
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    array[way]("x.npy", tmp_path / "out" / name)  # named: written into the folder, as cp does
+    assert [one.name for one in (tmp_path / "elsewhere").iterdir()] == [name]
 
 
 class _Broken(io.BytesIO):

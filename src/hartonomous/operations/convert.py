@@ -8,6 +8,7 @@ own. Files without tensors are written as they are.
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -24,7 +25,13 @@ from hartonomous.packs.converted_file import (
 )
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import disk_path, folder_name, member_path
-from hartonomous.packs.output_file import open_part, output_place, part_of, refuse_linked_folder
+from hartonomous.packs.output_file import (
+    kept_content,
+    open_part,
+    output_place,
+    part_of,
+    refuse_linked_folder,
+)
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -127,7 +134,8 @@ def _base(
     if output is None:
         return Path(own)
     place = output_place(output)
-    into = single and (place.is_dir() or os.fspath(output).endswith("/"))
+    is_folder = os.path.isdir(place)  # noqa: PTH112  # the other raises
+    into = single and (is_folder or os.fspath(output).endswith("/"))
     return place / own if into else place
 
 
@@ -246,29 +254,18 @@ def _part(one: _Planned) -> Path:
 
 def _is_there(one: _Planned, *, force: bool) -> bytes | None:
     """Return the digest of a target that has the right bytes already; refuse anything else."""
-    try:
-        status = one.target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if one.target.is_dir():
-        raise ConflictError(f"{one.target} is a folder", hint="choose another place with -o")
-    if one.target.is_file() and not one.target.is_symlink() and status.st_size == one.file.size:
+
+    def same(there: BinaryIO) -> bytes | None:
         hasher = AtomHasher()
-        with one.target.open("rb") as there:
-            for at, length in one.file.pieces(size=CHUNK_BYTES):
-                wanted = memoryview(bytearray(length))
-                one.file.decode_into(wanted, at)
-                if there.read(length) != wanted:
-                    break
-                hasher.update(wanted)
-            else:
-                return hasher.digest()
-    if not force:
-        raise ConflictError(
-            f"{one.target} exists and is something else",
-            hint="choose another place with -o, or write over it with --force",
-        )
-    return None
+        for at, length in one.file.pieces(size=CHUNK_BYTES):
+            wanted = memoryview(bytearray(length))
+            one.file.decode_into(wanted, at)
+            if there.read(length) != wanted:
+                return None
+            hasher.update(wanted)
+        return hasher.digest()
+
+    return kept_content(one.target, one.file.size, same, force=force)
 
 
 def _write(writer: FileWriter, one: _Planned, root: Path, progress: Progress) -> bytes:

@@ -6,23 +6,28 @@ one is continued by the next get: what is there is hashed, and the rest is added
 
 import fnmatch
 import os
-import stat
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, BinaryIO, Self
 
 import msgspec
 
 from hartonomous.catalog import contents, dropped, manifests, resolve, spaces, versions
 from hartonomous.core.digest import AtomHasher
-from hartonomous.errors import ConflictError, HartonomousError, IntegrityError, NotFoundError
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
 from hartonomous.packs.member_paths import disk_path, folder_name, member_path
 from hartonomous.packs.open_files import no_file
-from hartonomous.packs.output_file import open_part, output_place, part_of, refuse_linked_folder
+from hartonomous.packs.output_file import (
+    kept_content,
+    open_part,
+    output_place,
+    part_of,
+    refuse_linked_folder,
+)
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.vanished import told_if_removed
@@ -250,7 +255,7 @@ def _is_file_name(output: str | os.PathLike[str] | None) -> bool:
     """Say whether one file would be written at ``output`` itself, as cp would."""
     if output is None or os.fspath(output).endswith("/"):
         return False
-    return not Path(output).is_dir()
+    return not os.path.isdir(output)  # noqa: PTH112  # the other raises for names too long
 
 
 def _base(
@@ -259,7 +264,7 @@ def _base(
     own = member_path(rows[0]).name if single else folder_name(name)
     if output is None:
         return Path(own)
-    if single and (into or output.is_dir()):
+    if single and (into or os.path.isdir(output)):  # noqa: PTH112  # the other raises
         return output / own
     return output
 
@@ -293,7 +298,7 @@ class _Output:
         """Write files; first make sure that none is in the way, nor a link below ``root``."""
         for one in wanted:
             refuse_linked_folder(root, one.target)
-        kept = {one.target: _in_the_way(one, force=force) for one in wanted}
+        kept = {one.target: _is_there(one, force=force) for one in wanted}
         missing = [one for one in wanted if not kept[one.target]]
         _check_room(base, missing)
         self._progress.stage(f"get {name}", total_bytes=sum(one.row.size_bytes for one in wanted))
@@ -343,41 +348,16 @@ def _part(one: _Wanted) -> Path:
     return part_of(one.target, one.row.file_digest.hex()[:16])
 
 
-def _in_the_way(one: _Wanted, *, force: bool) -> bool:
-    """Say whether the target is there already with the right bytes; refuse anything else."""
-    try:
-        status = one.target.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise HartonomousError(
-            f"cannot look at {one.target}: {error.strerror or error}",
-            hint="check the folders on the way there, or choose another place with -o",
-        ) from error
-    if stat.S_ISDIR(status.st_mode):
-        raise ConflictError(f"{one.target} is a folder", hint="choose another place with -o")
-    what = "exists and is something else"
-    if stat.S_ISREG(status.st_mode) and status.st_size == one.row.size_bytes:
-        try:
-            if _digest_of(one.target) == one.row.file_digest:
-                return True
-        except OSError as error:
-            what = f"exists and cannot be read: {error.strerror or error}"
-    if not force:
-        raise ConflictError(
-            f"{one.target} {what}",
-            hint="choose another place with -o, or write over it with --force",
-        )
-    return False
+def _is_there(one: _Wanted, *, force: bool) -> bool:
+    """Say whether the target has the right bytes already; refuse anything else."""
 
-
-def _digest_of(path: Path) -> bytes:
-    """Return the digest of a file on disk; raises OSError."""
-    hasher = AtomHasher()
-    with path.open("rb") as there:
+    def same(there: BinaryIO) -> bytes | None:
+        hasher = AtomHasher()
         while block := there.read(CHUNK_BYTES):
             hasher.update(block)
-    return hasher.digest()
+        return found if (found := hasher.digest()) == one.row.file_digest else None
+
+    return kept_content(one.target, one.row.size_bytes, same, force=force) is not None
 
 
 def _write(

@@ -4,9 +4,11 @@ import errno
 import fcntl
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
-from hartonomous.errors import ConflictError, LockedError, UsageError
+from hartonomous.errors import ConflictError, HartonomousError, LockedError, UsageError
 from hartonomous.locks import NO_LOCKS
 
 _CUT_BYTES = 200  # of a name, so that what is put around it fits beside it
@@ -87,12 +89,65 @@ def _open_own(part: Path) -> int:
     raise OSError(errno.EEXIST, os.strerror(errno.EEXIST), str(part))
 
 
+def kept_content(
+    target: Path, size_bytes: int, same: Callable[[BinaryIO], bytes | None], *, force: bool
+) -> bytes | None:
+    """Return the digest of what is at ``target`` already; None where a file is to be written.
+
+    ``same`` reads a file of ``size_bytes`` and returns its digest, or None if it is another one.
+    A folder stays, and so does a link to one, whatever ``force`` is. Any other link is in the way,
+    and ``force`` puts the file in its place: no byte goes where a link leads. Raises ConflictError,
+    HartonomousError where nobody can say what is there.
+    """
+    try:
+        mode = target.lstat().st_mode
+        led_to = target.readlink() if stat.S_ISLNK(mode) else None
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise _unseen(target, error) from error
+    link = "" if led_to is None else f" a link to {led_to}, which is"
+    if os.path.isdir(target):  # noqa: PTH112  # the other raises for a link that nobody may follow
+        raise ConflictError(f"{target} is{link} a folder", hint="choose another place with -o")
+    what = "exists and is something else" if led_to is None else f"is a link to {led_to}"
+    if stat.S_ISREG(mode):
+        try:
+            with target.open("rb") as there:
+                right_size = os.fstat(there.fileno()).st_size == size_bytes
+                digest = same(there) if right_size else None
+        except OSError as error:
+            what = f"exists and cannot be read: {error.strerror or error}"
+        else:
+            if digest is not None:
+                return digest
+    if not force:
+        how = "write over it" if led_to is None else "put the file in the link's place"
+        raise ConflictError(
+            f"{target} {what}", hint=f"choose another place with -o, or {how} with --force"
+        )
+    return None
+
+
+def _unseen(place: Path, error: OSError) -> HartonomousError:
+    return HartonomousError(
+        f"cannot look at {place}: {error.strerror or error}",
+        hint="check the folders on the way there, or choose another place with -o",
+    )
+
+
 def refuse_linked_folder(root: Path, target: Path) -> None:
-    """Raise ConflictError where a folder between ``root`` and a file in it is a link."""
+    """Raise ConflictError where a folder between ``root`` and a file in it is a link.
+
+    Raises HartonomousError where that cannot be seen.
+    """
     for folder in target.parents:
         if folder == root or root not in folder.parents:
             return
-        if folder.is_symlink():
+        try:
+            linked = folder.is_symlink()
+        except OSError as error:
+            raise _unseen(folder, error) from error
+        if linked:
             raise ConflictError(
                 f"{folder} is a symbolic link, which would lead {target.name} out of {root}",
                 hint="remove the link, or choose another place with -o",
