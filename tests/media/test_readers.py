@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from hartonomous.core import document
 from hartonomous.core.document import Document
 from hartonomous.formats.reader import BytesReader
 from hartonomous.media.endings import worth_a_look
@@ -158,6 +159,29 @@ y</pre><p>unclosed <b>bold</p>end &amp; more</body>"""
         ("code", 0, "x  =  1\ny"),
         ("text", 0, "unclosed bold"),
         ("text", 0, "end & more"),
+    ]
+
+
+@pytest.mark.parametrize("unclosed", ["<a ", "<!-- x ", "<!x ", "<?x ", "</a ", '<a b="'])
+def test_a_page_that_ends_in_tags_without_an_end_takes_no_hours(unclosed):
+    """The library's parser would look for an end from each of them to the end of the page."""
+    text = "<html><body><p>before</p>" + unclosed * 200_000
+    found = read_bytes(text.encode(), "page.html")
+    assert found.blocks[0].text == "before"
+    assert found.blocks[1].text == (unclosed * 200_000).strip()
+
+
+def test_hidden_elements_within_each_other_take_no_hours():
+    text = "<html><body>" + "<svg>" * 300_000 + "</math>" * 300_000 + "</svg>" * 300_000 + "<p>x"
+    assert [one.text for one in read_bytes(text.encode(), "page.html").blocks] == ["x"]
+
+
+def test_of_a_page_with_too_many_parts_the_first_are_read_and_that_is_told(monkeypatch):
+    monkeypatch.setattr(document, "BLOCK_LIMIT", 3)
+    found = read_bytes(b"<html><body>" + b"<p>x" * 10, "page.html")
+    assert len(found.blocks) == 3
+    assert [one.text for one in found.notices] == [
+        "only the first 3 parts of its text are searched"
     ]
 
 

@@ -5,6 +5,8 @@ are left out. The parser keeps no tree, so depth costs nothing.
 """
 
 import re
+from collections import Counter
+from html import unescape
 from html.parser import HTMLParser
 from typing import Final
 
@@ -79,10 +81,21 @@ def _decoded(content: bytes, declared: str | None) -> tuple[str, tuple[Notice, .
 def read_page(text: str, found: BlockList | None = None) -> "Page":
     """Return the blocks of one page, added to ``found`` where that is given."""
     page = Page(found if found is not None else BlockList())
-    page.feed(text)
-    page.close()
-    page.end()
+    # Behind the last '>' nothing ends, so all of it is text. The parser would look for that end
+    # from each '<' anew, which takes hours for a few megabytes.
+    end = text.rfind(">") + 1
+    try:
+        page.feed(text[:end])
+        page.close()
+        page.handle_data(unescape(text[end:]))
+        page.end()
+    except _FullError:
+        pass  # what comes would be read for nothing; the notice of the limit says so
     return page
+
+
+class _FullError(Exception):
+    """No more blocks are taken."""
 
 
 class Page(HTMLParser):
@@ -95,6 +108,7 @@ class Page(HTMLParser):
         self.metadata: dict[str, str] = {}
         self._text: list[str] = []
         self._hidden: list[str] = []
+        self._hiding: Counter[str] = Counter()  # the same, by tag
         self._in_title = False
         self._pre = 0
         self._heading = 0
@@ -109,6 +123,7 @@ class Page(HTMLParser):
         elif tag in _HIDDEN:
             if tag != "head":  # what it holds has no text but the title
                 self._hidden.append(tag)
+                self._hiding[tag] += 1
         elif tag in _BREAKS:
             self.end()
             self._heading = _HEADINGS.get(tag, 0)
@@ -131,9 +146,11 @@ class Page(HTMLParser):
         if tag == "title":
             self._in_title = False
         elif self._hidden and tag in _HIDDEN:
-            if tag in self._hidden:
-                while self._hidden.pop() != tag:
-                    pass
+            if self._hiding[tag]:
+                ended = ""
+                while ended != tag:
+                    ended = self._hidden.pop()
+                    self._hiding[ended] -= 1
         elif tag == "a" and self._link >= 0:
             if not any(map(str.isalnum, "".join(self._text[self._link :]))):
                 del self._text[self._link :]  # the sign of a permalink: ¶, §, #
@@ -151,6 +168,10 @@ class Page(HTMLParser):
         elif not self._hidden:
             self._text.append(data)
 
+    def updatepos(self, i: int, j: int) -> int:  # noqa: ARG002 - the parser's signature
+        """Count no lines: nobody asks for the place of a tag."""
+        return j
+
     def end(self) -> None:
         """Close the block that is open."""
         self._link = -1
@@ -162,6 +183,8 @@ class Page(HTMLParser):
         if kind != "code":
             text = _BLANK.sub(" ", text)
         self.found.add(text, kind, level=self._heading)
+        if self.found.full:
+            raise _FullError
 
     def _meta(self, attrs: dict[str, str | None]) -> None:
         name = (attrs.get("name") or "").lower()
