@@ -19,6 +19,7 @@ from hartonomous.operations import restore as restoring
 from hartonomous.operations import scan as scanning
 from hartonomous.operations import transfer as transferring
 from hartonomous.packs import directory
+from hartonomous.packs.catalog_schema import check_server
 from hartonomous.ports.progress import Progress
 from hartonomous.settings import Settings, StorePlace, find_store, load_settings
 from hartonomous.store import Places, Store
@@ -154,7 +155,7 @@ def restore_store(
     ``catalog`` is the address of a PostgreSQL server for its catalog; a file in it otherwise.
     """
     if catalog is not None:
-        moving.check_server(catalog)
+        check_server(catalog)
     done = restoring.restore(
         Path(folder), Path(path), snapshot=snapshot, force_network=force, dry_run=dry_run,
         progress=progress,

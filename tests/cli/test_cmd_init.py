@@ -51,6 +51,13 @@ def test_a_folder_with_something_in_it_is_left_alone(hart, home):
     assert [path.name for path in (home / "work").iterdir()] == ["file"]
 
 
+def test_a_server_that_cannot_be_reached_leaves_nothing(hart, home):
+    code, out, err = hart("init", "below/models", "--catalog", "postgresql://127.0.0.1:1/models")
+    assert (code != 0, out) == (True, "")
+    assert "127.0.0.1" in err
+    assert not (home / "work" / "below").exists()
+
+
 def test_two_places_are_a_usage_error(hart, home):
     assert hart("init", "a", "--store", "b")[0] == 2
     assert not (home / "work" / "a").exists()

@@ -7,12 +7,10 @@ import msgspec
 
 from hartonomous.catalog import events
 from hartonomous.catalog.copying import copy_catalog
-from hartonomous.catalog.engines.postgres import ServerPlace, parse_url
 from hartonomous.catalog.roles import StoreRoles
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.packs import directory
 from hartonomous.packs.catalog_home import catalog_home, new_card
-from hartonomous.packs.catalog_schema import CatalogSchema
 from hartonomous.packs.store_card import CatalogCard, read_card, set_catalog
 from hartonomous.settings import Settings
 
@@ -77,17 +75,6 @@ def move_catalog(
         )
     finally:
         held.close()
-
-
-def check_server(url: str) -> None:
-    """Raise the error of a server that cannot be used, before any work is done for it."""
-    place = ServerPlace(parameters=parse_url(url), schema="public")
-    database = CatalogSchema(place).open()
-    try:
-        with database.read():
-            pass
-    finally:
-        database.close()
 
 
 def roles_of_store(path: Path) -> StoreRoles:

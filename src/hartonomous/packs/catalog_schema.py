@@ -137,3 +137,14 @@ def schema_place(card: CatalogCard, url: str | None) -> ServerPlace:
     # password that the environment has for others, only shown that it is known.
     careful = {} if "PGREQUIREAUTH" in os.environ else password_is_kept()
     return ServerPlace(parameters={**careful, **written, **given}, schema=card.schema)
+
+
+def check_server(url: str) -> None:
+    """Raise the error of a server that cannot be used, before any work is done for it."""
+    place = ServerPlace(parameters=parse_url(url), schema="public")
+    database = CatalogSchema(place).open()
+    try:
+        with database.read():
+            pass
+    finally:
+        database.close()

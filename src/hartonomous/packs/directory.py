@@ -29,7 +29,8 @@ from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.access_counts import AccessCounts
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.catalog_file import CATALOG, CatalogFile, mode_of
-from hartonomous.packs.catalog_home import CatalogHome, catalog_home, given_url, new_card
+from hartonomous.packs.catalog_home import SQLITE, CatalogHome, catalog_home, given_url, new_card
+from hartonomous.packs.catalog_schema import check_server
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.store_card import (
@@ -82,14 +83,17 @@ def create(path: Path, *, force: bool = False, catalog_url: str | None = None) -
         raise ConflictError(
             f"{path} is not an empty folder", hint="choose another place for the store"
         )
+    url = catalog_url or given_url()
+    if url not in (None, SQLITE):
+        check_server(url)  # before anything is made that would have to be taken away again
     missing = [above for above in (path, *path.parents) if not above.exists()]
     try:
-        path.mkdir(parents=True, exist_ok=True)
         refuse_network(path, force=force)
+        path.mkdir(parents=True, exist_ok=True)
         for folder in _FOLDERS:
             (path / folder).mkdir(exist_ok=True)
         with locks.held(path / "locks" / "create.lock", what=f"the making of a store at {path}"):
-            card = _fill(path, catalog_url or given_url())
+            card = _fill(path, url)
         for made in missing or [path]:
             sync_directory(made.parent)
     except OSError as error:
