@@ -14,6 +14,7 @@ import hartonomous as hn
 from hartonomous.core.dtype import DTYPES
 from hartonomous.errors import NotFoundError
 from hartonomous.opening import estimate_paths
+from hartonomous.packs import forecast
 from hartonomous.packs.source_file import SourceFile
 
 MIB = 1 << 20
@@ -170,6 +171,17 @@ def test_a_large_file_is_read_to_a_hundredth_at_most(tmp_path, monkeypatch):
     # Holes are equal to each other; so seem to be tensors that differ in four bytes.
     assert kinds["probably equal within the set"].piece_count >= 29
     assert kinds["tensors F32"].estimated_bytes <= 31 * each
+
+
+def test_of_a_sparse_file_of_any_size_no_more_is_read_than_of_a_large_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(forecast, "MOST_READ_BYTES", 4 * MIB)
+    path = tmp_path / "sparse.bin"
+    with path.open("wb") as out:
+        out.write(b"a beginning" * 1000)
+        out.truncate(3_000_000_000_000)
+    found = estimate_paths(path)
+    assert found.logical_bytes == 3_000_000_000_000
+    assert found.read_bytes <= found.read_limit_bytes == 4 * MIB
 
 
 def test_many_small_files_keep_to_the_least_limit(tmp_path):

@@ -29,11 +29,12 @@ def command(
 ) -> None:
     """Tell what the store would need for files, storing nothing.
 
-    Reads a hundredth of the bytes at most: headers, and samples that are encoded as they would be.
-    Of up to 4 MB 1 MiB is read at most, and a header that is longer than a hundredth of its file
-    is read all the same, such as a GGUF file's with a large vocabulary. Where there is a store,
-    what it holds already is told too. Equality is told from samples, and so is what differs from
-    tensors that are like others; chunks that files without structure share are not looked for.
+    Reads a hundredth of the bytes at most, and never more than 2 GiB: headers, and samples that are
+    encoded as they would be. Of up to 4 MB 1 MiB is read at most, and a header that is longer than
+    a hundredth of its file is read all the same, such as a GGUF file's with a large vocabulary.
+    Where there is a store, what it holds already is told too. Equality is told from samples, and so
+    is what differs from tensors that are like others; chunks that files without structure share are
+    not looked for.
     """
     run(invocation, paths, include=include, exclude=exclude)
 

@@ -1,9 +1,10 @@
 """Forecast: what files would take in a store, told from few of their bytes, storing nothing.
 
-Reads at most a hundredth of the bytes, of up to 4 MB at most 1 MiB: headers first, then samples of
-files and tensors for equality, places of tensors for likeness, and what is left for samples of each
-class, which are encoded as they would be. A large file's header is read whatever the limit, up to
-1 MiB of them, and samples then have at least 24 kB. What reads of the store cost is not counted.
+Reads at most a hundredth of the bytes and 2 GiB, of up to 4 MB at most 1 MiB: headers first, then
+samples of files and tensors for equality, places of tensors for likeness, and what is left for
+samples of each class, which are encoded as they would be. A large file's header is read whatever
+the limit, up to 1 MiB of them, and samples then have at least 24 kB. What reads of the store cost
+is not counted.
 """
 
 import os
@@ -47,6 +48,10 @@ from hartonomous.ports.source import Candidate, MemberSource
 
 SMALL_BYTES, SMALL_LIMIT_BYTES = 4_000_000, 1 << 20
 """Of no more bytes than the former the latter may be read; of more, a hundredth."""
+
+MOST_READ_BYTES = 2 << 30
+"""More is not read of any number of bytes: what classes take is told by far fewer samples, and a
+sparse file may have a size that no disk has."""
 
 HEADER_LIMIT_BYTES = 1 << 20
 LEAST_SAMPLED_BYTES = 24_000
@@ -135,7 +140,7 @@ def forecast(
     """
     files = [member for one in artifacts for member in one.members]
     total = sum(member.size for member in files)
-    limit = total // 100 if total > SMALL_BYTES else SMALL_LIMIT_BYTES
+    limit = min(total // 100, MOST_READ_BYTES) if total > SMALL_BYTES else SMALL_LIMIT_BYTES
     sampler = Sampler(files=files, limit_bytes=limit)
     work = _Work(sampler=sampler)
     progress.stage("estimate", total_bytes=min(limit, total))
