@@ -1,7 +1,9 @@
 """``lineage``, ``relate``, ``impact`` and ``search``."""
 
+import numpy as np
 import pytest
 from cli_schema import validate
+from safetensors.numpy import save_file
 
 
 def test_relate_and_lineage(hart, full):
@@ -99,3 +101,26 @@ def test_an_unknown_kind_of_hits_is_told_with_those_there_are(hart, store, kind,
     assert code == 2
     assert "there are passage, picture, model, tensor" in err
     assert hint in err
+
+
+def test_many_copies_are_told_by_their_number(hart, store, home):
+    """A base in many copies, and a fine-tune of one of them in many copies."""
+    random = np.random.default_rng(3)
+    base = {f"l{at}.weight": random.standard_normal((64, 96)).astype(np.float32) for at in range(4)}
+    tuned = {name: (value * np.float32(1.001)) for name, value in base.items()}
+    for name, weights in (("base", base), ("tuned", tuned)):
+        for number in range(6):
+            path = home / f"{name}{number}.safetensors"
+            save_file(weights, path, metadata={"copy": str(number)})
+            assert hart("add", str(path), "--name", f"{name}{number}")[0] == 0
+    for number in range(6):
+        hart("relate", f"tuned{number}", "fine-tune-of", "base0")
+    lines = [line.strip() for line in hart("lineage", "base0")[1].splitlines()]
+    assert sum(line.startswith("base0@1 ~ base") or " ~ base0@1" in line for line in lines) == 3
+    assert sum(line.startswith("tuned") for line in lines) == 3
+    assert lines.count("and 2 more copies: --json lists all") == 1
+    assert lines.count("and 3 more copies: --json lists all") == 1
+    (found,) = validate("lineage", hart("lineage", "base0", "--json")[1])
+    near = [one for one in found["edges"] if one["kind"] == "same-tensors"]
+    assert sum("base0@1" in (one["source"], one["target"]) for one in near) == 5
+    assert sum(one["kind"] == "fine-tune-of" for one in found["edges"]) == 6

@@ -1,5 +1,6 @@
 """``hart lineage``: what a model came from and what came from it, as a tree, JSON or DOT."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _PLACES_SHOWN = 3
+_COPIES_SHOWN = 3
+_SAME = "same-tensors"
 
 
 @make_command("lineage")
@@ -67,8 +70,13 @@ def _page(found: "Lineage") -> Iterable[Block]:
     ours = [edge for edge in near if found.root in (edge.source, edge.target)]
     if ours:
         yield "without a direction"
+        told: Counter[str] = Counter()
         for edge in ours:
-            yield f"  {edge.source} ~ {edge.target}: {_words(edge)}"
+            words = _words(edge)
+            told[words] += edge.kind == _SAME
+            if told[words] <= _COPIES_SHOWN:
+                yield f"  {edge.source} ~ {edge.target}: {words}"
+        yield from _more_copies(told.values(), "  ")
     if len(near) > len(ours):
         others = several(len(near) - len(ours), "relation")
         yield Cell(f"{others} without a direction between the others: --json lists all", "dim")
@@ -78,20 +86,47 @@ def _page(found: "Lineage") -> Iterable[Block]:
         yield Cell("there is more: follow fewer steps with --depth", "dim")
 
 
+def _more_copies(counts: Iterable[int], indent: str) -> Iterator[Block]:
+    """Say how many copies were told of by their number alone."""
+    more = sum(max(0, count - _COPIES_SHOWN) for count in counts)
+    if more:
+        copies = "copy" if more == 1 else "copies"
+        yield Cell(f"{indent}and {more} more {copies}: --json lists all", "dim")
+
+
+def _copies(found: "Lineage") -> dict[str, str]:
+    """Return for each version that has the tensors of others the first one of them."""
+    first: dict[str, str] = {}
+    for edge in found.edges:
+        if edge.kind == _SAME and not edge.directed:
+            named = [first.get(one, one) for one in (edge.source, edge.target)]
+            here = min(named, key=found.versions.index)
+            first.update((one, here) for one in (edge.source, edge.target, *named))
+    return first
+
+
 def _branch(
     found: "Lineage", name: str, shown: set[str], level: int, *, up: bool
 ) -> Iterator[Block]:
     """Yield a version's relations and what is behind each, once: ``shown`` have been followed."""
+    told: Counter[tuple[str, str]] = Counter()
+    first = _copies(found)
     for edge in found.edges:
         near, far = (edge.source, edge.target) if up else (edge.target, edge.source)
         if not edge.directed or near != name:
             continue
         followed = far in shown
+        if far in first and not followed and not _leads_on(found, far, up=up):
+            copy = first[far], _words(edge)
+            told[copy] += 1
+            if told[copy] > _COPIES_SHOWN:
+                continue
         shown.add(far)
         again = " (see above)" if followed and _leads_on(found, far, up=up) else ""
         yield f"{'  ' * level}{far}{again}: {_words(edge)}"
         if not followed:
             yield from _branch(found, far, shown, level + 1, up=up)
+    yield from _more_copies(told.values(), "  " * level)
 
 
 def _leads_on(found: "Lineage", name: str, *, up: bool) -> bool:
