@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from hartonomous.core.array import dtype_name
 from hartonomous.core.safetensors_writer import TensorEntry
@@ -29,15 +29,28 @@ TORCH_TYPES = {
 _BY_TORCH = {f"torch.{theirs}": ours for ours, theirs in TORCH_TYPES.items()}
 
 
+class TensorBytes(Protocol):
+    """A tensor's bytes in C order, little-endian."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        ...
+
+    def __getitem__(self, wanted: slice, /) -> bytes | memoryview:
+        """Return some of them that follow one another."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GivenTensor:
     """A tensor in memory: what a header says of it, and its bytes when they are asked for.
 
-    ``view`` returns them in C order, little-endian: the memory itself where it lies so, or a copy.
+    ``view`` returns the memory itself where it lies in C order, else what copies the ranges that
+    are asked for, and never the whole.
     """
 
     entry: TensorEntry
-    view: Callable[[], memoryview]
+    view: Callable[[], TensorBytes]
 
 
 def is_torch(value: object) -> bool:
@@ -106,11 +119,31 @@ def _imported(name: str, value: Any) -> NDArray[Any]:
         ) from error
 
 
-def _bytes_of(array: NDArray[Any]) -> memoryview:
+def _bytes_of(array: NDArray[Any]) -> TensorBytes:
     import numpy as np
 
-    little = np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
-    return little.reshape(-1).view(np.uint8).data
+    if array.flags.c_contiguous and array.dtype == array.dtype.newbyteorder("<"):
+        content: memoryview = array.reshape(-1).view(np.uint8).data
+        return content
+    return _StridedBytes(array)
+
+
+class _StridedBytes:
+    """The bytes of an array that does not lie in C order, or not little-endian."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array
+
+    def __len__(self) -> int:
+        return self._array.nbytes
+
+    def __getitem__(self, wanted: slice, /) -> bytes:
+        start, stop, _ = wanted.indices(len(self))
+        size = self._array.itemsize
+        first, last = start // size, -(-stop // size)
+        elements = self._array.flat[first:last]  # a copy of these alone, in C order
+        little = elements.astype(elements.dtype.newbyteorder("<"), copy=False)
+        return little.tobytes()[start - first * size : stop - first * size]
 
 
 def _torch_tensor(name: str, tensor: Any) -> GivenTensor:
@@ -127,12 +160,16 @@ def _torch_tensor(name: str, tensor: Any) -> GivenTensor:
             hint="turn it into a plain, dense tensor",
         )
 
-    def view() -> memoryview:
+    def view() -> TensorBytes:
         import torch
 
-        plain = tensor.detach().resolve_conj().resolve_neg().contiguous()
-        content: memoryview = plain.reshape(-1).view(torch.uint8).numpy().data
-        return content
+        plain = tensor.detach().resolve_conj().resolve_neg()
+        if plain.is_contiguous():
+            content: memoryview = plain.reshape(-1).view(torch.uint8).numpy().data
+            return content
+        # As numbers of the same size, since numpy has not all types: strides stay as they are.
+        same = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+        return _bytes_of(plain.view(same.get(plain.element_size(), plain.dtype)).numpy())
 
     entry = TensorEntry(name=name, dtype=dtype, shape=tuple(tensor.shape))
     return GivenTensor(entry=entry, view=view)

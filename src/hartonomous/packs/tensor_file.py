@@ -11,7 +11,7 @@ import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
-from hartonomous.core.given_tensor import GivenTensor, given_tensor
+from hartonomous.core.given_tensor import GivenTensor, TensorBytes, given_tensor
 from hartonomous.core.manifest import INLINE_BYTES
 from hartonomous.core.safetensors_writer import TensorEntry, header_bytes, in_file_order
 from hartonomous.errors import StructureError, UsageError
@@ -143,11 +143,11 @@ class TensorStream:
 
 
 class _OneAtATime:
-    """Lends the bytes of one tensor at a time: those that do not lie in order are copies."""
+    """Lends the bytes of one tensor at a time: PyTorch may have to make a copy for that."""
 
     def __init__(self) -> None:
         self._lent: GivenTensor | None = None
-        self._view = memoryview(b"")
+        self._view: TensorBytes = memoryview(b"")
 
     def reader_of(self, given: GivenTensor) -> Read:
         def read(offset: int, length: int) -> bytes:
@@ -163,19 +163,19 @@ def _kept(keeper: TensorKeeper, given: GivenTensor) -> Read:
     """Give a tensor away and return how its bytes are read from now on."""
     view, length = _checked(given), given.entry.byte_count
     if length <= INLINE_BYTES:
-        return _reader_of(memoryview(bytes(view)))
+        return _reader_of(memoryview(bytes(view[0:length])))
     location = f"tensor {given.entry.name!r}"
     source = JoinedSource(location, [(length, _reader_of(view))])
     digest = keeper.keep(source, given.entry.dtype, given.entry.shape)
     return lambda offset, count: keeper.read_kept(digest, offset, count)
 
 
-def _checked(given: GivenTensor) -> memoryview:
+def _checked(given: GivenTensor) -> TensorBytes:
     view = given.view()
     if len(view) != given.entry.byte_count:
         raise UsageError(f"tensor {given.entry.name!r} changed its size while it was being read")
     return view
 
 
-def _reader_of(view: memoryview) -> Read:
+def _reader_of(view: TensorBytes) -> Read:
     return lambda offset, length: bytes(view[offset : offset + length])
