@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,6 +192,38 @@ def test_a_missing_pack_costs_what_lay_in_it(store, source):
         found = [path for path in (out, *out.rglob("*")) if path.is_file()]
         assert [path.read_bytes() for path in found] == [noise(90_000, 3)]
         assert again.verify(files=True).sound
+
+
+@pytest.mark.parametrize("undone", [False, True])
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # both read the packs alone
+def test_repair_and_rescue_agree_where_a_renaming_is_lost(store, source, undone):
+    path = source("x", noise(40_000, 1))
+    store.add(path)
+    if undone:
+        store.rm("x")
+        path.write_bytes(noise(40_000, 2))
+        store.add(path)
+        lost = set(pack_paths(store.path))
+        store.mv("x", "y")
+        lost = set(pack_paths(store.path)) - lost
+        store.undo(2)
+    else:
+        lost = set(pack_paths(store.path))
+        store.mv("x", "y")
+        lost = set(pack_paths(store.path)) - lost
+        path.write_bytes(noise(40_000, 2))
+        store.add(path)
+    store.close()
+    for one in lost:
+        one.unlink()
+    command = [sys.executable, "-P", str(store.path / "rescue.py"), "list"]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    report, again = repaired(store.path)
+    with again:
+        names = [f"{one.name}@{one.number}" for one in again.ls()]
+    assert sorted(line.split()[0] for line in told.splitlines()) == sorted(names)
+    assert len(names) == 2
+    assert report.recovered == tuple(one.rpartition("@")[0] for one in names if "recov" in one)
 
 
 def test_what_was_recovered_can_be_renamed_labelled_and_removed_for_good(store, source):

@@ -1727,6 +1727,8 @@ class State:
 
     def __init__(self) -> None:
         self.names: dict[str, str] = {}  # artifact → name
+        self.named: dict[str, str] = {}  # name → the artifact that got it last
+        self.uids: dict[str, list[str]] = defaultdict(list)  # artifact → versions, also purged ones
         self.versions: dict[str, dict[str, Any]] = {}  # version → commit
         self.labels: dict[tuple[str, str], str] = {}  # artifact, label → version or nothing
         self.trash: set[str] = set()  # versions that were removed
@@ -1735,8 +1737,9 @@ class State:
     def apply(self, entry: dict[str, Any]) -> None:
         """Apply one commit or change; an unknown action changes nothing."""
         if entry["kind"] == "commit":
-            self.names[entry["artifact"]] = str(entry["name"])
             self.versions[entry["uid"]] = entry
+            self.uids[entry["artifact"]].append(entry["uid"])
+            self.give_name(entry["artifact"], str(entry["name"]))
             for label in entry["labels"]:
                 self.labels[entry["artifact"], label] = entry["uid"]
             return
@@ -1752,9 +1755,13 @@ class State:
             uid = entry["previous_uid"] if back else after
             self.labels[entry["artifact"], entry["label"]] = "" if uid in self.trash else uid or ""
         elif action == "rename":
-            self.names[entry["artifact"]] = str(entry["previous_name" if back else "name"])
+            self.give_name(entry["artifact"], str(entry["previous_name" if back else "name"]))
         elif action == "remove":
             (self.trash.difference_update if back else self.trash.update)(entry["version_uids"])
+            back_again = {self.versions[one]["artifact"] for one in entry["version_uids"] if back
+                          and one in self.versions}  # fmt: skip
+            for artifact in sorted(back_again):
+                self.give_name(artifact, self.names[artifact])
             for lost in entry["labels"]:
                 key, uid = (lost["artifact"], lost["label"]), lost["version_uid"]
                 gone = uid not in self.versions and not back  # with what gave it the label
@@ -1770,6 +1777,24 @@ class State:
         elif action == "purge" and not back:
             for uid in entry["version_uids"]:
                 self.versions.pop(uid, None)
+
+    def is_live(self, artifact: str) -> bool:
+        """Say whether an artifact has a version that is not in the trash."""
+        uids = self.uids[artifact]
+        return any(uid in self.versions and uid not in self.trash for uid in uids)
+
+    def give_name(self, artifact: str, name: str) -> None:
+        """Give a name, and another one to whatever has it: as hart repair does.
+
+        A store never gives a name that is in use, so the record that took it away was lost.
+        """
+        self.names[artifact] = name
+        if not self.is_live(artifact):
+            return
+        other = self.named.get(name, artifact)
+        if other != artifact and self.names[other] == name and self.is_live(other):
+            self.give_name(other, f"recovered/{name}~{other[:8]}")
+        self.named[name] = artifact
 
     def selected(self, name: str, every: bool, removed: bool) -> list[tuple[str, dict[str, Any]]]:
         """Return (name, commit): the newest version of each artifact of that name, or every one."""
