@@ -52,7 +52,7 @@ def filled(store, space, count=9):
     return row
 
 
-def brought(store, space, *, rows, files=1, ids=None, number=1):
+def brought(store, space, *, rows, files=1, ids=None, number=1, name=None):
     """Publish a block that no writer of ours makes, as another program might send it."""
     ids = np.arange(1, rows + 1) if ids is None else np.asarray(ids, np.int64)
     table = PlaceTable(rows=np.zeros((rows, 10), np.int64), digests=np.ones((files, 32), np.uint8))
@@ -72,7 +72,8 @@ def brought(store, space, *, rows, files=1, ids=None, number=1):
             reader.close()
         proposal = Proposal(
             kind=spaces.KIND, names=(f".spaces/{space.key}/{number}",), files=(file,),
-            source_place="a test", tensor_count=4, metadata={}, next_version=True,
+            source_place="a test", tensor_count=4, next_version=True,
+            metadata={} if name is None else {spaces.NAME_KEY: name},
         )  # fmt: skip
         publish(session, [proposal])
 
@@ -98,6 +99,17 @@ def test_a_block_of_an_unknown_kind_of_space_is_refused(store, field):
     notes = find_blocks(store.parts, store.files)
     assert "not known" in notes[0]
     assert store.spaces.list() == []
+
+
+@pytest.mark.parametrize("name", ["a\x1b[2Jb", "a\nb", "x" * 201, " ", ""])
+def test_a_block_gives_its_space_no_name_that_nobody_may_give(tmp_path, store, name):
+    brought(store, space_of(encoder=name), rows=2, name=name)
+    assert find_blocks(store.parts, store.files) == ()
+    assert [one.name for one in store.spaces.list()] == ["text"]
+    store.close()
+    hn.repair(tmp_path / "store")
+    with hn.open(tmp_path / "store") as opened:
+        assert [one.name for one in opened.spaces.list()] == ["text"]
 
 
 def test_a_block_larger_than_any_is_refused_before_it_is_read(store):

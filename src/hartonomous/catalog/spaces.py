@@ -28,7 +28,7 @@ from hartonomous.catalog.schema import (
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.place import Place
 from hartonomous.core.row_sum import row_sum
-from hartonomous.core.space import Space
+from hartonomous.core.space import Space, is_word
 from hartonomous.errors import IntegrityError, NotFoundError
 
 KIND = "vectors"
@@ -121,10 +121,13 @@ def use_of(made: Space) -> str:
 
 
 def free_name(tx: Connection, made: Space) -> str:
-    """Return a name for a new space: its encoder's, with its type, modality or key if taken."""
-    base = made.encoder or made.modality
+    """Return a name for a new space: its encoder's, with its type, modality or key if taken.
+
+    A block may say anything of its encoder: what people could not have named gives no name.
+    """
+    base = made.encoder if is_word(made.encoder) else made.modality
     for name in (base, f"{base}-{made.quantisation}", f"{base}-{made.modality}"):
-        if by_name(tx, name) is None:
+        if is_word(name) and by_name(tx, name) is None:
             return name
     return f"{base}-{made.key[:8]}"
 

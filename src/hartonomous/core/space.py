@@ -14,6 +14,7 @@ from hartonomous.errors import UsageError
 MODALITIES = ("text", "picture")
 METRICS = ("cosine", "dot", "euclidean")
 MOST_DIMENSIONS = 16_384
+_MOST_CHARS = 200
 
 RECIPE_KEY = "encoder.recipe"
 """The metadata key of a version with encoders; ``packs.encoders`` says what its value is."""
@@ -55,6 +56,11 @@ class Space(msgspec.Struct, frozen=True, kw_only=True):
         return (
             f"{self.modality} {self.encoder} {self.quantisation} {self.dimension}-d {self.metric}"
         )
+
+
+def is_word(text: str) -> bool:
+    """Say whether a space or an encoder may be called so: printable, and 200 characters at most."""
+    return bool(text.strip()) and len(text) <= _MOST_CHARS and text.isprintable()
 
 
 def check_comparable(first: Space, second: Space) -> None:

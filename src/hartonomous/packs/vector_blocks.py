@@ -16,7 +16,7 @@ import numpy as np
 from hartonomous.catalog import manifests, spaces
 from hartonomous.catalog.spaces import BlockRow, SpaceRow, StoredBlock
 from hartonomous.core.name import SPACES_FOLDER
-from hartonomous.core.space import Space
+from hartonomous.core.space import Space, is_word
 from hartonomous.core.vector_block import (
     MOST_BYTES,
     MOST_ROWS,
@@ -279,6 +279,6 @@ def _found_space(tx: Any, found: Space, name: str | None, *, now_us: int) -> Spa
     """Keep a space that blocks name, as where they were written; searched where nothing else is."""
     use = spaces.use_of(found)
     state = spaces.CURRENT if spaces.current(tx, found.modality, use) is None else spaces.RETIRED
-    if name is None or spaces.by_name(tx, name) is not None:
+    if name is None or not is_word(name) or spaces.by_name(tx, name) is not None:
         name = spaces.free_name(tx, found)
     return spaces.add(tx, found, name=name, use=use, state=state, now_us=now_us)

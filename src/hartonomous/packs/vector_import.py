@@ -10,7 +10,7 @@ import msgspec
 
 from hartonomous.catalog import spaces
 from hartonomous.core.place import Place, PlaceKind
-from hartonomous.core.space import METRICS, MODALITIES, MOST_DIMENSIONS, Space, VectorType
+from hartonomous.core.space import METRICS, MODALITIES, MOST_DIMENSIONS, Space, VectorType, is_word
 from hartonomous.core.vector_block import checked_vectors
 from hartonomous.errors import AmbiguousNameError, ConflictError, NotFoundError, UsageError
 from hartonomous.packs.npy_rows import NpyRows
@@ -145,7 +145,7 @@ def _space(name: str, array: NpyRows, *, encoder: str, metric: str, modality: st
     if metric not in METRICS or modality not in MODALITIES:
         raise UsageError(f"{metric} of {modality} is no space", hint=f"{METRICS} of {MODALITIES}")
     for what, text in (("name", name), ("encoder", encoder)):
-        if not text.strip() or len(text) > 200 or not text.isprintable():
+        if not is_word(text):
             raise UsageError(f"{text[:40]!r} is no {what} of a space", hint="use a short word")
     kind = _TYPES[array.dtype.name]
     return Space(
