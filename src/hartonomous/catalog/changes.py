@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, insert, select, update
 
 from hartonomous.catalog.batches import batches
-from hartonomous.catalog.columns import LARGEST, damaged
+from hartonomous.catalog.columns import damaged, numbered
 from hartonomous.catalog.schema import artifact, change, label, version
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.errors import IntegrityError
@@ -64,9 +64,7 @@ def _rows(tx: Connection, query: Any) -> list[ChangeRow]:
 
 def by_sequence(tx: Connection, sequence: int) -> ChangeRow | None:
     """Return one change; None where there is none of this number, however large that is."""
-    if abs(sequence) > LARGEST:
-        return None
-    found = _rows(tx, select(change).where(change.c.sequence == sequence))
+    found = _rows(tx, select(change).where(numbered(change.c.sequence, sequence)))
     return found[0] if found else None
 
 

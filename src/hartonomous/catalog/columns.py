@@ -11,7 +11,17 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import msgspec
-from sqlalchemy import BigInteger, Dialect, Integer, LargeBinary, SmallInteger, Text, TypeDecorator
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Dialect,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    TypeDecorator,
+    false,
+)
 from sqlalchemy.types import TypeEngine
 
 from hartonomous.errors import IntegrityError
@@ -20,6 +30,14 @@ T = TypeVar("T")
 
 LARGEST = 2**63 - 1
 """The largest number that a column holds."""
+
+
+def numbered(column: ColumnElement[int], number: int) -> ColumnElement[bool]:
+    """Return the condition that a column has a number; no row meets it where none can hold it.
+
+    A database would refuse such a number: this is for those that people give to name a row.
+    """
+    return column == number if abs(number) <= LARGEST else false()
 
 
 def damaged(what: str) -> IntegrityError:

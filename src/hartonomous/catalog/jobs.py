@@ -25,7 +25,7 @@ from sqlalchemy import (
 
 from hartonomous.catalog import events
 from hartonomous.catalog.batches import insert_or_skip
-from hartonomous.catalog.columns import LARGEST, damaged, decode_json
+from hartonomous.catalog.columns import damaged, decode_json, numbered
 from hartonomous.catalog.schema import job
 from hartonomous.core.event import MAX_TEXT, NewEvent
 from hartonomous.core.job import (
@@ -271,9 +271,7 @@ def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
 
     None where there is none of this number, however large that is.
     """
-    if abs(job_id) > LARGEST:
-        return None
-    query = select(*job.c).where(job.c.id == job_id)
+    query = select(*job.c).where(numbered(job.c.id, job_id))
     row = tx.execute(query.with_for_update() if lock else query).one_or_none()
     return None if row is None else _job(row)
 
