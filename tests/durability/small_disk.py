@@ -16,6 +16,7 @@ import hartonomous as hn
 from hartonomous.errors import HartonomousError, StorageFullError
 from hartonomous.opening import check_backups, migrate_store
 from hartonomous.packs import directory
+from hartonomous.packs.picture_views import open_pictures
 from hartonomous.ports.progress import NoProgress
 
 MIB = 1 << 20
@@ -312,10 +313,43 @@ def push(store: hn.Store, place: Path) -> None:
         store.push(other)
 
 
+def copying_the_catalog_runs_full(disk: Path, folder: Path) -> None:
+    """No room for a backup's catalog: told of the backup's disk, with what it lacks."""
+    (folder / "many").mkdir()
+    for i in range(300):
+        make(folder / "many", f"{i}", 200)
+    with hn.open(folder / "store", create=True, settings=SETTINGS) as store:
+        store.add(folder / "many")
+        for leave in (0, 40_000, 250_000):
+            filler = fill(disk, leave)
+            error = expect_full(lambda: store.backup(disk / "backup"))
+            assert str(disk / "backup") in error.message, error
+            if leave:  # else not even the folder could be made
+                assert "are missing" in error.message, error
+                assert str(disk / "backup") in (error.hint or ""), error
+            filler.unlink()
+        store.backup(disk / "backup")
+        assert check_backups(disk / "backup").faults == ()
+
+
+def looking_at_pictures_runs_full(disk: Path, folder: Path) -> None:
+    """No room for the index of pictures: it says so, and how much is missing."""
+    with hn.open(disk / "store", create=True, settings=SETTINGS) as store:
+        for leave in (0, 20_000):
+            filler = fill(disk, leave)
+            error = expect_full(lambda: open_pictures(store.parts).close())
+            assert "index of pictures" in error.message, error
+            assert "bytes are free" in error.message and "are missing" in error.message, error
+            assert str(disk) in (error.hint or "")
+            filler.unlink()
+        open_pictures(store.parts).close()
+
+
 SCENARIOS = {
     one.__name__: one
     for one in (adding_runs_full, catalog_runs_full, collecting_runs_full, getting_runs_full,
-                getting_would_run_full, copying_runs_full,
+                getting_would_run_full, copying_runs_full, copying_the_catalog_runs_full,
+                looking_at_pictures_runs_full,
                 repairing_runs_full, migrating_runs_full, searching_runs_full, making_runs_full,
                 read_only)
 }  # fmt: skip

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import msgspec
 
+from hartonomous.catalog.disk_room import full_disk, lacks_room
 from hartonomous.errors import HartonomousError, IntegrityError, LockedError, StorageFullError
 
 _BUSY_S = 60
+_MAY_BE_FULL = ("SQLITE_IOERR", "SQLITE_CANTOPEN")
 _MACHINE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_CANTOPEN", "SQLITE_NOMEM")
 
 
@@ -43,7 +45,7 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
                 connection = self._connected(path)
             except sqlite3.DatabaseError as error:
                 if attempt or _is_passing(error) or not path.exists():
-                    raise self._meaning(error) from error
+                    raise self._meaning(error, path) from error
                 connection = None
             except UnicodeDecodeError:  # SQLite quotes the damaged schema
                 connection = None
@@ -86,7 +88,7 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
         except sqlite3.Error as error:
             is_refused = _name(error).startswith("SQLITE_READONLY") and not os.access(path, os.W_OK)
             if _is_passing(error) or is_refused:
-                raise self._meaning(error) from error
+                raise self._meaning(error, path) from error
             return str(error)
         except (TypeError, ValueError) as error:  # a value of another kind than was written
             return f"{type(error).__name__}: {error}"
@@ -95,21 +97,23 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
     def writing(self, connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
         """Run one transaction, which takes the file's lock at once."""
         with self.translated():
+            path = Path(connection.execute("PRAGMA database_list").fetchone()[2])
+        with self.translated(path):
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.commit()
             except BaseException:
                 connection.rollback()
                 raise
-            connection.commit()
 
     @contextlib.contextmanager
-    def translated(self) -> Iterator[None]:
-        """Raise SQLite's errors as ours."""
+    def translated(self, path: Path | None = None) -> Iterator[None]:
+        """Raise SQLite's errors as ours; ``path`` is the file, where its disk may be full."""
         try:
             yield
         except sqlite3.Error as error:
-            raise self._meaning(error) from error
+            raise self._meaning(error, path) from error
 
     def _connected(self, path: Path) -> sqlite3.Connection | None:
         """Open the file, and make the tables in a new one; None where it has another schema."""
@@ -164,12 +168,15 @@ class DerivedFile(msgspec.Struct, frozen=True, kw_only=True):
                 if not stat.S_ISREG(one.lstat().st_mode):
                     one.unlink()
 
-    def _meaning(self, error: sqlite3.Error) -> HartonomousError:
+    def _meaning(self, error: sqlite3.Error, path: Path | None) -> HartonomousError:
         name = _name(error)
         if _is_busy(error):
             return LockedError(
                 f"{self.what} stayed locked for {_BUSY_S} s", hint="try again in a while"
             )
+        full = name == "SQLITE_FULL" or name.startswith(_MAY_BE_FULL)
+        if path is not None and full and (name == "SQLITE_FULL" or lacks_room(path.parent)):
+            return full_disk(f"no room for {self.what} at {path}", path)
         if name == "SQLITE_FULL":
             return StorageFullError(
                 f"no room for {self.what}: {error}", hint="free some space on the store's disk"

@@ -13,6 +13,7 @@ from pathlib import Path
 from hartonomous.catalog import copying
 from hartonomous.catalog import database as catalog
 from hartonomous.catalog.database import Database
+from hartonomous.catalog.disk_room import full_disk, lacks_room
 from hartonomous.catalog.schema import store_property
 from hartonomous.errors import IntegrityError, UnsupportedStoreError
 
@@ -25,7 +26,8 @@ def copy_catalog(
 ) -> None:
     """Write the catalog as it is now into the new file ``target``, as one file without a log.
 
-    ``advance`` is told bytes as they are copied. Durable only when the caller syncs it.
+    ``advance`` is told bytes as they are copied. Durable only when the caller syncs it. Raises
+    StorageFullError where the disk of ``target`` has no room.
     """
     with database.read() as tx:
         raw = tx.connection.dbapi_connection
@@ -40,10 +42,18 @@ def copy_catalog(
             advance(page * ((left.pop() if left else total) - remaining))
             left.append(remaining)
 
-        with contextlib.closing(sqlite3.connect(target)) as copy:
-            raw.backup(copy, pages=_PAGES, progress=tell)
-            # The copy says of itself that it has a write-ahead log; it is to be one plain file.
-            copy.execute("PRAGMA journal_mode=DELETE")
+        try:
+            with contextlib.closing(sqlite3.connect(target)) as copy:
+                raw.backup(copy, pages=_PAGES, progress=tell)
+                # The copy says of itself that it has a write-ahead log; it is to be a plain file.
+                copy.execute("PRAGMA journal_mode=DELETE")
+        except sqlite3.Error as error:
+            full = getattr(error, "sqlite_errorname", None) == "SQLITE_FULL"
+            if not full and not lacks_room(target.parent):
+                raise
+            size = page * int(raw.execute("PRAGMA page_count").fetchone()[0])
+            doing = f"cannot copy the catalog to {target}"
+            raise full_disk(doing, target, wanted_bytes=size, least=False) from error
 
 
 def _copy_rows(database: Database, target: Path) -> None:

@@ -9,16 +9,15 @@ itself before it copies from it.
 """
 
 import contextlib
-import errno
 import itertools
 import os
 import sqlite3
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
 
+from hartonomous.catalog.disk_room import full_disk, lacks_room
 from hartonomous.catalog.engines.write_queue import WriteQueue
 from hartonomous.errors import (
     HartonomousError,
@@ -28,10 +27,6 @@ from hartonomous.errors import (
 )
 
 BUSY_TIMEOUT_S = 120
-
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_SHARED_BYTES = 32768
-"""What SQLite's shared memory, the least of its files, needs before anything can be done."""
 
 _numbers = itertools.count()
 
@@ -140,18 +135,6 @@ def rules_of(engine: Engine) -> "SqliteRules":
     return SqliteRules(engine.get_execution_options().get("catalog_file"))
 
 
-def _lacks_room(path: Path | None) -> bool:
-    """Say whether nothing more can be written beside a file: SQLite does not tell why it cannot."""
-    if path is None:
-        return False
-    try:
-        with tempfile.TemporaryFile(dir=path.parent) as probe:
-            probe.write(bytes(_SHARED_BYTES))
-    except OSError as error:
-        return error.errno in _FULL
-    return False
-
-
 class SqliteRules:
     """SQLite's ways."""
 
@@ -208,11 +191,11 @@ class SqliteRules:
                 hint="end the other command that writes to this store, and try again",
             )
         silent = name.startswith("SQLITE_CANTOPEN") or name == "SQLITE_IOERR_SHMSIZE"
-        if name == "SQLITE_FULL" or (silent and _lacks_room(self._path)):
-            text = text if name == "SQLITE_FULL" else f"the disk is full ({text})"
-            return StorageFullError(
-                f"no room for the catalog: {text}", hint="free some space on the store's disk"
-            )
+        here = self._path
+        if here is not None and (name == "SQLITE_FULL" or (silent and lacks_room(here.parent))):
+            return full_disk(f"no room for the catalog at {here}", here)
+        if name == "SQLITE_FULL":
+            return StorageFullError(f"no room for a catalog in memory: {text}")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode to UTF-8" in text:
             return IntegrityError(
                 f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
