@@ -202,10 +202,10 @@ class Store(Closing):
         return changing.rename(self.parts, name, new_name, dry_run=dry_run)
 
     def rm(
-        self, spec: str, *, keep_last: int | None = None, dry_run: bool = False
+        self, *specs: str, keep_last: int | None = None, dry_run: bool = False
     ) -> changing.Changed:
-        """Put versions into the trash."""
-        return changing.remove(self.parts, spec, keep_last=keep_last, dry_run=dry_run)
+        """Put versions into the trash, by one change."""
+        return changing.remove(self.parts, specs, keep_last=keep_last, dry_run=dry_run)
 
     def drop(self, spec: str, part: str, *, dry_run: bool = False) -> changing.Changed:
         """Drop a part of one version, ``weights`` or ``optimizer``. See `hart drop`."""

@@ -25,17 +25,9 @@ def command(
     """Put versions into the trash.
 
     NAME means all of its versions, NAME@X one of them; NAME may be a shell pattern over whole
-    names, in quotation marks: 'docs/*'. 'hart undo' brings them back until 'hart gc' empties the
-    trash, which by default leaves everything there for 30 days.
+    names, in quotation marks: 'docs/*'. One 'hart undo' brings all of them back until 'hart gc'
+    empties the trash, which by default leaves everything there for 30 days.
     """
-    specs = tuple(dict.fromkeys(specs))
     with invocation.store() as store:
-        # All are looked at before the first is removed.
-        foreseen = [store.rm(spec, keep_last=keep_last, dry_run=True) for spec in specs]
-        gone: set[str] = set()
-        for spec, planned in zip(specs, foreseen, strict=True):
-            if planned.versions and gone.issuperset(planned.versions):
-                continue  # a pattern or name before has put all of it into the trash
-            done = planned if dry_run else store.rm(spec, keep_last=keep_last)
-            gone.update(planned.versions)
-            show_change(invocation.output, done)
+        done = store.rm(*dict.fromkeys(specs), keep_last=keep_last, dry_run=dry_run)
+        show_change(invocation.output, done)

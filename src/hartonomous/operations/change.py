@@ -177,9 +177,9 @@ def rename(parts: StoreParts, name: str, new_name: str, *, dry_run: bool = False
 
 
 def remove(
-    parts: StoreParts, spec: str, *, keep_last: int | None = None, dry_run: bool = False
+    parts: StoreParts, specs: Sequence[str], *, keep_last: int | None = None, dry_run: bool = False
 ) -> Changed:
-    """Put versions into the trash.
+    """Put versions into the trash, all of them by one change: one `undo` brings them back.
 
     ``NAME`` means all of its versions, ``NAME@X`` one, a shell pattern (``*``, ``?``, ``[…]``) all
     versions of every name that fits; with ``keep_last`` all but the newest N of each, and none
@@ -187,9 +187,12 @@ def remove(
     """
     if keep_last is not None and keep_last < 1:
         raise UsageError(f"--keep-last {keep_last} would keep nothing", hint="use 1 or more")
+    if not specs:
+        raise UsageError("nothing is named", hint="name what is to be removed")
 
     def plan(tx: Any, work: Publication | None) -> Changed:
-        chosen = _to_remove(tx, spec, keep_last)
+        found = [one for spec in specs for one in _to_remove(tx, spec, keep_last)]
+        chosen = list({one.id: one for one in found}.values())
         held = {one: artifacts.labels(tx, one) for one in {one.artifact_id for one in chosen}}
         labels = [
             {"artifact": one.artifact_uid.hex(), "label": name, "version_uid": one.uid.hex()}
@@ -202,7 +205,7 @@ def remove(
             work.change("remove", version_uids=[one.uid.hex() for one in chosen], labels=labels)
         return Changed(
             action="remove",
-            name=_what(spec, chosen),
+            name=_what(specs, chosen),
             detail=_removed(chosen),
             versions=tuple(f"{one.name}@{one.number}" for one in chosen),
             changed=bool(chosen),
@@ -214,8 +217,11 @@ def remove(
     return _make(parts, plan, dry_run=dry_run)
 
 
-def _what(spec: str, chosen: list[VersionRow]) -> str:
-    return chosen[0].name if len({one.artifact_id for one in chosen}) == 1 else spec
+def _what(specs: Sequence[str], chosen: list[VersionRow]) -> str:
+    if len({one.artifact_id for one in chosen}) == 1:
+        return chosen[0].name
+    more = f" and {len(specs) - _MOST_NAMED} more" if len(specs) > _MOST_NAMED else ""
+    return ", ".join(specs[:_MOST_NAMED]) + more
 
 
 def _removed(chosen: list[VersionRow]) -> str:
