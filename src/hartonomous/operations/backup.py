@@ -137,11 +137,20 @@ def _back_up(parts: StoreParts, folder: Path, keep: int | None, progress: Progre
 
 def _refuse_nested(store: Path, folder: Path) -> None:
     store, folder = store.resolve(), folder.resolve()
-    if store == folder or store in folder.parents or folder in store.parents:
+    if _lies_in(store, folder) or _lies_in(folder, store):
         raise ConflictError(
             f"the backups at {folder} and the store at {store} would lie in each other",
             hint="choose a folder beside the store, better on another disk",
         )
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    """Say whether a path is a folder or below it, also where that is mounted at two places."""
+    if outer in (inner, *inner.parents):
+        return True
+    return outer.exists() and any(
+        above.exists() and above.samefile(outer) for above in (inner, *inner.parents)
+    )
 
 
 def _foresee(parts: StoreParts, folder: Path) -> BackedUp:
