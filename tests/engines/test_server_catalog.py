@@ -529,9 +529,7 @@ def test_a_database_that_cannot_keep_every_text_is_refused(
     tmp_path: Path, postgres_server: Any
 ) -> None:
     name = f"latin_{os.getpid()}"
-    postgres_server.say(
-        f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'"
-    )
+    postgres_server.say(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
     try:
         with pytest.raises(UsageError, match="LATIN1") as error:
             hn.init(tmp_path / "store", catalog=postgres_server.address(name))

@@ -14,6 +14,7 @@ from hartonomous.errors import (
     HartonomousError,
     IntegrityError,
     NotFoundError,
+    StorageFullError,
     UsageError,
 )
 from hartonomous.opening import check_backups, list_backups, remove_backup
@@ -373,3 +374,23 @@ def test_no_snapshot_is_made_under_a_name_that_nobody_finds(filled, tmp_path):
     with pytest.raises(HartonomousError, match="years"):
         backing_up.backup(replace(filled.parts, clock=lambda: year_10000), tmp_path / "backup")
     assert filled.backup(tmp_path / "backup").copied_count > 0
+
+
+def test_a_backup_that_fails_leaves_no_unfinished_copy(filled, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(backup_folder, "copy_pack", full)
+    with pytest.raises(StorageFullError):
+        filled.backup(tmp_path / "backup")
+    assert list((tmp_path / "backup" / "tmp").iterdir()) == []
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_mark_stands_in_no_way(filled, tmp_path):
+    folder, target = tmp_path / "backup", tmp_path / "again"
+    for place, name in [(folder, "backup.json"), (target, "restore.json")]:
+        place.mkdir()
+        (place / f".{name}.71-00112233aabbccdd.tmp").write_text("{")
+    filled.backup(folder)
+    hn.restore(folder, target)
+    assert not [one for place in (folder, target) for one in place.glob(".*")]

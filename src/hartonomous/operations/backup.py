@@ -124,7 +124,12 @@ def backup(
 def _back_up(parts: StoreParts, folder: Path, keep: int | None, progress: Progress) -> BackedUp:
     with backup_folder.open_for_writing(folder, now_us=parts.clock()) as opened:
         opened.sweep()
-        done = _Backup(parts, opened, progress).run()
+        try:
+            done = _Backup(parts, opened, progress).run()
+        except BaseException:
+            with contextlib.suppress(OSError, HartonomousError):  # the next run does so as well
+                opened.sweep()  # a full disk needs the room
+            raise
         gone = [] if keep is None else opened.names()[:-keep]
         for name in gone:
             opened.remove(name)

@@ -127,6 +127,8 @@ def _restore(task: _Task, mark: _Mark) -> tuple[str, int]:
         (target / name).mkdir(exist_ok=True)
     with locks.held(target / "locks" / "create.lock", what=f"the making of a store at {target}"):
         _refuse_strange(target, mark)
+        for draft in target.glob(f".{_MARK}.*"):
+            draft.unlink(missing_ok=True)
         write_atomically(target / _MARK, msgspec.json.encode(mark))
         objects = LocalObjects(target)
         objects.sweep()
@@ -151,6 +153,8 @@ def _refuse_strange(target: Path, mark: _Mark) -> None:
     entries = {one.name for one in target.iterdir()}
     if _MARK not in entries:
         # Empty folders are what a restore leaves that was cut short before its mark was there.
+        # So are drafts of the mark.
+        entries = {name for name in entries if not name.startswith(f".{_MARK}.")}
         used = [name for name in sorted(entries) if name not in _FOLDERS or _holds(target / name)]
         if used:
             raise ConflictError(f"{target} is not an empty folder", hint="choose another place")

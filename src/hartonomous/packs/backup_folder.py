@@ -285,7 +285,7 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
     path = path.absolute()
     try:
         if not (path / BACKUP_FILE).exists() and path.exists():
-            others = [one.name for one in path.iterdir() if one.name not in _OURS]
+            others = [one.name for one in path.iterdir() if not _is_ours(one.name)]
             if others:
                 raise ConflictError(
                     f"{path} is not empty and holds no backups ({', '.join(sorted(others)[:3])})",
@@ -305,6 +305,8 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
         try:
             with contextlib.suppress(OSError):  # it is for people: see ``locks.holder``
                 os.utime(path / "backup.lock")
+            for draft in path.glob(f"{_DRAFT}*"):  # of runs that were killed
+                draft.unlink(missing_ok=True)
             _make_card(path, now_us)
             for made in missing:
                 sync_directory(made.parent)
@@ -317,6 +319,12 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 
 
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE, SUSPECTS_FILE})
+_DRAFT = f".{BACKUP_FILE}."
+"""How a card that is being written is named, or one whose writer was killed."""
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.startswith(_DRAFT)
 
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)

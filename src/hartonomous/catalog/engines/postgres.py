@@ -41,7 +41,7 @@ _SYNCED = (
     "SELECT set_config('synchronous_commit', 'on', true) "
     "WHERE current_setting('synchronous_commit') = 'off'"
 )
-"""What is acknowledged is on the disk, also where the server's own setting is not to wait for it."""
+"""What is acknowledged is on the disk, also where the server is set not to wait for it."""
 _OURS = frozenset({"options", "application_name", "client_encoding", "replication"})
 """What a connection needs to be as this program sets it."""
 
