@@ -285,7 +285,11 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
     path = path.absolute()
     try:
         if not (path / BACKUP_FILE).exists() and path.exists():
-            others = [one.name for one in path.iterdir() if not _is_ours(one.name)]
+            others = [
+                one.name
+                for one in path.iterdir()
+                if one.name not in _OURS and not _HALF_WRITTEN_CARD.fullmatch(one.name)
+            ]
             if others:
                 raise ConflictError(
                     f"{path} is not empty and holds no backups ({', '.join(sorted(others)[:3])})",
@@ -305,8 +309,6 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
         try:
             with contextlib.suppress(OSError):  # it is for people: see ``locks.holder``
                 os.utime(path / "backup.lock")
-            for draft in path.glob(f"{_DRAFT}*"):  # of runs that were killed
-                draft.unlink(missing_ok=True)
             _make_card(path, now_us)
             for made in missing:
                 sync_directory(made.parent)
@@ -319,12 +321,8 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 
 
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE, SUSPECTS_FILE})
-_DRAFT = f".{BACKUP_FILE}."
-"""How a card that is being written is named, or one whose writer was killed."""
-
-
-def _is_ours(name: str) -> bool:
-    return name in _OURS or name.startswith(_DRAFT)
+_HALF_WRITTEN_CARD = re.compile(r"\.backup\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
+"""What a first backup leaves that ends while it writes ``backup.json``."""
 
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -335,6 +333,9 @@ def _make_card(path: Path, now_us: int) -> None:
     if (path / BACKUP_FILE).exists():
         _read_card(path)
         return
+    for one in path.iterdir():  # only who holds the lock writes a card
+        if _HALF_WRITTEN_CARD.fullmatch(one.name):
+            one.unlink()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_us // 1_000_000))
     card = BackupCard(created=created)
     write_atomically(path / BACKUP_FILE, msgspec.json.format(msgspec.json.encode(card)) + b"\n")
