@@ -41,7 +41,8 @@ class FileLock:
         """Give the lock back; ``remove`` deletes the file first, while it is still held.
 
         With ``leave_to_forked``, processes that were forked meanwhile hold it until they end.
-        Raises HartonomousError when the file cannot be deleted; the lock is given back anyway.
+        Raises HartonomousError when the file cannot be deleted, or its file system fails; the lock
+        is given back anyway.
         """
         if self._descriptor is None:
             return
@@ -56,6 +57,8 @@ class FileLock:
                 if self._owner == os.getpid() and not leave_to_forked:
                     # Closing alone would leave it to those forked, such as a loader of data.
                     fcntl.flock(descriptor, fcntl.LOCK_UN)
+            except OSError as error:
+                raise _disk_error(error, "give back", self._path) from error
             finally:
                 os.close(descriptor)
 

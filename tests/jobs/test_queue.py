@@ -44,6 +44,7 @@ class Model:
     epoch: int = 0
     lease: int | None = None
     cancel_asked: bool = False
+    created: int = 0
 
     def retry_or_die(self, now: int) -> None:
         """A run failed."""
@@ -95,6 +96,7 @@ class Queue(RuleBasedStateMachine):
             assert made and job_id > self.last_id
             self.last_id = job_id
             self.model[job_id] = Model(job_id, key, priority, self.now + delay * SECOND, attempts)
+            self.model[job_id].created = self.now
 
     @rule(limit=st.integers(1, 4), worker=st.sampled_from(["w1", "w2"]))
     def claim(self, limit, worker):
@@ -179,6 +181,9 @@ class Queue(RuleBasedStateMachine):
         for m in self.model.values():
             if m.status == "failed" and m.run_after > self.now + 3660 * SECOND:
                 m.run_after = self.now + 3600 * SECOND
+            if m.status == "pending" and m.created > self.now + 60 * SECOND:
+                m.run_after = self.now + max(m.run_after - m.created, 0)
+                m.created = self.now
         lost = sorted(m.id for m in over if m.lease <= self.now)
         with self.write() as tx:
             taken = jobs.take_back(tx, now_us=self.now, chance=lambda: CHANCE)

@@ -4,6 +4,7 @@ import threading
 
 import msgspec
 import pytest
+from sqlalchemy import text
 
 import hartonomous as hn
 from hartonomous.catalog import jobs
@@ -110,6 +111,57 @@ def test_a_clock_that_was_years_ahead_stops_nothing(store, clock):
     assert schedules.put_due(store.parts) == []  # not at once
     clock.pass_s(3600)
     assert len(schedules.put_due(store.parts)) == 2
+
+
+def test_a_job_that_waits_since_a_clock_was_years_ahead_runs(store, clock):
+    store.jobs.add_schedule("nightly", "gc", cron="0 9 * * *")
+    clock.pass_s(3650 * DAY_S)
+    (nightly,) = schedules.put_due(store.parts)
+    delayed = store.jobs.submit("verify", {"quick": True}, delay_s=3600).id
+    clock.pass_s(-3650 * DAY_S)
+    look_for_lost_leases(store)
+    assert schedules.put_due(store.parts) == []
+    assert end_all(store) == [nightly]
+    clock.pass_s(3599)
+    look_for_lost_leases(store)
+    assert end_all(store) == []
+    clock.pass_s(1)
+    assert end_all(store) == [delayed]
+    assert len(schedules.put_due(store.parts)) == 1
+
+
+def look_for_lost_leases(store):
+    database, now = store.parts.database, store.parts.clock()
+    with database.read() as tx:
+        if not jobs.any_over(tx, now_us=now):
+            return
+    with database.write() as tx:
+        jobs.take_back(tx, now_us=now, chance=lambda: 1.0)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        "every_s = 0",
+        "every_s = NULL",
+        "every_s = 9223372036854775807",
+        "every_s = NULL, cron = '@yearly'",
+        "every_s = NULL, cron = '0 0 31 2 *'",
+    ],
+)
+def test_times_that_this_version_cannot_read_stop_no_other_schedule(store, clock, values):
+    store.jobs.add_schedule("a", "gc", every_s=60)
+    store.jobs.add_schedule("b", "gc", every_s=60)
+    with store.parts.database.write() as tx:
+        tx.execute(text(f"UPDATE schedule SET {values} WHERE name = 'a'"))
+    clock.pass_s(61)
+    wrong = {}
+    (put,) = schedules.put_due(store.parts, wrong=wrong)
+    assert store.jobs.get(put).key == "schedule:b"
+    assert list(wrong) == ["a"]
+    clock.pass_s(-DAY_S)
+    assert schedules.put_due(store.parts) == []
+    assert {one.name for one in store.jobs.schedules()} == {"a", "b"}
 
 
 def test_a_clock_that_goes_back_a_little_puts_nothing_twice(store, clock):

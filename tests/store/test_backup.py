@@ -9,7 +9,14 @@ from disk import flip, noise, pack_paths
 from store_family import FAMILY, fill
 
 import hartonomous as hn
-from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
+from hartonomous.errors import (
+    ConflictError,
+    HartonomousError,
+    IntegrityError,
+    NotFoundError,
+    StorageFullError,
+    UsageError,
+)
 from hartonomous.opening import check_backups, list_backups, remove_backup
 from hartonomous.operations import backup as backing_up
 from hartonomous.packs import backup_folder
@@ -310,3 +317,99 @@ def test_an_older_catalog_in_a_snapshot_is_brought_to_the_new_schema(tmp_path):
             assert spaces.listed(tx) == []  # a table of the new schema
     finally:
         database.close()
+
+
+def test_a_pack_that_a_check_found_damaged_is_copied_anew_by_the_next_backup(filled, tmp_path):
+    folder = tmp_path / "backup"
+    filled.backup(folder)
+    pack = max(pack_paths(folder), key=lambda path: path.stat().st_size)
+    sound = pack.read_bytes()
+    flip(pack, 2000)
+    assert [fault for fault in check_backups(folder).faults if pack.name in fault]
+    done = filled.backup(folder)
+    assert (done.copied_count, done.faults) == (1, ())
+    assert pack.read_bytes() == sound
+    assert check_backups(folder).faults == ()
+    assert filled.backup(folder).copied_count == 0
+    hn.restore(folder, tmp_path / "again")
+
+
+def test_a_pack_that_is_damaged_in_both_places_stays_and_is_told(filled, tmp_path):
+    folder = tmp_path / "backup"
+    filled.backup(folder)
+    pack = max(pack_paths(folder), key=lambda path: path.stat().st_size)
+    flip(pack, 2000)
+    kept = pack.read_bytes()
+    flip(filled.path / pack.relative_to(folder), 3000)
+    check_backups(folder)
+    for _ in range(2):
+        done = filled.backup(folder)
+        assert [fault for fault in done.faults if pack.name in fault]
+        assert pack.read_bytes() == kept
+
+
+@pytest.mark.parametrize("name", ["snapshot.json", "packs.b3"])
+@pytest.mark.parametrize("lines", [0, 1, None])
+def test_a_damaged_snapshot_stands_in_the_way_of_none(filled, source, tmp_path, name, lines):
+    folder = tmp_path / "backup"
+    first = filled.backup(folder).snapshot
+    filled.rm("noise.bin")
+    filled.gc(trash_days=0, grace_s=0)
+    filled.backup(folder)
+    other = filled.backup(folder).snapshot
+    place = folder / "snapshots" / first / name
+    content = place.read_bytes()
+    place.unlink()
+    if lines is not None:
+        place.write_bytes(b"".join(content.splitlines(keepends=True)[:lines]))
+    packs = pack_paths(folder)
+    done = filled.backup(folder, keep=4)
+    assert done.damaged_snapshots == (first,)
+    assert remove_backup(folder, other).pack_count == 0
+    assert pack_paths(folder) == packs, "the list that is damaged may name any of them"
+    [told_of] = [one for one in list_backups(folder) if one.name == first]
+    assert (told_of.damage is None) == (name == "packs.b3")
+    assert remove_backup(folder, first).pack_count > 0
+    hn.restore(folder, tmp_path / "again")
+    assert check_backups(folder).faults == ()
+
+
+def test_what_is_no_snapshot_is_passed_over(filled, tmp_path):
+    filled.backup(tmp_path / "backup")
+    snapshots = tmp_path / "backup" / "snapshots"
+    (snapshots / "20991340T999999.999999Z").mkdir()
+    (snapshots / "20990101T000000.000000Z").write_text("a file")
+    (snapshots / "20990102T000000.000000Z").symlink_to(tmp_path)
+    done = filled.backup(tmp_path / "backup", keep=1)
+    assert [one.name for one in list_backups(tmp_path / "backup")] == [done.snapshot]
+    assert done.snapshot < "2099"
+    assert hn.restore(tmp_path / "backup", tmp_path / "again").snapshot == done.snapshot
+
+
+def test_no_snapshot_is_made_under_a_name_that_nobody_finds(filled, tmp_path):
+    from dataclasses import replace
+
+    year_10000 = 253_402_300_800_000_000
+    with pytest.raises(HartonomousError, match="years"):
+        backing_up.backup(replace(filled.parts, clock=lambda: year_10000), tmp_path / "backup")
+    assert filled.backup(tmp_path / "backup").copied_count > 0
+
+
+def test_a_backup_that_fails_leaves_no_unfinished_copy(filled, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(backup_folder, "copy_pack", full)
+    with pytest.raises(StorageFullError):
+        filled.backup(tmp_path / "backup")
+    assert list((tmp_path / "backup" / "tmp").iterdir()) == []
+
+
+def test_a_run_that_was_killed_while_it_wrote_its_mark_stands_in_no_way(filled, tmp_path):
+    folder, target = tmp_path / "backup", tmp_path / "again"
+    for place, name in [(folder, "backup.json"), (target, "restore.json")]:
+        place.mkdir()
+        (place / f".{name}.71-00112233aabbccdd.tmp").write_text("{")
+    filled.backup(folder)
+    hn.restore(folder, target)
+    assert not [one for place in (folder, target) for one in place.glob(".*")]

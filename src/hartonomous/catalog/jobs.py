@@ -14,6 +14,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Row,
+    case,
     delete,
     func,
     insert,
@@ -29,6 +30,7 @@ from hartonomous.catalog.columns import damaged, decode_json, numbered
 from hartonomous.catalog.schema import job
 from hartonomous.core.event import MAX_TEXT, NewEvent
 from hartonomous.core.job import (
+    CLOCKS_DIFFER_S,
     ENDED,
     LONGEST_RETRY_S,
     SECOND_US,
@@ -203,6 +205,12 @@ def take_back(
     ``chance`` gives numbers from 0 to 1. Times that only a clock ahead of this one can have written
     are cut to what this one would write.
     """
+    delay = job.c.run_after_us - job.c.created_us
+    tx.execute(
+        update(job)
+        .where(_waits(), _of_the_future(now_us))
+        .values(run_after_us=case((delay > 0, delay + now_us), else_=now_us), created_us=now_us)
+    )
     tx.execute(
         update(job)
         .where(job.c.lease_until_us > latest_lease_us(now_us))
@@ -234,8 +242,9 @@ def any_over(tx: Connection, *, now_us: int) -> bool:
     late = select(job.c.id).where(
         _waits(), job.c.status == Status.FAILED.value, job.c.run_after_us > latest_retry_us(now_us)
     )
-    query = select(job.c.id).where(over).limit(1)
-    return tx.scalar(query) is not None or tx.scalar(late.limit(1)) is not None
+    early = select(job.c.id).where(_waits(), _of_the_future(now_us))
+    found = (select(job.c.id).where(over), late, early)
+    return any(tx.scalar(one.limit(1)) is not None for one in found)
 
 
 def cancel(tx: Connection, found: Job, *, now_us: int) -> None:
@@ -302,6 +311,12 @@ def count_ended(tx: Connection, *, before_us: int) -> int:
 
 def _waits() -> ColumnElement[bool]:
     return job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
+
+
+def _of_the_future(now_us: int) -> ColumnElement[bool]:
+    """Jobs that a clock put which has been set back since: their delay counts from now on."""
+    fresh = job.c.status == Status.PENDING.value
+    return fresh & (job.c.created_us > now_us + CLOCKS_DIFFER_S * SECOND_US)
 
 
 def _is_leased() -> ColumnElement[bool]:

@@ -11,6 +11,11 @@ def exists(tx: Connection, schema: str) -> bool:
     return tx.scalar(query, {"schema": schema}) is not None
 
 
+def encoding(tx: Connection) -> str:
+    """Return the encoding of the database's texts."""
+    return str(tx.exec_driver_sql("SHOW server_encoding").scalar_one())
+
+
 def rename(tx: Connection, schema: str, name: str) -> None:
     """Give a schema another name."""
     quote = tx.dialect.identifier_preparer.quote

@@ -120,6 +120,10 @@ def _page(done: "BackedUp") -> Iterable[Block]:
         yield f"{number} removed, {size(done.freed_bytes)} freed"
     for fault in done.faults:
         yield Cell(fault, "bad")
+    for name in done.damaged_snapshots:
+        yield Cell(
+            f"snapshot {name} is damaged, so no pack is removed; --remove takes it away", "bad"
+        )
     if done.dry_run:
         yield "nothing was changed (dry run)"
 
@@ -128,6 +132,8 @@ def _listing(found: "Iterable[SnapshotListed]") -> Iterable[Block]:
     rows = [
         (one.name, moment(one.taken_us), count(one.version_count), size(one.pack_bytes),
          size(one.copied_bytes), one.store_id)
+        if one.damage is None
+        else (one.name, "damaged", "", "", "", one.damage)
         for one in found
     ]  # fmt: skip
     if not rows:

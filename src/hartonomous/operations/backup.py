@@ -16,7 +16,7 @@ from hartonomous.catalog import packs, properties, snapshots, versions
 from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, UsageError
 from hartonomous.objects.durable import storage_error
 from hartonomous.objects.local import LocalObjects
-from hartonomous.packs import backup_folder
+from hartonomous.packs import backup_folder, backup_suspects
 from hartonomous.packs.backup_folder import (
     CATALOG_FILE,
     FILES,
@@ -40,6 +40,7 @@ class BackedUp(msgspec.Struct, frozen=True, kw_only=True):
 
     Of ``pack_count`` packs (``pack_bytes``) ``copied_count`` (``copied_bytes``) were not in the
     folder. ``faults`` are what was damaged in the store already; it was copied as it is.
+    ``damaged_snapshots`` cannot be read, and no pack is removed while they are there.
     """
 
     folder: str
@@ -55,11 +56,12 @@ class BackedUp(msgspec.Struct, frozen=True, kw_only=True):
     removed_snapshots: tuple[str, ...] = ()
     freed_bytes: int = 0
     faults: tuple[str, ...] = ()
+    damaged_snapshots: tuple[str, ...] = ()
     dry_run: bool = False
 
 
 class SnapshotListed(msgspec.Struct, frozen=True, kw_only=True):
-    """A snapshot in a listing."""
+    """A snapshot in a listing; ``damage`` says why nothing else is known of it."""
 
     name: str
     store_id: str
@@ -70,6 +72,7 @@ class SnapshotListed(msgspec.Struct, frozen=True, kw_only=True):
     pack_bytes: int
     copied_bytes: int
     fault_count: int
+    damage: str | None = None
 
 
 class BackupChecked(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,23 +124,38 @@ def backup(
 def _back_up(parts: StoreParts, folder: Path, keep: int | None, progress: Progress) -> BackedUp:
     with backup_folder.open_for_writing(folder, now_us=parts.clock()) as opened:
         opened.sweep()
-        done = _Backup(parts, opened, progress).run()
-        if keep is None:
-            return done
-        gone = opened.names()[:-keep]
+        try:
+            done = _Backup(parts, opened, progress).run()
+        except BaseException:
+            with contextlib.suppress(OSError, HartonomousError):  # the next run does so as well
+                opened.sweep()  # a full disk needs the room
+            raise
+        gone = [] if keep is None else opened.names()[:-keep]
         for name in gone:
             opened.remove(name)
         freed = opened.drop_unneeded()[1] if gone else 0
-    return msgspec.structs.replace(done, removed_snapshots=tuple(gone), freed_bytes=freed)
+        damaged = tuple(opened.damaged())
+    return msgspec.structs.replace(
+        done, removed_snapshots=tuple(gone), freed_bytes=freed, damaged_snapshots=damaged
+    )
 
 
 def _refuse_nested(store: Path, folder: Path) -> None:
     store, folder = store.resolve(), folder.resolve()
-    if store == folder or store in folder.parents or folder in store.parents:
+    if _lies_in(store, folder) or _lies_in(folder, store):
         raise ConflictError(
             f"the backups at {folder} and the store at {store} would lie in each other",
             hint="choose a folder beside the store, better on another disk",
         )
+
+
+def _lies_in(inner: Path, outer: Path) -> bool:
+    """Say whether a path is a folder or below it, also where that is mounted at two places."""
+    if outer in (inner, *inner.parents):
+        return True
+    return outer.exists() and any(
+        above.exists() and above.samefile(outer) for above in (inner, *inner.parents)
+    )
 
 
 def _foresee(parts: StoreParts, folder: Path) -> BackedUp:
@@ -168,6 +186,7 @@ class _Backup:
         self._progress = progress
         self._source = LocalObjects(parts.directory)
         self._known = folder.known_packs()
+        self._suspects = backup_suspects.suspects(folder.path)
         self._copied: dict[str, int] = {}
         self._faults: dict[str, str] = {}  # by pack
 
@@ -221,8 +240,10 @@ class _Backup:
         return gone
 
     def _has(self, key: str, size: int) -> bool:
-        """Say whether the folder has a pack whole, as far as its size tells."""
+        """Say whether the folder has a pack whole, as far as its size tells; suspects are read."""
         if key not in self._known:
+            return False
+        if key in self._suspects and not self._is_sound(key):
             return False
         try:
             found = (self._folder.path / key).lstat().st_size
@@ -232,6 +253,26 @@ class _Backup:
             self._folder.objects.delete(key)
             del self._known[key]
         return found == size
+
+    def _is_sound(self, key: str) -> bool:
+        """Read a pack that was found damaged; where the store has it whole, the bad copy goes."""
+        self._suspects.discard(key)
+        folder, known = self._folder.objects, self._known[key]
+        try:
+            if backup_folder.object_digest(folder, key, self._progress.advance) == known:
+                return True
+        except NotFoundError:
+            return True  # its size will say so
+        try:
+            ours = backup_folder.object_digest(self._source, key, self._progress.advance)
+        except NotFoundError:
+            ours = b""
+        if ours != known:
+            self._faults[key] = f"{key}: is damaged among the backups, and in the store as well"
+            return True
+        folder.delete(key)
+        del self._known[key]
+        return False
 
     def _copy(self, key: str, size: int) -> None:
         objects = self._folder.objects
@@ -277,6 +318,8 @@ class _Backup:
             faults=tuple(self._faults[key] for key in keys if key in self._faults),
         )  # fmt: skip
         self._folder.publish(name, draft, card)
+        if not any("among the backups" in fault for fault in card.faults):
+            backup_suspects.forget(self._folder.path)
         return BackedUp(
             folder=str(self._folder.path), snapshot=name, store_id=card.store_id,
             sequence=sequence, version_count=count, pack_count=card.pack_count,
@@ -293,12 +336,19 @@ def _kept(path: Path) -> KeptFile:
 def listing(folder: Path) -> list[SnapshotListed]:
     """Return the snapshots in a folder of backups, oldest first; raises NotFoundError."""
     with backup_folder.open_for_reading(folder) as opened:
-        return [_listed(opened.snapshot(name)) for name in opened.names()]
+        return [_listed(opened, name) for name in opened.names()]
 
 
-def _listed(card: Snapshot) -> SnapshotListed:
+def _listed(folder: BackupFolder, name: str) -> SnapshotListed:
+    try:
+        card = folder.snapshot(name)
+    except HartonomousError as error:
+        return SnapshotListed(
+            name=name, store_id="", taken_us=0, sequence=0, version_count=0, pack_count=0,
+            pack_bytes=0, copied_bytes=0, fault_count=0, damage=error.message,
+        )  # fmt: skip
     values: dict[str, Any] = {
-        name: getattr(card, name) for name in SnapshotListed.__struct_fields__[:-1]
+        name: getattr(card, name) for name in SnapshotListed.__struct_fields__[:-2]
     }
     return SnapshotListed(**values, fault_count=len(card.faults))
 
@@ -320,6 +370,7 @@ def check(folder: Path, *, progress: Progress | None = None) -> BackupChecked:
     """Read every snapshot and every pack of a folder of backups, and compare all digests."""
     progress = progress or NoProgress()
     faults: list[str] = []
+    bad: list[str] = []
     checked = 0
     with backup_folder.open_for_reading(folder) as opened:
         names = opened.names()
@@ -337,7 +388,10 @@ def check(folder: Path, *, progress: Progress | None = None) -> BackupChecked:
                 continue
             if found != digest:
                 faults.append(f"{key}: is not what was written")
+                bad.append(key)
             checked += sizes.get(key, 0)
+        if bad:
+            backup_suspects.suspect(opened.path, bad)
     return BackupChecked(
         folder=str(folder.absolute()), snapshots=tuple(names), pack_count=len(wanted),
         checked_bytes=checked, faults=tuple(faults),

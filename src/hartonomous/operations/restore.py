@@ -5,6 +5,7 @@ last, so that a folder is a store only when everything is there. A run that was 
 The restored store has an identity of its own: see docs/decisions/0016.
 """
 
+import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.settings import FILE_NAME, STORE_FILE
 
 _MARK = "restore.json"
+_HALF_WRITTEN_MARK = re.compile(r"\.restore\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _TOLD_FAULTS = 8
 
@@ -127,6 +129,9 @@ def _restore(task: _Task, mark: _Mark) -> tuple[str, int]:
         (target / name).mkdir(exist_ok=True)
     with locks.held(target / "locks" / "create.lock", what=f"the making of a store at {target}"):
         _refuse_strange(target, mark)
+        for entry in target.iterdir():
+            if _HALF_WRITTEN_MARK.fullmatch(entry.name):
+                entry.unlink()
         write_atomically(target / _MARK, msgspec.json.encode(mark))
         objects = LocalObjects(target)
         objects.sweep()
@@ -151,6 +156,8 @@ def _refuse_strange(target: Path, mark: _Mark) -> None:
     entries = {one.name for one in target.iterdir()}
     if _MARK not in entries:
         # Empty folders are what a restore leaves that was cut short before its mark was there.
+        # So are drafts of the mark.
+        entries = {name for name in entries if not _HALF_WRITTEN_MARK.fullmatch(name)}
         used = [name for name in sorted(entries) if name not in _FOLDERS or _holds(target / name)]
         if used:
             raise ConflictError(f"{target} is not an empty folder", hint="choose another place")

@@ -12,7 +12,7 @@ from hartonomous.core.schedule import (
     following_run_us,
     mended_run_us,
 )
-from hartonomous.errors import ConflictError, NotFoundError
+from hartonomous.errors import ConflictError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
 
 MOST_SCHEDULES = 1000
@@ -74,19 +74,20 @@ def remove(parts: StoreParts, name: str) -> Schedule:
     return found
 
 
-def put_due(parts: StoreParts) -> list[int]:
+def put_due(parts: StoreParts, *, wrong: dict[str, str] | None = None) -> list[int]:
     """Put a job of each schedule that is due; return the ids of those that are new.
 
     One job of a schedule is active at a time, whichever worker looks, and however many runs were
-    missed.
+    missed. What this version cannot read as times, as another one may have written it, is passed
+    over; ``wrong`` receives why, by name.
     """
     now_us = parts.clock()
     with parts.database.read() as tx:
-        if not any(_is_due(one, now_us) for one in schedules.listed(tx)):
+        if not any(_is_due(one, now_us) for one in _sound(schedules.listed(tx), wrong)):
             return []
     put: list[int] = []
     with parts.database.write(alone=False) as tx:
-        for one in schedules.locked(tx):
+        for one in _sound(schedules.locked(tx), wrong):
             if one.next_us > now_us:
                 mended = mended_run_us(one, now_us)
                 if mended < one.next_us:
@@ -102,6 +103,20 @@ def put_due(parts: StoreParts) -> list[int]:
             if made:
                 put.append(job_id)
     return put
+
+
+def _sound(found: list[Schedule], wrong: dict[str, str] | None) -> list[Schedule]:
+    """Return the schedules whose times can be told, and say of the others why."""
+    sound = []
+    for one in found:
+        try:
+            check_times(one.every_s, one.cron)
+        except UsageError as error:
+            if wrong is not None:
+                wrong[one.name] = error.message
+        else:
+            sound.append(one)
+    return sound
 
 
 def _is_due(one: Schedule, now_us: int) -> bool:

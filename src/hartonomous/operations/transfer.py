@@ -107,7 +107,7 @@ def receive(
     NotFoundError for a name that is not there, UsageError where both are one store.
     """
     options = options or TransferOptions()
-    if source.directory.resolve() == target.directory.resolve():
+    if source.directory.samefile(target.directory):  # links and mounts lead to one, too
         raise UsageError(f"{source.directory} is the same store", hint="name another one")
     there = StoredPeer(source, read_card(source.directory).id)
     here = StoredPeer(target, read_card(target.directory).id)

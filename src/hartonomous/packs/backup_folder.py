@@ -4,6 +4,7 @@
     packs/<aa>/<key>.pack      copies of packs, as they lie in the store
     snapshots/<time>/          catalog.sqlite3, store.json, packs.b3, snapshot.json, settings
     tmp/, backup.lock          unfinished copies; who is at work
+    suspects                   packs that a check found damaged, until the next backup
 
 ``packs.b3`` names the packs of a snapshot with their BLAKE3 digests, as b3sum writes and checks
 them. A snapshot is there once its folder has its final name: everything in it, and every pack that
@@ -42,6 +43,7 @@ from hartonomous.objects.durable import (
     write_atomically,
 )
 from hartonomous.objects.local import LocalObjects
+from hartonomous.packs.backup_suspects import SUSPECTS_FILE
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.second_copies import check_payload
 from hartonomous.settings import FILE_NAME, STORE_FILE
@@ -120,7 +122,8 @@ class BackupFolder(Closing):
         folder = self.path / "snapshots"
         if folder.is_symlink() or not folder.is_dir():
             return []
-        return sorted(one.name for one in folder.iterdir() if _NAME.fullmatch(one.name))
+        entries = [one for one in folder.iterdir() if _time_of(one.name) is not None]
+        return sorted(one.name for one in entries if one.is_dir() and not one.is_symlink())
 
     def place(self, name: str) -> Path:
         """Return the folder of a snapshot."""
@@ -155,7 +158,12 @@ class BackupFolder(Closing):
         # Later than every other, whatever the clock says: the newest is the one that sorts last.
         name = snapshot_name(now_us)
         if names and name <= names[-1]:
-            name = snapshot_name(_time_of(names[-1]) + 1)
+            name = snapshot_name((_time_of(names[-1]) or 0) + 1)
+        if _time_of(name) is None:  # nobody would find it again
+            raise HartonomousError(
+                f"a snapshot cannot be named {name}: the years end with 9999",
+                hint=f"set the clock right, and remove what is from the future in {self.path}",
+            )
         draft = self.path / "tmp" / f"{name}.snapshot"
         draft.mkdir()
         return name, draft
@@ -186,10 +194,13 @@ class BackupFolder(Closing):
                 shutil.rmtree(path)
 
     def drop_unneeded(self) -> tuple[int, int]:
-        """Delete packs that no snapshot names; return (packs, bytes)."""
-        needed: set[str] = set()
-        for name in self.names():
-            needed.update(key for key, _ in self.packs_of(name))
+        """Delete packs that no snapshot names; return (packs, bytes).
+
+        Where a list of packs cannot be read nothing goes: it may name any of them.
+        """
+        if self.damaged():
+            return 0, 0
+        needed = self.known_packs().keys()
         count = freed = 0
         for entry in list(self.objects.list("packs/")):
             if entry.key not in needed:
@@ -210,8 +221,24 @@ class BackupFolder(Closing):
                 yield match[2].decode(), bytes.fromhex(match[1].decode())
 
     def known_packs(self) -> dict[str, bytes]:
-        """Return {object key: digest} of all packs that some snapshot names."""
-        return {key: digest for name in self.names() for key, digest in self.packs_of(name)}
+        """Return {object key: digest} of all packs that some snapshot names that can be read."""
+        known: dict[str, bytes] = {}
+        for name in self.names():
+            with contextlib.suppress(IntegrityError):
+                known.update(list(self.packs_of(name)))
+        return known
+
+    def damaged(self) -> list[str]:
+        """Return the names of the snapshots whose lists of packs are not what was written."""
+        found = []
+        for name in self.names():
+            try:
+                digests = {one.name: one.digest for one in self.snapshot(name).files}
+                if file_digest(self.place(name) / PACK_LIST)[1].hex() != digests.get(PACK_LIST):
+                    found.append(name)
+            except (IntegrityError, UnsupportedStoreError):
+                found.append(name)
+        return found
 
 
 @contextlib.contextmanager
@@ -237,10 +264,16 @@ def snapshot_name(time_us: int) -> str:
     return f"{whole}.{time_us % 1_000_000:06d}Z"
 
 
-def _time_of(name: str) -> int:
+def _time_of(name: str) -> int | None:
+    """Return the time that a snapshot's name says, None for what is no such name."""
     import calendar
 
-    seconds = calendar.timegm(time.strptime(name[:15], "%Y%m%dT%H%M%S"))
+    if _NAME.fullmatch(name) is None:
+        return None
+    try:
+        seconds = calendar.timegm(time.strptime(name[:15], "%Y%m%dT%H%M%S"))
+    except ValueError:
+        return None
     return seconds * 1_000_000 + int(name[16:22])
 
 
@@ -274,6 +307,8 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
                 hint="wait for it to end",
             )
         try:
+            with contextlib.suppress(OSError):  # it is for people: see ``locks.holder``
+                os.utime(path / "backup.lock")
             _make_card(path, now_us)
             for made in missing:
                 sync_directory(made.parent)
@@ -285,7 +320,7 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
     return BackupFolder(path, lock)
 
 
-_OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE})
+_OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE, SUSPECTS_FILE})
 _HALF_WRITTEN_CARD = re.compile(r"\.backup\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
 """What a first backup leaves that ends while it writes ``backup.json``."""
 
@@ -349,7 +384,7 @@ def _read_card(path: Path) -> BackupCard:
 def _damaged(name: str, part: str, why: str) -> IntegrityError:
     return IntegrityError(
         f"snapshot {name} is damaged: {part}: {why}",
-        hint="hart backup DIR --list shows the others",
+        hint=f"hart backup DIR --remove {name} takes it away; --list shows the others",
     )
 
 

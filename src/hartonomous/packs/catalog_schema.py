@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from hartonomous.catalog import schemas
 from hartonomous.catalog.database import Database, create_postgres, open_postgres
 from hartonomous.catalog.engines.postgres import ServerPlace, parse_url, password_is_kept
-from hartonomous.errors import UnsupportedStoreError
+from hartonomous.errors import UnsupportedStoreError, UsageError
 from hartonomous.packs.store_card import CatalogCard
 
 # What may be written into store.json, and what is taken from one that somebody else wrote.
@@ -43,8 +43,23 @@ class CatalogSchema:
         """Do nothing: what lies on a server is told when it is opened."""
 
     def create(self) -> None:
-        """Make the schema with empty tables."""
+        """Make the schema with empty tables; raises UsageError in a database that is not UTF-8."""
+        self._refuse_encoding()
         Database(create_postgres(self.place)).close()
+
+    def _refuse_encoding(self) -> None:
+        """Raise UsageError where the names of files could not be kept."""
+        database = Database(open_postgres(self.place))
+        try:
+            with database.read() as tx:
+                found = schemas.encoding(tx)
+        finally:
+            database.close()
+        if found not in ("UTF8", "SQL_ASCII"):
+            raise UsageError(
+                f"the database has the encoding {found}, which cannot keep every name and text",
+                hint="make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0",
+            )
 
     def open(self) -> Database:
         """Open what is there, of whatever revision."""

@@ -107,6 +107,7 @@ class Worker:
         self._stops = 0
         self._tended = -TEND_S
         self._asked_for_views = False
+        self._wrong: set[str] = set()  # schedules that were told of
         self._troubled: float | None = None
         self._alone: Job | None = None
         self._beaten = 0.0
@@ -159,14 +160,21 @@ class Worker:
         if time.monotonic() - self._tended < TEND_S:
             return
         self._tended = time.monotonic()
-        for job_id in schedules.put_due(self._held.parts):
+        self._take_back()
+        wrong: dict[str, str] = {}
+        for job_id in schedules.put_due(self._held.parts, wrong=wrong):
             self._tell(f"job {job_id} was put by its schedule")
+        for name in sorted(wrong.keys() - self._wrong):
+            self._tell(f"the schedule {name} is passed over: {wrong[name]}")
+        self._wrong = set(wrong)
         if not self._asked_for_views:
             self._asked_for_views = True
             parts = self._held.parts
             asked = request_stale(parts) or request_stale_pictures(parts)
             if asked is not None:
                 self._tell(f"job {asked} was put: an older recipe made some views")
+
+    def _take_back(self) -> None:
         database = self._held.parts.database
         with database.read() as tx:
             over = jobs.any_over(tx, now_us=self._clock())

@@ -37,6 +37,11 @@ LOCK_TIMEOUT_S = 120
 
 _CONNECT_TIMEOUT_S = 10
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_SYNCED = (
+    "SELECT set_config('synchronous_commit', 'on', true) "
+    "WHERE current_setting('synchronous_commit') = 'off'"
+)
+"""What is acknowledged is on the disk, also where the server is set not to wait for it."""
 _OURS = frozenset({"options", "application_name", "client_encoding", "replication"})
 """What a connection needs to be as this program sets it."""
 
@@ -102,7 +107,9 @@ def server_engine(place: ServerPlace) -> Engine:
     tell_postgres()
     options = (
         f"-c search_path={place.schema} -c lock_timeout={LOCK_TIMEOUT_S * 1000} "
-        "-c client_min_messages=warning -c timezone=UTC -c bytea_output=hex"
+        "-c client_min_messages=warning -c timezone=UTC -c bytea_output=hex "
+        # What a server sets for short requests would end what takes long, or waits for the user.
+        "-c statement_timeout=0 -c idle_session_timeout=0 -c idle_in_transaction_session_timeout=0"
     )
 
     def connect() -> "psycopg.Connection[Any]":
@@ -159,8 +166,7 @@ class PostgresRules:
         said = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
         # A process that stops in the middle, or a machine that is gone, frees the others in time.
         said += f"; SET LOCAL idle_in_transaction_session_timeout = '{LOCK_TIMEOUT_S}s'"
-        if not durable:
-            said += "; SET LOCAL synchronous_commit = off"
+        said += f"; {_SYNCED}" if durable else "; SET LOCAL synchronous_commit = off"
         if alone:
             number = connection.get_execution_options()["lock"]
             said += f"; SELECT pg_advisory_xact_lock({number})"
@@ -239,6 +245,13 @@ def _too_large(text: str) -> HartonomousError:
     )
 
 
+def _unsayable(text: str) -> HartonomousError:
+    return HartonomousError(
+        f"the catalog's database has no place for this text: {text}",
+        hint="it needs the encoding UTF8: make a database with that, and hart catalog copy --to it",
+    )
+
+
 def _corrupt(text: str) -> HartonomousError:
     return IntegrityError(
         f"the catalog is damaged: {text}", hint="hart repair rebuilds it from the packs"
@@ -271,6 +284,7 @@ _MEANINGS = (
     (("40001", "40P01"), _collided),
     (("53100",), _full),
     (("54",), _too_large),
+    (("22P05", "22021"), _unsayable),
     (("XX001", "XX002"), _corrupt),
     (("3D000", "3F000", "42P01"), _missing),
     (("28",), _refused),
