@@ -3,12 +3,15 @@
 import json
 from pathlib import Path
 
+import psycopg
 import pytest
 from cli_schema import validate
 
 import hartonomous as hn
+from hartonomous.catalog.roles import roles_sql
 from hartonomous.cli.main import main
 from hartonomous.errors import UsageError
+from hartonomous.operations.catalog_copy import roles_of_store
 
 SECRET = "sesame"
 
@@ -44,9 +47,14 @@ def test_a_catalog_on_a_server_by_commands(
     assert checks["variables"]["state"] == "ok"
     code, out = run(capsys, "--store", place, "catalog", "roles", "--sql")
     assert code == 0
-    assert "CREATE ROLE" in out
+    assert out == roles_sql(roles_of_store(tmp_path / "store"))
+    with psycopg.connect(postgres_url) as connection:  # what is printed is what psql can run
+        connection.execute(out)
+        made = connection.execute("SELECT rolname FROM pg_roles").fetchall()
+        connection.rollback()
     (found,) = validate("catalog", run(capsys, "--store", place, "catalog", "roles", "--json")[1])
     assert [name.rpartition("_")[2] for name in found["roles"]] == ["reader", "writer", "owner"]
+    assert {(name,) for name in found["roles"]} <= set(made)
     words = ("--store", place, "-y", "catalog", "copy", "--to")
     (moved,) = validate("catalog", run(capsys, *words, "sqlite", "--json")[1])
     assert moved["catalog"].endswith("catalog.sqlite3")

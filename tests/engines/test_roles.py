@@ -1,5 +1,6 @@
 """Roles of a store's catalog: what each may do on the server, and what not."""
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy import text
 import hartonomous as hn
 from hartonomous.catalog.roles import DUTIES, OWNER, READER, WRITER, StoreRoles, roles_sql
 from hartonomous.catalog.schema import metadata
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import HartonomousError, NoStoreError, UnsupportedStoreError
 from hartonomous.operations.catalog_copy import roles_of_store
 
 Login = Callable[[str], str]
@@ -172,6 +173,34 @@ def test_writers_search_after_an_owner_repaired(
         assert [one.name for one in store.search("valve").hits] == ["a.md"]
 
 
+def test_who_has_no_role_is_told_of_roles(
+    served: hn.Store, login: Login, postgres_url: str
+) -> None:
+    stranger = f"{login(READER).split('//')[1].split('@')[0]}_not"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f'CREATE ROLE "{stranger}" LOGIN')
+        try:
+            address = login(READER).replace(stranger.removesuffix("_not"), stranger)
+            with pytest.raises(NoStoreError, match="can be seen") as caught:
+                hn.open(served.path, catalog=address)
+        finally:
+            connection.execute(f'DROP ROLE "{stranger}"')
+    assert "hart catalog roles" in str(caught.value.hint)
+
+
 def test_names_are_quoted() -> None:
     made = roles_sql(StoreRoles(schema="hart_x", database='odd "name'))
     assert 'GRANT CONNECT ON DATABASE "odd ""name"' in made
+
+
+def test_a_store_that_somebody_else_made_brings_no_sql_of_its_own(served: hn.Store) -> None:
+    made = roles_sql(StoreRoles(schema="hart_x", database="a\nDROP TABLE t;\r--"))
+    comments = [line for line in made.split("\n") if line.startswith("--")]
+    assert sum("DROP TABLE" in line for line in comments) == 1
+    served.close()
+    place = served.path / "store.json"
+    card = json.loads(place.read_text())
+    card["catalog"]["schema"] += "$$; DROP TABLE t; DO $$"
+    place.write_text(json.dumps(card))
+    with pytest.raises(UnsupportedStoreError, match="DROP TABLE"):
+        roles_of_store(served.path)

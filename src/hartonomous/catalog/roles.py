@@ -32,8 +32,8 @@ def roles_sql(roles: StoreRoles) -> str:
     schema, database = _quoted(roles.schema), _quoted(roles.database)
     makes = "\n".join(_make(roles.name(duty)) for duty in (READER, WRITER, OWNER))
     return f"""\
--- Run this as a superuser, or as who owns the schema and may make roles, in {database}:
---   hart catalog roles --sql | psql {roles.database}
+-- Run this as a superuser, or as who owns the schema and may make roles, in this database:
+--   hart catalog roles --sql | psql {_in_comment(roles.database)}
 -- then give people theirs: GRANT {writer} TO alice;
 -- Who migrates or repairs: GRANT {owner} TO bob; ALTER ROLE bob SET role = {owner};
 BEGIN;
@@ -77,6 +77,11 @@ def _make(name: str) -> str:
         f"DO $$ BEGIN CREATE ROLE {_quoted(name)} NOLOGIN; "
         "EXCEPTION WHEN duplicate_object THEN NULL; END $$;"
     )
+
+
+def _in_comment(text: str) -> str:
+    """Return ``text`` on one line: a comment ends with its line."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _quoted(name: str) -> str:

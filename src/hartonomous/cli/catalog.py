@@ -99,7 +99,7 @@ def roles(invocation: Invocation, *, sql: bool) -> None:
 
 
 def _sql(done: CatalogRoles) -> Iterable[Block]:
-    yield done.sql.rstrip()
+    yield from done.sql.rstrip().split("\n")  # a block is one line: a line feed in it is escaped
 
 
 def _roles(done: CatalogRoles) -> Iterable[Block]:

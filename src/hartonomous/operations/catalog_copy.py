@@ -11,6 +11,7 @@ from hartonomous.catalog.roles import StoreRoles
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.packs import directory
 from hartonomous.packs.catalog_home import catalog_home, new_card
+from hartonomous.packs.catalog_schema import schema_place
 from hartonomous.packs.store_card import CatalogCard, read_card, set_catalog
 from hartonomous.settings import Settings
 
@@ -78,13 +79,16 @@ def move_catalog(
 
 
 def roles_of_store(path: Path) -> StoreRoles:
-    """Return the roles of a store's catalog; raises UsageError where that is a file."""
+    """Return the roles of a store's catalog.
+
+    Raises UsageError where that is a file, UnsupportedStoreError for a card that names no schema of
+    ours: what it names is in the SQL that a superuser runs.
+    """
     card = read_card(path)
     if not isinstance(card.catalog, CatalogCard):
         raise UsageError(
             f"the catalog of {path} is a file, which has no roles",
             hint="hart catalog copy --to postgresql://… moves it to a server",
         )
-    return StoreRoles(
-        schema=card.catalog.schema, database=card.catalog.parameters.get("dbname", "postgres")
-    )
+    place = schema_place(card.catalog, None)
+    return StoreRoles(schema=place.schema, database=place.parameters.get("dbname", "postgres"))

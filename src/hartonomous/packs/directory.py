@@ -246,8 +246,9 @@ def _open_catalog(home: CatalogHome) -> Database:
 def _unknown_schema(home: CatalogHome, revision: str | None) -> HartonomousError:
     if revision is None and not isinstance(home, CatalogFile):
         return NoStoreError(
-            f"there is no catalog of this store at {home.shown()}",
-            hint="see that it is the right server and database; hart repair makes a new one there",
+            f"no catalog of this store can be seen at {home.shown()}",
+            hint="see that it is the right server and database, and that your role was granted one "
+            "of those that hart catalog roles names; hart repair makes a new one where it is gone",
         )
     said = revision or "none"
     return UnsupportedStoreError(
