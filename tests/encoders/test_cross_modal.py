@@ -49,6 +49,8 @@ def test_words_and_pictures_find_each_other(
     store.encoders.add(fixtures / model)
     for modality in ("text", "picture"):
         store.embed(encoder=model, modality=modality)
+    named = {one.name: one.modality for one in store.spaces.list()}
+    assert named == {model: "text", f"{model}-picture": "picture"}
     texts, held = expected["texts"], expected[model]
     cosines = np.array(held["passages"]) @ np.array(held["pictures"]).T
     seen = [{f"{at}.png": one for at, one in enumerate(row)} for row in cosines.tolist()]

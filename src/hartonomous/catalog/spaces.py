@@ -121,9 +121,15 @@ def use_of(made: Space) -> str:
 
 
 def free_name(tx: Connection, made: Space) -> str:
-    """Return a name for a new space: its encoder's, with its type, modality or key if taken."""
+    """Return a name for a new space: its encoder's, with its modality, type or key if taken."""
     base = made.encoder or made.modality
-    for name in (base, f"{base}-{made.quantisation}", f"{base}-{made.modality}"):
+    taken = by_name(tx, base)
+    if taken is None:
+        return base
+    names = [f"{base}-{made.quantisation}", f"{base}-{made.modality}"]
+    if taken.space.modality != made.modality:  # the other of an encoder of both
+        names.reverse()
+    for name in names:
         if by_name(tx, name) is None:
             return name
     return f"{base}-{made.key[:8]}"
