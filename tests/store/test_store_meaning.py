@@ -1,5 +1,7 @@
 """Search by vectors, fused with words; here in a space that needs no model."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -150,3 +152,39 @@ def test_varied_hits_are_told_apart_by_their_vectors(store, source):
     assert varied[0] == "0.txt"
     assert varied.index("1.txt") > 1
     assert len(set(varied)) == len(varied) == 11
+
+
+def test_what_is_like_a_view_is_found_beside_it(store, source):
+    """A view is named as ``hart views ls`` prints it: a page, or where a passage begins."""
+    text = "\n\n".join(f"# {name}\n\n{body.decode()[9:]}" for name, body in TEXTS.items())
+    store.add(source("all.md", text.encode()), name="all")
+    store.add(source("more.md", b"# Masts\n\nThree ships with masts sailed.\n"), name="more")
+    made = ("The pump leaks at low pressure.", "Dough is baked overnight.")
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": [one]} for one in made]
+    book = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    store.add(source("book.ipynb", json.dumps(book).encode()), name="book")
+    store.embed(encoder="ngrams")
+    (file,) = store.views.of("all")
+    ship = next(one for one in file.passages if "ship" in one.text)
+
+    def hits(like):
+        found = store.search(like=like, space="ngrams").hits
+        return [(one.name, one.page, one.start) for one in found]
+
+    for spec in (f"all, {ship.start}", f"all@1:all.md, {ship.start}"):
+        found = hits(spec)
+        assert found[0][0] == "more"  # what the whole file is like is not said of its passage
+        assert ("all", 0, ship.start) not in found
+        assert {one for name, _, one in found if name == "all"} == {
+            one.start for one in file.passages if one is not ship
+        }
+    found = hits("book@1:book.ipynb cell 2")
+    bread = next(one.start for one in file.passages if "dough" in one.text)
+    assert found[0] == ("all", 0, bread)
+    assert [one[1] for one in found if one[0] == "book"] == [1]
+    assert hits("book cell 2, 0") == found
+    for wrong in ("book cell 3", "all page 1", f"all, {ship.start + 1}"):
+        with pytest.raises(NotFoundError, match="no vector of"):
+            hits(wrong)
+    with pytest.raises(NotFoundError, match="nobody"):
+        hits("nobody page 1")

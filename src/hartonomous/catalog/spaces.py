@@ -121,12 +121,18 @@ def use_of(made: Space) -> str:
 
 
 def free_name(tx: Connection, made: Space) -> str:
-    """Return a name for a new space: its encoder's, with its type, modality or key if taken.
+    """Return a name for a new space: its encoder's, with its modality, type or key if taken.
 
     A block may say anything of its encoder: what people could not have named gives no name.
     """
     base = made.encoder if is_word(made.encoder) else made.modality
-    for name in (base, f"{base}-{made.quantisation}", f"{base}-{made.modality}"):
+    taken = by_name(tx, base)
+    if taken is None:
+        return base
+    names = [f"{base}-{made.quantisation}", f"{base}-{made.modality}"]
+    if taken.space.modality != made.modality:  # the other of an encoder of both
+        names.reverse()
+    for name in names:
         if is_word(name) and by_name(tx, name) is None:
             return name
     return f"{base}-{made.key[:8]}"

@@ -85,7 +85,10 @@ def _no_number(ctx: click.Context, _parameter: click.Parameter, value: str | Non
     "--where", "conditions", multiple=True, metavar="CONDITION",
     help="Only what is such: 'meta.author = Ada* and size > 1MB'; may be repeated.",
 )  # fmt: skip
-@click.option("--like", metavar="WHAT", help="A file, a stored one (NAME@N:FILE), or VECTOR.npy.")
+@click.option(
+    "--like", metavar="WHAT",
+    help="A file, a stored one (NAME@N:FILE), its view ('NAME page 3, 120'), or VECTOR.npy.",
+)  # fmt: skip
 @click.option("--space", metavar="NAME", help="Search this embedding space.")
 @click.option("--modality", type=click.Choice(["text", "picture"]), help="Search these alone.")
 @click.option("--per-file", type=click.IntRange(1), default=None, help="Most passages of one file.")

@@ -1,9 +1,11 @@
 """Search by vectors: what is near a text, a stored file, a file on disk, a vector of one's own."""
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -40,14 +42,58 @@ _SELECTIVE = 4
 _MOST_QUERIES = 16
 _KEPT_ENCODERS = 2
 _MOST_VECTOR_BYTES = 64 << 20
+_VIEW = re.compile(
+    r"(?P<file>.+?)( (page|slide|sheet|chapter|cell) (?P<page>[0-9]{1,9}))?"
+    r"(, (?P<start>[0-9]{1,9}))?",
+    re.DOTALL,
+)
+"""A file, and what of it is meant as ``hart views ls`` prints it: a page, a first character."""
+
+
+class _Asked(NamedTuple):
+    """What is searched by: vectors, and of which parts of which file they are, if of a stored one.
+
+    Parts are (is a passage, page, first character or number of a picture); none for all.
+    """
+
+    vectors: Vectors
+    digest: bytes = b""
+    parts: frozenset[tuple[bool, int, int]] = frozenset()
+
+    def is_of(self, place: Place) -> bool:
+        """Say whether a place is what was asked by."""
+        return place.digest == self.digest and (not self.parts or _part(place) in self.parts)
+
+
+class _Like(NamedTuple):
+    """A stored file, or those of its views that are on one page, or begin at one character."""
+
+    digest: bytes
+    page: int | None = None
+    start: int | None = None
+
+    def means(self, place: Place) -> bool:
+        """Say whether what is about this place is meant; patches never are."""
+        # Patches are found by what pictures show as a whole; they ask for nothing themselves.
+        return (
+            place.kind != "patch"
+            and self.page in (None, place.page)
+            and (self.start is None or (place.kind == "passage" and place.start == self.start))
+        )
+
+
+def _part(place: Place) -> tuple[bool, int, int]:
+    return (place.kind == "passage", place.page, place.start)
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which vectors are searched: by a text, or by what something is ``like``.
 
-    ``like`` is a path of a file on disk (``.npy`` is a vector itself), else a stored version or one
-    of its files (``NAME@2:path``). Without ``space`` the space of each modality that is searched;
-    for what is ``like`` something that of a rule where there is no other.
+    ``like`` is a path of a file on disk (``.npy`` is a vector itself), else a stored version, one
+    of its files (``NAME@2:path``), or a view of it: what is on a page (``NAME@2:path page 3``), or
+    the passage that begins at a character (``NAME:path page 3, 120``, ``NAME:path, 120``). Without
+    ``space`` the space of each modality that is searched; for what is ``like`` something that of a
+    rule where there is no other.
     """
 
     text: str = ""
@@ -129,10 +175,10 @@ class MeaningSearch:
         rows = self._rows(wanted)
         for row in rows:
             try:
-                queries, own = self._queries(row, wanted)
-                if queries is None:
+                asked = self._asked(row, wanted)
+                if asked is None:
                     continue
-                near = self._near(row, queries, chosen, own, needed)
+                near = self._near(row, asked, chosen, needed)
             except HartonomousError as error:
                 if wanted.space is not None or wanted.like is not None:
                     raise
@@ -194,26 +240,36 @@ class MeaningSearch:
             )
         return there
 
-    def _queries(self, row: SpaceRow, wanted: Wanted) -> tuple[Vectors | None, bytes]:
-        """Return the query's vectors, and the digest of the file that they are of."""
+    def _asked(self, row: SpaceRow, wanted: Wanted) -> _Asked | None:
+        """Return what a space is searched by, None where it cannot be searched by that."""
         if wanted.like is None:
             if wanted.space is None and row.space.modality != "text" and not row.space.family:
-                return None, b""  # its encoder takes no words
-            return self._encoders.queries(row, [wanted.text], is_query=True), b""
+                return None  # its encoder takes no words
+            return _Asked(self._encoders.queries(row, [wanted.text], is_query=True))
         path = Path(wanted.like)
         if path.suffix == ".npy":
-            return _own_vector(path, row), b""
+            return _Asked(_own_vector(path, row))
         if _is_file(path):
             kind = "picture" if ending(path.name) in PICTURES else "text"
             if wanted.space is None and kind != row.space.modality and not row.space.family:
-                return None, b""  # its encoder takes no such file
+                return None  # its encoder takes no such file
             if kind == "picture":
-                return self._encoders.pictures(row, [_pixels_of(path)]), b""
-            return self._encoders.queries(row, _texts_of(path), is_query=False), b""
-        return self._stored(row, wanted.like)
+                return _Asked(self._encoders.pictures(row, [_pixels_of(path)]))
+            return _Asked(self._encoders.queries(row, _texts_of(path), is_query=False))
+        return self._stored(row, self._find(wanted.like))
 
-    def _stored(self, row: SpaceRow, spec: str) -> tuple[Vectors | None, bytes]:
-        """Return the vectors of a stored file's parts, None where the space has none."""
+    def _find(self, spec: str) -> _Like:
+        """Look up a stored file or a view of it; raises NotFoundError."""
+        try:
+            return _Like(self._digest(spec))
+        except HartonomousError:
+            found = _VIEW.fullmatch(spec)
+            if found is None or found["page"] is found["start"] is None:
+                raise
+        page, start = (None if one is None else int(one) for one in found.group("page", "start"))
+        return _Like(self._digest(found["file"]), 0 if page is None else page, start)
+
+    def _digest(self, spec: str) -> bytes:
         name, colon, member = spec.partition(":")
         try:
             one = find_version(self._parts, spec).single(None)
@@ -221,28 +277,41 @@ class MeaningSearch:
             if not colon:
                 raise
             one = find_version(self._parts, name).single(member)
-        digest = one.row.file_digest
-        truth, _ = self._spaces.index(row)
-        ids = truth.ids_in(frozenset([digest]))
-        if not len(ids):
-            return None, digest
-        # Patches are found by what pictures show as a whole; they ask for nothing themselves.
-        whole = [one.kind != "patch" for one in truth.places(ids)]
-        ids = ids[np.asarray(whole, np.bool_)] if any(whole) else ids
-        step = -(-len(ids) // _MOST_QUERIES)
-        return truth.vectors(ids[::step]), digest
+        return one.row.file_digest
 
-    def _near(
-        self, row: SpaceRow, queries: Vectors, chosen: Chosen, own: bytes, needed: int
-    ) -> list[Near]:
-        """Return what counts, each place once by its nearest query, without the file itself."""
+    def _stored(self, row: SpaceRow, like: _Like) -> _Asked | None:
+        """Return the stored vectors of what is like, None where there are none.
+
+        Those of the space; where it has none, of one that its vectors may be compared with.
+        """
+        with self._parts.database.read() as tx:
+            every = spaces.listed(tx)
+        others = [
+            one for one in every
+            if row.space.family and one.id != row.id and one.space.family == row.space.family
+        ]  # fmt: skip
+        for one in (row, *others):
+            check_comparable(one.space, row.space)
+            truth, _ = self._spaces.index(one)
+            ids = truth.ids_in(frozenset([like.digest]))
+            meant = [like.means(place) for place in truth.places(ids)]
+            ids = ids[np.asarray(meant, np.bool_)]
+            if len(ids):
+                whole = like.page is None
+                parts = () if whole else map(_part, truth.places(ids))
+                step = -(-len(ids) // _MOST_QUERIES)
+                return _Asked(truth.vectors(ids[::step]), like.digest, frozenset(parts))
+        return None
+
+    def _near(self, row: SpaceRow, asked: _Asked, chosen: Chosen, needed: int) -> list[Near]:
+        """Return what counts, each place once by its nearest query, without what was asked by."""
         k = max(FIRST_NEAR, 2 * needed)
         files: frozenset[bytes] | None = None
         while True:
-            lists = self._spaces.nearest(row, queries, k, files=files)
+            lists = self._spaces.nearest(row, asked.vectors, k, files=files)
             best: dict[Place, Near] = {}
             for one in (near for found in lists for near in found):
-                if one.place.digest != own and (
+                if not asked.is_of(one.place) and (
                     one.place not in best or best[one.place].score < one.score
                 ):
                     best[one.place] = one
@@ -254,7 +323,8 @@ class MeaningSearch:
             if not ended and len(hits) < needed:
                 if files is None and len(counting) * _SELECTIVE < len(best):
                     # The nearest of all hold hardly any that count: only those that do, then.
-                    files = self._counting_files(row, chosen) - {own}
+                    own: set[bytes] = set() if asked.parts else {asked.digest}
+                    files = self._counting_files(row, chosen) - own
                     continue
                 if k < _MOST_NEAR:
                     k *= 4

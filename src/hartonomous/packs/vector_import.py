@@ -88,7 +88,8 @@ def _import(
         row = spaces.by_name(tx, name)
     if row is not None and row.space.key != space.key:
         raise ConflictError(
-            f"the space {name} is {row.space.title()}, and these vectors are {space.title()}",
+            f"the space {name} is {row.space.title()}, and the vectors of {vectors} are"
+            f" {space.title()}",
             hint="give another name, or remove that space first",
         )
     digests = {one.digest for one in places}
