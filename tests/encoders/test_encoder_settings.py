@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from hartonomous.errors import UsageError
+from hartonomous.inference import tokens
 from hartonomous.inference.encoder_files import read_preprocessing, read_recipe
 from hartonomous.inference.picture_encoder import fitted
 from hartonomous.inference.pooling import MODES, normalised, pool
@@ -196,3 +197,13 @@ def test_all_that_a_crop_shows_is_kept():
     )
     resized = Image.fromarray(picture[:, 540:2460]).resize((3840, 60), Image.Resampling.BICUBIC)
     assert (fitted(picture, recipe) == np.asarray(resized)[:, 1890:1950]).all()
+
+
+def test_a_vocabulary_is_read_as_it_stands_and_not_without_end(monkeypatch):
+    special = b"[UNK]\r\n[SEP]\n[PAD]\n[CLS]\n[MASK]\n"
+    held = json.loads(from_vocabulary(special + b'"a\\\xff\n\nb\nb', {}))["model"]["vocab"]
+    assert held == {"[UNK]": 0, "[SEP]": 1, "[PAD]": 2, "[CLS]": 3, "[MASK]": 4, '"a\\\ufffd': 5,
+                    "": 6, "b": 8}  # fmt: skip
+    monkeypatch.setattr(tokens, "_WORDS_LIMIT", 7)
+    with pytest.raises(UsageError, match="over 7 words"):
+        from_vocabulary(special + b"a\n" * 3, {})

@@ -1,18 +1,23 @@
 """Folders made to harm, or only wrong: refused by name, and the store goes on."""
 
 import json
+import os
 import shutil
 import struct
+import sys
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from hartonomous.core.space import Space
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.inference.recipe import TextRecipe
+from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.encoder_messages import Request, Setup
 from hartonomous.packs.encoder_process import EncoderProcess
+from hartonomous.ports.progress import NoProgress
 
 
 @pytest.fixture
@@ -279,6 +284,64 @@ def test_a_graph_that_does_not_end_meets_the_limit_of_time(fixtures, tmp_path):
         process.close()
 
 
+def failing_graph(path, token, value):
+    """Write a graph that gives ``value`` for texts with a token, and waves for others."""
+    weights = {"two": np.array([2]), "scale": np.array([[[1, 2, 3, 5]]], np.float32),
+               "token": np.array(token), "value": np.array(value, np.float32)}  # fmt: skip
+    graph(
+        path,
+        [
+            helper.make_node("Cast", ["input_ids"], ["f"], to=1),
+            helper.make_node("Unsqueeze", ["f", "two"], ["u"]),
+            helper.make_node("Mul", ["u", "scale"], ["m"]),
+            helper.make_node("Sin", ["m"], ["waves"]),
+            helper.make_node("Equal", ["input_ids", "token"], ["is"]),
+            helper.make_node("Unsqueeze", ["is", "two"], ["there"]),
+            helper.make_node("Where", ["there", "value", "waves"], ["last_hidden_state"]),
+        ],
+        weights=[numpy_helper.from_array(one, name) for name, one in weights.items()],
+    )
+
+
+class Notes(NoProgress):
+    def __init__(self):
+        self.told = []
+
+    def note(self, text):
+        self.told.append(text)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
+def test_a_text_that_a_model_fails_on_costs_itself_alone(store, folder, tmp_path, value):
+    place = folder("graph")
+    words = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    failing_graph(place / "onnx/model.onnx", words["water"], value)
+    store.encoders.add(place, name="odd")
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number in range(40):
+        word = "water" if number in (7, 8) else "pump"
+        (texts / f"{number}.md").write_text(f"the {word} is on {'b ' * number}\n")
+    store.add(texts)
+    for expected in (38, 0):
+        notes = Notes()
+        assert store.embed(encoder="odd", progress=notes).added_count == expected
+        assert sorted(one.partition(":")[0] for one in notes.told) == ["7.md", "8.md"]
+        assert all("get no vector" in one for one in notes.told)
+    assert store.verify().sound
+
+
+def test_an_encoder_that_fails_on_everything_fails(store):
+    space = Space(modality="text", encoder="e", encoder_digest="", recipe="r", pooling="mean",
+                  quantisation="f32", dimension=4)  # fmt: skip
+
+    def encode(texts):
+        raise HartonomousError(f"{len(texts)} texts are too many")
+
+    with pytest.raises(HartonomousError, match=r"^1 texts"):
+        EncodedParts(space, encode, "known").encoded(["a", "b"])
+
+
 @pytest.mark.parametrize(
     ("values", "match"),
     [
@@ -303,3 +366,8 @@ def test_int8_needs_a_graph_that_is(store, folder):
         store.encoders.add(folder("clip"), quantisation="int8")
     with pytest.raises(UsageError, match="'int4' is no quantisation"):
         store.encoders.add("x", quantisation="int4")
+
+
+def test_modules_are_found_by_relative_paths_too(store, folder, monkeypatch):
+    monkeypatch.setattr(sys, "path", [os.path.relpath(one) for one in sys.path if one])
+    assert store.encoders.add(folder("graph"), name="here").name == "here"

@@ -51,7 +51,38 @@ def wide_sheet() -> bytes:
     )
 
 
+NINES = "9" * 5_000  # more digits than Python reads as one number
+TEXT = "urn:oasis:names:tc:opendocument:xmlns:text:1.0"
+TABLE = "urn:oasis:names:tc:opendocument:xmlns:table:1.0"
+
+
+def sheet_of(cells: str) -> bytes:
+    return archive(
+        {
+            "xl/workbook.xml": f'<workbook xmlns="{SHEET}" xmlns:r="{OFFICE}"><sheets>'
+            '<sheet name="s" r:id="r1"/></sheets></workbook>',
+            "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{RELS}">'
+            '<Relationship Id="r1" Type="x/worksheet" Target="a.xml"/></Relationships>',
+            "xl/a.xml": f'<worksheet xmlns="{SHEET}"><row>{cells}</row></worksheet>',
+        }
+    )
+
+
+def open_text(body: str) -> bytes:
+    return archive({"content.xml": f'<x xmlns:t="{TEXT}" xmlns:b="{TABLE}">{body}</x>'})
+
+
+def strangely_packed() -> bytes:
+    """Return a document whose text is said to be LZMA, and is not."""
+    made = bytearray(word("<w:p/>"))
+    for mark, at in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        start = made.index(mark) + at
+        made[start : start + 2] = b"\x0e\x00"
+    return bytes(made)
+
+
 REFUSED = {
+    "lzma.docx": strangely_packed(),
     "cut.docx": (DOCUMENTS / "report.docx").read_bytes()[:20_000],
     "cut.pptx": (DOCUMENTS / "plan.pptx").read_bytes()[:-30],
     "no parts.docx": archive({"x": "y"}),
@@ -74,6 +105,17 @@ REFUSED = {
     "large.txt": b"word " * (8 << 20),
 }
 KEPT = {
+    "nines.xlsx": sheet_of(f'<c t="s"><v>{NINES}</v></c><c><v>7</v></c>'),
+    "nines.docx": word(f'<w:p><w:pPr><w:outlineLvl w:val="{NINES}"/></w:pPr></w:p>'),
+    "nines.odt": open_text(
+        f'<t:h t:outline-level="{NINES}">a</t:h><t:h t:outline-level="{"9" * 20}">b</t:h>'
+        f'<b:table><b:table-row><b:table-cell b:number-columns-repeated="{NINES}"><t:p>c</t:p>'
+        "</b:table-cell></b:table-row></b:table>"
+    ),
+    **{
+        f"{charset}.html": f"<meta charset={charset}><title>\\ud800 +2AA-</title><p>x.y".encode()
+        for charset in ("idna", "punycode", "undefined", "unicode_escape", "utf-7", "hex", "oem")
+    },
     "escaping.xlsx": wide_sheet(),
     "deep.html": b"<div>" * 200_000 + b"text",
     "many.html": b"<p>x" * 250_000,
@@ -108,6 +150,7 @@ def test_what_is_refused_leaves_a_notice(process, tmp_path, name):
 def test_what_is_odd_is_read_as_far_as_it_goes(process, tmp_path, name):
     found = looked(process, tmp_path, name, KEPT[name])
     assert all(one.text.strip() for one in found.blocks)
+    assert not any("ended with status" in one.text for one in found.notices)
 
 
 def test_the_process_lives_after_all_of_them(process, tmp_path):

@@ -45,11 +45,11 @@ def saved(picture: Image.Image, kind: str, **how: object) -> bytes:
     return out.getvalue()
 
 
-def document(content: bytes) -> bytes:
+def document(content: bytes, body: str = "") -> bytes:
     word = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr("word/document.xml", f'<w:document xmlns:w="{word}"/>')
+        made.writestr("word/document.xml", f'<w:document xmlns:w="{word}">{body}</w:document>')
         made.writestr("word/media/bad.png", content)
         made.writestr("word/media/good.jpg", SCENE)
     return out.getvalue()
@@ -118,6 +118,13 @@ def test_a_bad_picture_in_a_document_costs_itself_alone(process, tmp_path):
     found = looked(process, tmp_path, "a.docx", document(BOMB))
     assert [one.part for one in found.places] == ["word/media/good.jpg"]
     assert "word/media/bad.png" in found.notices[0].text
+
+
+@pytest.mark.parametrize("size", ["--5", "-", "\u00b2", "9" * 5_000, "1e9"])
+def test_sizes_that_are_no_numbers_cost_nothing(process, tmp_path, size):
+    body = f'<w:sectPr><w:pgSz w:w="{size}" w:h="{size}"/><w:pgMar w:left="{size}"/></w:sectPr>'
+    found = looked(process, tmp_path, "a.docx", document(SCENE, body))
+    assert [one.part for one in found.places] == ["word/media/bad.png", "word/media/good.jpg"]
 
 
 def test_a_picture_that_thousands_of_members_have_is_looked_at_once(process, tmp_path):

@@ -60,12 +60,30 @@ def _with_header(path: Path, header: str) -> Path:
         "{'descr': '<f4', 'fortran_order': False, 'shape': (17,)}",
         "{'descr': '|V0', 'fortran_order': False, 'shape': (9, 9)}",
         "__import__('os').system('false')",
+        "(" * 200,
+        "-" * 9_000 + "1",
+        "'''",
+        "\t x\n y",
+        "{[]: 1}",
+        "{1: 1, 'descr': '<f4', 'fortran_order': False}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), 1: 2}",
+        "{'descr': 'V99999999999', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': 'f4,f4', 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}",
+        "{'descr': 'f12', 'fortran_order': False, 'shape': (" + "9" * 4_000 + ",)}",
     ],
 )
 def test_headers_that_cannot_be(tmp_path: Path, header: str) -> None:
-    """They are refused before anything is read."""
-    with pytest.raises(ValueError, match=r"."):
+    """They are refused before anything is read, in few words."""
+    with pytest.raises(ValueError, match=r".") as refused:
         NpyRows(_with_header(tmp_path / "a.npy", header))
+    assert type(refused.value) is ValueError and len(str(refused.value)) < 300
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    with pytest.raises(ValueError, match="regular file"):
+        NpyRows(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY\x09\x00", b"\x93NUMPY\x01"])

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from hartonomous.errors import UsageError
 
+_WORDS_LIMIT = 2_000_000
 TEXT_LIMIT_CHARS = 100_000
 """What of a text is looked at: a longer one is cut here before it is cut into tokens."""
 
@@ -24,13 +26,10 @@ def from_vocabulary(vocabulary: bytes, config: Mapping[str, Any]) -> bytes:
 
     Raises UsageError where the special tokens are not among the words.
     """
-    words = vocabulary.decode("utf-8", "replace").split("\n")
-    if words and words[-1] == "":
-        words.pop()
-    ids = {word.rstrip("\r"): number for number, word in enumerate(words)}
     special = {
         kind: str(config.get(f"{kind}_token", default)) for kind, default in _SPECIAL_TOKENS.items()
     }
+    ids, numbered = _numbered(vocabulary, set(special.values()))
     missing = [token for token in special.values() if token not in ids]
     if missing:
         raise UsageError(f"vocab.txt has no token {missing[0][:60]!r}")
@@ -61,10 +60,30 @@ def from_vocabulary(vocabulary: bytes, config: Mapping[str, Any]) -> bytes:
         },
         "model": {
             "type": "WordPiece", "unk_token": special["unk"],
-            "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": ids,
+            "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": {},
         },
     }  # fmt: skip
-    return json.dumps(content, ensure_ascii=False).encode()
+    outside = json.dumps(content, ensure_ascii=False).encode()
+    return outside.removesuffix(b"}}}") + numbered + b"}}}"
+
+
+def _numbered(vocabulary: bytes, asked: Set[str]) -> tuple[dict[str, int], bytearray]:
+    """Return the ids of the words asked for, and all words with theirs as members of JSON.
+
+    One word at a time: an object for each would take a hundred times the file.
+    """
+    found: dict[str, int] = {}
+    members = bytearray()
+    for number, line in enumerate(io.BytesIO(vocabulary)):
+        if number >= _WORDS_LIMIT:
+            raise UsageError(f"vocab.txt has over {_WORDS_LIMIT:,} words")
+        word = line.decode("utf-8", "replace").removesuffix("\n").rstrip("\r")
+        members += (
+            f"{',' if members else ''}{json.dumps(word, ensure_ascii=False)}:{number}".encode()
+        )
+        if word in asked:
+            found[word] = number
+    return found, members
 
 
 class Tokens:

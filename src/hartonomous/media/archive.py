@@ -5,6 +5,7 @@ type is refused: these formats have none, and entities are defined there.
 """
 
 import io
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ MEMBERS_LIMIT = 65_536
 
 _READ_BYTES = 1 << 20
 _DEPTH_LIMIT = 256
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
 _RELATIONSHIPS = "{http://schemas.openxmlformats.org/package/2006/relationships}Relationship"
 
 
@@ -78,6 +81,9 @@ class Archive:
         """Return a member's content; raises StructureError, LimitError."""
         limit = min(MEMBER_LIMIT_BYTES, self._granted)
         try:
+            # These formats know no other methods, of which some claim gigabytes to unpack.
+            if self._zip.getinfo(name).compress_type not in _METHODS:
+                raise StructureError(f"its member {name!a} is packed in a way that it may not be")
             with self._zip.open(name) as member:
                 content = member.read(limit + 1)
         except KeyError as error:
@@ -113,6 +119,12 @@ class Archive:
                 path = target[1:] if target.startswith("/") else normpath(join(folder, target))
                 found[one.get("Id", "")] = (one.get("Type", "").rpartition("/")[2], path)
         return found
+
+
+def whole_number(text: str | None) -> int | None:
+    """Return a whole number that a document says, None for anything else."""
+    found = _WHOLE.fullmatch(text or "")
+    return int(found.group()) if found else None
 
 
 def walk(root: Element, stops: frozenset[str]) -> list[Element]:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
-from hartonomous.media.archive import Archive
+from hartonomous.media.archive import Archive, whole_number
 from hartonomous.media.decoding import decode
 from hartonomous.media.endings import BOOKS, OPEN_DOCUMENT, PICTURES, ending
 from hartonomous.media.open_document_pages import frame_areas, pages_of
@@ -33,7 +33,6 @@ _OPF = "{http://www.idpf.org/2007/opf}"
 
 _TWIP = 635
 """What Word measures pages in, in the units of drawings."""
-_DIGITS = 16
 
 PLACES_LIMIT = 5_000
 """Most places of pictures that are taken of one document."""
@@ -133,10 +132,8 @@ def _offset(position: Element | None, margin: int) -> int | None:
     beginnings = {"page": 0, "margin": margin}
     if position is None or offset is None or position.get("relativeFrom") not in beginnings:
         return None
-    text = (offset.text or "").strip()
-    if not text.lstrip("-").isdecimal() or len(text) >= _DIGITS:
-        return None
-    return beginnings[position.get("relativeFrom", "")] + int(text)
+    found = whole_number((offset.text or "").strip())
+    return None if found is None else beginnings[position.get("relativeFrom", "")] + found
 
 
 def _slides(archive: Archive) -> Iterator[Shown]:
@@ -168,8 +165,7 @@ def _slides(archive: Archive) -> Iterator[Shown]:
 
 
 def _length(element: Element, name: str) -> int:
-    value = element.get(name, "0")
-    return int(value) if value.lstrip("-").isdecimal() and len(value) < _DIGITS else 0
+    return whole_number(element.get(name)) or 0
 
 
 def _sheets(archive: Archive) -> Iterator[Shown]:

@@ -4,6 +4,7 @@ Positions are characters of the text that is taken out. Scripts, styles, templat
 are left out. The parser keeps no tree, so depth costs nothing.
 """
 
+import codecs
 import re
 from collections import Counter
 from html import unescape
@@ -32,6 +33,17 @@ _BREAKS = frozenset((
 _CELLS = frozenset(("td", "th"))
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _CHARSET = re.compile(rb"<meta[^>]{0,200}charset=[\"']?\s*([A-Za-z0-9_-]{2,20})", re.IGNORECASE)
+# What Python can decode and no page is written in: some give halves of characters, or no end.
+_NO_CHARSETS = frozenset(
+    (
+        "idna",
+        "punycode",
+        "raw-unicode-escape",
+        "undefined",
+        "unicode-escape",
+        "utf-7",
+    )
+)
 _BLANK = re.compile(r"\s+")
 _META_LIMIT_CHARS = 500
 _META = frozenset(("author", "description", "keywords", "date", "language"))
@@ -72,8 +84,9 @@ HTML_PAGE: Final[DocumentReader] = _Html()
 def _decoded(content: bytes, declared: str | None) -> tuple[str, tuple[Notice, ...]]:
     if declared is not None and declared.lower() not in ("utf-8", "utf8"):
         try:
-            return content.decode(declared), ()
-        except (LookupError, UnicodeDecodeError):
+            if codecs.lookup(declared).name not in _NO_CHARSETS:
+                return content.decode(declared), ()
+        except (LookupError, UnicodeError):
             pass  # it declares what it is not: judged like a page that declares nothing
     return decode(content)
 

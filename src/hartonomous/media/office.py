@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
 from hartonomous.errors import StructureError
-from hartonomous.media.archive import MAGIC, Archive, walk
+from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
 from hartonomous.media.endings import ending
 from hartonomous.media.tabular import add_rows
 from hartonomous.ports.document import DocumentReader
@@ -83,8 +83,8 @@ class _Body:
     def _level(self, paragraph: Element) -> int:
         outline = paragraph.find(f"{_W}pPr/{_W}outlineLvl")
         if outline is not None:
-            value = outline.get(f"{_W}val", "9")
-            return int(value) + 1 if value.isdecimal() and int(value) < 9 else 0
+            value = whole_number(outline.get(f"{_W}val"))
+            return value + 1 if value is not None and 0 <= value < 9 else 0
         style = paragraph.find(f"{_W}pPr/{_W}pStyle")
         return self._styles.get(style.get(f"{_W}val", ""), 0) if style is not None else 0
 
@@ -245,7 +245,8 @@ def _value(cell: Element, shared: list[str]) -> str:
     held = cell.find(f"{_S}v")
     text = (held.text or "") if held is not None else ""
     if kind == "s":
-        return shared[int(text)] if text.isdecimal() and int(text) < len(shared) else ""
+        at = whole_number(text)
+        return shared[at] if at is not None and 0 <= at < len(shared) else ""
     return text
 
 

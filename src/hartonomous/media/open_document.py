@@ -8,7 +8,7 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
-from hartonomous.media.archive import MAGIC, Archive, walk
+from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
 from hartonomous.media.endings import ending
 from hartonomous.media.open_document_pages import pages_of
 from hartonomous.media.tabular import add_rows
@@ -23,6 +23,7 @@ _META = {"title": "title", "creator": "author", "subject": "subject", "descripti
 _PAGES = {"odt": "", "ods": "sheet", "odp": "slide"}
 _REPEATS = 64
 _CELLS = 512
+_LEVELS = 10
 _VALUE_CHARS = 500
 _PARAGRAPHS = frozenset((f"{_TEXT}h", f"{_TEXT}p"))
 
@@ -79,8 +80,8 @@ def _is_sheet(root: Element) -> bool:
 def _add(found: BlockList, paragraph: Element) -> None:
     text = _text(paragraph)
     if paragraph.tag == f"{_TEXT}h":
-        level = paragraph.get(f"{_TEXT}outline-level", "1")
-        found.add(text, "heading", level=int(level) if level.isdecimal() else 1)
+        level = whole_number(paragraph.get(f"{_TEXT}outline-level"))
+        found.add(text, "heading", level=1 if level is None else max(0, min(level, _LEVELS)))
     else:
         found.add(text)
 
@@ -103,8 +104,8 @@ def _cells(row: Element) -> list[str]:
     values: list[str] = []
     for cell in walk(row, frozenset((f"{_TABLE}table-cell",))):
         text = " ".join(_text(one) for one in walk(cell, _PARAGRAPHS)).strip()
-        times = cell.get(f"{_TABLE}number-columns-repeated", "1")
-        count = min(int(times), _REPEATS) if times.isdecimal() else 1
+        times = whole_number(cell.get(f"{_TABLE}number-columns-repeated"))
+        count = 1 if times is None else max(0, min(times, _REPEATS))
         values.extend([text] * count)
         if len(values) >= _CELLS:
             break

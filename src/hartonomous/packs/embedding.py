@@ -18,6 +18,7 @@ from hartonomous.catalog import texts
 from hartonomous.core.indexed_text import IndexedPassage
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS, PlaceTable
+from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.space_writer import SpaceWriter
 from hartonomous.packs.text_views import open_index
 from hartonomous.packs.vector_truth import SpaceTruth
@@ -33,6 +34,7 @@ BATCH_TEXTS = 32
 _HELD_TEXTS = 256
 """So many are put in order by length, and kept once they are encoded: what is cut short loses no
 more than these."""
+_KNOWN_TEXT = "A dog runs across the field."
 _PASSAGE = KINDS.index("passage")
 
 
@@ -111,14 +113,15 @@ def embed_texts(
     """Carry out what was planned; return how many vectors came."""
     writer.bury(np.asarray(work.dead, np.int64))
     progress.stage(f"embed texts in {writer.row.name}", total_bytes=work.missing_bytes)
+    encoding = EncodedParts(writer.row.space, encoder.encode_texts, _KNOWN_TEXT)
     count = 0
     waiting: list[IndexedPassage] = []
     for one in _missing(parts, work):
         waiting.append(one)
         if len(waiting) >= _HELD_TEXTS:
-            count += _encode(writer, encoder, waiting, progress)
+            count += _encode(writer, encoding, waiting, progress)
             waiting = []
-    return count + _encode(writer, encoder, waiting, progress)
+    return count + _encode(writer, encoding, waiting, progress)
 
 
 def _missing(parts: StoreParts, work: TextWork) -> Iterator[IndexedPassage]:
@@ -132,28 +135,44 @@ def _missing(parts: StoreParts, work: TextWork) -> Iterator[IndexedPassage]:
 
 
 def _encode(
-    writer: SpaceWriter, encoder: Encoder, passages: Sequence[IndexedPassage], progress: Progress
+    writer: SpaceWriter,
+    encoding: EncodedParts[str],
+    passages: Sequence[IndexedPassage],
+    progress: Progress,
 ) -> int:
+    """Encode some passages and keep their vectors; return of how many."""
     if not passages:
         return 0
     # Of one length, so that little is padded; they are kept as they were read.
     order = sorted(range(len(passages)), key=lambda at: len(passages[at].text))
-    rows: NDArray[np.float32] | None = None
+    rows = np.empty((len(passages), writer.row.space.dimension), np.float32)
+    done: list[int] = []
     for first in range(0, len(order), BATCH_TEXTS):
         batch = order[first : first + BATCH_TEXTS]
-        found = encoder.encode_texts([embedded_text(passages[at]) for at in batch])
-        if rows is None:
-            rows = np.empty((len(passages), found.shape[1]), np.float32)
-        rows[batch] = found
+        found = encoding.encoded([embedded_text(passages[at]) for at in batch])
+        kept = [batch[at] for at in found.kept]
+        rows[kept] = found.vectors
+        done += kept
+        for at, why in found.refused.items():
+            _tell(writer.parts, passages[batch[at]], why, progress)
         progress.advance(sum(len(passages[at].text) for at in batch))
-        progress.count(len(batch))
-    assert rows is not None
-    places = [
-        Place(digest=one.digest, kind="passage", page=one.page, start=one.start, stop=one.stop)
-        for one in passages
-    ]
-    writer.append(places, rows, source=f"texts of blake3:{passages[0].digest.hex()[:16]}")
-    return len(passages)
+        progress.count(len(kept))
+    done.sort()
+    if done:
+        places = [
+            Place(digest=one.digest, kind="passage", page=one.page, start=one.start, stop=one.stop)
+            for one in (passages[at] for at in done)
+        ]
+        writer.append(places, rows[done], source=f"texts of blake3:{places[0].digest.hex()[:16]}")
+    return len(done)
+
+
+def _tell(parts: StoreParts, one: IndexedPassage, why: str, progress: Progress) -> None:
+    """Say which passage has no vector."""
+    with parts.database.read() as tx:
+        uses = texts.uses(tx, [one.digest]).get(one.digest)
+    file = uses[0].path if uses else f"blake3:{one.digest.hex()[:16]}"
+    progress.note(f"{file}: its characters {one.start} to {one.stop} get no vector: {why}")
 
 
 def embedded_text(one: IndexedPassage) -> str:

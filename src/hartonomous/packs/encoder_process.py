@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import IO
 
 import msgspec
@@ -206,7 +207,7 @@ def _start(socket_fd: int, graph_fd: int) -> subprocess.Popen[bytes]:
     """Start the child; it finds modules where this process does, none in the working directory."""
     if not sys.executable:
         raise HartonomousError("the path of the Python interpreter is not known (sys.executable)")
-    places = [place for place in sys.path if place]
+    places = [str(Path(place).absolute()) for place in sys.path if place]
     kept = {name: of for name, of in os.environ.items() if name == "LD_LIBRARY_PATH"}
     process = subprocess.Popen(
         [sys.executable, "-P", "-c", _PROGRAM, str(socket_fd), *places],

@@ -1,26 +1,23 @@
 """Rows of an ``.npy`` file by range: read, never mapped, since somebody may cut the file meanwhile.
 
-The format is NumPy's own (numpy.lib.format): a header, then the elements in either order.
+The format is NumPy's own (numpy.lib.format): a header, then the elements in either order. The
+header is read by ``formats.npy``: numpy's reader fails on hostile ones in a dozen ways.
 """
 
 import os
-from collections.abc import Callable
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.lib import format as npy
 
 from hartonomous.core.closing import Closing
+from hartonomous.errors import LimitError, StructureError
+from hartonomous.formats.npy import item_bytes, read_header
+from hartonomous.formats.reader import FileReader
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-_HEADER_CHARS = 10_000
-_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {
-    (1, 0): npy.read_array_header_1_0,
-    (2, 0): npy.read_array_header_2_0,
-}
 
 
 class NpyRows(Closing):
@@ -30,25 +27,32 @@ class NpyRows(Closing):
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("rb")
+        self._file = open(path, "rb", opener=_open_at_once)  # noqa: SIM115 - closed by close()
         try:
-            version = npy.read_magic(self._file)
-            if version not in _HEADERS:
-                raise ValueError(f"its version is {version}")
-            header = _HEADERS[version](self._file, max_header_size=_HEADER_CHARS)
-            self.shape: tuple[int, ...] = header[0]
-            self._columns_first: bool = header[1]
-            self.dtype: np.dtype[Any] = header[2]
-            self._begin = self._file.tell()
-            if self.dtype.hasobject or self.dtype.itemsize == 0:
-                raise ValueError(f"it holds {self.dtype}, which are no numbers")
-            count = int(np.prod(np.array(self.shape, object)))
-            there = os.fstat(self._file.fileno()).st_size - self._begin
-            if min(self.shape, default=0) < 0 or count * self.dtype.itemsize > there:
-                raise ValueError(f"{count} elements are said to be in {there} bytes")
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                raise ValueError("it is no regular file")
+            self._read_header()
         except BaseException:
             self._file.close()
             raise
+
+    def _read_header(self) -> None:
+        try:
+            header = read_header(FileReader(self._file.fileno()))
+            if isinstance(header.descr, str):
+                item_bytes(header.descr)
+            if min(header.shape, default=0) < 0:
+                raise ValueError("its shape is below 0")
+            count = header.element_count
+        except (StructureError, LimitError) as error:
+            raise ValueError(error.message) from error
+        self.shape = header.shape
+        self._columns_first = header.fortran_order
+        self.dtype = _number_type(header.descr)
+        self._begin = header.length
+        there = os.fstat(self._file.fileno()).st_size - self._begin
+        if count * self.dtype.itemsize > there:
+            raise ValueError(f"{count} elements are said to be in {there} bytes")
 
     def close(self) -> None:
         """Close the file."""
@@ -76,3 +80,21 @@ class NpyRows(Closing):
                 raise EOFError("it became shorter while it was read")
             content += piece
         return np.frombuffer(content, self.dtype)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open without waiting for somebody who writes to a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _number_type(descr: object) -> "np.dtype[Any]":
+    """Return the type of elements that are numbers; raises ValueError for others."""
+    if isinstance(descr, str):
+        try:
+            found = np.dtype(descr)
+        except (TypeError, ValueError):
+            pass  # such as V99999999999
+        else:
+            if found.kind in "biufc" and found.itemsize:
+                return found
+    raise ValueError("its elements are no numbers")

@@ -19,6 +19,7 @@ from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS
 from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.formats.sandbox import LimitedProcess
+from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import has_images, open_pictures, pixel_process
@@ -121,31 +122,44 @@ def embed_pictures(
         return 0
     progress.stage(f"embed pictures in {writer.row.name}")
     parts, count = writer.parts, 0
+    encoding = EncodedParts(writer.row.space, encoder.encode_pictures, _known_picture())
     places: list[Place] = []
     pictures: list[NDArray[np.uint8]] = []
     held = 0
     for place, pixels in _decoded(parts, files, work, progress):
         size = pixels.shape[0] * pixels.shape[1]
         if pictures and (held + size > _HELD_PIXELS or len(pictures) == _HELD_PICTURES):
-            count += _encode(writer, encoder, places, pictures, progress)
+            count += _encode(writer, encoding, places, pictures, progress)
             places, pictures, held = [], [], 0
         places.append(place)
         pictures.append(pixels)
         held += size
-    return count + (_encode(writer, encoder, places, pictures, progress) if pictures else 0)
+    return count + (_encode(writer, encoding, places, pictures, progress) if pictures else 0)
 
 
 def _encode(
     writer: SpaceWriter,
-    encoder: Encoder,
+    encoding: EncodedParts[NDArray[np.uint8]],
     places: Sequence[Place],
     pictures: Sequence[NDArray[Any]],
     progress: Progress,
 ) -> int:
-    rows = encoder.encode_pictures(pictures)
-    writer.append(places, rows, source=f"pictures of blake3:{places[0].digest.hex()[:16]}")
-    progress.count(len(places))
-    return len(places)
+    found = encoding.encoded(pictures)
+    for at, why in found.refused.items():
+        name = f"blake3:{places[at].digest.hex()[:16]}"
+        progress.note(f"a picture of {name} gets no vector: {why}")
+    kept = [places[at] for at in found.kept]
+    if kept:
+        source = f"pictures of blake3:{kept[0].digest.hex()[:16]}"
+        writer.append(kept, found.vectors, source=source)
+    progress.count(len(kept))
+    return len(kept)
+
+
+def _known_picture() -> NDArray[np.uint8]:
+    """Return a slope of colours, [height, width, 3]."""
+    rows, columns = np.mgrid[0:96, 0:128]
+    return np.stack([2 * rows, columns, 255 - columns], axis=2).astype(np.uint8)
 
 
 def _decoded(
