@@ -135,3 +135,13 @@ def test_views(hart, texts):
     (dropped,) = validate("views", hart("views", "drop", "--json")[1])
     assert dropped == {"dropped": True}
     assert "nothing to drop" in hart("views", "drop")[1]
+
+
+def test_lines_of_a_passage_are_listed_as_one(hart, store):
+    Path("code.py").write_text("def valve():\n    return 'leaks'\n", encoding="utf-8")
+    assert hart("add", "code.py")[0] == 0
+    hart("views", "update")
+    out = hart("views", "ls", "code.py")[1]
+    assert "def valve(): return 'leaks'" in out
+    (shown,) = validate("views", hart("views", "ls", "code.py", "--json")[1])
+    assert "def valve():\n    return 'leaks'" in shown["passages"][0]["text"]

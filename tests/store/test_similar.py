@@ -170,6 +170,9 @@ def test_a_damaged_picture_costs_a_note(store, source):
 
 def test_without_the_extra(filled, monkeypatch):
     monkeypatch.setattr(picture_views, "_PACKAGES", ("numpy", "no_such_package"))
+    with pytest.raises(UsageError) as missing:
+        filled.views.picture("report.docx", "word/media/image1.jpg")
+    assert "[images]" in missing.value.hint
     with pytest.raises(UsageError) as raised:
         filled.similar_images(PICTURES / "scene.png")
     assert "hartonomous[images]" in (raised.value.hint or "")
@@ -185,3 +188,32 @@ def test_a_result_shows_thumbnails_and_escapes_names(store, source):
     text = store.similar_images(PICTURES / "scene.png")._repr_html_()
     assert '<img src="data:image/' in text
     assert "a&amp;b@1" in text
+
+
+def test_the_same_bytes_come_before_what_measures_the_same(store, source):
+    gradient = Image.linear_gradient("L").convert("RGB")  # no structure, so that no hash counts
+    kept = {}
+    for kind in ("bmp", "png", "tiff"):
+        out = io.BytesIO()
+        gradient.save(out, kind)
+        kept[kind] = out.getvalue()
+        store.add(source(f"gradient.{kind}", kept[kind]))
+    for kind, content in kept.items():
+        first = store.similar_images(content).hits[0]
+        assert (first.name, first.same_bytes) == (f"gradient.{kind}", True)
+        assert first.bits_apart is None
+
+
+def test_a_picture_of_a_document_that_nobody_looked_at(filled):
+    with pytest.raises(NotFoundError) as unseen:
+        filled.views.picture("report.docx", "word/media/image1.jpg")
+    assert "hart views update" in unseen.value.hint
+    filled.views.make()
+    assert filled.views.picture("report.docx", "word/media/image1.jpg")
+
+
+def test_an_empty_file_is_told_as_one(store, source):
+    store.add(source("nothing.pdf", b""))
+    assert store.views.make().notes == (
+        "nothing.pdf: its pictures are not read: the file is empty",
+    )

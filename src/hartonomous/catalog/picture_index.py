@@ -259,6 +259,11 @@ class PictureIndex(Closing):
             position=decode_json(rows[0][3], Position | None),
         )  # fmt: skip
 
+    def picture_id(self, digest: bytes) -> int | None:
+        """Return the number of the picture with exactly these bytes, None for none."""
+        rows = self._rows("SELECT id FROM picture WHERE digest = ?", (digest,))
+        return int(rows[0][0]) if rows else None
+
     def thumbnail(self, picture_id: int) -> tuple[str, bytes]:
         """Return the type and the bytes of a picture's thumbnail, both empty for none."""
         query = "SELECT type, content FROM thumbnail WHERE picture_id = ?"

@@ -163,7 +163,7 @@ def _files(found: Iterable["FileViews"]) -> Iterable[Block]:
                 columns=columns,
                 rows=[
                     (f"{one.pages} {each.page}, {each.start}" if each.page else str(each.start),
-                     each.heading, each.text)
+                     each.heading, " ".join(each.text.split()))
                     for each in one.passages
                 ],
             )  # fmt: skip
@@ -191,9 +191,10 @@ def _form(one: "ShownPicture") -> str:
 
 
 def _made(made: "ViewsMade") -> Iterable[Block]:
-    read, found = several(made.read_count, "file"), several(made.passage_count, "passage")
+    read = several(made.read_count - made.looked_count, "file")
+    looked, found = several(made.looked_count, "file"), several(made.passage_count, "passage")
     pictures = several(made.picture_count, "picture")
-    yield Cell(f"read {read}: {found}, {pictures}", "good")
+    yield Cell(f"read {read} for words: {found}; {looked} for pictures: {pictures}", "good")
     for text in made.notes[:20]:
         yield Cell(text, "warn")
     if len(made.notes) > 20:

@@ -53,7 +53,9 @@ def opened(file: BinaryIO) -> Iterator["Image.Image"]:
 
 
 def open_reader(reader: RangeReader) -> BinaryIO:
-    """Return a file object over a range reader."""
+    """Return a file object over a range reader; raises StructureError for an empty file."""
+    if not reader.size:
+        raise StructureError("the file is empty")
     return io.BufferedReader(RangeFile(reader), _READ_BYTES)
 
 

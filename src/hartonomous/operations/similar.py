@@ -218,7 +218,10 @@ class _Comparing:
         return found
 
     def _ordered(self) -> Iterator[tuple[int, int, int, float]]:
-        """Yield (id, bits apart, orientation, cosine) of what is near enough, nearest first."""
+        """Yield (id, bits apart, orientation, cosine) of what is near enough, nearest first.
+
+        The same bytes come before what measures the same.
+        """
         import numpy as np
 
         blocks = [self._near(block) for block in self._index.features()]
@@ -228,7 +231,8 @@ class _Comparing:
             np.concatenate(each) for each in zip(*blocks, strict=True)
         )
         strengths = np.array([_strength(*pair) for pair in zip(bits, cosines, strict=True)])
-        for at in np.lexsort((ids, -strengths, bits > SAME_BITS)):
+        itself = self._index.picture_id(self._picture.digest)
+        for at in np.lexsort((ids, -strengths, bits > SAME_BITS, ids != (itself or 0))):
             yield int(ids[at]), int(bits[at]), int(orientations[at]), float(cosines[at])
 
     def _near(self, block: Features) -> "tuple[NDArray[np.generic], ...]":

@@ -142,6 +142,7 @@ def remake_views(
 def _both(words: ViewsMade, pictures: ViewsMade) -> ViewsMade:
     return ViewsMade(
         read_count=words.read_count + pictures.read_count,
+        looked_count=pictures.looked_count,
         passage_count=words.passage_count,
         picture_count=pictures.picture_count,
         forgotten_count=words.forgotten_count + pictures.forgotten_count,

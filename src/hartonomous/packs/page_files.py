@@ -14,12 +14,12 @@ from hartonomous.errors import (
     UsageError,
 )
 from hartonomous.formats.sandbox import LimitedProcess, Task
-from hartonomous.media.endings import PDF, ending, worth_a_look
+from hartonomous.media.endings import PDF, WITH_PICTURES, ending, worth_a_look
 from hartonomous.media.page_image import PageImage
 from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.picture_views import content_process, open_pictures
+from hartonomous.packs.picture_views import content_process, need_images, open_pictures
 from hartonomous.packs.text_views import document_process
 from hartonomous.packs.viewed_files import plain_copy
 from hartonomous.packs.written_file import write_file
@@ -91,13 +91,19 @@ def contained_picture(
     """Return a picture that a stored document contains, as a file.
 
     ``part`` names it, as the index of pictures does. Its own bytes where it lies in the document as
-    a file, else PNG. Raises NotFoundError where there is none, StructureError where it cannot be
-    taken out.
+    a file, else PNG. Raises NotFoundError where there is none or nobody looked yet, UsageError
+    where the extra ``images`` is missing, StructureError where it cannot be taken out.
     """
     version = find_version(parts, spec)
     one = version.single(member)
     with open_pictures(parts) as index:
         known = {place.part for place in index.places_in(one.row.file_digest)}
+        seen = index.source(one.row.file_digest) is not None
+    if not seen and ending(one.path) in WITH_PICTURES:
+        need_images()
+        raise NotFoundError(
+            f"{spec} was not looked at for pictures yet", hint="hart views update does it"
+        )
     if not part or part not in known:
         raise NotFoundError(
             f"{spec} contains no picture {part!r}", hint=f"hart views ls {spec} lists them"

@@ -111,6 +111,7 @@ def update_pictures(
             made.take_all(waiting, progress)
             return ViewsMade(
                 read_count=len(waiting),
+                looked_count=len(waiting),
                 picture_count=made.pictures,
                 forgotten_count=forgotten,
                 notes=tuple(made.notes),
@@ -132,6 +133,7 @@ def remake_pictures(
     rest = update_pictures(parts, files, progress)
     return ViewsMade(
         read_count=made.count + rest.read_count,
+        looked_count=made.count + rest.looked_count,
         picture_count=made.pictures + rest.picture_count,
         forgotten_count=rest.forgotten_count,
         notes=(*made.notes, *rest.notes),

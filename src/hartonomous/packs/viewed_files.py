@@ -32,11 +32,13 @@ Found = TypeVar("Found")
 class ViewsMade(msgspec.Struct, frozen=True, kw_only=True):
     """What bringing views up to date did; a document is read for words, and for pictures.
 
-    ``notes`` say of which files something is missing.
+    ``read_count`` counts it twice then; ``looked_count`` of these were for pictures. ``notes`` say
+    of which files something is missing.
     """
 
     read_count: int
     forgotten_count: int
+    looked_count: int = 0
     passage_count: int = 0
     picture_count: int = 0
     notes: tuple[str, ...] = ()
