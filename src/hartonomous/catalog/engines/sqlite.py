@@ -40,6 +40,7 @@ _MEND_TIMEOUT_S = 5
 _CHECKPOINT_PAGES = 4096
 """The log is folded into the file every 16 MiB: an index's page that many transactions change is
 then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
+_PAGE_BYTES = 4096
 
 
 def memory_engine() -> Engine:
@@ -152,6 +153,19 @@ def _lacks_room(path: Path | None) -> bool:
     return False
 
 
+def _room_text(path: Path | None) -> str:
+    """Say what the log beside a file may take and how much of that is missing on its disk."""
+    if path is None:
+        return ""
+    try:
+        status = os.statvfs(path.parent)
+    except OSError:
+        return ""
+    free, wanted = status.f_bavail * status.f_frsize, _CHECKPOINT_PAGES * _PAGE_BYTES
+    missing = f", {wanted - free:,} are missing" if wanted > free else ""
+    return f"; its log takes up to {wanted:,} bytes, {free:,} bytes are free{missing}"
+
+
 class SqliteRules:
     """SQLite's ways."""
 
@@ -211,7 +225,8 @@ class SqliteRules:
         if name == "SQLITE_FULL" or (silent and _lacks_room(self._path)):
             text = text if name == "SQLITE_FULL" else f"the disk is full ({text})"
             return StorageFullError(
-                f"no room for the catalog: {text}", hint="free some space on the store's disk"
+                f"no room for the catalog: {text}{_room_text(self._path)}",
+                hint="free some space on the store's disk, then run the same command again",
             )
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode to UTF-8" in text:
             return IntegrityError(
