@@ -44,6 +44,7 @@ from hartonomous.packs.space_pruning import prune_spaces
 from hartonomous.packs.steps import (
     Steps,
     in_turn,
+    remove_all,
     remove_manifest,
     remove_version,
     remove_writer,
@@ -225,9 +226,8 @@ def _forget_dead_writers(parts: StoreParts, step: Steps) -> list[bytes]:
         hidden = versions.purged(tx)
     for version_id in hidden:
         remove_version(step, version_id)
-    with step() as tx:
-        artifacts.remove_empty(tx)
-        changes.remove_pointless(tx)
+    remove_all(step, artifacts.remove_empty)
+    remove_all(step, changes.remove_pointless)
     return [key for _, key in dead]
 
 
