@@ -44,6 +44,25 @@ def filled(store, source):
     return store
 
 
+def test_a_first_backup_that_ended_while_it_wrote_its_card_is_begun_again(
+    filled, tmp_path, monkeypatch
+):
+    place = tmp_path / "backup"
+
+    def dies(path, content):
+        (path.parent / f".{path.name}.4242-{8 * '9a'}.tmp").write_bytes(content[:9])
+        raise OSError(errno.EIO, "gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(backup_folder, "write_atomically", dies)
+        with pytest.raises(hn.HartonomousError):
+            filled.backup(place)
+    assert filled.backup(place).faults == ()
+    assert {one.name for one in place.iterdir()} == {
+        "backup.json", "backup.lock", "packs", "snapshots", "tmp",
+    }  # fmt: skip
+
+
 def test_a_restored_store_is_what_was_backed_up(filled, tmp_path):
     (filled.path / "hartonomous.toml").write_text("trash_days = 7\n")
     done = filled.backup(tmp_path / "backup")

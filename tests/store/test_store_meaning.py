@@ -6,6 +6,7 @@ import pytest
 from hartonomous.core.condition import parse_condition
 from hartonomous.errors import NotFoundError, UsageError
 from hartonomous.operations.search import SearchFilter
+from hartonomous.packs import meaning_search
 
 TEXTS = {
     "pump": b"# Pumps\n\nThe main valve of the pump leaks at low pressure.\n",
@@ -60,6 +61,22 @@ def test_what_must_not_be_there_does_not_draw_what_is_near(embedded):
     )
     scores = [{one.name: one.scores["meaning"] for one in each.hits} for each in (plain, found)]
     assert scores[0] == scores[1]
+
+
+def test_a_filter_that_hardly_anything_passes_finds_what_does(store, source, monkeypatch):
+    monkeypatch.setattr(meaning_search, "_MOST_NEAR", meaning_search.FIRST_NEAR)
+    near = "".join(f"# Pump {at}\n\nThe pump's valve leaks.\n\n" for at in range(150))
+    store.add(source("pumps.md", near.encode()), name="pumps")
+    for at in range(3):
+        text = f"# Ships\n\nShip {at} with two masts sailed for the harbour.\n"
+        store.add(source(f"{at}.md", text.encode()), name=f"ship-{at}", tags=["sea"])
+    store.embed(encoder="ngrams")
+    where = SearchFilter(kinds=("passage",), tag="sea")
+    found = store.search("pump valve leaks", space="ngrams", where=where)
+    assert sorted(names(found)) == ["ship-0", "ship-1", "ship-2"]
+    assert all("meaning" in one.ranks for one in found.hits)
+    alike = store.search(like="ship-1", space="ngrams", where=where)
+    assert sorted(names(alike)) == ["ship-0", "ship-2"]
 
 
 def test_what_is_like_a_stored_file_is_found_without_it(embedded, source):

@@ -252,7 +252,11 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
     path = path.absolute()
     try:
         if not (path / BACKUP_FILE).exists() and path.exists():
-            others = [one.name for one in path.iterdir() if one.name not in _OURS]
+            others = [
+                one.name
+                for one in path.iterdir()
+                if one.name not in _OURS and not _HALF_WRITTEN_CARD.fullmatch(one.name)
+            ]
             if others:
                 raise ConflictError(
                     f"{path} is not empty and holds no backups ({', '.join(sorted(others)[:3])})",
@@ -282,6 +286,8 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 
 
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE})
+_HALF_WRITTEN_CARD = re.compile(r"\.backup\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
+"""What a first backup leaves that ends while it writes ``backup.json``."""
 
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -292,6 +298,9 @@ def _make_card(path: Path, now_us: int) -> None:
     if (path / BACKUP_FILE).exists():
         _read_card(path)
         return
+    for one in path.iterdir():  # only who holds the lock writes a card
+        if _HALF_WRITTEN_CARD.fullmatch(one.name):
+            one.unlink()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_us // 1_000_000))
     card = BackupCard(created=created)
     write_atomically(path / BACKUP_FILE, msgspec.json.format(msgspec.json.encode(card)) + b"\n")

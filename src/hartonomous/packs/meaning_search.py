@@ -35,6 +35,8 @@ from hartonomous.ports.vector_index import Vectors
 
 FIRST_NEAR = 100
 _MOST_NEAR = 10_000
+_SELECTIVE = 4
+"""Where fewer than one in so many of the nearest count, the files that do are found first."""
 _MOST_QUERIES = 16
 _KEPT_ENCODERS = 2
 _MOST_VECTOR_BYTES = 64 << 20
@@ -235,8 +237,9 @@ class MeaningSearch:
     ) -> list[Near]:
         """Return what counts, each place once by its nearest query, without the file itself."""
         k = max(FIRST_NEAR, 2 * needed)
+        files: frozenset[bytes] | None = None
         while True:
-            lists = self._spaces.nearest(row, queries, k)
+            lists = self._spaces.nearest(row, queries, k, files=files)
             best: dict[Place, Near] = {}
             for one in (near for found in lists for near in found):
                 if one.place.digest != own and (
@@ -245,12 +248,24 @@ class MeaningSearch:
                     best[one.place] = one
             chosen.learn(place.digest for place in best)
             counting = [one for one in best.values() if chosen.uses(one.place.digest)]
-            ended = all(len(found) < k for found in lists) or k >= _MOST_NEAR
             # A picture's patches are one hit.
             hits = {(one.place.digest, one.place.page, one.place.start) for one in counting}
-            if ended or len(hits) >= needed:
-                return sorted(counting, key=lambda one: -one.score)
-            k *= 4
+            ended = all(len(found) < k for found in lists)
+            if not ended and len(hits) < needed:
+                if files is None and len(counting) * _SELECTIVE < len(best):
+                    # The nearest of all hold hardly any that count: only those that do, then.
+                    files = self._counting_files(row, chosen) - {own}
+                    continue
+                if k < _MOST_NEAR:
+                    k *= 4
+                    continue
+            return sorted(counting, key=lambda one: -one.score)
+
+    def _counting_files(self, row: SpaceRow, chosen: Chosen) -> frozenset[bytes]:
+        """Return the digests of those files in a space that count."""
+        known = self._spaces.index(row)[0].files()
+        chosen.learn(known)
+        return frozenset(one for one in known if chosen.uses(one))
 
 
 def _is_file(path: Path) -> bool:

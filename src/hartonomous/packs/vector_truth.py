@@ -159,6 +159,12 @@ class SpaceTruth:
         tables = [taken(one.places, np.flatnonzero(one.is_live)) for one in moment.blocks]
         return np.concatenate(ids), joined([*tables, moment.tail_places])
 
+    def files(self) -> frozenset[bytes]:
+        """Return the digests of the files that vectors are about, removed vectors' among them."""
+        moment = self._now()
+        tables = [*(one.places for one in moment.blocks), moment.tail_places]
+        return frozenset(digest for table in tables for digest in table.files())
+
     def ids_in(self, digests: frozenset[bytes] | set[bytes]) -> Ids:
         """Return the ids of live vectors about parts of these files, ascending."""
         moment = self._now()
