@@ -283,6 +283,7 @@ def _rows_of_server(engine, counts: list[int]) -> Iterator[None]:
     def ends(connection) -> None:
         counts.append(connection.exec_driver_sql(query).one()[0])
 
+    engine.dispose()  # a connection may have rows of former transactions in its memory still
     event.listen(engine, "commit", ends)
     try:
         yield
