@@ -1,16 +1,19 @@
 """The catalog's rates on SQLite and on PostgreSQL, beside the bare drivers with the same rows.
 
-Rows of atoms go in by transactions of 500 that nobody waits for the disk for, and one at the end
-that is synced: through the catalog, by the driver's ``executemany``, and by psycopg's COPY. The
-server is that of the tests (``HARTONOMOUS_TEST_POSTGRES`` names another one), with fsync on.
-A part of the family is added with its catalog in a file and on the server, one after the other.
-While a child loads a million atoms, a reader of names and a small synced write ask again and again.
+The same rows of atoms go in by transactions of 500 that nobody waits for the disk for, and one at
+the end that is synced: through the catalog, by the driver's ``executemany``, and by psycopg's COPY.
+The server is that of the tests (``HARTONOMOUS_TEST_POSTGRES`` names another one), with fsync on.
+The family, three of its members when quick, is added with its catalog in a file and on the server,
+in turns. Figures are medians of three turns, shares those of the turns' own shares.
+While a child loads a million atoms, a reader of names and a small synced write ask again and again;
+the rows of each of its transactions are those that the database itself says it wrote.
 """
 
 import contextlib
 import os
 import shutil
 import sqlite3
+import statistics
 import subprocess
 import sys
 import time
@@ -21,6 +24,7 @@ from typing import Any
 import numpy as np
 import psycopg
 from context import Context, Result
+from family import build, definition
 from sqlalchemy import event
 from tables import table
 
@@ -42,8 +46,7 @@ Row = tuple[bytes, int, int, int, int, int]
 _NAMES = ("digest", "size_bytes", "stored_bytes", "encoding", "created_us", "depth")
 _SCHEMA = "hart_benchmark"
 _SERVER = ("fsync=on", "full_page_writes=on", "shared_buffers=256MB", "max_wal_size=4GB")
-_MEMBERS = ("minilm", "minilm-bf16", "minilm-f16", "minilm-renamed", "minilm-shards",
-            "minilm-tuned-50", "minilm-tuned-100", "minilm-torch", "minilm.onnx")  # fmt: skip
+_TURNS = 3
 _PAUSE_S = 0.002
 
 
@@ -84,7 +87,7 @@ def run(context: Context) -> Result:
 def _rows(count: int, seed: int) -> list[Row]:
     """Return rows of made-up atoms in the order in which a session stages them."""
     digests = np.random.default_rng(seed).bytes(32 * count)
-    rows = [(digests[at : at + 32], 4096, 3000, 2, 1, 0) for at in range(0, 32 * count, 32)]
+    rows = [(digests[at : at + 32], 4096, 0, 2, 1, 0) for at in range(0, 32 * count, 32)]
     return [
         row
         for first in range(0, count, ROWS_PER_TRANSACTION)
@@ -175,7 +178,7 @@ def _opened(where: Path | ServerPlace) -> Iterator[Database]:
 
 
 def _rates(context: Context, server: Any, count: int) -> list[list[object]]:
-    """Return the best of three runs of each way, taken in turns."""
+    """Return the rates of each way, taken in turns."""
     folder = context.work / "catalog"
     taken: dict[tuple[str, str], list[float]] = {}
 
@@ -184,7 +187,7 @@ def _rates(context: Context, server: Any, count: int) -> list[list[object]]:
         work(*words)
         taken.setdefault((engine, way), []).append(time.perf_counter() - begun)
 
-    for turn in range(1 if context.quick else 3):
+    for turn in range(1 if context.quick else _TURNS):
         rows = _rows(count, turn)
         with _sqlite(folder) as path, _opened(path) as database:
             measure("SQLite", "catalog", _through_the_catalog, database, rows)
@@ -193,30 +196,32 @@ def _rates(context: Context, server: Any, count: int) -> list[list[object]]:
         with _postgres(server) as place, _opened(place) as database:
             measure("PostgreSQL", "catalog", _through_the_catalog, database, rows)
         for way, by_copy in (("COPY", True), ("executemany", False)):
-            if turn and not by_copy:
-                continue  # several times as slow as the others, and no goal: once
             with server.database() as url:
                 place = ServerPlace(parameters=parse_url(url), schema=_SCHEMA)
                 Database(create_postgres(place)).close()
                 measure("PostgreSQL", way, _bare_postgres, url, rows, by_copy)
-    best = {key: count / min(some) for key, some in taken.items()}
-    ours = {engine: best[engine, "catalog"] for engine in ("SQLite", "PostgreSQL")}
     return [
-        [engine, way, rate, None if way == "catalog" else ours[engine] / rate]
-        for (engine, way), rate in best.items()
-    ]
+        [engine, way, count / statistics.median(some),
+         None if way == "catalog" else _share(some, taken[engine, "catalog"])]
+        for (engine, way), some in taken.items()
+    ]  # fmt: skip
+
+
+def _share(theirs: list[float], ours: list[float]) -> float:
+    """Return our rate as a share of theirs: the median of the turns, by the seconds of each."""
+    return statistics.median(a / b for a, b in zip(theirs, ours, strict=True))
 
 
 def _files(context: Context, server: Any) -> list[list[object]]:
-    """Add the same members with each engine, in turns; the shortest times count."""
-    folder = context.family if (context.family / "minilm").exists() else context.family / "members"
-    paths = [folder / name for name in _MEMBERS if (folder / name).exists()]
+    """Add the same members with each engine, in turns."""
+    members = (build.path_of(context.family, one) for one in definition.load().members)
+    paths = [path for path in members if path.exists()]
     paths = paths[: 3 if context.quick else None]
     if not paths:
         return []
     taken: dict[str, list[float]] = {"SQLite": [], "PostgreSQL": []}
     size = 0
-    for _ in range(1 if context.quick else 2):
+    for _ in range(1 if context.quick else _TURNS):
         for engine, times in taken.items():
             shutil.rmtree(context.work / "store", ignore_errors=True)
             with server.database() as url:
@@ -228,13 +233,18 @@ def _files(context: Context, server: Any) -> list[list[object]]:
                     times.append(time.perf_counter() - begun)
                     size = store.stats().logical_bytes
     shutil.rmtree(context.work / "store")
-    best = {engine: min(some) for engine, some in taken.items()}
     return [
-        [engine, seconds, size / seconds / 1e6, best["SQLite"] / seconds]
-        for engine, seconds in best.items()
-    ]
+        [engine, statistics.median(some), size / statistics.median(some) / 1e6,
+         _share(taken["SQLite"], some)]
+        for engine, some in taken.items()
+    ]  # fmt: skip
 
 
+_ROWS_WRITTEN = (  # by this transaction; they are then dropped from the server's memory
+    "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0)::bigint, "
+    "pg_stat_force_next_flush()::text FROM pg_stat_xact_user_tables "
+    "WHERE schemaname = current_schema()"
+)
 _LOAD = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -244,18 +254,21 @@ print(catalog_rates.load(sys.argv[2], int(sys.argv[3])))
 
 
 def load(where: str, count: int) -> int:
-    """Load made-up atoms, and return the rows of the largest transaction."""
+    """Load made-up atoms; return the rows of the largest transaction, as the database counts."""
     place: Path | ServerPlace = Path(where)
     if where.startswith("postgresql://"):
         place = ServerPlace(parameters=parse_url(where), schema=_SCHEMA)
-    most = 0
+    most = before = 0
     with _opened(place) as database:
-        written = [0]
 
         @event.listens_for(database.engine, "commit")
-        def _committed(_connection: object) -> None:
-            nonlocal most
-            most, written[0] = max(most, written[0]), 0
+        def _committed(connection: Any) -> None:
+            nonlocal most, before
+            if database.dialect == "sqlite":  # all that this connection wrote, and there is one
+                total = connection.connection.dbapi_connection.total_changes
+                most, before = max(most, total - before), total
+            else:
+                most = max(most, connection.exec_driver_sql(_ROWS_WRITTEN).one()[0])
 
         for first in range(0, count, 50_000):
             for piece in _pieces(_rows(50_000, 1000 + first)):
@@ -264,7 +277,7 @@ def load(where: str, count: int) -> int:
                         atoms.NewAtom(digest=row[0], size_bytes=1, encoding=0, extents=())
                         for row in piece
                     ]
-                    written[0] += len(new) - len(atoms.add(tx, new, now_us=1))
+                    assert not atoms.add(tx, new, now_us=1)
     return most
 
 

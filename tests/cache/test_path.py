@@ -13,6 +13,8 @@ import hartonomous as hn
 from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.operations import path as plain_paths
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -5,6 +5,8 @@ from cli_schema import validate
 
 import hartonomous
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def other(home):

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from cli_schema import validate
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def told(hart, store, home):

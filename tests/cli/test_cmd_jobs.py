@@ -6,6 +6,9 @@ import pytest
 from cli_schema import validate
 
 import hartonomous
+from hartonomous.worker.kinds import KINDS
+
+pytestmark = pytest.mark.usefixtures("catalog_engine")
 
 
 @pytest.fixture
@@ -31,6 +34,25 @@ def test_background_puts_a_job_and_a_worker_does_it(hart, text):
     found = validate("jobs", hart("jobs", "ls", "--json")[1])
     assert [(one["id"], one["status"]) for one in found] == [(3, "done"), (2, "done"), (1, "done")]
     assert found[1]["arguments"]["subset"] == "1/2"
+
+
+def test_every_kind_is_put_by_its_command_and_done(hart, text):
+    text.with_suffix(".md").write_text("# Pumps\n\nThe valve leaks at low pressure.\n")
+    commands = (
+        ("add", str(text), str(text.with_suffix(".md"))), ("verify", "--files"), ("repack",),
+        ("views", "rebuild"), ("embed",), ("gc",), ("repair", "-y"),
+    )  # fmt: skip
+    for number, words in enumerate(commands, 1):
+        assert hart(*words, "--background", "-q") == (0, f"{number}\n", "")
+    assert hart("ls", "-q")[1] == ""
+    code, out, err = hart("worker", "--until-empty", "--json")
+    assert (code, validate("worker", out)[0]["done"]) == (0, len(KINDS)), err
+    found = validate("jobs", hart("jobs", "ls", "--json")[1])
+    assert {one["kind"]: one["status"] for one in found} == dict.fromkeys(KINDS, "done")
+    assert hart("ls", "-q")[1] == "a.md\na.txt\n"
+    processed = {one["kind"]: one["record_count"] for one in found}
+    assert processed["add"] == 2
+    assert min(processed[kind] for kind in ("verify", "embed", "repair")) > 0
 
 
 def test_jobs_for_people(hart, text):

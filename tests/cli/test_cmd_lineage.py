@@ -5,6 +5,8 @@ import pytest
 from cli_schema import validate
 from safetensors.numpy import save_file
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 def test_relate_and_lineage(hart, full):
     code, out, err = hart("relate", "tuned.safetensors", "fine-tune-of", "tiny", "--note", "by us")

@@ -4,6 +4,8 @@ import pytest
 from cli_files import NAMES
 from cli_schema import validate
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def versions(hart, store, home):

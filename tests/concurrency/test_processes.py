@@ -10,7 +10,7 @@ from typing import Any
 from tests.concurrency import crowd
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, bases
+from hartonomous.catalog import bases, reference_counts
 
 SOURCE = str(Path(hn.__file__).parents[1])
 ROOT = str(Path(__file__).parents[2])
@@ -75,7 +75,7 @@ def test_families_are_added_removed_and_collected_at_once(tmp_path: Path) -> Non
         with store.parts.database.read() as tx:
             assert not tx.exec_driver_sql("SELECT * FROM writer").all()
             assert not tx.exec_driver_sql("SELECT * FROM manifest WHERE counted = 0").all()
-            assert atoms.wrong_counts(tx, limit=10) == []
+            assert reference_counts.wrong_counts(tx, limit=10) == []
             assert bases.wrong_depths(tx, limit=10) == []
         assert not list((place / "locks").glob("writer-*"))
         assert not list((place / "tmp").iterdir())

@@ -105,6 +105,7 @@ def catalog_runs_full(disk: Path, folder: Path) -> None:
             expect_full(lambda: store.rm("first")),
         ]
         assert all(error.hint for error in errors)
+        assert all("are missing" in error.message for error in errors), errors
         assert store.ls()[0].name == "first"
         check_whole(store, folder, ["first"])
     try:

@@ -12,6 +12,8 @@ from safetensors.numpy import save
 import hartonomous as hn
 from hartonomous.opening import check_backups, list_backups
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 ROUNDS = 8
 
 _BACKUP = """

@@ -15,6 +15,8 @@ from safetensors.numpy import save
 import hartonomous as hn
 from hartonomous.core.journal import unacknowledged_times
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 SOURCE = str(Path(hn.__file__).parents[1])
 DIED = 9
 _PROGRAM = """

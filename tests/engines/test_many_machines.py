@@ -14,7 +14,7 @@ from safetensors.numpy import save
 from sqlalchemy import select
 
 import hartonomous as hn
-from hartonomous.catalog import atoms, bases
+from hartonomous.catalog import atoms, bases, reference_counts
 from hartonomous.catalog.schema import atom, manifest
 
 SOURCE = str(Path(hn.__file__).parents[1])
@@ -53,7 +53,7 @@ def make_family(folder: Path) -> list[str]:
 
 def state_of(store: hn.Store) -> tuple[object, ...]:
     with store.parts.database.read() as tx:
-        assert atoms.wrong_counts(tx, limit=9) == []
+        assert reference_counts.wrong_counts(tx, limit=9) == []
         assert atoms.holes(tx, limit=9) == []
         assert bases.wrong_depths(tx, limit=9) == []
         assert not tx.exec_driver_sql("SELECT * FROM writer").all()

@@ -17,6 +17,8 @@ from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.hints import bases_of
 from hartonomous.ports.progress import NoProgress
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 RANDOM = np.random.default_rng(11)
 WEIGHTS = {
     f"model.layers.{i}.mlp.up_proj.weight": RANDOM.standard_normal((64, 96)).astype(np.float32)

@@ -30,6 +30,8 @@ from hartonomous.packs.base_search import (
 )
 from hartonomous.packs.sign_table import SignTable
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 SOURCE = str(Path(hn.__file__).parents[1])
 HEADS = 4
 SAMPLES = SketchSamples()

@@ -25,6 +25,8 @@ from hartonomous.packs.session import WriteSession
 from hartonomous.packs.survey import survey
 from hartonomous.ports.progress import NoProgress
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 COUNT = 4096
 
 

@@ -9,6 +9,8 @@ import hartonomous as hn
 from hartonomous.packs import ingest
 from hartonomous.packs.source_file import SourceFile
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def store(tmp_path):

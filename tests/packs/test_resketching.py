@@ -13,6 +13,8 @@ from hartonomous.catalog import atoms, sketches
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import sketch_atom
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def store(tmp_path):

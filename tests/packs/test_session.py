@@ -12,6 +12,8 @@ from hartonomous.errors import SourceChangedError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.session import WriteSession
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 
 @pytest.fixture
 def store(tmp_path):

@@ -12,6 +12,8 @@ from safetensors.numpy import save_file
 import hartonomous as hn
 from hartonomous.errors import NotFoundError, UsageError
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 QUANTS = Path(__file__).parents[1] / "fixtures" / "quants"
 
 

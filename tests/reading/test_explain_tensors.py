@@ -7,6 +7,8 @@ import hartonomous as hn
 from hartonomous.core.digest import digest
 from hartonomous.errors import NotFoundError
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 RAW = np.random.default_rng(0).integers(0, 256, 600_000, np.uint8)
 
 

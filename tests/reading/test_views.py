@@ -10,6 +10,8 @@ import hartonomous as hn
 from hartonomous.core.record import RAW_ALIGNMENT
 from hartonomous.operations import collect
 
+pytestmark = pytest.mark.usefixtures("catalog_engine")
+
 RAW = np.random.default_rng(0).standard_normal((90, 1000)).astype(np.float32)
 
 

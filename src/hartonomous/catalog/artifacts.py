@@ -183,14 +183,19 @@ def drop_label(tx: Connection, artifact_id: int, name: str) -> None:
     tx.execute(delete(label).where(label.c.artifact_id == artifact_id, label.c.name == name))
 
 
-def remove_empty(tx: Connection) -> int:
-    """Forget removed artifacts that have no version left; return how many."""
-    return tx.execute(
-        delete(artifact).where(
+def remove_empty(tx: Connection, *, limit: int) -> int:
+    """Forget at most ``limit`` removed artifacts that have no version left; return how many."""
+    empty = (
+        select(artifact.c.id)
+        .where(
             artifact.c.removed_us.is_not(None),
             ~exists().where(version.c.artifact_id == artifact.c.id),
         )
-    ).rowcount
+        .limit(limit)
+    )
+    ids = list(tx.scalars(empty))
+    tx.execute(delete(artifact).where(artifact.c.id.in_(ids)))
+    return len(ids)
 
 
 def having_digest(tx: Connection, low: bytes, high: bytes) -> list[tuple[str, bytes]]:

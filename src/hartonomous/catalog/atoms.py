@@ -26,7 +26,6 @@ from hartonomous.catalog.schema import (
     atom_base,
     atom_pin,
     extent,
-    manifest,
     manifest_atom,
     pack,
     tensor,
@@ -325,79 +324,6 @@ def remove(tx: Connection, atom_ids: Sequence[int]) -> int:
     remove_sketches(tx, atom_ids)
     tx.execute(delete(atom).where(atom.c.id.in_(atom_ids)))
     return int(ties)
-
-
-def count_references(tx: Connection, *, limit: int) -> int:
-    """Fold the references of some uncounted manifests into the atoms' counts.
-
-    At most ``limit`` references a call, so that popular atoms are no hot rows; returns how many
-    were folded. A manifest with more references than that is folded whole, in one set statement.
-    """
-    uncounted = (
-        select(manifest.c.id, func.count(manifest_atom.c.atom_id))
-        .outerjoin(manifest_atom, manifest_atom.c.manifest_id == manifest.c.id)
-        .where(manifest.c.counted == 0, manifest.c.complete == 1)
-        .group_by(manifest.c.id)
-        .order_by(manifest.c.id)
-        .limit(limit)
-    )
-    chosen: list[int] = []
-    total = 0
-    for manifest_id, count in tx.execute(uncounted):
-        if chosen and total + count > limit:
-            break
-        chosen.append(manifest_id)
-        total += count
-    if not chosen:
-        return 0
-    _add_to_counts(tx, chosen, sign=1)
-    tx.execute(update(manifest).where(manifest.c.id.in_(chosen)).values(counted=1))
-    return max(total, 1)
-
-
-def uncount_references(tx: Connection, manifest_ids: Sequence[int]) -> None:
-    """Take the references of counted manifests back, before they are removed."""
-    counted = select(manifest.c.id).where(manifest.c.id.in_(manifest_ids), manifest.c.counted == 1)
-    chosen = list(tx.scalars(counted))
-    if chosen:
-        _add_to_counts(tx, chosen, sign=-1)
-        tx.execute(update(manifest).where(manifest.c.id.in_(chosen)).values(counted=0))
-
-
-def _add_to_counts(tx: Connection, manifest_ids: Sequence[int], *, sign: int) -> None:
-    sums = (
-        select(manifest_atom.c.atom_id, func.sum(manifest_atom.c.count))
-        .where(manifest_atom.c.manifest_id.in_(manifest_ids))
-        .group_by(manifest_atom.c.atom_id)
-        .order_by(manifest_atom.c.atom_id)
-    )
-    rows = [{"key": row[0], "delta": sign * int(row[1])} for row in tx.execute(sums)]
-    if rows:
-        tx.execute(
-            update(atom)
-            .where(atom.c.id == bindparam("key"))
-            .values(reference_count=atom.c.reference_count + bindparam("delta")),
-            rows,
-        )
-
-
-def wrong_counts(tx: Connection, *, limit: int) -> list[tuple[bytes, int, int]]:
-    """Return (digest, count kept, count by manifests) where the two differ; counted ones only."""
-    real = (
-        select(manifest_atom.c.atom_id, func.sum(manifest_atom.c.count).label("total"))
-        .join(manifest, manifest.c.id == manifest_atom.c.manifest_id)
-        .where(manifest.c.counted == 1)
-        .group_by(manifest_atom.c.atom_id)
-        .subquery()
-    )
-    total = func.coalesce(real.c.total, 0)
-    query = (
-        select(atom.c.digest, atom.c.reference_count, total)
-        .outerjoin(real, real.c.atom_id == atom.c.id)
-        .where(atom.c.reference_count != total)
-        .limit(limit)
-    )
-    return [(row[0], int(row[1]), int(row[2])) for row in tx.execute(query)]
 
 
 def holes(tx: Connection, *, limit: int) -> list[tuple[bytes, int, int]]:

@@ -120,12 +120,12 @@ def mark_undone(tx: Connection, sequence: int) -> None:
     tx.execute(update(change).where(change.c.sequence == sequence).values(undone=1))
 
 
-def remove_pointless(tx: Connection) -> int:
+def remove_pointless(tx: Connection, *, limit: int) -> int:
     """Forget changes all of whose versions are gone, or whose artifact is; return how many.
 
-    Replaying them would change nothing. A purge stays as long as one of the packs may still hold
-    the commit that it speaks of. What took a label off that no version bears now stays too: without
-    it an older commit would have the label again.
+    At most ``limit`` of them. Replaying them would change nothing. A purge stays as long as one of
+    the packs may still hold the commit that it speaks of. What took a label off that no version
+    bears now stays too: without it an older commit would have the label again.
     """
     living = {uid.hex() for uid in tx.scalars(select(version.c.uid))}
     names = {uid.hex() for uid in tx.scalars(select(artifact.c.uid))}
@@ -142,9 +142,8 @@ def remove_pointless(tx: Connection) -> int:
             ids.append(row.id)
         if row.action == "rename" and content["artifact"] not in names:
             ids.append(row.id)
-    for piece in batches(ids):
-        tx.execute(delete(change).where(change.c.id.in_(piece)))
-    return len(ids)
+    tx.execute(delete(change).where(change.c.id.in_(ids[:limit])))
+    return len(ids[:limit])
 
 
 def speaks_of_none(tx: Connection, row: ChangeRow) -> bool:

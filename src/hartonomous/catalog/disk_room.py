@@ -24,15 +24,14 @@ def lacks_room(folder: Path) -> bool:
 
 
 def full_disk(
-    doing: str, place: Path, *, wanted_bytes: int = LEAST_BYTES, least: bool = True
+    doing: str, place: Path, *, wanted_bytes: int = LEAST_BYTES, how: str = "at least "
 ) -> StorageFullError:
     """Return the error for a file that its disk has no room for, with how much is missing.
 
-    ``doing`` is said first, such as "no room for the index". ``least`` says that more than
-    ``wanted_bytes`` may be needed. What of the file is written already is not wanted again.
+    ``doing`` is said first, such as "no room for the index", and ``how`` before ``wanted_bytes``.
+    What of the file is written already is not wanted again.
     """
-    at_least = "at least " if least else ""
-    told = f"{at_least}{wanted_bytes:,} bytes were wanted, {_free_text(place, wanted_bytes)}"
+    told = f"{how}{wanted_bytes:,} bytes were wanted, {_free_text(place, wanted_bytes)}"
     return StorageFullError(
         f"{doing}: the disk is full; {told}",
         hint=f"free some space on the disk of {place.parent}, then run the same command again",

@@ -17,7 +17,7 @@ from sqlalchemy import (
     update,
 )
 
-from hartonomous.catalog import atoms
+from hartonomous.catalog import atoms, reference_counts
 from hartonomous.catalog.batches import batches, insert_rows
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import (
@@ -278,20 +278,11 @@ def unreferenced(
 
 
 def remove_some(tx: Connection, manifest_id: int, *, limit: int) -> bool:
-    """Remove up to ``limit`` rows below a manifest, then the manifest; True when it is gone."""
-    atom_ids = list(
-        tx.scalars(
-            select(manifest_atom.c.atom_id)
-            .where(manifest_atom.c.manifest_id == manifest_id)
-            .limit(limit)
-        )
-    )
-    if atom_ids:
-        tx.execute(
-            delete(manifest_atom).where(
-                manifest_atom.c.manifest_id == manifest_id, manifest_atom.c.atom_id.in_(atom_ids)
-            )
-        )
+    """Remove a manifest and the rows below it, ``limit`` at a time; True when it is gone.
+
+    What was counted of its references is taken back with them.
+    """
+    if not reference_counts.remove_references(tx, manifest_id, limit=limit):
         return False
     ordinals = list(
         tx.scalars(select(tensor.c.ordinal).where(tensor.c.manifest_id == manifest_id).limit(limit))

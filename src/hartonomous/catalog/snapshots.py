@@ -53,7 +53,7 @@ def copy_catalog(
                 raise
             size = page * int(raw.execute("PRAGMA page_count").fetchone()[0])
             doing = f"cannot copy the catalog to {target}"
-            raise full_disk(doing, target, wanted_bytes=size, least=False) from error
+            raise full_disk(doing, target, wanted_bytes=size, how="") from error
 
 
 def _copy_rows(database: Database, target: Path) -> None:

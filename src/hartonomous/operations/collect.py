@@ -21,9 +21,11 @@ from hartonomous.catalog import (
     manifests,
     packs,
     properties,
+    reference_counts,
     versions,
     writers,
 )
+from hartonomous.catalog.batches import batches
 from hartonomous.catalog.database import ROWS_PER_TRANSACTION
 from hartonomous.catalog.effects import about_version
 from hartonomous.core.event import NewEvent
@@ -42,6 +44,7 @@ from hartonomous.packs.space_pruning import prune_spaces
 from hartonomous.packs.steps import (
     Steps,
     in_turn,
+    remove_all,
     remove_manifest,
     remove_version,
     remove_writer,
@@ -56,6 +59,7 @@ SMALL_PACK_BYTES = 4 * 1024 * 1024
 SMALL_PACKS = 8
 """So many small packs of about the same size (within a factor of 8) are merged. What comes of that
 is larger, so that no byte is copied more than a few times, however many collections there are."""
+_VERSIONS_A_PURGE = (ROWS_PER_TRANSACTION - 20) // 2  # of each the row, and an event
 _PURGE_PACK_BYTES = 800
 """About what the record of a purge takes, which lies in a pack of its own."""
 
@@ -166,24 +170,26 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
     before = _days_ago(parts, trash_days)
     with parts.database.read() as tx:
         rows = versions.in_trash(tx, removed_before_us=before)
-    tally.purged = [f"{row.name}@{row.number}" for row in rows]
-    if dry_run or not rows:
-        return
+    tally.purged = [f"{row.name}@{row.number}" for row in rows if dry_run]
+    for some in batches([row.id for row in rows if not dry_run], _VERSIONS_A_PURGE):
+        tally.purged += _purge(parts, set(some), before)
+
+
+def _purge(parts: StoreParts, some: set[int], before: int) -> list[str]:
+    """Publish that some versions are gone for good; return those that were in the trash still."""
     with WriteSession(parts) as session, publication(session) as work:
         with parts.database.read() as tx:
-            rows = versions.in_trash(tx, removed_before_us=before)
+            rows = [
+                row for row in versions.in_trash(tx, removed_before_us=before) if row.id in some
+            ]
             held = {row.id: versions.manifest_digests(tx, row.id) for row in rows}
             before_that = dropped.manifests_of(tx, [row.uid for row in rows])
-        tally.purged = [f"{row.name}@{row.number}" for row in rows]
         if not rows:
-            return  # all were taken out meanwhile
-        uids = [row.uid.hex() for row in rows]
+            return []  # all were taken out meanwhile
         purge = work.change(
             "purge",
-            version_uids=uids,
-            manifests=sorted(
-                {digest.hex() for found in held.values() for digest in found} | before_that
-            ),
+            version_uids=[row.uid.hex() for row in rows],
+            manifests=sorted({one.hex() for found in held.values() for one in found} | before_that),
             numbers=_highest_numbers(rows),
         )
 
@@ -195,6 +201,7 @@ def _purge_trash(parts: StoreParts, tally: Tally, trash_days: float, *, dry_run:
                 work.events.append(NewEvent("artifact.purged", row.name, told))
 
         work.finish(hide)
+        return [f"{row.name}@{row.number}" for row in rows]
 
 
 def _highest_numbers(rows: list[versions.VersionRow]) -> list[dict[str, Any]]:
@@ -219,9 +226,8 @@ def _forget_dead_writers(parts: StoreParts, step: Steps) -> list[bytes]:
         hidden = versions.purged(tx)
     for version_id in hidden:
         remove_version(step, version_id)
-    with step() as tx:
-        artifacts.remove_empty(tx)
-        changes.remove_pointless(tx)
+    remove_all(step, artifacts.remove_empty)
+    remove_all(step, changes.remove_pointless)
     return [key for _, key in dead]
 
 
@@ -238,7 +244,6 @@ def _drop_manifests(parts: StoreParts, step: Steps, tally: Tally, trash_days: fl
             # In the same transaction: what is dropped from a version just now is held from then on.
             held = dropped.held_files(tx, since_us=since_us)
             ids = [manifest_id for manifest_id, file_digest in found if file_digest not in held]
-            atoms.uncount_references(tx, ids)
             manifests.set_incomplete(tx, ids)
         for manifest_id in ids:
             remove_manifest(step, manifest_id)
@@ -278,7 +283,7 @@ def _rebase(parts: StoreParts, tally: Tally, progress: Progress) -> None:
 def _fold_counts(parts: StoreParts) -> None:
     while True:
         with parts.database.write(durable=False) as tx:
-            if not atoms.count_references(tx, limit=ROWS_PER_TRANSACTION):
+            if not reference_counts.count_references(tx, limit=ROWS_PER_TRANSACTION):
                 return
 
 

@@ -41,6 +41,7 @@ from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.publication import stage_version
 from hartonomous.packs.repaired import Repaired
 from hartonomous.packs.staging import stage_manifest
+from hartonomous.packs.steps import in_turn, remove_all
 from hartonomous.packs.survey import (
     Entry,
     Place,
@@ -167,8 +168,8 @@ class _Rebuild:
         for name in unnamed:
             self._recover(name)
         self._replay()
+        remove_all(in_turn(self._database), changes.remove_pointless)
         with self._database.write() as tx:
-            changes.remove_pointless(tx)
             while not writers.drop_pins(tx, self._writer_id, limit=100_000):
                 pass
             writers.end(tx, self._writer_id)

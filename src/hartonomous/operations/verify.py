@@ -12,7 +12,7 @@ from fractions import Fraction
 import msgspec
 
 from hartonomous.catalog import atoms as atom_rows
-from hartonomous.catalog import bases, copies, events, manifests, packs
+from hartonomous.catalog import bases, copies, events, manifests, packs, reference_counts
 from hartonomous.core.digest import AtomHasher
 from hartonomous.core.record import RecordHeader
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
@@ -265,7 +265,7 @@ def _check_catalog(work: _Work) -> None:
     with work.parts.database.read() as tx:
         for digest, size, held in atom_rows.holes(tx, limit=100):
             work.fault(f"atom blake3:{digest.hex()}", f"has {held} of its {size} bytes in extents")
-        for digest, kept, real in atom_rows.wrong_counts(tx, limit=100):
+        for digest, kept, real in reference_counts.wrong_counts(tx, limit=100):
             work.fault(
                 f"atom blake3:{digest.hex()}",
                 f"is counted {kept} times, manifests refer to it {real} times",

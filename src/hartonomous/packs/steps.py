@@ -30,6 +30,14 @@ def within(tx: Any) -> Steps:
     return step
 
 
+def remove_all(step: Steps, remove: Callable[..., int]) -> None:
+    """Call ``remove(tx, limit=…)``, which returns how many rows it removed, until none is left."""
+    gone = ROWS_PER_TRANSACTION
+    while gone == ROWS_PER_TRANSACTION:
+        with step() as tx:
+            gone = remove(tx, limit=ROWS_PER_TRANSACTION)
+
+
 def remove_version(step: Steps, version_id: int) -> None:
     """Remove the rows of a version that nobody sees."""
     gone = False

@@ -35,6 +35,7 @@ _MEND_TIMEOUT_S = 5
 _CHECKPOINT_PAGES = 4096
 """The log is folded into the file every 16 MiB: an index's page that many transactions change is
 then written there once for several of them, with fewer syncs (SQLite's own number is 1000)."""
+_LOG_BYTES = _CHECKPOINT_PAGES * 4096  # a page has so many
 
 
 def memory_engine() -> Engine:
@@ -193,7 +194,9 @@ class SqliteRules:
         silent = name.startswith("SQLITE_CANTOPEN") or name == "SQLITE_IOERR_SHMSIZE"
         here = self._path
         if here is not None and (name == "SQLITE_FULL" or (silent and lacks_room(here.parent))):
-            return full_disk(f"no room for the catalog at {here}", here)
+            log = here.with_name(f"{here.name}-wal")
+            doing = f"no room for the catalog at {here}"
+            return full_disk(doing, log, wanted_bytes=_LOG_BYTES, how="for its log up to ")
         if name == "SQLITE_FULL":
             return StorageFullError(f"no room for a catalog in memory: {text}")
         if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) or "decode to UTF-8" in text:
