@@ -80,6 +80,15 @@ def test_equal_searches_are_equal(
         assert len({tuple(index.ranked(match, limit=100)) for _ in range(20)}) == 1
 
 
+def test_a_passage_is_found_by_its_place(filled: hn.Store) -> None:
+    with open_index(filled.parts) as index:
+        for digest in index.recipes():
+            for one in index.passages_of(digest):
+                assert index.passage_at(digest, one.page, one.start) == one
+                assert index.passage_at(digest, one.page + 1, one.start) is None
+                assert index.passage_at(digest[::-1], one.page, one.start) is None
+
+
 def test_what_is_damaged_is_emptied_by_repair(filled: hn.Store) -> None:
     sound = [(hit.name, hit.score) for hit in filled.search("leaking valve").hits]
     change = "UPDATE derived_word_term SET passages = passages + 1 WHERE term = 'valve'"

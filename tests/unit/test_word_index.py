@@ -48,3 +48,11 @@ def test_passages_are_counted_anew_when_another_connection_wrote(index):
     assert index.passage_count() == 401
     index.forget([b"e" * 32])
     assert index.passage_count() == 400
+
+
+def test_a_passage_is_found_by_its_place(index):
+    by_file = {one.start: one for one in index.passages_of(b"d" * 32)}
+    assert index.passage_at(b"d" * 32, 0, 40) == by_file[40]
+    assert index.passage_at(b"d" * 32, 1, 40) is None
+    assert index.passage_at(b"d" * 32, 0, 400) is None
+    assert index.passage_at(b"e" * 32, 0, 40) is None

@@ -185,10 +185,11 @@ def current(tx: Connection, modality: str, use: str) -> SpaceRow | None:
     return None if row is None else _space(row)
 
 
-def current_ones(tx: Connection, use: str) -> dict[str, SpaceRow]:
-    """Return {modality: space} of those that searches use."""
-    query = select(*space.c).where(space.c.use == use, space.c.state == CURRENT)
-    found = (_space(row) for row in tx.execute(query))
+def current_ones(tx: Connection, *uses: str) -> dict[str, SpaceRow]:
+    """Return {modality: space} of those that searches use, by the first use that has one."""
+    query = select(*space.c).where(space.c.use.in_(uses), space.c.state == CURRENT)
+    found = [_space(row) for row in tx.execute(query)]
+    found.sort(key=lambda one: -uses.index(one.use))
     return {one.space.modality: one for one in found}
 
 

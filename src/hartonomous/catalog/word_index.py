@@ -263,6 +263,11 @@ class WordIndex:
         """Return a file's passages in order."""
         return self._passages("source.digest = ? ORDER BY passage.id", (digest,))
 
+    def passage_at(self, digest: bytes, page: int, start: int) -> IndexedPassage | None:
+        """Return the passage of a file that begins at a character of a page, None if none does."""
+        condition = "source.digest = ? AND page = ? AND start = ? ORDER BY passage.id LIMIT 1"
+        return next(iter(self._passages(condition, (digest, page, start))), None)
+
     def passages(self, ids: Sequence[int]) -> dict[int, IndexedPassage]:
         """Return {id: passage} of those that are there."""
         found = {}

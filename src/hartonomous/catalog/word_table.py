@@ -155,6 +155,15 @@ class WordTable:
         """Return a file's passages in order."""
         return self._passages("source.digest = :digest ORDER BY passage.id", digest=digest)
 
+    def passage_at(self, digest: bytes, page: int, start: int) -> IndexedPassage | None:
+        """Return the passage of a file that begins at a character of a page, None if none does."""
+        found = self._passages(
+            "source.digest = :digest AND page = :page AND start = :start"
+            " ORDER BY passage.id LIMIT 1",
+            digest=digest, page=page, start=start,
+        )  # fmt: skip
+        return next(iter(found), None)
+
     def passages(self, ids: Sequence[int]) -> dict[int, IndexedPassage]:
         """Return {id: passage} of those that are there."""
         return {one.id: one for one in self._passages("passage.id = ANY(:ids)", ids=list(ids))}

@@ -398,15 +398,15 @@ class _Searching:
         return hits
 
     def _passages(self, keys: Sequence[Key]) -> dict[Key, IndexedPassage]:
-        """Return passages by their keys; those that vectors alone found are looked for in files."""
+        """Return passages by their keys; those that vectors alone found are looked up by place."""
         ids = {self._ids[key]: key for key in keys if key in self._ids}
         found = {ids[number]: one for number, one in self._index.passages(list(ids)).items()}
         for key in keys:
             if key not in found and key in self._places:
                 place = self._places[key]
-                for one in self._index.passages_of(place.digest):
-                    if (one.page, one.start) == (place.page, place.start):
-                        found[key] = one
+                one = self._index.passage_at(place.digest, place.page, place.start)
+                if one is not None:
+                    found[key] = one
         return found
 
     def _picture_hit(self, place: Place, known: dict[Place, FoundPicture]) -> SearchHit:

@@ -248,21 +248,25 @@ class SpaceTruth:
             yield where, rows, block
 
     def _rows(self, block: _Block, rows: NDArray[np.int64]) -> NDArray[Any]:
-        out = np.empty((len(rows), self.space.dimension), self.dtype)
         step = max(1, _PART_BYTES // self.space.vector_bytes)
         keep = True
         if len(np.unique(rows // step)) > _MOST_PARTS:
             # So many are no search: in large pieces, and what searches need stays kept.
             step, keep = max(1, _SCANNED_BYTES // self.space.vector_bytes), False
-        order = np.argsort(rows // step, kind="stable")
-        sorted_parts = (rows // step)[order]
-        bounds = np.flatnonzero(np.diff(sorted_parts, prepend=-1))
-        for start, stop in zip(bounds, [*bounds[1:], len(order)], strict=True):
-            where = order[start:stop]
-            part = int(sorted_parts[start])
-            first, last = part * step, min((part + 1) * step, block.file.row_count)
+        order = np.argsort(rows, kind="stable")
+        part, inside = np.divmod(rows[order], step)
+        starts = np.flatnonzero(np.diff(part, prepend=-1)).tolist()
+        ascending = np.empty((len(rows), self.space.dimension), self.dtype)
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            first = int(part[start]) * step
+            last = min(first + step, block.file.row_count)
             held = self._part(block, first, last) if keep else block.file.vectors((first, last))
-            out[where] = held[rows[where] - first]
+            # Nothing is clipped, every row is there; by this mode nothing is copied twice.
+            held.take(inside[start:stop], axis=0, out=ascending[start:stop], mode="clip")
+        if (order[1:] > order[:-1]).all():
+            return ascending
+        out = np.empty_like(ascending)
+        out[order] = ascending
         return out
 
     def _part(self, block: _Block, first: int, last: int) -> NDArray[Any]:

@@ -76,6 +76,10 @@ class TextIndex(Protocol):
         """Return a file's passages in order."""
         ...
 
+    def passage_at(self, digest: bytes, page: int, start: int) -> IndexedPassage | None:
+        """Return the passage of a file that begins at a character of a page, None if none does."""
+        ...
+
     def passages(self, ids: Sequence[int]) -> dict[int, IndexedPassage]:
         """Return {id: passage} of those that are there."""
         ...
