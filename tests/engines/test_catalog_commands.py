@@ -1,6 +1,7 @@
 """The commands about a catalog on a server: init, catalog copy, catalog roles, doctor."""
 
 import json
+import re
 from pathlib import Path
 
 import psycopg
@@ -60,10 +61,22 @@ def test_a_catalog_on_a_server_by_commands(
     assert moved["catalog"].endswith("catalog.sqlite3")
     with hn.open(place) as store:
         assert store.parts.database.dialect == "sqlite"
-    assert run(capsys, *words, url)[0] == 0
+    bare = postgres_url.replace("//tests@", "//")  # who comes there is in the environment's address
+    assert run(capsys, *words, bare)[0] == 0
     assert json.loads((tmp_path / "store" / "store.json").read_text())["catalog"]["engine"]
     assert run(capsys, *words, url)[0] == 11
     assert run(capsys, "--store", place, "config")[0] == 0
+
+
+def test_a_database_that_is_not_there_is_told(
+    tmp_path: Path, postgres_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = re.sub("(//[^/]*/)[^?]*", r"\1nowhere", postgres_url)
+    assert main(["init", str(tmp_path / "store"), "--catalog", url]) == 1
+    said = capsys.readouterr().err
+    assert '"nowhere" does not exist' in said
+    assert "CREATE DATABASE" in said
+    assert not (tmp_path / "store").exists()
 
 
 def test_doctor_tells_of_a_server_that_is_not_there(

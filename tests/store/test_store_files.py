@@ -159,6 +159,7 @@ def test_what_is_stored_verifies_and_adds_up(place, files):
         assert stats.atom_bytes - stats.saved_by_encoding == stats.stored_bytes
         assert stats.stored_bytes == report.stored_bytes
         assert stats.disk_bytes["packs"] >= stats.stored_bytes
+        assert stats.disk_bytes["catalog"] > 100_000  # a file, or the tables on a server
 
 
 def test_names_of_all_the_bytes_that_a_file_system_takes(store, tmp_path):

@@ -11,6 +11,15 @@ def exists(tx: Connection, schema: str) -> bool:
     return tx.scalar(query, {"schema": schema}) is not None
 
 
+def size_bytes(tx: Connection) -> int:
+    """Return what the tables of the schema in use take on the server, with their indexes."""
+    query = text(
+        "SELECT coalesce(sum(pg_total_relation_size(oid)), 0) FROM pg_class"
+        " WHERE relkind = 'r' AND relnamespace = current_schema()::regnamespace"
+    )
+    return int(tx.scalar(query) or 0)
+
+
 def encoding(tx: Connection) -> str:
     """Return the encoding of the database's texts."""
     return str(tx.exec_driver_sql("SHOW server_encoding").scalar_one())

@@ -10,7 +10,7 @@ from hartonomous.catalog.copying import copy_catalog
 from hartonomous.catalog.roles import StoreRoles
 from hartonomous.errors import ConflictError, UsageError
 from hartonomous.packs import directory
-from hartonomous.packs.catalog_home import catalog_home, new_card
+from hartonomous.packs.catalog_home import catalog_home, new_card, with_credentials
 from hartonomous.packs.catalog_schema import schema_place
 from hartonomous.packs.store_card import CatalogCard, read_card, set_catalog
 from hartonomous.settings import Settings
@@ -38,7 +38,8 @@ def move_catalog(
 ) -> MovedCatalog:
     """Copy the catalog of the store at ``path`` to ``to`` and use that one from now on.
 
-    ``to`` is ``sqlite`` or an address of a server; ``catalog_url`` is how to reach the one in use.
+    ``to`` is ``sqlite`` or an address of a server, whose credentials may be those that the
+    environment has for it; ``catalog_url`` is how to reach the one in use.
     Nobody else may have the store open. The copy is compared row by row before ``store.json`` names
     it; what is cut short leaves the former one in use. Raises ConflictError where the catalog is
     there already.
@@ -49,6 +50,7 @@ def move_catalog(
     )
     try:
         source, card = held.parts.home, held.card
+        to = with_credentials(to)
         there = new_card(card.id, to)
         planned = msgspec.structs.replace(card, catalog=msgspec.UNSET if there is None else there)
         target = catalog_home(path, planned, to)

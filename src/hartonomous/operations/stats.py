@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from hartonomous.catalog import accesses, bases, copies, totals
+from hartonomous.catalog import accesses, bases, copies, schemas, totals
 from hartonomous.core.notebook import html_table
 from hartonomous.core.quantity import several, share, size
 from hartonomous.core.record import Encoding
@@ -87,6 +87,7 @@ def stats(parts: StoreParts) -> Stats:
         read_count = accesses.total(tx, accesses.VERSION)
         for_others = bases.kept_for_others(tx)
         _, copied = copies.stored_bytes(tx)
+        on_server = schemas.size_bytes(tx) if parts.database.dialect == "postgresql" else 0
     atom_bytes = sum(row[3] for row in by_encoding)
     needed = atom_bytes - for_others[1]  # by files
     stored = sum(row[4] for row in by_encoding)
@@ -115,7 +116,7 @@ def stats(parts: StoreParts) -> Stats:
         trash_version_count=counted["trash_versions"],
         trash_bytes=counted["trash_bytes"],
         dead_bytes=max(0, counted["pack_bytes"] - stored - copied - counted["manifest_bytes"]),
-        disk_bytes=_disk(parts, counted["pack_bytes"]),
+        disk_bytes=_disk(parts, counted["pack_bytes"], on_server),
         read_count=read_count,
     )
 
@@ -142,9 +143,9 @@ def _held(
     return (*atoms, inside)
 
 
-def _disk(parts: StoreParts, pack_bytes: int) -> dict[str, int]:
-    """Return the bytes on disk of each part of the store's directory."""
-    sizes = {"packs": pack_bytes, "catalog": 0, "cache": 0, "other": 0}
+def _disk(parts: StoreParts, pack_bytes: int, on_server: int) -> dict[str, int]:
+    """Return the bytes on disk of each part of the store's directory, and of a server's catalog."""
+    sizes = {"packs": pack_bytes, "catalog": on_server, "cache": 0, "other": 0}
     if not parts.directory.is_dir():
         return sizes
     sizes["packs"] = 0

@@ -22,6 +22,7 @@ VARIABLE = "HARTONOMOUS_CATALOG_URL"
 SQLITE = "sqlite"
 """What stands in place of an address for a file in the store's directory."""
 _URL_LIMIT_BYTES = 1 << 14
+_PORT = "5432"  # where a server is whose address names none
 
 
 class CatalogHome(Protocol):
@@ -80,6 +81,16 @@ def given_url() -> str | None:
         raise storage_error(error, f"read {VARIABLE}_FILE", Path(at_file)) from error
     except UnicodeDecodeError:
         raise UsageError(f"{VARIABLE}_FILE: {at_file} is not UTF-8 text") from None
+
+
+def with_credentials(url: str) -> str:
+    """Return the environment's address where that says all that ``url`` says, and more."""
+    given = given_url()
+    if SQLITE in (url, given) or given is None:
+        return url
+    port = {"port": _PORT}
+    known, asked = ({**port, **parse_url(one)} for one in (given, url))
+    return given if asked.items() <= known.items() else url
 
 
 def new_card(store_id: str, url: str | None) -> CatalogCard | None:

@@ -202,7 +202,7 @@ class PostgresRules:
         if self.is_lost(error):
             return HartonomousError(
                 f"the catalog's server cannot be reached, or went away: {text}",
-                hint=_WAY_IN,
+                hint=_MAKE_DATABASE if _NO_DATABASE.search(text) else _WAY_IN,
             )
         return HartonomousError(
             f"the catalog failed: {text}", hint="hart verify --quick looks for damage"
@@ -216,6 +216,10 @@ _WAY_IN = (
     "see that it runs; credentials come from PGUSER and PGPASSWORD, a password file, or "
     "HARTONOMOUS_CATALOG_URL (docs/postgresql.md)"
 )
+
+
+_NO_DATABASE = re.compile('database "[^"]*" does not exist')
+_MAKE_DATABASE = "make it with CREATE DATABASE, or name another in the address"
 
 
 def _locked(text: str) -> HartonomousError:
@@ -275,7 +279,8 @@ def _refused(text: str) -> HartonomousError:
 def _forbidden(text: str) -> HartonomousError:
     return HartonomousError(
         f"the catalog cannot be used like this by this role: {text}",
-        hint="hart catalog roles --sql prints what each role may do",
+        hint="hart catalog roles --sql prints what each role may do; who makes a store, or moves a "
+        "catalog there, needs CREATE on the database",
     )
 
 
