@@ -202,7 +202,7 @@ def test_words_that_no_passage_has_are_told_with_what_is_listed_instead(hart, ho
     assert said in hart("search", "xylophonist", "--space", "ngrams")[1]
     hart("search", "xylophonist", "--space", "ngrams", "--html", str(home / "page.html"))
     assert said in (home / "page.html").read_text()
-    assert "similar words are searched" in hart("search", "xylophonist")[1]
+    assert "xylophonist, nor a word like that" in hart("search", "xylophonist")[1]
 
 
 def test_a_word_that_must_not_be_there_is_told_how_to_write(hart, store):

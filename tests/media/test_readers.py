@@ -66,9 +66,9 @@ EXPECTED = {
 TOLD = {
     "report.docx": ("docx", "Report on valves", "page", {"author": "Ada"}),
     "plan.pptx": ("pptx", "Plan", "slide", {}),
-    "stock.xlsx": ("xlsx", "Stock", "sheet", {}),
+    "stock.xlsx": ("xlsx", "", "sheet", {}),
     "text.odt": ("odf", "Chapter", "", {}),
-    "sheet.ods": ("odf", "Sheet A", "sheet", {}),
+    "sheet.ods": ("odf", "", "sheet", {}),
     "slides.odp": ("odf", "First", "slide", {}),
     "paper.pdf": ("pdf", "A paper", "page", {"author": "Grace"}),
     "book.epub": ("epub", "A book", "chapter", {"author": "Mary"}),

@@ -43,6 +43,8 @@ def told_unknown(found: "SearchResult") -> str:
     ranks = {name for hit in found.hits for name in hit.ranks}
     if ranks & {"meaning", "pictures"} and "letters" not in ranks:
         return f"{text}; what is near in meaning is listed"
+    if not found.hits:
+        return f"{text}, nor a word like that"
     return f"{text}; similar words are searched"
 
 

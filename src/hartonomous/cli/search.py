@@ -171,8 +171,9 @@ def command(
         return
     if not asked:
         raise UsageError(
-            "there is nothing to search for",
-            hint="hart search leaking valve, or hart search --tensor 'model.layers.0.*'",
+            "there are no words to search for",
+            hint="hart search leaking valve (--where, --name and the like narrow that down), or hart "
+            "search --tensor 'model.layers.0.*'",
         )
     _by_tensor(invocation, by_tensor, limit or _MOST_TENSORS)
 

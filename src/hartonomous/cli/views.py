@@ -130,7 +130,7 @@ def _page(found: "Views") -> Iterable[Block]:
             columns=(Column("kind"), Column("files", right=True), Column("passages", right=True),
                      Column("pictures", right=True)),
             rows=[
-                (one.kind if one.kind != "file" else "not read", f"{one.file_count:,}",
+                (one.kind if one.kind != "file" else "nothing to read", f"{one.file_count:,}",
                  f"{one.passage_count:,}", f"{one.picture_count:,}")
                 for one in found.kinds
             ],

@@ -87,9 +87,13 @@ class BlockList:
     def document(
         self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None
     ) -> "Document":
-        """Return what was gathered; called by its metadata, else by its first heading."""
+        """Return what was gathered; called by its metadata, else by its first heading.
+
+        The first sheet's name is that sheet's and not the file's.
+        """
         told = metadata or {}
-        headings = (one.text for one in self.blocks if one.kind == "heading")
+        kind_of_name = "" if pages == "sheet" else "heading"
+        headings = (one.text for one in self.blocks if one.kind == kind_of_name)
         return Document(
             kind=kind, blocks=tuple(self.blocks), title=told.get("title") or next(headings, ""),
             pages=pages, metadata=told, notices=self.notices(),

@@ -188,7 +188,7 @@ class _Sheets:
     """Spreadsheets."""
 
     name = "xlsx"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

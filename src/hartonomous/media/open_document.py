@@ -32,7 +32,7 @@ class _OpenDocument:
     """The reader; see the module's text."""
 
     name = "odf"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
