@@ -1,5 +1,6 @@
 """Base search: what a tensor was made from is found, and nothing else, whoever writes beside."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -302,7 +303,7 @@ def test_what_another_process_adds_and_removes_is_noticed(store, tmp_path):
     def other(action: str, name: str) -> None:
         subprocess.run(
             [sys.executable, "-c", _OTHER_PROCESS, str(store.path), action, name],
-            check=True, env={"PYTHONPATH": SOURCE}, timeout=120,
+            check=True, env={**os.environ, "PYTHONPATH": SOURCE}, timeout=120,
         )  # fmt: skip
 
     first, second = normal((64, 64), 1), normal((64, 64), 2)

@@ -172,8 +172,8 @@ def command(
     if not asked:
         raise UsageError(
             "there are no words to search for",
-            hint="hart search leaking valve (--where, --name and the like narrow that down), or hart "
-            "search --tensor 'model.layers.0.*'",
+            hint="hart search leaking valve (--where, --name and the like narrow that down), or "
+            "hart search --tensor 'model.layers.0.*'",
         )
     _by_tensor(invocation, by_tensor, limit or _MOST_TENSORS)
 

@@ -2,9 +2,8 @@
 
 Reads at most a hundredth of the bytes and 2 GiB, of up to 4 MB at most 1 MiB: headers first, then
 samples of files and tensors for equality, places of tensors for likeness, and what is left for
-samples of each class, which are encoded as they would be. A large file's header is read whatever
-the limit, up to 1 MiB of them, and samples then have at least 24 kB. What reads of the store cost
-is not counted.
+samples of each class, encoded as they would be. A large file's header is read whatever the limit,
+up to 1 MiB of them, and samples then have at least 24 kB. Reads of the store are not counted.
 """
 
 import os
@@ -48,11 +47,7 @@ from hartonomous.ports.source import Candidate, MemberSource
 
 SMALL_BYTES, SMALL_LIMIT_BYTES = 4_000_000, 1 << 20
 """Of no more bytes than the former the latter may be read; of more, a hundredth."""
-
-MOST_READ_BYTES = 2 << 30
-"""More is not read of any number of bytes: what classes take is told by far fewer samples, and a
-sparse file may have a size that no disk has."""
-
+MOST_READ_BYTES = 2 << 30  # however many there are: a sparse file may be larger than any disk
 HEADER_LIMIT_BYTES = 1 << 20
 LEAST_SAMPLED_BYTES = 24_000
 """Headers of files that are larger than the former may take that whatever the limit; then so many

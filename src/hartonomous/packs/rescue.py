@@ -1737,9 +1737,10 @@ class State:
     def apply(self, entry: dict[str, Any]) -> None:
         """Apply one commit or change; an unknown action changes nothing."""
         if entry["kind"] == "commit":
+            name = str(entry["name"])  # first: one without it changes nothing
             self.versions[entry["uid"]] = entry
             self.uids[entry["artifact"]].append(entry["uid"])
-            self.give_name(entry["artifact"], str(entry["name"]))
+            self.give_name(entry["artifact"], name)
             for label in entry["labels"]:
                 self.labels[entry["artifact"], label] = entry["uid"]
             return

@@ -1,0 +1,54 @@
+"""What a PostgreSQL server is set to, and what of it a store may not depend on."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import hartonomous as hn
+from hartonomous.errors import UsageError
+
+
+def test_what_a_server_sets_for_short_requests_does_not_end_a_store(
+    tmp_path: Path, postgres_server: Any, source: Any
+) -> None:
+    limits = ("statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout")
+    with postgres_server.database() as url:
+        database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        for name in limits:
+            postgres_server.say(f"ALTER DATABASE {database} SET {name} = '1ms'")
+        with hn.init(tmp_path / "store", catalog=url) as store:
+            store.add(source("a", b"a" * 100))
+            with store.parts.database.read() as tx:
+                shown = [tx.exec_driver_sql(f"SHOW {name}").scalar() for name in limits]
+                assert shown == ["0", "0", "0"]
+            assert [one.name for one in store.ls()] == ["a"]
+
+
+@pytest.mark.parametrize(("set_to", "durable"), [("off", "on"), ("local", "local")])
+def test_what_is_acknowledged_is_synced_whatever_the_server_is_set_to(
+    tmp_path: Path, postgres_server: Any, set_to: str, durable: str
+) -> None:
+    with postgres_server.database() as url:
+        database = psycopg.conninfo.conninfo_to_dict(url)["dbname"]
+        postgres_server.say(f"ALTER DATABASE {database} SET synchronous_commit = {set_to}")
+        with hn.init(tmp_path / "store", catalog=url) as store:
+            for is_durable, expected in [(True, durable), (False, "off"), (True, durable)]:
+                with store.parts.database.write(durable=is_durable) as tx:
+                    assert tx.exec_driver_sql("SHOW synchronous_commit").scalar() == expected
+
+
+def test_a_database_that_cannot_keep_every_text_is_refused(
+    tmp_path: Path, postgres_server: Any
+) -> None:
+    name = f"latin_{os.getpid()}"
+    postgres_server.say(f"CREATE DATABASE {name} TEMPLATE template0 ENCODING 'LATIN1' LOCALE 'C'")
+    try:
+        with pytest.raises(UsageError, match="LATIN1") as error:
+            hn.init(tmp_path / "store", catalog=postgres_server.address(name))
+        assert "UTF8" in str(error.value.hint)
+        assert not (tmp_path / "store" / "store.json").exists()
+    finally:
+        postgres_server.say(f"DROP DATABASE {name} WITH (FORCE)")
