@@ -6,6 +6,7 @@ Used by the local object store, and by whoever replaces a small file such as ``s
 import contextlib
 import errno
 import os
+import re
 import secrets
 import stat
 from pathlib import Path
@@ -19,6 +20,8 @@ _FULL = {
     errno.EFBIG: "the file would grow past the allowed file size",
 }
 _READ_BYTES = 1 << 20
+_DRAFT = re.compile(r"\.(.+)\.[0-9]+-[0-9a-f]{16}\.tmp")
+"""The name that ``write_atomically`` gives to what it writes, until it is whole."""
 
 
 def storage_error(
@@ -130,6 +133,15 @@ def write_atomically(path: Path, content: Bytes) -> None:
     finally:
         with contextlib.suppress(OSError):  # it is not there; or the disk said why already
             temporary.unlink()
+
+
+def draft_of(name: str) -> str | None:
+    """Return the name of the file that ``write_atomically`` was writing as ``name`` when it ended.
+
+    None for any other name.
+    """
+    found = _DRAFT.fullmatch(name)
+    return None if found is None else found[1]
 
 
 def _write_new(path: Path, data: memoryview) -> None:

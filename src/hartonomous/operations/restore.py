@@ -5,7 +5,6 @@ last, so that a folder is a store only when everything is there. A run that was 
 The restored store has an identity of its own: see docs/decisions/0016.
 """
 
-import re
 import time
 import uuid
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import msgspec
 from hartonomous import locks
 from hartonomous.catalog import events, packs, properties, snapshots, versions
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
-from hartonomous.objects.durable import storage_error, sync_directory, write_atomically
+from hartonomous.objects.durable import draft_of, storage_error, sync_directory, write_atomically
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import backup_folder, directory
 from hartonomous.packs.backup_folder import CATALOG_FILE, BackupFolder, Snapshot
@@ -27,7 +26,6 @@ from hartonomous.ports.progress import NoProgress, Progress
 from hartonomous.settings import FILE_NAME, STORE_FILE
 
 _MARK = "restore.json"
-_HALF_WRITTEN_MARK = re.compile(r"\.restore\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
 _FOLDERS = ("packs", "locks", "tmp", "cache", "index")
 _TOLD_FAULTS = 8
 
@@ -130,7 +128,7 @@ def _restore(task: _Task, mark: _Mark) -> tuple[str, int]:
     with locks.held(target / "locks" / "create.lock", what=f"the making of a store at {target}"):
         _refuse_strange(target, mark)
         for entry in target.iterdir():
-            if _HALF_WRITTEN_MARK.fullmatch(entry.name):
+            if draft_of(entry.name) == _MARK:
                 entry.unlink()
         write_atomically(target / _MARK, msgspec.json.encode(mark))
         objects = LocalObjects(target)
@@ -157,7 +155,7 @@ def _refuse_strange(target: Path, mark: _Mark) -> None:
     if _MARK not in entries:
         # Empty folders are what a restore leaves that was cut short before its mark was there.
         # So are drafts of the mark.
-        entries = {name for name in entries if not _HALF_WRITTEN_MARK.fullmatch(name)}
+        entries = {name for name in entries if draft_of(name) != _MARK}
         used = [name for name in sorted(entries) if name not in _FOLDERS or _holds(target / name)]
         if used:
             raise ConflictError(f"{target} is not an empty folder", hint="choose another place")

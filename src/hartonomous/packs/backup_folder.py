@@ -36,6 +36,7 @@ from hartonomous.errors import (
     UnsupportedStoreError,
 )
 from hartonomous.objects.durable import (
+    draft_of,
     not_plain,
     read_plain,
     storage_error,
@@ -288,7 +289,7 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
             others = [
                 one.name
                 for one in path.iterdir()
-                if one.name not in _OURS and not _HALF_WRITTEN_CARD.fullmatch(one.name)
+                if one.name not in _OURS and draft_of(one.name) != BACKUP_FILE
             ]
             if others:
                 raise ConflictError(
@@ -321,8 +322,6 @@ def open_for_writing(path: Path, *, now_us: int) -> BackupFolder:
 
 
 _OURS = frozenset({"snapshots", "tmp", "packs", "backup.lock", BACKUP_FILE, SUSPECTS_FILE})
-_HALF_WRITTEN_CARD = re.compile(r"\.backup\.json\.[0-9]+-[0-9a-f]{16}\.tmp")
-"""What a first backup leaves that ends while it writes ``backup.json``."""
 
 
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -334,7 +333,7 @@ def _make_card(path: Path, now_us: int) -> None:
         _read_card(path)
         return
     for one in path.iterdir():  # only who holds the lock writes a card
-        if _HALF_WRITTEN_CARD.fullmatch(one.name):
+        if draft_of(one.name) == BACKUP_FILE:
             one.unlink()
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now_us // 1_000_000))
     card = BackupCard(created=created)

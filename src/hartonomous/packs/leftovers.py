@@ -9,17 +9,18 @@ import re
 from pathlib import Path
 
 from hartonomous import locks
+from hartonomous.objects.durable import draft_of
 
 LEAST_AGE_US = 3_600_000_000
 """A younger file may be somebody's work, however short that work is."""
 
-_REPLACING = re.compile(r"\.(store\.json|FORMAT\.md|rescue\.py)\.[0-9]+-[0-9a-f]{16}\.tmp")
+_REPLACED = ("store.json", "FORMAT.md", "rescue.py")
 _WRITER_LOCK = re.compile(r"writer-([0-9a-f]{32})\.lock")
 
 
 def old_files(directory: Path, *, before_us: int) -> list[Path]:
     """Return temporary files of replacements that were never finished."""
-    return [path for path in _older(directory, before_us) if _REPLACING.fullmatch(path.name)]
+    return [path for path in _older(directory, before_us) if draft_of(path.name) in _REPLACED]
 
 
 def dead_writer_locks(directory: Path, known: set[str]) -> list[Path]:
