@@ -19,6 +19,7 @@ from hartonomous.core.indexed_text import IndexedPassage
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS, PlaceTable
 from hartonomous.packs.encoded_parts import EncodedParts
+from hartonomous.packs.encoder_probe import KNOWN_TEXT
 from hartonomous.packs.space_writer import SpaceWriter
 from hartonomous.packs.text_views import open_index
 from hartonomous.packs.vector_truth import SpaceTruth
@@ -34,7 +35,6 @@ BATCH_TEXTS = 32
 _HELD_TEXTS = 256
 """So many are put in order by length, and kept once they are encoded: what is cut short loses no
 more than these."""
-_KNOWN_TEXT = "A dog runs across the field."
 _PASSAGE = KINDS.index("passage")
 
 
@@ -113,7 +113,7 @@ def embed_texts(
     """Carry out what was planned; return how many vectors came."""
     writer.bury(np.asarray(work.dead, np.int64))
     progress.stage(f"embed texts in {writer.row.name}", total_bytes=work.missing_bytes)
-    encoding = EncodedParts(writer.row.space, encoder.encode_texts, _KNOWN_TEXT)
+    encoding = EncodedParts(writer.row.space, encoder.encode_texts, KNOWN_TEXT)
     count = 0
     waiting: list[IndexedPassage] = []
     for one in _missing(parts, work):

@@ -14,12 +14,13 @@ from hartonomous.packs.stored_encoder import StoredEncoder
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+KNOWN_TEXT = "A dog runs across the field."
 _TEXTS = (
-    "A dog runs across the field.",
+    KNOWN_TEXT,
     "The quarterly report shows that revenue grew by 12 %.",
     "Ein Ventil ist undicht.",
     " ".join(f"word{number}" for number in range(600)),
-    "A dog runs across the field.",
+    KNOWN_TEXT,
 )
 _NUMBERS_KEPT = 6
 _EQUAL = 1e-4
@@ -52,7 +53,7 @@ def probe(encoder: StoredEncoder) -> Probe:
             text = encoder.recipe.text
             normalised = text is not None and text.normalise
         else:
-            vectors = encoder.encode_pictures(_pictures())
+            vectors = encoder.encode_pictures(known_pictures())
             picture = encoder.recipe.picture
             normalised = picture is not None and picture.normalise
         _check(encoder.name, modality, vectors, normalised=normalised)
@@ -85,7 +86,7 @@ def _check(name: str, modality: str, vectors: NDArray[np.float32], *, normalised
         raise UsageError(f"{name} gives vectors that are not of length 1")
 
 
-def _pictures() -> Sequence[NDArray[np.uint8]]:
+def known_pictures() -> Sequence[NDArray[np.uint8]]:
     """Return a slope, stripes and a disc, and the slope again."""
     rows, columns = np.mgrid[0:96, 0:128]
     slope = np.stack([2 * rows, columns, 255 - columns], axis=2)

@@ -20,6 +20,7 @@ from hartonomous.core.vector_block import KINDS
 from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.formats.sandbox import LimitedProcess
 from hartonomous.packs.encoded_parts import EncodedParts
+from hartonomous.packs.encoder_probe import known_pictures
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_views import has_images, open_pictures, pixel_process
@@ -122,7 +123,7 @@ def embed_pictures(
         return 0
     progress.stage(f"embed pictures in {writer.row.name}")
     parts, count = writer.parts, 0
-    encoding = EncodedParts(writer.row.space, encoder.encode_pictures, _known_picture())
+    encoding = EncodedParts(writer.row.space, encoder.encode_pictures, known_pictures()[0])
     places: list[Place] = []
     pictures: list[NDArray[np.uint8]] = []
     held = 0
@@ -154,12 +155,6 @@ def _encode(
         writer.append(kept, found.vectors, source=source)
     progress.count(len(kept))
     return len(kept)
-
-
-def _known_picture() -> NDArray[np.uint8]:
-    """Return a slope of colours, [height, width, 3]."""
-    rows, columns = np.mgrid[0:96, 0:128]
-    return np.stack([2 * rows, columns, 255 - columns], axis=2).astype(np.uint8)
 
 
 def _decoded(
