@@ -11,6 +11,7 @@ the numbers of its transactions are in order too.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -23,18 +24,18 @@ from sqlalchemy import (
     cast,
     delete,
     func,
-    insert,
     literal,
     not_,
     or_,
     select,
     true,
     tuple_,
+    type_coerce,
 )
 
 from hartonomous.catalog import properties
-from hartonomous.catalog.batches import batches, insert_or_skip
-from hartonomous.catalog.columns import damaged, decode_json
+from hartonomous.catalog.batches import batches, insert_or_skip, insert_rows
+from hartonomous.catalog.columns import Words, damaged, decode_json
 from hartonomous.catalog.schema import event, store_property
 from hartonomous.core.event import (
     BEGINNING,
@@ -51,6 +52,10 @@ _SHED = "events-shed"
 
 _SNAPSHOT = func.pg_current_snapshot()
 _PLACE = (event.c.era, event.c.transaction_number, event.c.id)
+_WRITTEN = (
+    event.c.era, event.c.transaction_number, event.c.type, event.c.subject, event.c.time_us,
+    event.c.data,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,16 +84,14 @@ def append_all(tx: Connection, events: Sequence[NewEvent], *, now_us: int) -> No
     """
     if not events:
         return
-    rows = []
+    told = []
     for one in events:
         text = msgspec.json.encode(one.data, order="deterministic").decode()
         if len(text.encode()) > MAX_DATA_BYTES or one.subject == "":
             raise ValueError(f"an event {one.type} of {len(text)} characters about {one.subject!r}")
-        rows.append(
-            {"type": check_type(one.type), "subject": one.subject, "time_us": now_us, "data": text}
-        )
-    fixed = {"era": _era(tx, now_us), "transaction_number": _transaction(tx)}
-    tx.execute(insert(event).values(fixed), rows)
+        told.append((check_type(one.type), one.subject, now_us, text))
+    place = _writing_at(tx, now_us)
+    insert_rows(tx, _WRITTEN, [(*place, *one) for one in told])
 
 
 def begin_era(tx: Connection, now_us: int) -> None:
@@ -101,60 +104,68 @@ def begin_era(tx: Connection, now_us: int) -> None:
     properties.put(tx, _ERA, str(max(now_us, last_us + 1, 0 if former is None else former + 1)))
 
 
-def _era(tx: Connection, now_us: int) -> int:
-    """Return the era that is on; the first event of a catalog begins one.
+def _writing_at(tx: Connection, now_us: int) -> tuple[int, int]:
+    """Return the era that is on and this transaction's number; the first event begins an era.
 
     Its number is a time behind every former publication's, so that it is a new one after a repair,
-    which knows the publications only. Rows that came from another database begin one too.
+    which knows the publications only. Rows that came from another database begin one too: the last
+    one has a transaction's number that none of this database has yet. So it is where rows were
+    dumped here and restored there, or copied from one engine to another.
     """
-    era = _held_era(tx)
+    held, number, foreign = tx.execute(_standing(tx.dialect.name)).one()
+    era = _number_of_era(held)
     if era is None:
         _, last_us = properties.last_publication(tx)
         new = {"name": _ERA, "value": str(max(now_us, last_us + 1))}
         tx.execute(insert_or_skip(store_property, tx).values(new))  # or another one did meanwhile
-    elif _last_is_foreign(tx, era):
+    elif foreign == era:
         begin_era(tx, now_us)
     else:
-        return era
+        return era, number
     era = _held_era(tx)
     assert era is not None, "the row is there, ours or another's"
-    return era
+    return era, number
 
 
-def _last_is_foreign(tx: Connection, era: int) -> bool:
-    """Say whether the last event has a transaction's number that none of this database has yet.
-
-    So it is where rows were dumped here and restored there, or copied from one engine to another.
-    """
+@lru_cache
+def _standing(dialect: str) -> Any:
+    """Select the era held, this transaction's number, and the last event's era if it is foreign."""
+    held = select(store_property.c.value).where(store_property.c.name == _ERA)
     newest = (
         select(event.c.era, event.c.transaction_number)
         .order_by(*(one.desc() for one in _PLACE))
         .limit(1)
         .subquery()
     )
-    query = select(newest.c.era).where(newest.c.era == era, _foreign(tx, newest))
-    return tx.execute(query).one_or_none() is not None
+    ours: ColumnElement[int] = literal(0, BigInteger)
+    if dialect == "postgresql":
+        ours = cast(cast(func.pg_current_xact_id(), Text), BigInteger)
+    foreign = select(newest.c.era).where(
+        _foreign(dialect, newest), newest.c.transaction_number != ours
+    )
+    return select(
+        type_coerce(held.scalar_subquery(), Words(optional=True)),
+        ours,
+        type_coerce(foreign.scalar_subquery(), BigInteger),
+    )
 
 
-def _foreign(tx: Connection, rows: FromClause) -> ColumnElement[bool]:
+def _foreign(dialect: str, rows: FromClause) -> ColumnElement[bool]:
     number: ColumnElement[int] = rows.c.transaction_number
-    if tx.dialect.name != "postgresql":
+    if dialect != "postgresql":
         return number != 0
     return number >= cast(cast(func.pg_snapshot_xmax(_SNAPSHOT), Text), BigInteger)
 
 
 def _held_era(tx: Connection) -> int | None:
-    value = properties.get(tx, _ERA)
+    return _number_of_era(properties.get(tx, _ERA))
+
+
+def _number_of_era(value: str | None) -> int | None:
     try:
         return None if value is None else int(value)
     except ValueError as error:
         raise damaged(f"the property {_ERA} is no number") from error
-
-
-def _transaction(tx: Connection) -> ColumnElement[int]:
-    if tx.dialect.name == "postgresql":
-        return cast(cast(func.pg_current_xact_id(), Text), BigInteger)
-    return literal(0, BigInteger)
 
 
 def _settled(tx: Connection) -> ColumnElement[bool]:
@@ -165,7 +176,8 @@ def _settled(tx: Connection) -> ColumnElement[bool]:
     return or_(
         event.c.transaction_number < oldest,
         event.c.era < (_held_era(tx) or 0),
-        _foreign(tx, event),  # a row that can be seen and has a number that is not given yet
+        # A row that can be seen and has a number that is not given yet.
+        _foreign(tx.dialect.name, event),
     )
 
 

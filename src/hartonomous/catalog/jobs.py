@@ -127,7 +127,7 @@ def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
     """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
     lease_us = new_lease_us(now_us)
     given = {"worker": worker, "now": now_us, "lease": lease_us, "most": limit}
-    rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given)]
+    rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given).all()]
     try:
         checked = msgspec.convert(rows, list[_Claimed])
     except msgspec.ValidationError as error:
@@ -189,7 +189,7 @@ def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[En
         for one in endings
     ]  # fmt: skip
     said = _FINISH_ON[tx.dialect.name]
-    rows = tx.execute(said, {"given": _encoded(given), "now": now_us})
+    rows = tx.execute(said, {"given": _encoded(given), "now": now_us}).all()
     ended = sorted(Ended(row[0], _status(row[1]), *row[2:]) for row in rows)
     by_id = {one.id: one for one in endings}
     told = [_event(one, by_id[one.id]) for one in ended if one.status in _TOLD]
