@@ -233,9 +233,7 @@ def test_depth_digest_and_declaration(store, tmp_path):
     with store.parts.database.read() as tx:
         ids = {key: names.index(name) for name, (key, _) in atoms.find(tx, names).items()}
     deep = {key: index % 3 for key, index in ids.items()}
-    search = BaseSearch(
-        store.parts.database, depths=lambda _tx, wanted: {k: deep[k] for k in wanted}
-    )
+    search = BaseSearch(store.parts.database, depths=lambda known: {k: deep[k] for k in known})
     found = search.candidates(query(bases[0]))
     assert len(found) == 8
     assert found[0].digest == names[0]

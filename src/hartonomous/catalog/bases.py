@@ -27,9 +27,11 @@ ONLY_BASES = (
 _SOME: BindParameter[Any] = bindparam("some", expanding=True)
 _FIND = select(atom.c.digest, atom.c.id, atom.c.depth).where(atom.c.digest.in_(_SOME))
 _DEPTHS = select(atom.c.id, atom.c.depth).where(atom.c.id.in_(_SOME))
+_below = atom.alias()
 _EXACT = (
-    select(atom_base.c.atom_id, atom_base.c.base_atom_id)
+    select(atom_base.c.atom_id, atom_base.c.base_atom_id, _below.c.depth)
     .join(atom, atom.c.id == atom_base.c.atom_id)
+    .join(_below, _below.c.id == atom_base.c.base_atom_id)
     .where(atom.c.id.in_(_SOME), atom.c.stored_bytes == 0)
     .order_by(atom_base.c.atom_id, atom_base.c.ordinal)
 )
@@ -82,11 +84,14 @@ def exactly_predicted(tx: Connection, atom_ids: Iterable[int]) -> dict[int, tupl
     level = set(atom_ids)
     while level:
         below: dict[int, list[int]] = {}
+        deep: set[int] = set()
         for piece in batches(sorted(level)):
-            for one, base in tx.execute(_EXACT, {"some": piece}):
+            for one, base, depth in tx.execute(_EXACT, {"some": piece}):
                 below.setdefault(one, []).append(base)
+                if depth:
+                    deep.add(base)
         found.update({one: tuple(some) for one, some in below.items()})
-        level = {base for some in below.values() for base in some} - found.keys()
+        level = deep - found.keys()
     return found
 
 

@@ -31,12 +31,13 @@ class NewSketch(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class SketchRow(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A sketch and the atom that it is of."""
+    """A sketch and the atom that it is of; ``depth`` is how many bases that needs below it."""
 
     id: int
     atom_id: int
     digest: bytes
     size_bytes: int
+    depth: int
     first_element: int
     element_count: int
     columns: int
@@ -107,8 +108,9 @@ def signs_after(
 
 def _rows() -> Select[tuple[object, ...]]:
     return select(
-        sketch.c.id, sketch.c.atom_id, atom.c.digest, atom.c.size_bytes, sketch.c.first_element,
-        sketch.c.element_count, sketch.c.columns, sketch.c.dtype, sketch.c.content,
+        sketch.c.id, sketch.c.atom_id, atom.c.digest, atom.c.size_bytes, atom.c.depth,
+        sketch.c.first_element, sketch.c.element_count, sketch.c.columns, sketch.c.dtype,
+        sketch.c.content,
     ).join_from(sketch, atom, atom.c.id == sketch.c.atom_id).where(atom.c.damaged == 0)  # fmt: skip
 
 

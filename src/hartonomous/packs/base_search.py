@@ -46,9 +46,9 @@ _QUANTISED_BITS = 2.0
 _DECLARED_BITS = 1.0
 _MOST_QUANTISED = 4  # of a model's many copies; more would take the places of its fine-tunes
 
-Depths = Callable[[Any, Sequence[int]], Mapping[int, int]]
-"""``depths(transaction, atom ids)`` returns how many bases each needs before it can be read; atoms
-without bases may be left out."""
+Depths = Callable[[Mapping[int, int]], Mapping[int, int]]
+"""``depths({atom id: how many bases it needs before it can be read})`` returns what counts as its
+depth; atoms that count as having none may be left out."""
 
 _Place = tuple[int, str, int, int]
 """Whose values a candidate has: atom id of what it is a copy of, orientation, heads, first."""
@@ -236,7 +236,8 @@ class _AtomRanges:
 class BaseSearch:
     """Finds candidates in one store's catalog; safe to use from several threads.
 
-    ``depths`` tells how deep atoms lie; without it none has bases or is a copy of another.
+    ``depths`` tells how deep atoms count as lying; without it none has bases or is a copy of
+    another.
     """
 
     def __init__(
@@ -352,9 +353,12 @@ class _Search:
         usable = [row for row in rows.values() if row.digest != self._query.digest]
         if not usable:
             return
-        ids = sorted({row.atom_id for row in usable})
-        depths = {} if self._depths is None else self._depths(self._tx, ids)
-        exact = {} if self._depths is None else bases.exactly_predicted(self._tx, ids)
+        depths: Mapping[int, int] = {}
+        exact: Mapping[int, Sequence[int]] = {}
+        if self._depths is not None:
+            known = {row.atom_id: row.depth for row in usable}
+            depths = self._depths(known)
+            exact = bases.exactly_predicted(self._tx, [one for one in known if known[one]])
         # A plan on what is exactly predicted is rewritten onto the bases of that.
         depths = {one: depth - (one in exact) for one, depth in depths.items()}
         if self._max_depth is not None:

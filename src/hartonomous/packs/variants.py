@@ -8,7 +8,7 @@ back; a bad choice only takes more room.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -96,7 +96,7 @@ class VariantChoice:
         self._note = note
         self._smallest = smallest
         self._signs = SignTable()
-        self._search = BaseSearch(session.parts.database, signs=self._signs, depths=bases.depths)
+        self._search = BaseSearch(session.parts.database, signs=self._signs, depths=dict)
         self._factors = AdapterFactors(session.parts.database, session.bases)
         self._held: set[bytes] = set()
         self._depths: dict[bytes, int] = {}  # of bases, as they lay when they were last looked at
@@ -190,9 +190,8 @@ class VariantChoice:
         if deepest < 0 or not self._may(query):
             return []
 
-        def depths(tx: Any, ids: Sequence[int]) -> dict[int, int]:
-            known = bases.depths(tx, ids)
-            return {one: known.get(one, 0) if usable(one) else _NEVER for one in ids}
+        def depths(known: Mapping[int, int]) -> dict[int, int]:
+            return {one: depth if usable(one) else _NEVER for one, depth in known.items()}
 
         search = BaseSearch(self._parts.database, signs=self._signs, depths=depths)
         return search.candidates(query, max_depth=deepest, most=_MOST_LOOKED_AT)
