@@ -122,9 +122,7 @@ def add(tx: Connection, atoms: Sequence[NewAtom], *, now_us: int) -> list[bytes]
         [_extent_row(ids[one.digest], part) for one in new for part in one.extents],
     )
     add_sketches(tx, [(ids[one.digest], part) for one in new for part in one.sketches])
-    for one in new:
-        if one.bases:
-            bases.add(tx, ids[one.digest], [known[name].id for name in one.bases])
+    bases.add(tx, [(ids[one.digest], [known[name].id for name in one.bases]) for one in new])
     _mend(tx, there)
     return [one.digest for one in there]
 

@@ -46,11 +46,16 @@ class Base(msgspec.Struct, frozen=True, gc=False):
     depth: int
 
 
-def find(tx: Connection, digests: Iterable[bytes]) -> dict[bytes, Base]:
-    """Return {digest: base}; raises IntegrityError where one is not stored."""
+def find(
+    tx: Connection, digests: Iterable[bytes], *, perhaps: Iterable[bytes] = ()
+) -> dict[bytes, Base]:
+    """Return {digest: base}; raises IntegrityError where one is not stored.
+
+    What may be stored, or not, is looked for in the same statement.
+    """
     wanted = sorted(set(digests))
     found: dict[bytes, Base] = {}
-    for piece in batches(wanted):
+    for piece in batches(sorted({*wanted, *perhaps})):
         rows = tx.execute(_FIND, {"some": piece})
         found.update({row[0]: Base(row[1], row[2]) for row in rows})
     for name in wanted:
@@ -95,9 +100,13 @@ def exactly_predicted(tx: Connection, atom_ids: Iterable[int]) -> dict[int, tupl
     return found
 
 
-def add(tx: Connection, atom_id: int, base_ids: Sequence[int]) -> None:
-    """Write down the bases of an atom that has none so far, each once, in order."""
-    rows = [(atom_id, at, base) for at, base in enumerate(dict.fromkeys(base_ids))]
+def add(tx: Connection, new: Iterable[tuple[int, Sequence[int]]]) -> None:
+    """Write down the bases of atoms that have none so far, as (atom id, base ids): each once."""
+    rows = [
+        (atom_id, at, base)
+        for atom_id, base_ids in new
+        for at, base in enumerate(dict.fromkeys(base_ids))
+    ]
     insert_rows(tx, _COLUMNS, rows)
 
 
@@ -114,7 +123,7 @@ def replace(tx: Connection, atom_id: int, below: Sequence[Base]) -> bool:
     if changed is None:
         return False
     tx.execute(delete(atom_base).where(atom_base.c.atom_id == atom_id))
-    add(tx, atom_id, [one.id for one in below])
+    add(tx, [(atom_id, [one.id for one in below])])
     for one, new in changed.items():
         tx.execute(update(atom).where(atom.c.id == one).values(depth=new))
     return True

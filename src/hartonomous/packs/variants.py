@@ -118,9 +118,11 @@ class VariantChoice:
         found = self._search.candidates(
             query, max_depth=deepest, in_passing=size <= FRAME_BYTES, most=_MOST_LOOKED_AT
         )
-        if not found or self._is_damaged(name):
+        if not found:
             return None
-        one = self.estimate(query, name, size, frames, found, deepest=deepest, deeper=DEEPER)
+        one = self.estimate(
+            query, name, size, frames, found, deepest=deepest, deeper=DEEPER, new=True
+        )
         if one is None:
             return None
         own = alone(frames, query.dtype, size) if one.stored_bytes else size
@@ -214,16 +216,20 @@ class VariantChoice:
         usable: Callable[[int], bool] = _any,
         also: Sequence[Proposal] = (),
         deeper: float = 1.0,
+        new: bool = False,
     ) -> Chosen | None:
         """Return the best way to build a tensor on candidates, as a sample of its frames says.
 
         Its bases lie ``deepest`` at most and are ``usable``, which is asked with ids. ``also`` are
         tried beside what the candidates suggest. What needs a base that lies one deeper must take
-        less by the factor ``deeper``. None if there is none.
+        less by the factor ``deeper``. None if there is none, and where one that is ``new`` is
+        stored all the same: it was found damaged, and the candidates may be built on it.
         """
         proposals = self.propose(query, candidates)
         proposals = [*proposals, *(one for one in also if one not in proposals)]
-        proposals = self.allowed(proposals, deepest=deepest, usable=usable)
+        proposals = self.allowed(
+            proposals, deepest=deepest, usable=usable, unstored=name if new else None
+        )
         if not proposals:
             return None
         indexes = spread(len(frames))
@@ -242,17 +248,23 @@ class VariantChoice:
         return wanted & self._held
 
     def allowed(
-        self, proposals: Sequence[Proposal], *, deepest: int, usable: Callable[[int], bool] = _any
-    ) -> list[Proposal]:
+        self, proposals: Sequence[Proposal], *, deepest: int,
+        usable: Callable[[int], bool] = _any, unstored: bytes | None = None,
+    ) -> list[Proposal]:  # fmt: skip
         """Return proposals, composed where that goes, whose bases are held and may be bases.
 
-        They lie ``deepest`` at most, are ``usable``, and reading them is within its limits.
+        They lie ``deepest`` at most, are ``usable``, and reading them is within its limits. None
+        where ``unstored`` is stored.
         """
+        # All at once: else each is asked for on its own, as soon as its plan is looked at.
+        self._session.bases.locate({base for one in proposals for base in one.bases})
         ways = [(self._composed(one), one) for one in proposals]
         names = {base for way in ways for one in way for base in one.bases}
         held = self._hold(names)
         with self._parts.database.read() as tx:
-            there = bases.find(tx, held)
+            there = bases.find(tx, held, perhaps=() if unstored is None else (unstored,))
+        if unstored in there:
+            return []
         fit = {name for name, one in there.items() if one.depth <= deepest and usable(one.id)}
         deep = {name for name in fit if there[name].depth > 0}
         self._depths.update({name: there[name].depth for name in fit})
@@ -327,11 +339,6 @@ class VariantChoice:
         known = DTYPES.get(query.dtype)
         enough = known is not None and query.count >= LEAST_ELEMENTS
         return enough and self._parts.variants and self._parts.max_depth > 0
-
-    def _is_damaged(self, name: bytes) -> bool:
-        """Say whether the tensor is stored and was found damaged: others may be built on it."""
-        with self._parts.database.read() as tx:
-            return name in atoms.find(tx, [name])
 
     def _measure(
         self,
