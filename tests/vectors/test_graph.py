@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import blake3
 import pytest
 from another_space import refuses_files_of_another_space
 
@@ -61,6 +62,9 @@ def test_a_damaged_graph_is_never_loaded(tmp_path: Path, truth: ListedVectors) -
     harms = [whole[:-1], b"", whole + b"x", whole[: len(whole) // 2]]
     for at in (0, 9, 40, len(whole) // 2, len(whole) - 40, len(whole) - 1):
         harms.append(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    at = whole.index(b'"space":"') + 9
+    no_text = whole[:at] + b"\xa3" + whole[at + 1 : -32]
+    harms.append(no_text + blake3.blake3(no_text).digest())
     for harm in harms:
         path.write_bytes(harm)
         index = opened(directory, truth)

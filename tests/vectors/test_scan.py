@@ -227,6 +227,25 @@ def test_a_list_that_nobody_here_wrote(tmp_path: Path, truth: ListedVectors, nam
     index.close()
 
 
+@pytest.mark.parametrize("kind", ["*.segment", "generation"])
+def test_a_text_that_is_no_utf_8_behind_a_digest_that_fits(
+    tmp_path: Path, truth: ListedVectors, kind: str
+) -> None:
+    directory = tmp_path / "index"
+    index = opened(directory, truth)
+    index.update()
+    expected = index.search(queries(), 10).ids
+    index.close()
+    (file,) = directory.glob(kind)
+    content = bytes(open_derived(file))
+    at = content.index(b'"space":"') + 9
+    write_derived(file, [content[:at] + b"\xa3" + content[at + 1 :]])
+    index = opened(directory, truth)
+    assert index.notes and index.tail_rows == 3000
+    assert (index.search(queries(), 10).ids == expected).all()
+    index.close()
+
+
 @pytest.mark.parametrize("first_id", [0, -1, -(10**30), 1 << 63, (1 << 63) - 1])
 def test_a_segment_with_ids_that_cannot_be(
     tmp_path: Path, truth: ListedVectors, first_id: int

@@ -24,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 
 T = TypeVar("T")
@@ -51,7 +52,7 @@ def decode_json(text: str, kind: type[T] | Any) -> T:
     """Return the value of a column that holds JSON; raises IntegrityError if it is none such."""
     try:
         decoded: T = msgspec.json.decode(text, type=kind)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         raise damaged(f"a column's JSON cannot be understood: {error}") from error
     return decoded
 

@@ -5,6 +5,7 @@ from sqlalchemy import Connection, insert, select, update
 
 from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.schema import store_property
+from hartonomous.core.undecodable import UNDECODABLE
 
 _BEGUN = "publications_begun"
 _MOST_BEGUN = 256
@@ -48,7 +49,7 @@ def begun_publications(tx: Connection) -> list[int]:
     """Return the times of publications that began here and did not end, oldest first."""
     try:
         return msgspec.json.decode(get(tx, _BEGUN) or "[]", type=list[int])
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise damaged(f"the property {_BEGUN} is no list of times") from error
 
 

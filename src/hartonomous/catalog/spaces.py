@@ -29,6 +29,7 @@ from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.place import Place
 from hartonomous.core.row_sum import row_sum
 from hartonomous.core.space import Space, is_word
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError, NotFoundError
 
 KIND = "vectors"
@@ -292,7 +293,7 @@ def _tail_row(row: Any) -> TailRow:
     vector_id, content, vector = row
     try:
         kept, place = _KEPT_PLACES.decode(content), _PLACES.decode(content)
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise damaged(f"the place of a vector cannot be understood: {error}") from error
     if kept.sum and kept.sum != _sum(vector_id, place, vector):
         raise damaged(f"the vector {vector_id} of a space is not what was written")

@@ -22,6 +22,7 @@ import msgspec
 from msgspec import structs
 
 from hartonomous.core.description import Description, Tensor
+from hartonomous.core.undecodable import UNDECODABLE
 
 SHARD_FORMAT = "torch-distributed"
 INDEX_FORMAT = "torch-distributed-index"
@@ -118,7 +119,7 @@ def _chunked(description: Description, whole: Mapping[str, Any]) -> Description:
     text = strings.get(_OFFSETS_KEY) if isinstance(strings, Mapping) else None
     try:
         saved = _saved_decoder.decode(text) if isinstance(text, str) else {}
-    except (msgspec.DecodeError, RecursionError):
+    except UNDECODABLE:
         return description  # it says nothing that PyTorch would
     taken: dict[str, int] = {}
     tensors = []

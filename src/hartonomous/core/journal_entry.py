@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 
 from hartonomous.core.json_size import refuse_many_values
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 
 _MOST = 2**62  # what the catalog can hold, with room to count on
@@ -135,7 +136,7 @@ def decode_entry(content: bytes) -> dict[str, Any]:
         else:
             _check_change(shape)
         return msgspec.json.decode(content, type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"is not what its kind says: {error}") from error
 
 

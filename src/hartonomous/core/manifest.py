@@ -14,6 +14,7 @@ import msgspec
 from hartonomous.core.description import Description, Tensor
 from hartonomous.core.digest import DIGEST_BYTES
 from hartonomous.core.json_size import refuse_many_values
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 
 INLINE_BYTES = 64
@@ -91,7 +92,7 @@ def decode(content: bytes | memoryview) -> Manifest:
     refuse_many_values(bytes(content))
     try:
         manifest = msgspec.json.decode(content, type=Manifest)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"this record is not a manifest: {error}") from error
     if manifest.version != MANIFEST_VERSION:
         raise IntegrityError(f"manifest version {manifest.version} is unknown to this program")

@@ -15,6 +15,7 @@ import msgspec
 
 from hartonomous.core.place import Place, PlaceKind
 from hartonomous.core.space import METRICS, MODALITIES, MOST_DIMENSIONS, Space
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import StructureError, UsageError
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def described_space(metadata: Mapping[str, Any]) -> Space:
         raise StructureError("a block of vectors does not name its space")
     try:
         found = msgspec.json.decode(text, type=Space)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except UNDECODABLE as error:
         raise StructureError(f"the space of a block of vectors is none: {error}") from error
     if not 0 < found.dimension <= MOST_DIMENSIONS:
         raise StructureError(f"a block's vectors of {found.dimension} dimensions are none")

@@ -21,6 +21,7 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.core.digest import digest
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 from hartonomous.objects.durable import read_plain, storage_error
 from hartonomous.objects.plain_file import (
@@ -406,7 +407,7 @@ class PlainCache:
             stamp = msgspec.json.decode(content, type=_Stamp)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (IntegrityError, msgspec.DecodeError, RecursionError):  # a pipe, too large, rubbish
+        except (IntegrityError, *UNDECODABLE):  # a pipe, too large, rubbish
             return None
         name = os.fsdecode(stamp.name)
         if not (is_below(stamp.name) and b"/" not in stamp.name):

@@ -24,6 +24,7 @@ from hartonomous.core.gguf_writer import GGUFTensor, Value, padding
 from hartonomous.core.gguf_writer import header_bytes as gguf_header
 from hartonomous.core.safetensors_writer import TensorEntry, header_bytes, in_file_order
 from hartonomous.core.training import TrainingPlan, tune_linear
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import ConflictError, LimitError, NotFoundError, StructureError
 
 MODEL_FILE = "model.safetensors"
@@ -134,7 +135,7 @@ def _open_base(folder: Path) -> _Base:
         raw = msgspec.json.decode(header, type=dict[str, dict[str, Any]])
         raw.pop("__metadata__", None)
         slots = msgspec.convert(raw, type=dict[str, _Slot])
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise StructureError(f"{path} is no safetensors file: {error}") from error
     named = sorted(slots.items(), key=lambda item: item[1].data_offsets)
     entries = tuple(
@@ -328,7 +329,7 @@ def _config(folder: Path) -> dict[str, Any]:
     path = folder / "config.json"
     try:
         return msgspec.json.decode(_read_text(path), type=dict[str, Any])
-    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+    except UNDECODABLE as error:
         raise StructureError(f"{path} is no JSON object: {error}") from error
 
 

@@ -18,6 +18,7 @@ from hartonomous.catalog import atoms, events, families, properties, sketches
 from hartonomous.codecs.choice import RULE, choose
 from hartonomous.codecs.predicted import encoding_of
 from hartonomous.core.record import Encoding
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import HartonomousError, LockedError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.parts import StoreParts
@@ -429,6 +430,6 @@ def _load_place(parts: StoreParts, name: str) -> _Place | None:
         return None
     try:
         place = msgspec.json.decode(text, type=_Place)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None  # begin anew: that costs time only
     return place if place.rule == RULE else None

@@ -14,6 +14,7 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import events, packs, properties, snapshots, versions
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import draft_of, storage_error, sync_directory, write_atomically
 from hartonomous.objects.local import LocalObjects
@@ -162,7 +163,7 @@ def _refuse_strange(target: Path, mark: _Mark) -> None:
         return
     try:
         found = msgspec.json.decode((target / _MARK).read_bytes(), type=_Mark)
-    except (OSError, msgspec.DecodeError, msgspec.ValidationError) as error:
+    except (OSError, *UNDECODABLE) as error:
         raise ConflictError(f"{target} is not an empty folder: {error}") from error
     if found != mark:
         raise ConflictError(

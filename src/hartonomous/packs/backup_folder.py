@@ -27,6 +27,7 @@ import msgspec
 from hartonomous import locks
 from hartonomous.core.closing import Closing
 from hartonomous.core.digest import AtomHasher
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import (
     ConflictError,
     HartonomousError,
@@ -142,7 +143,7 @@ class BackupFolder(Closing):
         try:
             content = read_plain(self.place(chosen) / SNAPSHOT_FILE, limit_bytes=_CARD_LIMIT_BYTES)
             card = msgspec.json.decode(content, type=Snapshot)
-        except (OSError, msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+        except (OSError, *UNDECODABLE) as error:
             raise _damaged(chosen, SNAPSHOT_FILE, str(error)) from error
         if card.format != "hartonomous-snapshot" or card.version != VERSION:
             raise UnsupportedStoreError(
@@ -370,7 +371,7 @@ def _read_card(path: Path) -> BackupCard:
         raise storage_error(error, f"read {BACKUP_FILE}", path) from error
     try:
         card = msgspec.json.decode(content, type=BackupCard)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"{path / BACKUP_FILE} is damaged: {error}") from error
     if card.format != "hartonomous-backup" or card.version != VERSION:
         raise UnsupportedStoreError(

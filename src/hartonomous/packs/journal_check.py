@@ -16,6 +16,7 @@ from hartonomous.catalog.database import Database
 from hartonomous.core.digest import digest
 from hartonomous.core.journal_entry import decode_entry
 from hartonomous.core.record import RecordKind
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError
 from hartonomous.packs.pack_file import PackReader
 from hartonomous.packs.parts import StoreParts, pack_object_key
@@ -314,7 +315,7 @@ def _layers(layers: list[dict[str, Any]]) -> list[tuple[object, ...]]:
 def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
+    except UNDECODABLE:
         return text
 
 

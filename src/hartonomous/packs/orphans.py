@@ -24,6 +24,7 @@ import msgspec
 
 from hartonomous.catalog import changes, packs, properties, versions
 from hartonomous.core.record import RecordKind
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import HartonomousError, NotFoundError
 from hartonomous.packs.files import MAX_MANIFEST_BYTES
 from hartonomous.packs.frames import decode_record_whole
@@ -133,7 +134,7 @@ def _read(parts: StoreParts, key: str) -> tuple[bytes, list[_Numbered]]:
         for _, header in reader.records():
             if header.kind in _JOURNAL:
                 content = decode_record_whole(reader, header, limit=MAX_MANIFEST_BYTES)
-                with contextlib.suppress(msgspec.DecodeError):
+                with contextlib.suppress(*UNDECODABLE):
                     journal.append(msgspec.json.decode(content, type=_Numbered))
         return reader.header().writer, journal
     finally:

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous import locks
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError, NoStoreError, UnsupportedStoreError
 from hartonomous.objects.durable import not_plain, read_plain, storage_error, write_atomically
 from hartonomous.settings import STORE_FILE
@@ -71,7 +72,7 @@ def read_card(path: Path) -> StoreCard:
         raise storage_error(error, f"read {STORE_FILE}", path) from error
     try:
         card = msgspec.json.decode(content, type=StoreCard)
-    except (msgspec.DecodeError, msgspec.ValidationError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise IntegrityError(
             f"{path / STORE_FILE} is damaged: {error}",
             hint="rescue.py restores files without it; docs/format.md says what it holds",

@@ -6,6 +6,7 @@ its own is it built on others: reading it then needs them too. Whatever is chose
 back; a bad choice only takes more room.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -18,6 +19,7 @@ from hartonomous.core import plan as plans
 from hartonomous.core.dtype import DTYPES
 from hartonomous.core.plan import Plan
 from hartonomous.core.record import FRAME_BYTES, Encoding
+from hartonomous.errors import HartonomousError
 from hartonomous.packs.adapter_factors import AdapterFactors
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.base_search import BaseSearch, Candidate, SketchSamples, TensorQuery
@@ -256,8 +258,9 @@ class VariantChoice:
         They lie ``deepest`` at most, are ``usable``, and reading them is within its limits. None
         where ``unstored`` is stored.
         """
-        # All at once: else each is asked for on its own, as soon as its plan is looked at.
-        self._session.bases.locate({base for one in proposals for base in one.bases})
+        with contextlib.suppress(HartonomousError):  # what is damaged is told where it is needed
+            # All at once: else each is asked for on its own, as soon as its plan is looked at.
+            self._session.bases.locate({base for one in proposals for base in one.bases})
         ways = [(self._composed(one), one) for one in proposals]
         names = {base for way in ways for one in way for base in one.bases}
         held = self._hold(names)

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.core.name import path_endings
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.ports.source import Candidate, CandidateKind, MemberSource, Skipped
 from hartonomous.sources.listing import (
     Entry,
@@ -139,7 +140,7 @@ def _read_manifest(source: str) -> _Manifest | Skipped:
         return skipped(source, f"a manifest of more than {MAX_MANIFEST_BYTES} bytes")
     try:
         manifest = msgspec.json.decode(content, type=_Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except UNDECODABLE as error:
         return skipped(source, f"no manifest of Ollama's: {str(error)[:200]}")
     return manifest if manifest.layers else skipped(source, "a manifest without layers")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous.core.space import Space
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 from hartonomous.vectors.derived_file import TEMPORARY, open_derived, write_derived
 from hartonomous.vectors.segment import SUFFIX, Segment, open_segment
@@ -82,7 +83,7 @@ def read_generation(directory: Path, space: Space, known: Generation | None = No
 def _listed(directory: Path, space: Space) -> _Listed:
     try:
         listed = msgspec.json.decode(open_derived(directory / FILE), type=_Listed)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"{directory / FILE} cannot be read: {error}") from error
     if listed.format != _FORMAT or listed.space != space.key:
         raise IntegrityError(f"{directory / FILE} is of another space or version")

@@ -16,6 +16,7 @@ import numpy as np
 from hartonomous import locks
 from hartonomous.core.nearness import EXACT_ROWS, NONE, is_among
 from hartonomous.core.space import Space
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError, UsageError
 from hartonomous.ports.vector_index import Ids, Vectors, VectorTruth
 from hartonomous.vectors.approximate import RESCORED, ApproximateIndex
@@ -275,7 +276,7 @@ def _header(path: Path, content: memoryview, space: Space) -> tuple[_Header, int
         raise IntegrityError(f"{path} is no graph of vectors")
     try:
         header = msgspec.json.decode(content[prefix : prefix + length], type=_Header)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"the header of {path} cannot be read: {error}") from error
     if header.format != _FORMAT or header.space != space.key:
         raise IntegrityError(f"{path} is of another space or version")

@@ -9,6 +9,7 @@ import numpy as np
 
 from hartonomous.core.digest import Bytes
 from hartonomous.core.space import Space
+from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import IntegrityError
 from hartonomous.ports.vector_index import Ids
 from hartonomous.vectors import codebook, rotation
@@ -102,7 +103,7 @@ def open_segment(path: Path, space: Space) -> Segment:
         raise IntegrityError(f"the header of {path} is too long")
     try:
         header = msgspec.json.decode(content[prefix : prefix + length], type=_Header)
-    except msgspec.MsgspecError as error:
+    except UNDECODABLE as error:
         raise IntegrityError(f"the header of {path} cannot be read: {error}") from error
     _check(header, path, space)
     wide, width = codebook.code_bytes(space.dimension), header.gap_bytes
