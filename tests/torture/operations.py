@@ -175,7 +175,8 @@ def _repack(store: hn.Store, files: Path) -> None:
 
 
 def _verify(store: hn.Store, files: Path) -> None:
-    assert store.verify(files=True, repair=True).sound
+    report = store.verify(files=True, repair=True)
+    assert report.sound, report.faults
 
 
 def _plain(store: hn.Store, files: Path) -> None:

@@ -34,6 +34,7 @@ def check_indexes(
         try:
             found = damage(parts)
         except HartonomousError as error:
+            parts.database.refuse_lost(error)
             note(f"the {where} was not looked at: {error.message}")
             continue
         if found is None:

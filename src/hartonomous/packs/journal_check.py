@@ -46,6 +46,7 @@ def check_names(parts: StoreParts, tell: Tell) -> None:
         except NotFoundError:
             continue  # a collection moved records meanwhile
         except HartonomousError as error:
+            parts.database.refuse_lost(error)
             check.tell("catalog", f"its journal cannot be replayed: {error.message}", ())
         for words in check.faults:
             tell(*words)
