@@ -14,7 +14,9 @@ import hartonomous as hn
 from hartonomous.catalog.roles import DUTIES, OWNER, READER, WRITER, StoreRoles, roles_sql
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import HartonomousError, NoStoreError, UnsupportedStoreError
-from hartonomous.operations.catalog_copy import roles_of_store
+from hartonomous.opening import now_us
+from hartonomous.operations.catalog_copy import move_catalog, roles_of_store
+from hartonomous.settings import load_settings
 
 Login = Callable[[str], str]
 
@@ -100,6 +102,20 @@ def test_a_writer_writes_and_makes_no_schema(served: hn.Store, login: Login, sou
         for statement in ("DROP TABLE atom", "UPDATE alembic_version SET version_num = '0'"):
             with pytest.raises(HartonomousError), store.parts.database.write() as tx:
                 tx.execute(text(statement))
+
+
+def test_a_writer_moves_no_catalog(
+    served: hn.Store, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (served.path / "store.json").read_bytes()
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(WRITER))
+    with pytest.raises(HartonomousError, match="by this role"):
+        move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
+    assert (served.path / "store.json").read_bytes() == card
+    assert not list(served.path.glob("catalog.sqlite3*"))
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
+    moved = move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
+    assert "_was_" in str(moved.kept)
 
 
 def test_an_owner_repairs_and_the_others_go_on(

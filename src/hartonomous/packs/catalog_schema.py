@@ -102,6 +102,13 @@ class CatalogSchema:
             schemas.rename(tx, self._draft().schema, self.place.schema)
         return self._beside(former).shown() if kept else None
 
+    def check_set_aside(self, now_us: int) -> None:
+        """Raise HartonomousError where this role may not give the schema another name."""
+        with self._server() as database, database.write() as tx:
+            attempt = tx.begin_nested()
+            schemas.rename(tx, self.place.schema, self._former(now_us))
+            attempt.rollback()
+
     def set_aside(self, now_us: int) -> str | None:
         """Give the schema another name; return where it is."""
         former = self._former(now_us)
