@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -116,6 +118,20 @@ def test_a_writer_moves_no_catalog(
     monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
     moved = move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
     assert "_was_" in str(moved.kept)
+
+
+def test_a_worker_that_may_not_write_ends(served: hn.Store, login: Login) -> None:
+    with hn.open(served.path, catalog=login(OWNER)) as store:
+        store.jobs.submit("verify")
+    words = ("worker", "--once", "--store", str(served.path))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "hartonomous", *words], capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "HARTONOMOUS_CATALOG_URL": login(READER)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "permission denied" in done.stderr
+    assert "trying again" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_owner_repairs_and_the_others_go_on(

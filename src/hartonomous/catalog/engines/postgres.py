@@ -209,6 +209,10 @@ class PostgresRules:
         )
 
 
+class ForbiddenError(HartonomousError):
+    """The role that is used on the server lacks a right."""
+
+
 _ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
 
 
@@ -277,7 +281,7 @@ def _refused(text: str) -> HartonomousError:
 
 
 def _forbidden(text: str) -> HartonomousError:
-    return HartonomousError(
+    return ForbiddenError(
         f"the catalog cannot be used like this by this role: {text}",
         hint="hart catalog roles --sql prints what each role may do; who makes a store, or moves a "
         "catalog there, needs CREATE on the database",
