@@ -197,7 +197,7 @@ class PostgresRules:
         for states, make in _MEANINGS:
             if any(state.startswith(one) for one in states):
                 return make(text)
-        if not state and _is_refused(error):
+        if not state and _is_refused(error) and not _NO_DATABASE.search(text):
             return _refused(text)
         if self.is_lost(error):
             return HartonomousError(
