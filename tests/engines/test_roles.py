@@ -134,6 +134,16 @@ def test_a_worker_that_may_not_write_ends(served: hn.Store, login: Login) -> Non
     assert "Traceback" not in done.stderr
 
 
+def test_who_may_make_no_schema_leaves_no_folder(
+    served: hn.Store, login: Login, tmp_path: Path
+) -> None:
+    with pytest.raises(HartonomousError, match="may not make a schema") as error:
+        hn.init(tmp_path / "other", catalog=login(READER))
+    assert "GRANT CREATE" in str(error.value.hint)
+    assert not (tmp_path / "other").exists()
+    hn.init(tmp_path / "other", catalog=login(OWNER)).close()
+
+
 def test_an_owner_repairs_and_the_others_go_on(
     served: hn.Store, login: Login, source, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,6 +62,6 @@ def test_a_database_that_cannot_keep_every_text_is_refused(
         with pytest.raises(UsageError, match="LATIN1") as error:
             hn.init(tmp_path / "store", catalog=postgres_server.address(name))
         assert "UTF8" in str(error.value.hint)
-        assert not (tmp_path / "store" / "store.json").exists()
+        assert not (tmp_path / "store").exists()
     finally:
         postgres_server.say(f"DROP DATABASE {name} WITH (FORCE)")
