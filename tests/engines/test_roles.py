@@ -69,6 +69,12 @@ def test_a_reader_reads(served: hn.Store, login: Login, tmp_path: Path, source) 
         assert store.names() == ["a.bin"]
 
 
+def test_a_reader_backs_up(served: hn.Store, login: Login, tmp_path: Path) -> None:
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.backup(tmp_path / "backup").version_count == 1
+    hn.restore(tmp_path / "backup", tmp_path / "again")
+
+
 FORBIDDEN = (
     *(f'DELETE FROM "{name}"' for name in metadata.tables),
     *(f'INSERT INTO "{name}" DEFAULT VALUES' for name in metadata.tables),
@@ -166,9 +172,10 @@ def test_writers_share_the_index_of_words_and_readers_search_it(
     schema = roles_of_store(served.path).schema
     with (
         hn.open(served.path, catalog=login(READER)) as store,
-        pytest.raises(HartonomousError, match="index of words is not there"),
+        pytest.raises(HartonomousError, match="index of words is not there") as error,
     ):
         store.search("valve")
+    assert "hart views update" in str(error.value.hint)
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
         assert [one.name for one in store.search("valve").hits] == ["a.md"]
