@@ -69,6 +69,20 @@ def test_a_reader_reads(served: hn.Store, login: Login, tmp_path: Path, source) 
         assert store.names() == ["a.bin"]
 
 
+def test_a_reader_lists_spaces_and_makes_none(served: hn.Store, login: Login) -> None:
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.spaces.list() == []
+        with pytest.raises(HartonomousError, match="this role"):
+            store.embed()
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.embed()
+        store.label("a.bin", "prod")  # a publication that nobody looked at since
+        made = [one.name for one in store.spaces.list()]
+        store.label("a.bin", "again")
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert [one.name for one in store.spaces.list()] == made != []
+
+
 def test_a_reader_backs_up(served: hn.Store, login: Login, tmp_path: Path) -> None:
     with hn.open(served.path, catalog=login(READER)) as store:
         assert store.backup(tmp_path / "backup").version_count == 1
