@@ -1,9 +1,12 @@
 """``backup``, ``restore``, ``push``, ``pull`` and ``sync``."""
 
+import types
+
 import pytest
 from cli_schema import validate
 
 import hartonomous
+from hartonomous.packs import room
 
 pytestmark = pytest.mark.usefixtures("catalog_engine")
 
@@ -88,6 +91,18 @@ def test_where_there_is_nothing_to_restore(hart, full, home):
     code, _, err = hart("restore", str(home / "backup"))
     assert code == 11
     assert "there is a store" in err
+
+
+def test_no_room_for_what_is_restored_names_the_option_of_the_place(hart, full, home, monkeypatch):
+    assert hart("backup", str(home / "backup"))[0] == 0
+    monkeypatch.setattr(room, "file_system_of", lambda path: "ext4")
+    none = types.SimpleNamespace(f_bfree=0, f_bavail=0, f_frsize=4096)
+    monkeypatch.setattr(room.os, "statvfs", lambda path: none)
+    code, _, err = hart("restore", str(home / "backup"), "--to", str(home / "again"))
+    assert code == 1
+    assert "are missing" in err
+    assert "another disk with --to" in err
+    assert not (home / "again").exists()
 
 
 # -- push, pull, sync
