@@ -75,6 +75,20 @@ def test_snapshots_are_checked_and_removed(hart, full, home):
     assert not (home / "again" / "store.json").exists()
 
 
+def test_a_damaged_snapshot_is_told_with_what_to_do(hart, full, home):
+    folder = home / "backup"
+    assert hart("backup", str(folder))[0] == 0
+    (name,) = hart("backup", str(folder), "--list", "-q")[1].split()
+    catalog = folder / "snapshots" / name / "catalog.sqlite3"
+    catalog.chmod(0o644)
+    catalog.write_bytes(b"none")
+    code, out, err = hart("backup", str(folder), "--verify")
+    assert code == 4
+    assert f"{name}: catalog.sqlite3 is not what was written" in out
+    assert "--remove" in err
+    assert hart("backup", str(folder), "--remove", name, "--yes")[0] == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--list", "--verify"), ("--list", "--keep", "2"), ("--verify", "-n"), ("--keep", "0")],
