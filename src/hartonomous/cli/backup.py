@@ -90,9 +90,7 @@ def _verify(invocation: Invocation, folder: Path) -> None:
     if done.faults:
         hint = "make another backup: what is damaged is then copied anew, if the store has it"
         if not all(fault.startswith("packs/") for fault in done.faults):
-            hint = (
-                f"a damaged snapshot is no use: hart backup {folder} --remove it; for packs {hint}"
-            )
+            hint = f"hart backup DIR --remove SNAPSHOT takes away what is damaged itself; {hint}"
         raise IntegrityError(f"{several(len(done.faults), 'fault')} among the backups", hint=hint)
 
 
