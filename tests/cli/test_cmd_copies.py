@@ -1,9 +1,12 @@
 """``backup``, ``restore``, ``push``, ``pull`` and ``sync``."""
 
+import types
+
 import pytest
 from cli_schema import validate
 
 import hartonomous
+from hartonomous.packs import room
 
 pytestmark = pytest.mark.usefixtures("catalog_engine")
 
@@ -72,6 +75,20 @@ def test_snapshots_are_checked_and_removed(hart, full, home):
     assert not (home / "again" / "store.json").exists()
 
 
+def test_a_damaged_snapshot_is_told_with_what_to_do(hart, full, home):
+    folder = home / "backup"
+    assert hart("backup", str(folder))[0] == 0
+    (name,) = hart("backup", str(folder), "--list", "-q")[1].split()
+    catalog = folder / "snapshots" / name / "catalog.sqlite3"
+    catalog.chmod(0o644)
+    catalog.write_bytes(b"none")
+    code, out, err = hart("backup", str(folder), "--verify")
+    assert code == 4
+    assert f"{name}: catalog.sqlite3 is not what was written" in out
+    assert "--remove" in err
+    assert hart("backup", str(folder), "--remove", name, "--yes")[0] == 0
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--list", "--verify"), ("--list", "--keep", "2"), ("--verify", "-n"), ("--keep", "0")],
@@ -88,6 +105,18 @@ def test_where_there_is_nothing_to_restore(hart, full, home):
     code, _, err = hart("restore", str(home / "backup"))
     assert code == 11
     assert "there is a store" in err
+
+
+def test_no_room_for_what_is_restored_names_the_option_of_the_place(hart, full, home, monkeypatch):
+    assert hart("backup", str(home / "backup"))[0] == 0
+    monkeypatch.setattr(room, "file_system_of", lambda path: "ext4")
+    none = types.SimpleNamespace(f_bfree=0, f_bavail=0, f_frsize=4096)
+    monkeypatch.setattr(room.os, "statvfs", lambda path: none)
+    code, _, err = hart("restore", str(home / "backup"), "--to", str(home / "again"))
+    assert code == 1
+    assert "are missing" in err
+    assert "another disk with --to" in err
+    assert not (home / "again").exists()
 
 
 # -- push, pull, sync

@@ -113,6 +113,7 @@ def test_a_dead_job_ends_as_the_command_itself(hart, text):
         ("schedule add a gc", "either a period or a cron expression"),
         ("schedule add --every 5s a gc", "too short"),
         ("schedule add --cron never a gc", "no five fields"),
+        ("schedule add --every 1d a verify --set workers=1", "--set workers does not go with"),
         ("schedule add --every 1d a gc --grace never", "not a duration"),
     ],
 )

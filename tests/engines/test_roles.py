@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -14,7 +16,9 @@ import hartonomous as hn
 from hartonomous.catalog.roles import DUTIES, OWNER, READER, WRITER, StoreRoles, roles_sql
 from hartonomous.catalog.schema import metadata
 from hartonomous.errors import HartonomousError, NoStoreError, UnsupportedStoreError
-from hartonomous.operations.catalog_copy import roles_of_store
+from hartonomous.opening import now_us
+from hartonomous.operations.catalog_copy import move_catalog, roles_of_store
+from hartonomous.settings import load_settings
 
 Login = Callable[[str], str]
 
@@ -65,6 +69,26 @@ def test_a_reader_reads(served: hn.Store, login: Login, tmp_path: Path, source) 
         assert store.names() == ["a.bin"]
 
 
+def test_a_reader_lists_spaces_and_makes_none(served: hn.Store, login: Login) -> None:
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.spaces.list() == []
+        with pytest.raises(HartonomousError, match="this role"):
+            store.embed()
+    with hn.open(served.path, catalog=login(WRITER)) as store:
+        store.embed()
+        store.label("a.bin", "prod")  # a publication that nobody looked at since
+        made = [one.name for one in store.spaces.list()]
+        store.label("a.bin", "again")
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert [one.name for one in store.spaces.list()] == made != []
+
+
+def test_a_reader_backs_up(served: hn.Store, login: Login, tmp_path: Path) -> None:
+    with hn.open(served.path, catalog=login(READER)) as store:
+        assert store.backup(tmp_path / "backup").version_count == 1
+    hn.restore(tmp_path / "backup", tmp_path / "again")
+
+
 FORBIDDEN = (
     *(f'DELETE FROM "{name}"' for name in metadata.tables),
     *(f'INSERT INTO "{name}" DEFAULT VALUES' for name in metadata.tables),
@@ -102,6 +126,44 @@ def test_a_writer_writes_and_makes_no_schema(served: hn.Store, login: Login, sou
                 tx.execute(text(statement))
 
 
+def test_a_writer_moves_no_catalog(
+    served: hn.Store, login: Login, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = (served.path / "store.json").read_bytes()
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(WRITER))
+    with pytest.raises(HartonomousError, match="by this role"):
+        move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
+    assert (served.path / "store.json").read_bytes() == card
+    assert not list(served.path.glob("catalog.sqlite3*"))
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
+    moved = move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
+    assert "_was_" in str(moved.kept)
+
+
+def test_a_worker_that_may_not_write_ends(served: hn.Store, login: Login) -> None:
+    with hn.open(served.path, catalog=login(OWNER)) as store:
+        store.jobs.submit("verify")
+    words = ("worker", "--once", "--store", str(served.path))
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "hartonomous", *words], capture_output=True, text=True,
+        timeout=60, check=False, env={**os.environ, "HARTONOMOUS_CATALOG_URL": login(READER)},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "permission denied" in done.stderr
+    assert "trying again" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_who_may_make_no_schema_leaves_no_folder(
+    served: hn.Store, login: Login, tmp_path: Path
+) -> None:
+    with pytest.raises(HartonomousError, match="may not make a schema") as error:
+        hn.init(tmp_path / "other", catalog=login(READER))
+    assert "GRANT CREATE" in str(error.value.hint)
+    assert not (tmp_path / "other").exists()
+    hn.init(tmp_path / "other", catalog=login(OWNER)).close()
+
+
 def test_an_owner_repairs_and_the_others_go_on(
     served: hn.Store, login: Login, source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -124,9 +186,10 @@ def test_writers_share_the_index_of_words_and_readers_search_it(
     schema = roles_of_store(served.path).schema
     with (
         hn.open(served.path, catalog=login(READER)) as store,
-        pytest.raises(HartonomousError, match="index of words is not there"),
+        pytest.raises(HartonomousError, match="index of words is not there") as error,
     ):
         store.search("valve")
+    assert "hart views update" in str(error.value.hint)
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
         assert [one.name for one in store.search("valve").hits] == ["a.md"]

@@ -1,6 +1,7 @@
 """What a PostgreSQL server is set to, and what of it a store may not depend on."""
 
 import os
+import types
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import psycopg
 import pytest
 
 import hartonomous as hn
+from hartonomous.catalog.engines.postgres import PostgresRules
 from hartonomous.errors import UsageError
 
 
@@ -25,6 +27,17 @@ def test_what_a_server_sets_for_short_requests_does_not_end_a_store(
                 shown = [tx.exec_driver_sql(f"SHOW {name}").scalar() for name in limits]
                 assert shown == ["0", "0", "0"]
             assert [one.name for one in store.ls()] == ["a"]
+
+
+def test_a_database_that_is_missing_is_told_to_who_came_with_a_password() -> None:
+    class Let(psycopg.OperationalError):
+        pgconn = types.SimpleNamespace(needs_password=True, used_password=True)
+
+    said = PostgresRules().meaning(
+        Let('connection failed: FATAL:  database "nowhere" does not exist')
+    )
+    assert "does not let you in" not in said.message
+    assert "CREATE DATABASE" in str(said.hint)
 
 
 @pytest.mark.parametrize(("set_to", "durable"), [("off", "on"), ("local", "local")])
@@ -49,6 +62,6 @@ def test_a_database_that_cannot_keep_every_text_is_refused(
         with pytest.raises(UsageError, match="LATIN1") as error:
             hn.init(tmp_path / "store", catalog=postgres_server.address(name))
         assert "UTF8" in str(error.value.hint)
-        assert not (tmp_path / "store" / "store.json").exists()
+        assert not (tmp_path / "store").exists()
     finally:
         postgres_server.say(f"DROP DATABASE {name} WITH (FORCE)")

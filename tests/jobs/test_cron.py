@@ -49,6 +49,16 @@ def test_what_is_no_time(text):
         parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("*/0 * * * *", "'\\*/0' has a step of 0"), ("5-1 * * * *", "'5-1' ends before it begins"),
+     ("61-5 * * * *", "'61-5' is not between 0 and 59")],
+)  # fmt: skip
+def test_what_is_wrong_with_a_time_is_said(text, said):
+    with pytest.raises(UsageError, match=said):
+        parse(text)
+
+
 def field(low, high):
     number = st.integers(low, high)
     span = st.tuples(number, number).map(lambda pair: "{}-{}".format(*sorted(pair)))

@@ -46,8 +46,8 @@ def check_may_make(tx: Connection, what: str) -> None:
     if not may_make_tables(tx):
         raise HartonomousError(
             f"{what} is not there, and this role may not make it",
-            hint="who may write to the store runs hart views make; hart catalog roles --sql prints"
-            " what lets writers make it",
+            hint="who may write to the store runs hart views update; hart catalog roles --sql"
+            " prints what lets writers make it",
         )
 
 

@@ -25,6 +25,12 @@ def encoding(tx: Connection) -> str:
     return str(tx.exec_driver_sql("SHOW server_encoding").scalar_one())
 
 
+def may_make(tx: Connection) -> bool:
+    """Say whether this user may make schemas in the database."""
+    query = text("SELECT has_database_privilege(current_database(), 'CREATE')")
+    return bool(tx.scalar(query))
+
+
 def rename(tx: Connection, schema: str, name: str) -> None:
     """Give a schema another name."""
     quote = tx.dialect.identifier_preparer.quote

@@ -43,14 +43,14 @@ def background(function: F) -> F:
 
 def submit(invocation: Invocation, kind: str, arguments: dict[str, Any]) -> None:
     """Put a job and print its number."""
-    if invocation.learning:
-        raise WantedError(Wanted(kind, arguments))
     given = sorted(name for name in invocation.options.settings if name != "progress")
     if given:
         raise UsageError(
-            f"--set {given[0]} does not go with --background: the worker's settings hold",
+            f"--set {given[0]} does not go with a job: the worker's settings hold",
             hint="give it to 'hart worker', or write it in the store's hartonomous.toml",
         )
+    if invocation.learning:
+        raise WantedError(Wanted(kind, arguments))
     with invocation.store() as store:
         job = store.jobs.submit(kind, arguments)
     invocation.output.emit(job, human=_page, ids=lambda one: [str(one.id)])

@@ -88,10 +88,10 @@ def _verify(invocation: Invocation, folder: Path) -> None:
         done = check_backups(folder, progress=progress)
     invocation.output.emit(done, human=_checked, ids=lambda one: one.faults)
     if done.faults:
-        raise IntegrityError(
-            f"{several(len(done.faults), 'fault')} among the backups",
-            hint="make another backup: what is damaged is then copied anew, if the store has it",
-        )
+        hint = "make another backup: what is damaged is then copied anew, if the store has it"
+        if not all(fault.startswith("packs/") for fault in done.faults):
+            hint = f"hart backup DIR --remove SNAPSHOT takes away what is damaged itself; {hint}"
+        raise IntegrityError(f"{several(len(done.faults), 'fault')} among the backups", hint=hint)
 
 
 def _remove(invocation: Invocation, folder: Path, name: str) -> None:

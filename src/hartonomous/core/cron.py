@@ -104,8 +104,12 @@ def _field(
             if match[3] is not None:
                 end = _number(text, match[3], names, first)
         step = int(match[4] or 1)
-        if not (low <= begin <= end <= high and step):
+        if not step:
+            raise _wrong(text, f"{part!r} has a step of 0")
+        if not (low <= begin <= high and low <= end <= high):
             raise _wrong(text, f"{part!r} is not between {low} and {high}")
+        if begin > end:
+            raise _wrong(text, f"{part!r} ends before it begins")
         found.update(range(begin, end + 1, step))
     return frozenset(found)
 

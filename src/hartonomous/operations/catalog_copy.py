@@ -58,6 +58,8 @@ def move_catalog(
             raise ConflictError(
                 f"the catalog is at {source.shown()} already", hint="there is nothing to move"
             )
+        # Behind store.json's change a refusal would come too late: the catalog would have moved.
+        source.check_set_aside(clock())
         with target.rebuilding() as database:
             copied = copy_catalog(held.parts.database, database)
             with database.write() as tx:

@@ -188,6 +188,7 @@ def _check_room(opened: BackupFolder, target: Path, wanted: dict[str, bytes]) ->
             for key, size in files
             if not (target / key).exists()
         ],
+        option="--to",
     )
 
 

@@ -104,6 +104,9 @@ class CatalogFile:
         sync_directory(self._directory)
         return kept
 
+    def check_set_aside(self, now_us: int) -> None:
+        """Do nothing: who holds the store may rename the file."""
+
     def set_aside(self, now_us: int) -> str | None:
         """Move the file out of use; return where it is kept."""
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_us / 1e6))

@@ -60,6 +60,10 @@ class CatalogHome(Protocol):
         """Let the new catalog be the one in use; return where a former one is kept."""
         ...
 
+    def check_set_aside(self, now_us: int) -> None:
+        """Raise HartonomousError where whoever is here may not take the catalog out of use."""
+        ...
+
     def set_aside(self, now_us: int) -> str | None:
         """Take the catalog out of use; return where it is kept."""
         ...

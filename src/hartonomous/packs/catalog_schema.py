@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from hartonomous.catalog import schemas
 from hartonomous.catalog.database import Database, create_postgres, open_postgres
 from hartonomous.catalog.engines.postgres import ServerPlace, parse_url, password_is_kept
-from hartonomous.errors import UnsupportedStoreError, UsageError
+from hartonomous.errors import HartonomousError, UnsupportedStoreError, UsageError
 from hartonomous.packs.store_card import CatalogCard
 
 # What may be written into store.json, and what is taken from one that somebody else wrote.
@@ -44,17 +44,18 @@ class CatalogSchema:
 
     def create(self) -> None:
         """Make the schema with empty tables; raises UsageError in a database that is not UTF-8."""
-        self._refuse_encoding()
+        self.check_making()
         Database(create_postgres(self.place)).close()
 
-    def _refuse_encoding(self) -> None:
-        """Raise UsageError where the names of files could not be kept."""
-        database = Database(open_postgres(self.place))
-        try:
-            with database.read() as tx:
-                found = schemas.encoding(tx)
-        finally:
-            database.close()
+    def check_making(self) -> None:
+        """Raise HartonomousError where no catalog can be made, by this role or in this database."""
+        with self._server() as database, database.read() as tx:
+            found, allowed = schemas.encoding(tx), schemas.may_make(tx)
+        if not allowed:
+            raise HartonomousError(
+                f"this role may not make a schema at {self.shown()}",
+                hint="GRANT CREATE ON DATABASE … TO it, or let who may do so make the store",
+            )
         if found not in ("UTF8", "SQL_ASCII"):
             raise UsageError(
                 f"the database has the encoding {found}, which cannot keep every name and text",
@@ -101,6 +102,13 @@ class CatalogSchema:
                 schemas.rename(tx, self.place.schema, former)
             schemas.rename(tx, self._draft().schema, self.place.schema)
         return self._beside(former).shown() if kept else None
+
+    def check_set_aside(self, now_us: int) -> None:
+        """Raise HartonomousError where this role may not give the schema another name."""
+        with self._server() as database, database.write() as tx:
+            attempt = tx.begin_nested()
+            schemas.rename(tx, self.place.schema, self._former(now_us))
+            attempt.rollback()
 
     def set_aside(self, now_us: int) -> str | None:
         """Give the schema another name; return where it is."""
@@ -155,11 +163,6 @@ def schema_place(card: CatalogCard, url: str | None) -> ServerPlace:
 
 
 def check_server(url: str) -> None:
-    """Raise the error of a server that cannot be used, before any work is done for it."""
+    """Raise the error of a server that can have no new catalog, before any work is done for it."""
     place = ServerPlace(parameters=parse_url(url), schema="public")
-    database = CatalogSchema(place).open()
-    try:
-        with database.read():
-            pass
-    finally:
-        database.close()
+    CatalogSchema(place).check_making()

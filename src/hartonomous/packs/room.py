@@ -23,12 +23,12 @@ class PlannedFile:
     size_bytes: int
 
 
-def check_room(folder: Path, files: Iterable[PlannedFile]) -> None:
+def check_room(folder: Path, files: Iterable[PlannedFile], *, option: str = "-o") -> None:
     """Raise StorageFullError when files surely do not fit, written one after the other.
 
     Counted is what lies on the device of ``folder``: bytes that are there already, in partial files
     and in files that will be replaced, are not wanted again. Nothing is said where a file may take
-    less than its size.
+    less than its size. ``option`` is that of the command that chooses the place.
     """
     there = _nearest(folder)
     device = there.stat().st_dev
@@ -45,7 +45,7 @@ def check_room(folder: Path, files: Iterable[PlannedFile]) -> None:
         raise StorageFullError(
             f"there is no room at {folder}: {peak:,} bytes were wanted, {free:,} bytes are free, "
             f"{peak - free:,} are missing",
-            hint="free some space, or choose a place on another disk with -o",
+            hint=f"free some space, or choose a place on another disk with {option}",
         )
 
 

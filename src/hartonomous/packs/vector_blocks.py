@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hartonomous.catalog import manifests, spaces
+from hartonomous.catalog.engines.postgres import ForbiddenError
 from hartonomous.catalog.spaces import BlockRow, SpaceRow, StoredBlock
 from hartonomous.core.name import SPACES_FOLDER
 from hartonomous.core.space import Space, is_word
@@ -234,14 +235,17 @@ def find_blocks(parts: StoreParts, files: OpenFiles) -> tuple[str, ...]:
     gone = [
         (row.id, one) for row in rows for one in counted[row.id] if one.version_uid not in stored
     ]
-    with parts.database.write() as tx:
-        if spaces.unseen(tx) != sequence:
-            return tuple(notes)  # somebody was faster, or published: the next look sees it
-        for space_id, block in gone:
-            spaces.drop_block(tx, space_id, block)
-        for stored_one, file in found:
-            _count_in(tx, stored_one, file, now_us=parts.clock())
-        spaces.set_seen(tx, sequence)
+    try:
+        with parts.database.write() as tx:
+            if spaces.unseen(tx) != sequence:
+                return tuple(notes)  # somebody was faster, or published: the next look sees it
+            for space_id, block in gone:
+                spaces.drop_block(tx, space_id, block)
+            for stored_one, file in found:
+                _count_in(tx, stored_one, file, now_us=parts.clock())
+            spaces.set_seen(tx, sequence)
+    except ForbiddenError:  # who only reads sees what the last writer saw
+        return tuple(notes)
     return tuple(notes)
 
 

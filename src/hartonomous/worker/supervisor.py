@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from hartonomous.catalog import jobs
+from hartonomous.catalog.engines.postgres import ForbiddenError
 from hartonomous.core.job import (
     HEARTBEAT_S,
     Ending,
@@ -144,6 +145,8 @@ class Worker:
             self._tend()
             claimed = self._claim()
         except HartonomousError as error:
+            if isinstance(error, ForbiddenError):
+                raise  # waiting gives nobody a right
             now = time.monotonic()
             if self._troubled is None:
                 self._troubled = now

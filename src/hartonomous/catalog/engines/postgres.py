@@ -197,7 +197,7 @@ class PostgresRules:
         for states, make in _MEANINGS:
             if any(state.startswith(one) for one in states):
                 return make(text)
-        if not state and _is_refused(error):
+        if not state and _is_refused(error) and not _NO_DATABASE.search(text):
             return _refused(text)
         if self.is_lost(error):
             return HartonomousError(
@@ -207,6 +207,10 @@ class PostgresRules:
         return HartonomousError(
             f"the catalog failed: {text}", hint="hart verify --quick looks for damage"
         )
+
+
+class ForbiddenError(HartonomousError):
+    """The role that is used on the server lacks a right."""
 
 
 _ENDED = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25P04"})
@@ -277,7 +281,7 @@ def _refused(text: str) -> HartonomousError:
 
 
 def _forbidden(text: str) -> HartonomousError:
-    return HartonomousError(
+    return ForbiddenError(
         f"the catalog cannot be used like this by this role: {text}",
         hint="hart catalog roles --sql prints what each role may do; who makes a store, or moves a "
         "catalog there, needs CREATE on the database",
