@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 
 import pytest
@@ -413,3 +414,15 @@ def test_a_run_that_was_killed_while_it_wrote_its_mark_stands_in_no_way(filled, 
     filled.backup(folder)
     hn.restore(folder, target)
     assert not [one for place in (folder, target) for one in place.glob(".*")]
+
+
+@pytest.mark.parametrize("rubbish", [b"", b"{", b"\xff\xfe", b'{"format": "h\xa3"}'])
+def test_a_damaged_mark_says_what_to_put_in_its_place(filled, tmp_path, rubbish):
+    filled.backup(tmp_path / "backup")
+    mark = tmp_path / "backup" / "backup.json"
+    mark.write_bytes(rubbish)
+    with pytest.raises(IntegrityError, match="is damaged") as caught:
+        hn.restore(tmp_path / "backup", tmp_path / "again")
+    mark.write_text(re.search(r"\{.*\}", caught.value.hint)[0])
+    assert hn.restore(tmp_path / "backup", tmp_path / "again").faults == ()
+    assert filled.backup(tmp_path / "backup").faults == ()

@@ -372,7 +372,11 @@ def _read_card(path: Path) -> BackupCard:
     try:
         card = msgspec.json.decode(content, type=BackupCard)
     except UNDECODABLE as error:
-        raise IntegrityError(f"{path / BACKUP_FILE} is damaged: {error}") from error
+        anew = msgspec.json.encode(BackupCard(created="")).decode()
+        raise IntegrityError(
+            f"{path / BACKUP_FILE} is damaged: {error}",
+            hint=f"it only says what the folder is; with {anew} in it the snapshots can be read",
+        ) from error
     if card.format != "hartonomous-backup" or card.version != VERSION:
         raise UnsupportedStoreError(
             f"{path} has format {card.format!r} {card.version}, this program knows {VERSION}",
