@@ -122,7 +122,8 @@ def test_a_full_disk_is_told_with_what_was_wanted_and_leaves_no_litter(
     """Also where it fills up in the catalog; a message says so, and what to do."""
     chance = random.Random(f"{SEED} {mode}")
     calls = bench.count("add")
-    for nth in chance.sample(range(1, calls // 2), 3):
+    first = range(1, 13)  # those of opening the catalog, which SQLite tells in several ways
+    for nth in (*first, *chance.sample(range(13, calls // 2), 3)):
         store = bench.fresh("add")
         done = bench.run(store, ("add",), nth=nth, mode=mode)
         assert done["acknowledged"] == 0, done

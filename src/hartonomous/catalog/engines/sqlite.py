@@ -191,7 +191,7 @@ class SqliteRules:
                 f"the catalog stayed locked for {BUSY_TIMEOUT_S} s",
                 hint="end the other command that writes to this store, and try again",
             )
-        silent = name.startswith("SQLITE_CANTOPEN") or name == "SQLITE_IOERR_SHMSIZE"
+        silent = name.startswith(("SQLITE_CANTOPEN", "SQLITE_IOERR_SHM"))
         here = self._path
         if here is not None and (name == "SQLITE_FULL" or (silent and lacks_room(here.parent))):
             log = here.with_name(f"{here.name}-wal")
