@@ -144,3 +144,12 @@ def _wait(url: str, server: "subprocess.Popen[bytes]") -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def end_connections(url: str) -> None:
+    """End every connection to a database, as an administrator may, or a server that stops."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )

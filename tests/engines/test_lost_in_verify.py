@@ -4,20 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
+from postgres_server import end_connections
 
 import hartonomous as hn
 from hartonomous.errors import HartonomousError
 from hartonomous.packs import index_checks, journal_check
-
-
-def _end_connections(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 @pytest.mark.parametrize(
@@ -37,7 +29,7 @@ def test_a_lost_connection_is_no_damage(
     real = getattr(where, what)
 
     def lost(*given: Any) -> Any:
-        _end_connections(postgres_url)
+        end_connections(postgres_url)
         return real(*given)
 
     with monkeypatch.context() as patch:

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from postgres_server import VARIABLE
+from postgres_server import VARIABLE, end_connections
 from safetensors.numpy import save
 from sqlalchemy import text
 
@@ -336,14 +336,6 @@ def test_atoms_that_are_there_are_not_inserted_again(served: hn.Store) -> None:
 
 
 # -- a connection that ends
-
-
-def end_connections(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
 
 
 def test_a_lost_connection_is_told_and_made_anew(served: hn.Store, postgres_url: str) -> None:

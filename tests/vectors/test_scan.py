@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -227,43 +228,42 @@ def test_a_list_that_nobody_here_wrote(tmp_path: Path, truth: ListedVectors, nam
     index.close()
 
 
-@pytest.mark.parametrize("kind", ["*.segment", "generation"])
-def test_a_text_that_is_no_utf_8_behind_a_digest_that_fits(
-    tmp_path: Path, truth: ListedVectors, kind: str
+def refuses(
+    directory: Path, truth: ListedVectors, kind: str, harm: Callable[[bytes], bytes]
 ) -> None:
-    directory = tmp_path / "index"
+    """Change what is in a file, digest and all: it is left out, and the hits stay the same."""
     index = opened(directory, truth)
     index.update()
     expected = index.search(queries(), 10).ids
     index.close()
     (file,) = directory.glob(kind)
-    content = bytes(open_derived(file))
-    at = content.index(b'"space":"') + 9
-    write_derived(file, [content[:at] + b"\xa3" + content[at + 1 :]])
+    write_derived(file, [harm(bytes(open_derived(file)))])
     index = opened(directory, truth)
     assert index.notes and index.tail_rows == 3000
     assert (index.search(queries(), 10).ids == expected).all()
     index.close()
+
+
+@pytest.mark.parametrize("kind", ["*.segment", "generation"])
+def test_a_text_that_is_no_utf_8_behind_a_digest_that_fits(
+    tmp_path: Path, truth: ListedVectors, kind: str
+) -> None:
+    def harm(content: bytes) -> bytes:
+        at = content.index(b'"space":"') + 9
+        return content[:at] + b"\xa3" + content[at + 1 :]
+
+    refuses(tmp_path / "index", truth, kind, harm)
 
 
 @pytest.mark.parametrize("first_id", [0, -1, -(10**30), 1 << 63, (1 << 63) - 1])
 def test_a_segment_with_ids_that_cannot_be(
     tmp_path: Path, truth: ListedVectors, first_id: int
 ) -> None:
-    directory = tmp_path / "index"
-    index = opened(directory, truth)
-    index.update()
-    expected = index.search(queries(), 10).ids
-    index.close()
-    (segment,) = directory.glob("*.segment")
-    content = bytes(open_derived(segment))
-    length = int.from_bytes(content[8:12], "little")
-    header = json.loads(content[12 : 12 + length]) | {"first_id": first_id}
-    told = json.dumps(header).encode()
-    told += b" " * (-(12 + len(told)) % 64)
-    whole = content[:8] + len(told).to_bytes(4, "little") + told + content[12 + length :]
-    write_derived(segment, [whole])
-    index = opened(directory, truth)
-    assert index.notes and index.tail_rows == 3000
-    assert (index.search(queries(), 10).ids == expected).all()
-    index.close()
+    def harm(content: bytes) -> bytes:
+        length = int.from_bytes(content[8:12], "little")
+        header = json.loads(content[12 : 12 + length]) | {"first_id": first_id}
+        told = json.dumps(header).encode()
+        told += b" " * (-(12 + len(told)) % 64)
+        return content[:8] + len(told).to_bytes(4, "little") + told + content[12 + length :]
+
+    refuses(tmp_path / "index", truth, "*.segment", harm)

@@ -7,6 +7,7 @@ that are there, so that a catalog that was made anew finds them too.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -235,17 +236,15 @@ def find_blocks(parts: StoreParts, files: OpenFiles) -> tuple[str, ...]:
     gone = [
         (row.id, one) for row in rows for one in counted[row.id] if one.version_uid not in stored
     ]
-    try:
-        with parts.database.write() as tx:
-            if spaces.unseen(tx) != sequence:
-                return tuple(notes)  # somebody was faster, or published: the next look sees it
-            for space_id, block in gone:
-                spaces.drop_block(tx, space_id, block)
-            for stored_one, file in found:
-                _count_in(tx, stored_one, file, now_us=parts.clock())
-            spaces.set_seen(tx, sequence)
-    except ForbiddenError:  # who only reads sees what the last writer saw
-        return tuple(notes)
+    # Who only reads sees what the last writer saw.
+    with contextlib.suppress(ForbiddenError), parts.database.write() as tx:
+        if spaces.unseen(tx) != sequence:
+            return tuple(notes)  # somebody was faster, or published: the next look sees it
+        for space_id, block in gone:
+            spaces.drop_block(tx, space_id, block)
+        for stored_one, file in found:
+            _count_in(tx, stored_one, file, now_us=parts.clock())
+        spaces.set_seen(tx, sequence)
     return tuple(notes)
 
 

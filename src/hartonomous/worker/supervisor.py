@@ -144,9 +144,9 @@ class Worker:
         try:
             self._tend()
             claimed = self._claim()
+        except ForbiddenError:
+            raise  # waiting gives nobody a right
         except HartonomousError as error:
-            if isinstance(error, ForbiddenError):
-                raise  # waiting gives nobody a right
             now = time.monotonic()
             if self._troubled is None:
                 self._troubled = now
