@@ -62,6 +62,29 @@ EXPECTED = {
         ("code", 0, 2, 0, "loss = 0.31\nloss"),
         ("code", 0, 2, 17, "0.31"),
     ],
+    "remarks.docx": [
+        ("text", 0, 1, 0, "The pump is old."),
+        ("heading", 1, 0, 0, "Comments"),
+        ("text", 0, 0, 9, "Which pump is meant?"),
+        ("heading", 1, 0, 30, "Headers and footers"),
+        ("text", 0, 0, 50, "Confidential draft"),
+        ("text", 0, 0, 69, "Workshop three"),
+    ],
+    "remarks.xlsx": [
+        ("heading", 1, 1, 0, "Costs"),
+        ("row", 0, 1, 6, "part | price"),
+        ("row", 0, 1, 19, "part: gasket; price: 3"),
+        ("text", 0, 1, 42, "B2: without tax"),
+        ("heading", 1, 2, 0, "Empty"),
+    ],
+    "remarks.odt": [
+        ("text", 0, 0, 0, "The pump is old."),
+        ("text", 0, 0, 17, "Which pump is meant?"),
+        ("text", 0, 0, 38, "Built in 1971."),
+        ("heading", 1, 0, 53, "Headers and footers"),
+        ("text", 0, 0, 73, "Confidential draft"),
+        ("text", 0, 0, 92, "Workshop three"),
+    ],
 }
 TOLD = {
     "report.docx": ("docx", "Report on valves", "page", {"author": "Ada"}),
@@ -73,6 +96,9 @@ TOLD = {
     "paper.pdf": ("pdf", "A paper", "page", {"author": "Grace"}),
     "book.epub": ("epub", "A book", "chapter", {"author": "Mary"}),
     "study.ipynb": ("notebook", "Study", "cell", {}),
+    "remarks.docx": ("docx", "", "page", {}),
+    "remarks.xlsx": ("xlsx", "", "sheet", {}),
+    "remarks.odt": ("odf", "", "", {}),
 }
 
 

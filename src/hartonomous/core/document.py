@@ -59,11 +59,20 @@ class BlockList:
         self._page = 0
         self._at = 0
         self._chars = 0
+        self._body: int | None = None
 
     def page(self, number: int) -> None:
         """Begin a page: positions count from its beginning."""
         self._page = number
         self._at = 0
+
+    def beside(self, heading: str) -> None:
+        """Go on with what stands beside the pages, below a heading that says what that is."""
+        if self._body is None:
+            self._body = len(self.blocks)
+        if self._page:
+            self.page(0)
+        self.add(heading, "heading", level=1)
 
     def add(self, text: str, kind: BlockKind = "text", *, level: int = 0) -> None:
         """Add a block behind the last one of its page, which a line break separates."""
@@ -89,11 +98,12 @@ class BlockList:
     ) -> "Document":
         """Return what was gathered; called by its metadata, else by its first heading.
 
-        The first sheet's name is that sheet's and not the file's.
+        The first sheet's name is that sheet's and not the file's, and headings beside the pages
+        name what is there.
         """
         told = metadata or {}
         kind_of_name = "" if pages == "sheet" else "heading"
-        headings = (one.text for one in self.blocks if one.kind == kind_of_name)
+        headings = (one.text for one in self.blocks[: self._body] if one.kind == kind_of_name)
         return Document(
             kind=kind, blocks=tuple(self.blocks), title=told.get("title") or next(headings, ""),
             pages=pages, metadata=told, notices=self.notices(),

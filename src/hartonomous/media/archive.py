@@ -106,6 +106,16 @@ class Archive:
         except (ParseError, ValueError, LookupError) as error:  # the latter of its encoding
             raise StructureError(f"its member {name!a} is no XML: {error}") from error
 
+    def xml_beside(self, name: str) -> Element | None:
+        """Return a member that stands beside the text, which counts without it too.
+
+        None where it is not there or cannot be read.
+        """
+        try:
+            return self.xml(name) if name in self.names else None
+        except StructureError:
+            return None
+
     def relations(self, name: str) -> Mapping[str, tuple[str, str]]:
         """Return {id: (last part of the type, member)} of an Office part's relationships."""
         folder, _, file = name.rpartition("/")

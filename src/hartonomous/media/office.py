@@ -1,8 +1,9 @@
 """Office Open XML: DOCX, PPTX and XLSX (ECMA-376), by their parts' XML.
 
-DOCX counts pages by the breaks that the last program to lay it out left in it, and by its own; PPTX
-by slides, whose notes come behind them; XLSX by sheets, a block a row. Positions are of a page's
-text. Formulas are taken by their stored results.
+DOCX counts pages by the breaks that the last program to lay it out left in it, and by its own; what
+stands beside the pages (notes, comments, headers and footers) comes behind them and has none. PPTX
+counts slides, behind each its notes and comments; XLSX sheets, a block a row, then comments behind
+their cells' names. Positions are of a page's text. Formulas are taken by their stored results.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,6 @@ from typing import Final
 from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
-from hartonomous.errors import StructureError
 from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
 from hartonomous.media.endings import ending
 from hartonomous.media.tabular import add_rows
@@ -21,6 +21,7 @@ _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 _A = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
 _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+_T = "{http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 
@@ -28,13 +29,20 @@ _VALUE_CHARS = 500
 _STYLES_READ = 4_096
 _ROWS_READ = 100_000
 _CELLS_READ = 512
+_COMMENT_TEXT = (f"{_S}t", f"{_T}text")
+# Of DOCX: under which heading, and by which kinds of parts.
+_BESIDE = {
+    "Notes": ("footnotes", "endnotes"),
+    "Comments": ("comments",),
+    "Headers and footers": ("header", "footer"),
+}
 
 
 class _Word:
     """Word processing documents."""
 
     name = "docx"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -42,14 +50,24 @@ class _Word:
         return ending(path) in ("docx", "docm") and head.startswith(MAGIC)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return headings, paragraphs and rows of tables, then the footnotes."""
+        """Return headings, paragraphs and rows of tables, then what stands beside the pages."""
         archive = Archive(reader)
         found = BlockList()
-        _Body(found, _heading_styles(archive)).take(archive.xml("word/document.xml"))
-        for name in ("word/footnotes.xml", "word/endnotes.xml"):
-            if name in archive.names:
-                for note in walk(archive.xml(name), frozenset((f"{_W}p",))):
-                    found.add(_word_text(note))
+        place = "word/document.xml"
+        _Body(found, _heading_styles(archive)).take(archive.xml(place))
+        parts = archive.relations(place).values()
+        for heading, kinds in _BESIDE.items():
+            # Each section has headers of its own, most of which say the same.
+            texts = dict.fromkeys(
+                text
+                for kind, part in parts
+                if kind in kinds and (root := archive.xml_beside(part)) is not None
+                for text in _words_of(root)
+            )
+            for number, text in enumerate(texts):
+                if not number:
+                    found.beside(heading)
+                found.add(text)
         return _made(archive, found, self.name, "page")
 
 
@@ -127,7 +145,7 @@ class _Slides:
     """Presentations."""
 
     name = "pptx"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -135,7 +153,7 @@ class _Slides:
         return ending(path) in ("pptx", "pptm") and head.startswith(MAGIC)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return each slide's texts, its title as a heading, its notes behind."""
+        """Return each slide's texts, its title as a heading, its notes and comments behind."""
         archive = Archive(reader)
         found = BlockList()
         place = "ppt/presentation.xml"
@@ -147,10 +165,11 @@ class _Slides:
                 continue
             found.page(number)
             _add_slide(found, archive.xml(slide))
-            for kind, notes in archive.relations(slide).values():
-                if kind == "notesSlide" and notes in archive.names:
-                    for paragraph in walk(archive.xml(notes), frozenset((f"{_A}p",))):
-                        found.add(_drawn_text(paragraph))
+            for kind, part in archive.relations(slide).values():
+                root = archive.xml_beside(part) if kind in ("notesSlide", "comments") else None
+                if root is not None:
+                    for text in walk(root, frozenset((f"{_A}p", f"{_P}text"))):
+                        found.add(_drawn_text(text) or (text.text or ""))
         return _made(archive, found, self.name, "slide")
 
 
@@ -188,7 +207,7 @@ class _Sheets:
     """Spreadsheets."""
 
     name = "xlsx"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -196,7 +215,7 @@ class _Sheets:
         return ending(path) in ("xlsx", "xlsm") and head.startswith(MAGIC)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return each sheet's name as a heading, and its rows."""
+        """Return each sheet's name as a heading, its rows and what is said of its cells."""
         archive = Archive(reader)
         found = BlockList()
         shared: list[str] = []
@@ -211,6 +230,8 @@ class _Sheets:
                 found.page(number)
                 found.add(sheet.get("name", ""), "heading", level=1)
                 add_rows(found, _rows(archive.xml(part), shared))
+                for text in _comments(archive, part):
+                    found.add(text)
         return _made(archive, found, self.name, "sheet")
 
 
@@ -226,6 +247,20 @@ def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
             values.extend([""] * (at - len(values)))
             values.append(_value(cell, shared))
         yield values
+
+
+def _comments(archive: Archive, sheet: str) -> Iterator[str]:
+    """Yield the comments on a sheet's cells behind the cells' names.
+
+    Conversations are kept twice, as such and, for older programs, as comments.
+    """
+    parts = dict(archive.relations(sheet).values())
+    root = archive.xml_beside(parts.get("threadedComment", parts.get("comments", "")))
+    if root is not None:
+        for one in walk(root, frozenset((f"{_T}threadedComment", f"{_S}comment"))):
+            text = "".join(each.text or "" for each in one.iter() if each.tag in _COMMENT_TEXT)
+            if text.strip():
+                yield f"{one.get('ref', '')}: {text.strip()}"
 
 
 def _column(reference: str, fallback: int) -> int:
@@ -251,18 +286,12 @@ def _value(cell: Element, shared: list[str]) -> str:
 
 
 def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
-    told = {}
-    if "docProps/core.xml" in archive.names:
-        try:
-            root = archive.xml("docProps/core.xml")
-        except StructureError:
-            root = None  # the text is there all the same
-        for key in ("title", "creator", "subject", "description"):
-            one = None if root is None else root.find(f"{_DC}{key}")
-            if one is not None and (one.text or "").strip():
-                told["author" if key == "creator" else key] = (one.text or "").strip()[
-                    :_VALUE_CHARS
-                ]
+    told: dict[str, str] = {}
+    root = archive.xml_beside("docProps/core.xml")
+    for key in ("title", "creator", "subject", "description"):
+        one = None if root is None else root.find(f"{_DC}{key}")
+        if one is not None and (one.text or "").strip():
+            told["author" if key == "creator" else key] = (one.text or "").strip()[:_VALUE_CHARS]
     return found.document(kind, pages=pages, metadata=told)
 
 

@@ -1,7 +1,8 @@
 """OpenDocument (ISO/IEC 26300): text, spreadsheets and presentations, by ``content.xml``.
 
 Sheets and slides are pages; a text has some where its breaks were saved. Positions are of a page's
-text.
+text. Notes and comments come behind the paragraph that they belong to, headers and footers at the
+end; what was deleted and is kept as a change is left out.
 """
 
 from typing import Final
@@ -18,6 +19,8 @@ from hartonomous.ports.format import RangeReader
 _TEXT = "{urn:oasis:names:tc:opendocument:xmlns:text:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
+_OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
+_STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _META = {"title": "title", "creator": "author", "subject": "subject", "description": "description"}
 _PAGES = {"odt": "", "ods": "sheet", "odp": "slide"}
@@ -26,13 +29,16 @@ _CELLS = 512
 _LEVELS = 10
 _VALUE_CHARS = 500
 _PARAGRAPHS = frozenset((f"{_TEXT}h", f"{_TEXT}p"))
+_CHANGES = f"{_TEXT}tracked-changes"
+_ASIDES = frozenset((f"{_TEXT}note", f"{_OFFICE}annotation"))
+_EDGES = frozenset(f"{_STYLE}{one}" for one in ("header", "footer"))
 
 
 class _OpenDocument:
     """The reader; see the module's text."""
 
     name = "odf"
-    recipe = "3"
+    recipe = "4"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -47,7 +53,10 @@ class _OpenDocument:
         pages = ""
         number = page = 0
         breaks = pages_of(root)
-        for one in walk(root, frozenset((f"{_DRAW}page", f"{_TABLE}table", *_PARAGRAPHS))):
+        stops = frozenset((f"{_DRAW}page", f"{_TABLE}table", _CHANGES, *_PARAGRAPHS))
+        for one in walk(root, stops):
+            if one.tag == _CHANGES:
+                continue
             if one.tag in _PARAGRAPHS:
                 if breaks.get(id(one), page) != page:
                     page, pages = breaks[id(one)], "page"
@@ -65,6 +74,8 @@ class _OpenDocument:
                     _add(found, paragraph)
             else:
                 add_rows(found, map(_cells, walk(one, frozenset((f"{_TABLE}table-row",)))))
+        if next(root.iter(f"{_OFFICE}text"), None) is not None:
+            _add_edges(found, archive)
         return found.document(self.name, pages=pages, metadata=_told(archive))
 
 
@@ -73,8 +84,7 @@ OPEN_DOCUMENT: Final[DocumentReader] = _OpenDocument()
 
 
 def _is_sheet(root: Element) -> bool:
-    body = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}spreadsheet"
-    return next(root.iter(body), None) is not None
+    return next(root.iter(f"{_OFFICE}spreadsheet"), None) is not None
 
 
 def _add(found: BlockList, paragraph: Element) -> None:
@@ -84,19 +94,44 @@ def _add(found: BlockList, paragraph: Element) -> None:
         found.add(text, "heading", level=1 if level is None else max(0, min(level, _LEVELS)))
     else:
         found.add(text)
+    for aside in walk(paragraph, _ASIDES):
+        for one in walk(aside, _PARAGRAPHS):
+            found.add(_text(one))
+
+
+def _add_edges(found: BlockList, archive: Archive) -> None:
+    """Add what stands at the edges of pages, each once: most of them are alike."""
+    root = archive.xml_beside("styles.xml")
+    edges = [] if root is None else walk(root, _EDGES)
+    texts = dict.fromkeys(
+        text for edge in edges for one in walk(edge, _PARAGRAPHS) if (text := _text(one).strip())
+    )
+    if texts:
+        found.beside("Headers and footers")
+    for text in texts:
+        found.add(text)
 
 
 def _text(element: Element) -> str:
+    """Return a paragraph's text without its notes and comments, which are texts of their own."""
     parts = []
-    for one in element.iter():
+    waiting = [(element, False)]
+    while waiting:
+        one, done = waiting.pop()
+        if done:
+            parts.append(one.tail or "")
+            continue
+        if one is not element:
+            waiting.append((one, True))
+        if one.tag in _ASIDES:
+            continue
         if one.tag in (f"{_TEXT}tab", f"{_TEXT}s"):
             parts.append(" ")
         elif one.tag == f"{_TEXT}line-break":
             parts.append("\n")
         else:
             parts.append(one.text or "")
-        if one is not element:
-            parts.append(one.tail or "")
+            waiting.extend((child, False) for child in reversed(one))
     return "".join(parts)
 
 

@@ -1,0 +1,113 @@
+"""What stands beside the text of documents, put in by hand where no library at hand writes it.
+
+Notes of DOCX, comments on slides, conversations on cells, deletions of OpenDocument; and such parts
+damaged, which must not cost the text.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from hartonomous.formats.reader import BytesReader
+from hartonomous.media.reading import read
+
+DOCUMENTS = Path(__file__).parents[1] / "fixtures" / "documents"
+OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
+MICROSOFT = "http://schemas.microsoft.com/office"
+END = b"</Relationships>"
+
+
+def texts(name, members, replaced=()):
+    """Return the texts of a fixture with members added, and such as are there changed in places.
+
+    ``replaced`` holds (member, bytes that it has, bytes instead of these).
+    """
+    made = io.BytesIO()
+    with zipfile.ZipFile(DOCUMENTS / name) as given, zipfile.ZipFile(made, "w") as out:
+        contents = {one: given.read(one) for one in given.namelist()}
+        for member, old, new in replaced:
+            assert old in contents[member]
+            contents[member] = contents[member].replace(old, new)
+        for one, content in {**contents, **members}.items():
+            out.writestr(one, content)
+    found = read(BytesReader(made.getvalue()), name)
+    assert not found.notices
+    return [one.text for one in found.blocks]
+
+
+def related(rels, kind, target):
+    """Return the change of a member with relations by which one more is there."""
+    one = f'<Relationship Id="more" Type="{kind}" Target="{target}"/>'.encode()
+    return rels, END, one + END
+
+
+def test_notes_of_a_text():
+    w = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    notes = (
+        f'<w:footnotes xmlns:w="{w}"><w:footnote w:type="separator" w:id="-1"><w:p><w:r>'
+        '<w:separator/></w:r></w:p></w:footnote><w:footnote w:id="1"><w:p><w:r><w:footnoteRef/>'
+        "</w:r><w:r><w:t>Built in 1971.</w:t></w:r></w:p></w:footnote></w:footnotes>"
+    )
+    rels = related("word/_rels/document.xml.rels", f"{OFFICE}/footnotes", "footnotes.xml")
+    found = texts("report.docx", {"word/footnotes.xml": notes}, [rels])
+    assert found[-3:] == ["A new gasket was fitted.", "Notes", "Built in 1971."]
+
+
+@pytest.mark.parametrize(
+    ("kind", "content"),
+    [
+        (f"{OFFICE}/comments",
+         '<p:cmLst xmlns:p="http://schemas.openxmlformats.org/presentationml/2006/main">'
+         '<p:cm authorId="0" idx="1"><p:pos x="1" y="1"/><p:text>too optimistic</p:text></p:cm>'
+         "</p:cmLst>"),
+        (f"{MICROSOFT}/2018/10/relationships/comments",
+         f'<p188:cmLst xmlns:p188="{MICROSOFT}/powerpoint/2018/8/main"'
+         ' xmlns:a="http://schemas.openxmlformats.org/drawingml/2006/main"><p188:cm id="{0}">'
+         "<p188:txBody><a:bodyPr/><a:p><a:r><a:t>too optimistic</a:t></a:r></a:p></p188:txBody>"
+         "</p188:cm></p188:cmLst>"),
+    ],
+)  # fmt: skip
+def test_comments_on_a_slide(kind, content):
+    rels = related("ppt/slides/_rels/slide1.xml.rels", kind, "../comments/one.xml")
+    found = texts("plan.pptx", {"ppt/comments/one.xml": content}, [rels])
+    assert found[3:6] == ["mention the deadline", "too optimistic", "Figures"]
+
+
+def test_a_conversation_on_a_cell_is_read_once():
+    said = (
+        f'<ThreadedComments xmlns="{MICROSOFT}/spreadsheetml/2018/threadedcomments">'
+        '<threadedComment ref="B2" id="{1}"><text>without tax?</text></threadedComment>'
+        '<threadedComment ref="B2" id="{2}" parentId="{1}"><text>with</text></threadedComment>'
+        "</ThreadedComments>"
+    )
+    kind = f"{MICROSOFT}/2017/10/relationships/threadedComment"
+    rels = related("xl/worksheets/_rels/sheet1.xml.rels", kind, "/xl/threadedComments/one.xml")
+    found = texts("remarks.xlsx", {"xl/threadedComments/one.xml": said}, [rels])
+    assert found[3:] == ["B2: without tax?", "B2: with", "Empty"]
+
+
+def test_what_was_deleted_is_no_text():
+    gone = (
+        b"<office:text><text:tracked-changes><text:changed-region><text:deletion>"
+        b"<text:p>The old price.</text:p></text:deletion></text:changed-region>"
+        b"</text:tracked-changes>"
+    )
+    found = texts("text.odt", {}, [("content.xml", b"<office:text>", gone)])
+    assert found == ["Chapter", "Some words in it."]
+
+
+@pytest.mark.parametrize(
+    ("name", "member", "left"),
+    [
+        ("remarks.docx", "word/comments.xml", "The pump is old."),
+        ("remarks.docx", "docProps/core.xml", "The pump is old."),
+        ("plan.pptx", "ppt/notesSlides/notesSlide1.xml", "Plan"),
+        ("remarks.xlsx", "xl/comments/comment1.xml", "Costs"),
+        ("remarks.odt", "styles.xml", "The pump is old."),
+    ],
+)
+@pytest.mark.parametrize("content", [b"<a>", b"<!DOCTYPE a><a/>", b""])
+def test_such_a_part_that_is_damaged_costs_only_itself(name, member, left, content):
+    assert texts(name, {member: content})[0] == left
