@@ -12,6 +12,7 @@ so that the sync of a publishing transaction covers everything that was committe
 
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,6 +74,10 @@ def driver() -> Any:
             "a catalog in PostgreSQL needs psycopg, which is not installed here",
             hint="pip install 'hartonomous[postgres]'",
         ) from error
+    # Of a lost connection it also warns, on standard error where the program has set up no logging.
+    log = logging.getLogger("psycopg")
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
     return psycopg
 
 

@@ -1,5 +1,7 @@
-"""A connection that is lost while a verification asks is no damage of the store."""
+"""A connection that is lost: no damage for a verification, and told once, in our own words."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,3 +39,28 @@ def test_a_lost_connection_is_no_damage(
         with pytest.raises(HartonomousError, match="went away"):
             served.verify()
     assert served.verify().sound
+
+
+_LOSE_ONE = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from postgres_server import end_connections
+import hartonomous as hn
+
+try:
+    with hn.open(sys.argv[1]) as store, store.parts.database.write() as tx:
+        end_connections(sys.argv[3])
+        tx.exec_driver_sql("UPDATE artifact SET id = id WHERE id = %s", [(1,), (2,)])
+except hn.HartonomousError as error:
+    print(error)
+"""
+
+
+def test_the_driver_says_nothing_of_its_own(served: hn.Store, postgres_url: str) -> None:
+    here = str(Path(__file__).parent)
+    done = subprocess.run(
+        [sys.executable, "-c", _LOSE_ONE, str(served.path), here, postgres_url],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert "went away" in done.stdout
+    assert not done.stderr
