@@ -7,6 +7,7 @@ import pytest
 from hartonomous.core import document
 from hartonomous.core.document import Document
 from hartonomous.formats.reader import BytesReader
+from hartonomous.media import decoding
 from hartonomous.media.endings import worth_a_look
 from hartonomous.media.reading import READERS, RECIPE, read
 from hartonomous.ports.entry import load
@@ -296,6 +297,53 @@ def test_vocabularies_of_tokenizers_are_no_text(name, content):
     assert read(BytesReader(content), name).kind == "file"
     words = b"gasket: a ring that keeps a joint tight\n"
     assert read(BytesReader(words), name).kind == "text"  # somebody's own list of words
+
+
+def test_what_is_named_as_a_document_and_is_none_is_told():
+    for name in ("note.md", "old.docx", "scan.pdf", "list.csv", "page.html"):
+        (notice,) = read_bytes(b"\xd0\xcf\x11\xe0\0\0\0\0", name).notices
+        assert "not what its name says" in notice.text
+    for name in ("clip.ts", "data.json", "model.bin"):
+        assert not read_bytes(b"\x47\x40\0\0\0", name).notices
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "first"),
+    [
+        ("long.csv", "größe,7\n", "größe | 7"), ("long.txt", "größe\n\n", "größe"),
+        ("long.md", "größe\n\n", "größe"), ("long.html", "<p>größe</p>\n", "größe"),
+        ("long.py", "größe = 7\n\n", "größe = 7"),
+        ("long.jsonl", '{"text": "größe"}\n', "text: größe"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("limit", [1_000, 1_001, 1_002])
+def test_of_a_text_that_is_too_long_the_beginning_is_read(name, line, first, limit, monkeypatch):
+    monkeypatch.setattr(decoding, "TEXT_LIMIT_CHARS", limit)  # in the middle of a letter, too
+    content = line.encode() * 200
+    found = read_bytes(content, name)
+    (notice,) = found.notices
+    assert notice.text == f"of its {len(content):,} bytes only the first {limit:,} are searched"
+    assert 30 < len(found.blocks) < 150
+    assert {one.text for one in found.blocks[:30]} <= {first, first.replace(" | ", ": ")} | {
+        "größe: größe; 7: 7"
+    }
+    assert all("\ufffd" not in one.text and "Ã" not in one.text for one in found.blocks)
+    with_mark = "\ufeff" + content.decode()
+    (notice,) = read_bytes(with_mark.encode("utf-16-le"), name).notices
+    assert "only the first" in notice.text
+
+
+def test_what_is_worth_nothing_in_part_is_read_whole_or_not(monkeypatch):
+    monkeypatch.setattr(decoding, "TEXT_LIMIT_CHARS", 50)
+    value = b'{"cells": [], "a": "' + b"b" * 100 + b'"}'
+    for name in ("study.ipynb", "long.json"):
+        (notice,) = read_bytes(value, name).notices
+        assert notice.text.startswith("not read as ")
+
+
+def test_a_number_of_many_digits_costs_the_texts_beside_it_nothing():
+    found = read_bytes(b'{"a": "gasket", "n": ' + b"9" * 1_000_000 + b"}", "one.json")
+    assert [one.text for one in found.blocks] == ["a: gasket"]
 
 
 def test_signs_of_permalinks_are_no_part_of_a_heading():

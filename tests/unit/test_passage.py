@@ -57,10 +57,43 @@ def test_halves_of_characters_are_replaced_one_for_one():
 
 @given(documents())
 def test_passages_hold_all_text_once_in_order(blocks):
-    found = list(passages(blocks))
+    found = [one for one in passages(blocks) if one.kind != "heading"]
     assert words(" ".join(one.text for one in found)) == words(
         " ".join(one.text for one in blocks if one.kind != "heading")
     )
+
+
+@given(documents())
+def test_every_heading_is_found(blocks):
+    at = 0
+    said = [
+        one.heading.split(" > ") + ([one.text] if one.kind == "heading" else [])
+        for one in passages(blocks)
+    ]
+    for block in blocks:
+        if block.kind == "heading":  # in the order of the passages
+            at = next(n for n in range(at, len(said)) if block.text in said[n])
+
+
+def test_a_heading_above_nothing_is_a_passage():
+    blocks = BlockList()
+    for level, heading in (
+        (1, "Pump"),
+        (2, "Noises"),
+        (2, "Leaks"),
+        (1, "Prices"),
+        (1, "x" * 9_000),
+    ):
+        blocks.add(heading, "heading", level=level)
+        if heading == "Leaks":
+            blocks.add("at the valve")
+    found = [(one.kind, one.heading, one.text[:9], one.start) for one in passages(blocks.blocks)]
+    assert found == [
+        ("heading", "Pump", "Noises", 5),
+        ("text", "Pump > Leaks", "at the va", 18),
+        ("heading", "", "Prices", 31),
+        ("heading", "", "x" * 9, 38),
+    ]
 
 
 @given(documents())

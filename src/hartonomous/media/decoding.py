@@ -1,4 +1,7 @@
-"""Bytes of a text file as characters: by its mark, as strict UTF-8, else by a guess."""
+"""Bytes of a text file as characters: by its mark, as strict UTF-8, else by a guess.
+
+Of a file that is too long the beginning is read, and a notice says so.
+"""
 
 import codecs
 import re
@@ -27,32 +30,42 @@ def looks_like_text(head: bytes) -> bool:
     return not _BINARY.search(head)
 
 
-def read_whole(reader: RangeReader, *, limit: int = TEXT_LIMIT_CHARS) -> bytes:
-    """Return all bytes of a file; raises LimitError where there are more than ``limit``."""
-    if reader.size > limit:
-        raise LimitError(f"it has {reader.size:,} bytes, and {limit:,} are read as text")
-    return b"".join(
-        reader.read(at, min(_READ_BYTES, reader.size - at))
-        for at in range(0, reader.size, _READ_BYTES)
+def read_beginning(reader: RangeReader) -> tuple[bytes, tuple[Notice, ...]]:
+    """Return the bytes of a file, or the first 32 MiB of it and a notice that says so."""
+    size = min(reader.size, TEXT_LIMIT_CHARS)
+    content = b"".join(
+        reader.read(at, min(_READ_BYTES, size - at)) for at in range(0, size, _READ_BYTES)
     )
+    if size == reader.size:
+        return content, ()
+    text = f"of its {reader.size:,} bytes only the first {size:,} are searched"
+    return content, (Notice(kind="limit", text=text),)
 
 
-def decode(content: bytes) -> tuple[str, tuple[Notice, ...]]:
-    """Return a file's text with single line feeds, and a notice where the encoding was guessed."""
+def decode(content: bytes, *, whole: bool = True) -> tuple[str, tuple[Notice, ...]]:
+    """Return a file's text with single line feeds, and a notice where the encoding was guessed.
+
+    Unless ``whole`` the last character may be there in part, and is left out then.
+    """
     for mark, name in _MARKS:
         if content.startswith(mark):
-            return _lines(_strict(content[len(mark) :], name)), ()
+            return _lines(_strict(content[len(mark) :], name, whole=whole)), ()
     try:
-        return _lines(content.decode("utf-8")), ()
+        return _lines(decode_as(content, "utf-8", whole=whole)), ()
     except UnicodeDecodeError as error:
         text = f"no UTF-8 at byte {error.start}: taken as Windows-1252, a guess"
         guess = content.decode("cp1252", errors="replace")
         return _lines(guess), (Notice(kind="encoding", text=text),)
 
 
-def _strict(content: bytes, name: str) -> str:
+def decode_as(content: bytes, name: str, *, whole: bool) -> str:
+    """Return bytes as characters of an encoding; raises UnicodeError, LookupError."""
+    return codecs.getincrementaldecoder(name)().decode(content, final=whole)
+
+
+def _strict(content: bytes, name: str, *, whole: bool) -> str:
     try:
-        return content.decode(name)
+        return decode_as(content, name, whole=whole)
     except UnicodeDecodeError as error:
         raise StructureError(f"its mark says {name}, its bytes at {error.start} do not") from error
 
@@ -62,9 +75,16 @@ def _lines(text: str) -> str:
 
 
 def read_text(reader: RangeReader) -> tuple[str, tuple[Notice, ...]]:
-    """Return a whole file's text; raises StructureError where it is none, LimitError."""
-    content = read_whole(reader)
-    text, notices = decode(content)
+    """Return a file's text, or its beginning; raises StructureError where it is none."""
+    content, cut = read_beginning(reader)
+    text, notices = decode(content, whole=not cut)
     if "\0" in text:
         raise StructureError("it is no text: it holds zero bytes")
-    return text, notices
+    return text, (*cut, *notices)
+
+
+def read_whole_text(reader: RangeReader) -> tuple[str, tuple[Notice, ...]]:
+    """Return a file's text, of which a part is worth nothing; raises StructureError, LimitError."""
+    if reader.size > TEXT_LIMIT_CHARS:
+        raise LimitError(f"it has {reader.size:,} bytes, and {TEXT_LIMIT_CHARS:,} are read as one")
+    return read_text(reader)

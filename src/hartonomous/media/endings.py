@@ -32,19 +32,8 @@ CODE_NAMES = frozenset((
 ))
 # fmt: on
 
-ALL = (
-    PLAIN
-    | MARKDOWN
-    | HTML
-    | TABLES
-    | JSON
-    | NOTEBOOKS
-    | OFFICE
-    | OPEN_DOCUMENT
-    | BOOKS
-    | PDF
-    | CODE
-)
+DOCUMENTS = PLAIN | MARKDOWN | HTML | TABLES | NOTEBOOKS | WITH_PICTURES
+ALL = DOCUMENTS | JSON | CODE
 NAMES = PLAIN_NAMES | CODE_NAMES
 """Names of files without an ending that have text."""
 
@@ -53,6 +42,11 @@ def ending(path: str) -> str:
     """Return the lower-case ending of a path's last part, without the dot."""
     stem, dot, found = path.rpartition("/")[2].rpartition(".")
     return found.lower() if dot and stem else ""
+
+
+def named_as_document(path: str) -> bool:
+    """Say whether only documents have such names; code and JSON share theirs with other files."""
+    return ending(path) in DOCUMENTS
 
 
 def worth_a_look(path: str) -> bool:

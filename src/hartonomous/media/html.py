@@ -14,7 +14,7 @@ from typing import Final
 from hartonomous.core.description import Notice
 from hartonomous.core.document import BlockKind, BlockList, Document
 from hartonomous.media import endings
-from hartonomous.media.decoding import decode, looks_like_text, read_whole
+from hartonomous.media.decoding import decode, decode_as, looks_like_text, read_beginning
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
 
@@ -64,16 +64,17 @@ class _Html:
 
     def read(self, reader: RangeReader) -> Document:
         """Return its blocks, its title and what its meta elements say."""
-        content = read_whole(reader)
+        content, cut = read_beginning(reader)
         declared = _CHARSET.search(content[:2048])
-        text, notices = _decoded(content, declared[1].decode() if declared else None)
+        named = declared[1].decode() if declared else None
+        text, notices = _decoded(content, named, whole=not cut)
         page = read_page(text)
         return Document(
             kind=self.name,
             blocks=tuple(page.found.blocks),
             title=_BLANK.sub(" ", page.title),
             metadata=page.metadata,
-            notices=(*notices, *page.found.notices()),
+            notices=(*cut, *notices, *page.found.notices()),
         )
 
 
@@ -81,14 +82,16 @@ HTML_PAGE: Final[DocumentReader] = _Html()
 """The entry for the table of readers."""
 
 
-def _decoded(content: bytes, declared: str | None) -> tuple[str, tuple[Notice, ...]]:
+def _decoded(
+    content: bytes, declared: str | None, *, whole: bool
+) -> tuple[str, tuple[Notice, ...]]:
     if declared is not None and declared.lower() not in ("utf-8", "utf8"):
         try:
             if codecs.lookup(declared).name not in _NO_CHARSETS:
-                return content.decode(declared), ()
+                return decode_as(content, declared, whole=whole), ()
         except (LookupError, UnicodeError):
             pass  # it declares what it is not: judged like a page that declares nothing
-    return decode(content)
+    return decode(content, whole=whole)
 
 
 def read_page(text: str, found: BlockList | None = None) -> "Page":

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from hartonomous.core.document import BlockList, Document
-from hartonomous.errors import StructureError
+from hartonomous.errors import LimitError, StructureError
 from hartonomous.media.decoding import looks_like_text, read_text
 from hartonomous.media.endings import JSON, ending
 from hartonomous.ports.document import DocumentReader
@@ -51,7 +51,10 @@ class _JsonText:
         """Return its texts; raises StructureError where it is no JSON."""
         text, notices = read_text(reader)
         if len(text) > _LIMIT_CHARS and not _is_lines(text):
-            raise StructureError(f"it has {len(text):,} characters in one value")
+            limit = f"{_LIMIT_CHARS:,} are read of JSON that is not in lines"
+            raise LimitError(f"it has {reader.size:,} bytes, and {limit}")
+        if notices and notices[0].kind == LimitError.kind:
+            text = text[: text.rfind("\n") + 1]
         found = BlockList()
         for value in _values(text):
             said = [f"{path}: {one}" if path else one for path, one in _texts(value)]
@@ -68,8 +71,8 @@ JSON_TEXT: Final[DocumentReader] = _JsonText()
 def _is_lines(text: str) -> bool:
     first = text.split("\n", 1)[0]
     try:
-        return isinstance(json.loads(first), dict | list) and "\n" in text.strip()
-    except (ValueError, RecursionError):
+        return isinstance(_parsed(first), dict | list) and "\n" in text.strip()
+    except StructureError:
         return False
 
 
@@ -89,7 +92,8 @@ def _values(text: str) -> Iterator[Any]:
 
 def _parsed(text: str) -> Any:
     try:
-        return json.loads(text)
+        # No number is searched, and one of a million digits takes a whole number long to become.
+        return json.loads(text, parse_int=float)
     except (ValueError, RecursionError) as error:
         raise StructureError(f"no JSON: {error}") from error
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from hartonomous.core.document import BlockList, Document
 from hartonomous.errors import StructureError
-from hartonomous.media.decoding import looks_like_text, read_text
+from hartonomous.media.decoding import looks_like_text, read_whole_text
 from hartonomous.media.endings import NOTEBOOKS, ending
 from hartonomous.media.markdown import add_markdown
 from hartonomous.ports.document import DocumentReader
@@ -30,7 +30,7 @@ class _Notebook:
 
     def read(self, reader: RangeReader) -> Document:
         """Return the cells; raises StructureError where it is no notebook."""
-        text, notices = read_text(reader)
+        text, notices = read_whole_text(reader)
         try:
             held = json.loads(text)
         except (ValueError, RecursionError) as error:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from hartonomous.core.description import Notice
 from hartonomous.core.document import Document
 from hartonomous.errors import StructureError
+from hartonomous.media.decoding import looks_like_text
+from hartonomous.media.endings import named_as_document
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.entry import load
 from hartonomous.ports.format import RangeReader
@@ -59,4 +61,7 @@ def read(reader: RangeReader, path: str, *, formats: Sequence[str] = READERS) ->
         except StructureError as error:
             text = f"not read as {candidate.name}: {error.message}"
             return Document(kind="file", notices=(Notice(kind=error.kind, text=text),))
+    if named_as_document(path) and not looks_like_text(head):
+        text = "its text is not read: it is not what its name says"
+        return Document(kind="file", notices=(Notice(kind="structure", text=text),))
     return Document(kind="file")
