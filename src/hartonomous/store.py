@@ -372,7 +372,7 @@ class Store(Closing):
         self,
         text: str = "",
         *,
-        where: finding.SearchFilter | None = None, top_k: int = 10, skip: int = 0,
+        where: finding.SearchFilter | str | None = None, top_k: int = 10, skip: int = 0,
         per_file: int | None = None, varied: bool = False, like: str | None = None,
         space: str | None = None, modality: str | None = None, update: bool = True,
         progress: Progress | None = None,

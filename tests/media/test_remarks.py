@@ -88,6 +88,18 @@ def test_a_conversation_on_a_cell_is_read_once():
     assert found[3:] == ["B2: without tax?", "B2: with", "Empty"]
 
 
+def test_the_table_of_contents_is_no_chapter_of_a_book():
+    changes = [
+        ("OPS/book.opf", b"<manifest>", b'<manifest><item id="n" href="nav.xhtml" properties="nav"'
+         b' media-type="application/xhtml+xml"/>'),
+        ("OPS/book.opf", b"<spine>", b'<spine><itemref idref="n"/>'),
+    ]  # fmt: skip
+    nav = "<!DOCTYPE html><html><body><h1>Contents</h1><p>One, two</p></body></html>"
+    assert texts("book.epub", {"OPS/nav.xhtml": nav}, changes) == [
+        "One", "It was a dark night.", "Two", "The sun rose.",
+    ]  # fmt: skip
+
+
 def test_what_was_deleted_is_no_text():
     gone = (
         b"<office:text><text:tracked-changes><text:changed-region><text:deletion>"

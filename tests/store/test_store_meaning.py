@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from blake3 import blake3
 
 from hartonomous.core.condition import parse_condition
 from hartonomous.errors import NotFoundError, UsageError
@@ -152,6 +153,33 @@ def test_varied_hits_are_told_apart_by_their_vectors(store, source):
     assert varied[0] == "0.txt"
     assert varied.index("1.txt") > 1
     assert len(set(varied)) == len(varied) == 11
+
+
+def test_words_that_are_alike_by_chance_do_not_hide_what_is_near(embedded, source, monkeypatch):
+    """Two of three words are like "start" and "cross"; nothing says "strait" or "crossing"."""
+    rules = set()
+    for at in range(3):
+        text = f"# Number {at}\n\nTo start page {at}, cross the line.\n".encode()
+        embedded.add(source(f"rules-{at}.md", text), name=f"rules-{at}")
+        rules.add(blake3(text).digest())
+    others = "".join(f"# Flower {at}\n\nIt has {at} petals.\n\n" for at in range(80))
+    embedded.add(source("flowers.md", others.encode()), name="flowers")
+    embedded.embed(encoder="ngrams")
+    real = meaning_search.MeaningSearch.orders
+    ship = blake3(TEXTS["ship"]).digest()
+
+    def as_an_encoder_would(self, *given, **options):
+        orders, notes = real(self, *given, **options)
+        ((name, found),) = orders.items()
+        near = sorted(found, key=lambda one: (one[0].digest != ship, one[0].digest in rules))
+        return {name: near}, notes
+
+    monkeypatch.setattr(meaning_search.MeaningSearch, "orders", as_an_encoder_would)
+    wanted = SearchFilter(kinds=("passage",))
+    found = embedded.search("scandinavian strait crossing", space="ngrams", where=wanted, top_k=99)
+    assert names(found)[0] == "ship"
+    (rule, *_) = (one for one in found.hits if one.name == "rules-0")
+    assert rule.ranks["letters"] == 1
 
 
 def test_what_is_like_a_view_is_found_beside_it(store, source):

@@ -277,6 +277,41 @@ def test_a_missing_extra_is_told_and_made_good(store, source, monkeypatch):
     assert (hit.pages, hit.page, hit.title) == ("page", 2, "A paper")
 
 
+def test_what_an_installation_with_an_extra_read_serves_one_without(store, source, monkeypatch):
+    from pathlib import Path
+
+    paper = Path(__file__).parents[1] / "fixtures" / "documents" / "paper.pdf"
+    store.add(source("paper.pdf", paper.read_bytes()))
+    only = SearchFilter(kinds=("passage",))
+    assert store.search("gaskets", where=only).hits
+    jobs = len(store.jobs.list(kind="views"))
+    with monkeypatch.context() as patch:
+        patch.setattr(text_views, "installed", lambda *_: False)
+        patch.setattr(text_views, "READERS", ("hartonomous.media.plain_text:PLAIN_TEXT",))
+        found = store.search("gaskets", where=only)
+        assert found.hits and not found.notes
+        made = store.views.make()
+        assert made.read_count == made.looked_count  # for pictures
+    assert store.search("gaskets", where=only).hits
+    assert len(store.jobs.list(kind="views")) == jobs
+
+
+def test_common_words_name_no_version(store, source):
+    for at in range(30):
+        text = f"# Page {at}\n\nThe and for of page number {at}, with some words.\n"
+        store.add(source(f"page-{at}.md", text.encode()), name=f"page-{at}")
+    store.add(source("with-and-for.bin", b"\0\1"), name="with-and-for")
+    models = SearchFilter(kinds=("model",))
+    assert not store.search("gasket for and with", where=models).hits
+    assert names(store.search("with-and-for", where=models)) == ["with-and-for@1:"]
+
+
+def test_a_condition_may_be_a_text(filled):
+    assert names(filled.search("gasket", where="meta.author = Ada")) == ["report@1:report.md"]
+    with pytest.raises(UsageError):
+        filled.search("gasket", where="meta.author =")
+
+
 def test_searches_go_on_while_others_drop_and_rebuild(filled):
     errors = []
 

@@ -16,6 +16,7 @@ from xml.etree.ElementTree import Element
 from hartonomous.media.archive import Archive, whole_number
 from hartonomous.media.decoding import decode
 from hartonomous.media.endings import BOOKS, OPEN_DOCUMENT, PICTURES, ending
+from hartonomous.media.epub_spine import chapters_of
 from hartonomous.media.open_document_pages import frame_areas, pages_of
 
 _W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
@@ -28,8 +29,6 @@ _WP = "{http://schemas.openxmlformats.org/drawingml/2006/wordprocessingDrawing}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-_CONTAINER = "{urn:oasis:names:tc:opendocument:xmlns:container}rootfile"
-_OPF = "{http://www.idpf.org/2007/opf}"
 
 _TWIP = 635
 """What Word measures pages in, in the units of drawings."""
@@ -201,15 +200,7 @@ def _open_document(archive: Archive, pages: str) -> tuple[str, Iterator[Shown]]:
 
 
 def _book(archive: Archive) -> Iterator[Shown]:
-    root = next(archive.xml("META-INF/container.xml").iter(_CONTAINER), None)
-    place = "" if root is None else root.get("full-path", "")
-    book = archive.xml(place)
-    files = {
-        one.get("id", ""): normpath(join(dirname(place), unquote(one.get("href", ""))))
-        for one in book.iter(f"{_OPF}item")
-    }
-    for page, one in enumerate(book.iter(f"{_OPF}itemref"), 1):
-        name = files.get(one.get("idref", ""), "")
+    for page, (name, _) in enumerate(chapters_of(archive)[1], 1):
         if name in archive.names:
             for target in _SHOWN.findall(decode(archive.read(name))[0]):
                 yield Shown(normpath(join(dirname(name), unquote(target))), page)

@@ -27,6 +27,7 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.stale_views import request_views
 from hartonomous.packs.viewed_files import (
+    LACKS_DOCUMENTS,
     ViewsMade,
     Waiting,
     gone_files,
@@ -36,7 +37,7 @@ from hartonomous.packs.viewed_files import (
 )
 from hartonomous.ports.progress import Progress
 
-_READING = "pictures-2"
+_READING = "pictures-3"
 _INDEX = "pictures.sqlite"
 _PACKAGES = ("numpy", "PIL", "pdqhash")
 _EXTRA_HINT = "pip install 'hartonomous[images]'"
@@ -230,7 +231,7 @@ def _recipe(path: str) -> str | None:
     kind = ending(path)
     if kind not in PICTURES and kind not in WITH_PICTURES:
         return None
-    lacks = "-lacks-documents" if kind in PDF and not installed(PDFIUM) else ""
+    lacks = LACKS_DOCUMENTS if kind in PDF and not installed(PDFIUM) else ""
     return f"{_READING}/{picture_hash.RECIPE}/{picture_layout.RECIPE}{lacks}"
 
 

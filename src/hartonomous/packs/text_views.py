@@ -30,6 +30,7 @@ from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.stale_views import request_views
 from hartonomous.packs.viewed_files import (
+    LACKS_DOCUMENTS,
     ViewsMade,
     Waiting,
     gone_files,
@@ -43,7 +44,6 @@ from hartonomous.ports.text_index import TextIndex
 _INDEX = "words.sqlite"
 _PASSAGES_LIMIT = 100_000
 _TITLE_CHARS = 500
-_LACKS = "-lacks-documents"
 
 
 def index_path(parts: StoreParts) -> Path:
@@ -78,7 +78,7 @@ def is_current(index: TextIndex, number: str) -> bool:
 def has_stale_texts(index: TextIndex) -> bool:
     """Say whether an older recipe made what an index holds, or a part of it."""
     made_by = index.mark().rpartition(" ")[2]
-    return bool(made_by) and made_by != _recipe("x.pdf")
+    return bool(made_by) and made_by.removesuffix(LACKS_DOCUMENTS) != _recipe("x")
 
 
 def request_stale(parts: StoreParts) -> int | None:
@@ -137,7 +137,9 @@ def _refreshed(
     stale = next((known[one.file.digest] for one in waiting if one.stale), None)
     if stale is not None:
         # Of the package that was missing when that was read nothing is left unread.
-        recipe = stale.removesuffix(_LACKS) + (_LACKS if mark.endswith(_LACKS) else "")
+        recipe = stale.removesuffix(LACKS_DOCUMENTS) + (
+            LACKS_DOCUMENTS if mark.endswith(LACKS_DOCUMENTS) else ""
+        )
         mark = f"{mark.rpartition(' ')[0]} {recipe}"
     index.set_mark(mark)
     return made.told(forgotten)
@@ -228,7 +230,7 @@ def _held(parts: StoreParts) -> AbstractContextManager[None]:
 
 def _recipe(path: str) -> str:
     """Return what a file of this name would be read by now."""
-    lacks = _LACKS if ending(path) in PDF and not installed(PDFIUM) else ""
+    lacks = LACKS_DOCUMENTS if ending(path) in PDF and not installed(PDFIUM) else ""
     return f"{RECIPE}/{passage.RECIPE}{lacks}"
 
 
@@ -240,7 +242,7 @@ def _waiting(parts: StoreParts, known: dict[bytes, str]) -> Iterator[Waiting]:
 
 def _serves(old: str, new: str) -> bool:
     """Say that what an older recipe read may be searched; not what it could not read."""
-    return old.endswith(_LACKS) == new.endswith(_LACKS)
+    return old.endswith(LACKS_DOCUMENTS) == new.endswith(LACKS_DOCUMENTS)
 
 
 def _refused(kind: str, reason: str) -> Document:

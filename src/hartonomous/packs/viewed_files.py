@@ -23,6 +23,8 @@ from hartonomous.ports.progress import Progress
 
 VIEWED_LIMIT_BYTES = 256 << 20
 """Larger files are not read for views."""
+LACKS_DOCUMENTS = "-lacks-documents"
+"""The end of the recipe of an installation without the package that reads PDF files."""
 
 _FILES_A_PAGE = 2_000
 
@@ -74,7 +76,8 @@ def waiting_files(
                 continue
             seen.add(one.manifest_id)
             held = known.get(one.digest)
-            if held != wanted:
+            # What an installation with more packages read serves one with less.
+            if held not in (wanted, wanted.removesuffix(LACKS_DOCUMENTS)):
                 yield Waiting(one, held is not None and serves(held, wanted))
 
 

@@ -23,6 +23,8 @@ _MOST_MATCHING = 2_000
 _MOST_LIKE = 1_000
 _LEAST_MATCHING = 200
 _MOST_TERMS = 48
+_COMMON, _LEAST_COMMON = 0.1, 20
+"""From this share of the passages on, and beyond so many, a word is a common one."""
 
 
 class WordSearch:
@@ -115,10 +117,19 @@ class WordSearch:
         return lambda place: (place in named) == bool(required)
 
     def versions(self) -> list[tuple[VersionWords, float]]:
-        """Return versions by how rare the words are that are said of them, of a name the newest."""
+        """Return versions by how rare the words are that are said of them, of a name the newest.
+
+        Words that passages are full of name nothing, unless there is nothing else in the query.
+        """
         if not (self._match.any_of or self._match.all_of):
             return []
-        ranked = self._index.ranked_said(self._match, limit=MOST_VERSIONS)
+        most = max(_LEAST_COMMON, _COMMON * self._passage_count)
+        rare = tuple(
+            one for one in self._match.any_of
+            if min(self._counts.get(term, 0) for term in one) <= most
+        )  # fmt: skip
+        match = msgspec.structs.replace(self._match, any_of=rare or self._match.any_of)
+        ranked = self._index.ranked_said(match, limit=MOST_VERSIONS)
         chosen = self._chosen.versions([uid for uid, _ in ranked])
         newest: dict[str, VersionWords] = {}
         scores: dict[str, float] = {}
