@@ -234,9 +234,9 @@ class Queue(RuleBasedStateMachine):
     def shed(self, age):
         """Forget what ended long ago; the model does not know when, so it asks."""
         with self.write() as tx:
-            before = {one.id: one for one in jobs.listed(tx, limit=1000)}
+            before = {one.id: one for one in jobs.listed(tx, limit=1000).jobs}
             count = jobs.shed(tx, ended_before_us=self.now - age * SECOND, limit=1000)
-            left = {one.id for one in jobs.listed(tx, limit=1000)}
+            left = {one.id for one in jobs.listed(tx, limit=1000).jobs}
         gone = before.keys() - left
         assert len(gone) == count
         for job_id, one in before.items():
@@ -249,7 +249,7 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def everything_is_as_it_should_be(self):
         with self.database.read() as tx:
-            rows = {one.id: one for one in jobs.listed(tx, limit=1000)}
+            rows = {one.id: one for one in jobs.listed(tx, limit=1000).jobs}
         assert rows.keys() == self.model.keys()
         for job_id, m in self.model.items():
             one = rows[job_id]
@@ -282,7 +282,7 @@ def test_a_job_survives_being_written_as_json(database):
             max_attempts=2,
         )  # fmt: skip
         jobs.put(tx, new, now_us=4)
-        (found,) = jobs.listed(tx, limit=1)
+        (found,) = jobs.listed(tx, limit=1).jobs
     assert msgspec.json.decode(msgspec.json.encode(found), type=Job) == found
 
 
@@ -321,7 +321,7 @@ def test_threads_that_claim_at_once_never_get_the_same_job(database):
     assert len(held) == 300
     assert len({c.id for c in held}) == 300
     with database.read() as tx:
-        ended = jobs.listed(tx, limit=1000)
+        ended = jobs.listed(tx, limit=1000).jobs
     assert [(c.status, c.epoch) for c in ended] == [(Status.DONE, 1)] * 300
 
 

@@ -219,11 +219,80 @@ def test_rows_that_nobody_writes_are_damage(store, change):
     store.jobs.submit("gc")
     with store.parts.database.write() as tx:
         tx.execute(text(f"UPDATE job SET {change}"))
-    with pytest.raises(IntegrityError, match="the catalog is damaged"):
+    column = change.split()[0]
+    with pytest.raises(IntegrityError, match=f"the catalog is damaged: job 1: .*{column}"):
         store.jobs.list()
-    if change.startswith(("arguments", "kind", "error")):  # it writes the others anew
-        with pytest.raises(IntegrityError, match="the catalog is damaged"):
-            claim(store)
+    wrong = {}
+    assert store.jobs.list(wrong=wrong) == []
+    assert column in wrong[1]
+    for ask in (store.jobs.get, store.jobs.cancel, store.jobs.retry, store.jobs.wait):
+        with pytest.raises(IntegrityError, match="the catalog is damaged: job 1"):
+            ask(1)
+
+
+BAD_ARGUMENTS = "UPDATE job SET arguments = 'no JSON' WHERE id = 2"
+BAD_TEXT = "UPDATE job SET kind = CAST(x'ff' AS TEXT), error = '{' WHERE id = 2"
+
+
+def damage(store, statement):
+    with store.parts.database.write() as tx:
+        tx.execute(text(statement))
+
+
+def test_a_damaged_job_is_dead_and_the_others_are_claimed(store):
+    ids = [store.jobs.submit("gc", key=f"k{number}").id for number in range(3)]
+    damage(store, BAD_ARGUMENTS)
+    wrong = {}
+    with store.parts.database.write() as tx:
+        claimed = jobs.claim(tx, worker="w", now_us=store.parts.clock(), limit=5, wrong=wrong)
+    assert [one.id for one in claimed] == [ids[0], ids[2]]
+    assert wrong == {2: "its row cannot be understood: arguments"}
+    assert store.jobs.list(statuses=["dead"], wrong=(dead := {})) == []
+    assert dead == wrong
+    with store.parts.database.read() as tx:
+        held = tx.execute(text("SELECT arguments, lease_until_us, error FROM job WHERE id = 2"))
+        arguments, lease, error = held.one()
+    assert (arguments, lease) == ("no JSON", None)  # it is kept for whoever looks
+    assert wrong[2] in error
+    (event,) = [one for one in told(store) if one.type == "job.dead"]
+    assert (event.data["key"], event.data["error"]) == ("k1", "integrity")
+    for one in claimed:
+        assert finish(store, one, Status.DONE)
+    assert store.jobs.submit("gc", key="k1").id == 4  # its key is free
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)  # others refuse such texts
+def test_texts_that_are_no_text_stop_no_other_job(store):
+    ids = [store.jobs.submit("gc").id for _ in range(3)]
+    damage(store, BAD_TEXT)
+    assert [one.id for one in claim(store, limit=3)] == [ids[0], ids[2]]
+    wrong = {}
+    assert [one.id for one in store.jobs.list(wrong=wrong)] == [ids[2], ids[0]]
+    assert wrong == {2: "its row cannot be understood: kind"}  # the error is the new one
+
+
+def test_a_damaged_job_whose_lease_is_over_is_dead(store):
+    ids = [store.jobs.submit("gc").id for _ in range(3)]
+    claim(store, limit=3)
+    damage(store, BAD_ARGUMENTS)
+    now_us, wrong = store.parts.clock() + 61_000_000, {}
+    with store.parts.database.write() as tx:
+        over = jobs.take_back(tx, now_us=now_us, chance=lambda: 0.5, wrong=wrong)
+    assert [(one.id, one.status) for one in over] == [(ids[0], "failed"), (ids[2], "failed")]
+    assert wrong.keys() == {2}
+    assert store.jobs.list(statuses=["dead"], wrong=(dead := {})) == []
+    assert dead == wrong
+
+
+def test_an_event_is_cut_where_a_kind_and_a_key_are_too_long(store):
+    store.jobs.submit("gc", key="k")
+    long = "UPDATE job SET kind = '{0}', unique_key = '{0}'".format("x" * 100_000)
+    damage(store, long)
+    (claimed,) = claim(store)
+    error = {"kind": "failed", "message": "m" * 4000, "hint": None}
+    assert finish(store, claimed, Status.DEAD, error=error)
+    (event,) = [one for one in told(store) if one.type == "job.dead"]
+    assert [len(event.data[name]) for name in ("kind", "key", "message")] == [200, 200, 512]
 
 
 def test_a_limit_is_at_least_one(store):

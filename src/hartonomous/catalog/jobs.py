@@ -13,7 +13,6 @@ import msgspec
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    Row,
     case,
     delete,
     func,
@@ -23,16 +22,18 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.exc import DBAPIError
 
-from hartonomous.catalog import events
+from hartonomous.catalog import events, job_rows
 from hartonomous.catalog.batches import insert_or_skip
-from hartonomous.catalog.columns import damaged, decode_json, numbered
+from hartonomous.catalog.columns import decode_json, numbered
 from hartonomous.catalog.schema import job
-from hartonomous.core.event import MAX_TEXT, NewEvent
+from hartonomous.core.event import NewEvent, short
 from hartonomous.core.job import (
     CLOCKS_DIFFER_S,
     ENDED,
     LONGEST_RETRY_S,
+    MAX_KEY_CHARS,
     SECOND_US,
     Ending,
     Job,
@@ -42,6 +43,7 @@ from hartonomous.core.job import (
     latest_retry_us,
     new_lease_us,
 )
+from hartonomous.errors import IntegrityError
 
 EXPIRED_AT_ONCE = 100
 _Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -123,33 +125,64 @@ def _values(new: NewJob, now_us: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def claim(tx: Connection, *, worker: str, now_us: int, limit: int) -> list[Job]:
-    """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first."""
+def claim(
+    tx: Connection, *, worker: str, now_us: int, limit: int, wrong: dict[int, str] | None = None
+) -> list[Job]:
+    """Give up to ``limit`` jobs that are due to a worker, for one lease; the first to run first.
+
+    What was due and cannot be understood is dead then; ``wrong`` receives why, by number.
+    """
     lease_us = new_lease_us(now_us)
     given = {"worker": worker, "now": now_us, "lease": lease_us, "most": limit}
-    rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given).all()]
+    ids: list[int] | None = None
     try:
+        rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given)]
+        ids = [row[0] for row in rows]
         checked = msgspec.convert(rows, list[_Claimed])
-    except msgspec.ValidationError as error:
-        raise damaged(f"a job is not as one can be: {error}") from error
-    claimed = [
-        Job(
-            id=one.id, kind=one.kind, arguments=decode_json(one.arguments, dict[str, Any]),
-            key=one.key, status=Status.RUNNING, priority=one.priority,
-            run_after_us=one.run_after_us, attempts=one.attempts, max_attempts=one.max_attempts,
-            epoch=one.epoch, worker=worker, lease_until_us=lease_us, heartbeat_us=now_us,
-            cancel_asked=bool(one.cancel_asked), created_us=one.created_us, started_us=now_us,
-            ended_us=None, stage=None, record_count=0, done_bytes=0, total_bytes=None,
-            error=_optional(one.error, dict[str, str | None]), result=None,
-        )
-        for one in checked
-    ]  # fmt: skip
+        claimed = [_running(one, worker, now_us, lease_us) for one in checked]
+    except (msgspec.ValidationError, IntegrityError):
+        claimed = _sound(tx, ids or [], now_us, wrong)
+    except DBAPIError as error:
+        if not job_rows.is_no_text(error):
+            raise
+        given_now = (job.c.worker == worker) & (job.c.lease_until_us == lease_us)
+        ids = list(tx.scalars(select(job.c.id).where(given_now & (job.c.started_us == now_us))))
+        claimed = _sound(tx, ids, now_us, wrong)
     return sorted(claimed, key=lambda one: (one.priority, one.run_after_us, one.id))
+
+
+def _running(one: "_Claimed", worker: str, now_us: int, lease_us: int) -> Job:
+    return Job(
+        id=one.id, kind=one.kind, arguments=decode_json(one.arguments, dict[str, Any]),
+        key=one.key, status=Status.RUNNING, priority=one.priority,
+        run_after_us=one.run_after_us, attempts=one.attempts, max_attempts=one.max_attempts,
+        epoch=one.epoch, worker=worker, lease_until_us=lease_us, heartbeat_us=now_us,
+        cancel_asked=bool(one.cancel_asked), created_us=one.created_us, started_us=now_us,
+        ended_us=None, stage=None, record_count=0, done_bytes=0, total_bytes=None,
+        error=job_rows.error_of(one.error), result=None,
+    )  # fmt: skip
+
+
+def _sound(
+    tx: Connection, ids: Sequence[int], now_us: int, wrong: dict[int, str] | None
+) -> list[Job]:
+    """Return the jobs that were claimed and can be understood; the others end."""
+    found = job_rows.one_by_one(tx, ids)
+    job_rows.end_damaged(tx, found.damaged, now_us=now_us)
+    if wrong is not None:
+        wrong.update(found.damaged)
+    return found.jobs
 
 
 def any_due(tx: Connection, *, now_us: int) -> bool:
     """Say whether a job could be claimed now."""
     query = select(job.c.id).where(_waits(), job.c.run_after_us <= now_us)
+    return tx.scalar(query.limit(1)) is not None
+
+
+def any_failed(tx: Connection) -> bool:
+    """Say whether a job waits for its retry."""
+    query = select(job.c.id).where(_waits(), job.c.status == Status.FAILED.value)
     return tx.scalar(query.limit(1)) is not None
 
 
@@ -190,7 +223,7 @@ def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[En
     ]  # fmt: skip
     said = _FINISH_ON[tx.dialect.name]
     rows = tx.execute(said, {"given": _encoded(given), "now": now_us}).all()
-    ended = sorted(Ended(row[0], _status(row[1]), *row[2:]) for row in rows)
+    ended = sorted(Ended(row[0], job_rows.status_of(row[1]), *row[2:]) for row in rows)
     by_id = {one.id: one for one in endings}
     told = [_event(one, by_id[one.id]) for one in ended if one.status in _TOLD]
     events.append_all(tx, told, now_us=now_us)
@@ -198,10 +231,12 @@ def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[En
 
 
 def take_back(
-    tx: Connection, *, now_us: int, chance: Callable[[], float], limit: int = EXPIRED_AT_ONCE
-) -> list[Ended]:
+    tx: Connection, *, now_us: int, chance: Callable[[], float], limit: int = EXPIRED_AT_ONCE,
+    wrong: dict[int, str] | None = None,
+) -> list[Ended]:  # fmt: skip
     """End the runs whose leases are over; return their jobs, which wait for a retry or are dead.
 
+    Those that cannot be understood are dead, and not returned; ``wrong`` receives why, by number.
     ``chance`` gives numbers from 0 to 1. Times that only a clock ahead of this one can have written
     are cut to what this one would write.
     """
@@ -225,14 +260,18 @@ def take_back(
         )
         .values(run_after_us=now_us + LONGEST_RETRY_S * SECOND_US)
     )
-    rows = tx.execute(
+    found = job_rows.read(
+        tx,
         select(*job.c)
         .where(job.c.lease_until_us <= now_us)
         .order_by(job.c.lease_until_us)
         .limit(limit)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True),
     )
-    over = [after_failure(_job(row), _LOST, now_us=now_us, chance=chance) for row in rows]
+    job_rows.end_damaged(tx, found.damaged, now_us=now_us)
+    if wrong is not None:
+        wrong.update(found.damaged)
+    over = [after_failure(one, _LOST, now_us=now_us, chance=chance) for one in found.jobs]
     return finish(tx, over, now_us=now_us)
 
 
@@ -278,23 +317,26 @@ def put_again(tx: Connection, found: Job, *, now_us: int) -> bool:
 def by_id(tx: Connection, job_id: int, *, lock: bool = False) -> Job | None:
     """Return one job; ``lock`` keeps it as it is until the transaction ends.
 
-    None where there is none of this number, however large that is.
+    None where there is none of this number, however large that is; raises IntegrityError where it
+    is damaged.
     """
     query = select(*job.c).where(numbered(job.c.id, job_id))
-    row = tx.execute(query.with_for_update() if lock else query).one_or_none()
-    return None if row is None else _job(row)
+    found = job_rows.read(tx, query.with_for_update() if lock else query)
+    for number, why in found.damaged.items():
+        raise job_rows.refused(number, why)
+    return next(iter(found.jobs), None)
 
 
 def listed(
     tx: Connection, *, statuses: Sequence[Status] = (), kind: str | None = None, limit: int
-) -> list[Job]:
-    """Return jobs, the newest first."""
+) -> job_rows.Found:
+    """Return jobs, the newest first, and those that are damaged."""
     query = select(*job.c).order_by(job.c.id.desc()).limit(limit)
     if statuses:
         query = query.where(job.c.status.in_([one.value for one in statuses]))
     if kind is not None:
         query = query.where(job.c.kind == kind)
-    return [_job(row) for row in tx.execute(query)]
+    return job_rows.read(tx, query)
 
 
 def shed(tx: Connection, *, ended_before_us: int, limit: int) -> int:
@@ -393,43 +435,18 @@ _FINISH_ON = {name: text(_FINISH.format(given=rows)) for name, rows in _ROWS_OF.
 
 def _event(ended: Ended, ending: Ending) -> NewEvent:
     data: dict[str, Any] = {
-        "job": ended.id, "kind": ended.kind, "key": ended.key, "attempts": ended.attempts,
+        # Cut: who wrote the row may not have kept to what a job may have.
+        "job": ended.id, "kind": ended.kind[:MAX_KEY_CHARS],
+        "key": None if ended.key is None else ended.key[:MAX_KEY_CHARS],
+        "attempts": ended.attempts,
         "record_count": ending.record_count, "done_bytes": ending.done_bytes,
     }  # fmt: skip
     if ended.status != Status.DONE:
         error = ending.error or {}
         data["error"] = error.get("kind") or "failed"
-        data["message"] = (error.get("message") or "")[:MAX_TEXT]
+        data["message"] = short(error.get("message") or "")
     return NewEvent(_TOLD[ended.status], f"job/{ended.id}", data)
 
 
 def _encoded(value: object) -> str | None:
     return None if value is None else msgspec.json.encode(value).decode()
-
-
-def _status(word: str) -> Status:
-    try:
-        return Status(word)
-    except ValueError as error:
-        raise damaged(f"{word[:40]!r} is no status of a job") from error
-
-
-def _job(row: Row[Any]) -> Job:
-    held = row._mapping
-    return Job(
-        id=held["id"], kind=held["kind"], arguments=decode_json(held["arguments"], dict[str, Any]),
-        key=held["unique_key"], status=_status(held["status"]), priority=held["priority"],
-        run_after_us=held["run_after_us"], attempts=held["attempts"],
-        max_attempts=held["max_attempts"], epoch=held["epoch"], worker=held["worker"],
-        lease_until_us=held["lease_until_us"], heartbeat_us=held["heartbeat_us"],
-        cancel_asked=bool(held["cancel_asked"]), created_us=held["created_us"],
-        started_us=held["started_us"], ended_us=held["ended_us"], stage=held["stage"],
-        record_count=held["record_count"], done_bytes=held["done_bytes"],
-        total_bytes=held["total_bytes"],
-        error=_optional(held["error"], dict[str, str | None]),
-        result=_optional(held["result"], dict[str, Any]),
-    )  # fmt: skip
-
-
-def _optional(text: str | None, kind: Any) -> Any:
-    return None if text is None else decode_json(text, kind)

@@ -1,7 +1,7 @@
 """``hart jobs``: what waits, runs and has ended."""
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, NoReturn
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -12,7 +12,8 @@ from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
 from hartonomous.cli.quantities import Duration
 from hartonomous.cli.sizes import duration, moment, size
-from hartonomous.errors import HartonomousError, all_kinds
+from hartonomous.cli.text import clean
+from hartonomous.errors import ConflictError, HartonomousError, UsageError, all_kinds
 
 if TYPE_CHECKING:
     from hartonomous.core.job import Job
@@ -22,6 +23,8 @@ _MODULE = "hartonomous.cli.jobs"
 _STYLES: dict[str, Style] = {
     "done": "good", "dead": "bad", "failed": "warn", "cancelled": "dim",
 }  # fmt: skip
+_MOST_CHARS = 200
+"""Of kinds and keys, which others may have written without a limit."""
 _STATUSES = ["pending", "running", "failed", "done", "dead", "cancelled"]
 
 command = HartGroup(
@@ -42,7 +45,26 @@ command = HartGroup(
     cancelled. 'hart gc' forgets jobs that ended 30 days ago (the setting job_days).""",
 )
 
-_ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", type=click.IntRange(1))
+
+class _Number(click.IntRange):
+    """The number of a job."""
+
+    def __init__(self) -> None:
+        super().__init__(min=1)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Any:  # fmt: skip
+        """Return the number, or say what is wanted."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                f"{value!r} is no job's number; 'hart jobs ls' shows them", ctx, param
+            ) from error
+
+
+_ids = click.argument("ids", nargs=-1, required=True, metavar="ID...", type=_Number())
 _limit = click.option(
     "--limit", type=click.IntRange(1, 1_000_000), default=50, metavar="N", show_default=True,
     help="Show at most N jobs.",
@@ -60,8 +82,11 @@ _limit = click.option(
 def ls(invocation: Invocation, *, statuses: tuple[str, ...], kind: str | None, limit: int) -> None:
     """List jobs, the newest first."""
     with invocation.store() as store:
-        found = store.jobs.list(statuses=statuses, kind=kind, limit=limit)
-    _emit(invocation, found)
+        wrong: dict[int, str] = {}
+        found = store.jobs.list(statuses=statuses, kind=kind, limit=limit, wrong=wrong)
+    if kind is not None and not found and not wrong:
+        _check_kind(kind)
+    _emit(invocation, found, wrong)
 
 
 @make_command("dead")
@@ -73,12 +98,13 @@ def dead(invocation: Invocation, *, limit: int) -> None:
     They wait for somebody: 'hart jobs retry ID' lets one run again.
     """
     with invocation.store() as store:
-        found = store.jobs.list(statuses=["dead"], limit=limit)
-    _emit(invocation, found)
+        wrong: dict[int, str] = {}
+        found = store.jobs.list(statuses=["dead"], limit=limit, wrong=wrong)
+    _emit(invocation, found, wrong)
 
 
 @make_command("show")
-@click.argument("job_id", metavar="ID", type=click.IntRange(1))
+@click.argument("job_id", metavar="ID", type=_Number())
 @click.pass_obj
 def show(invocation: Invocation, *, job_id: int) -> None:
     """Show everything that is known of one job."""
@@ -88,7 +114,7 @@ def show(invocation: Invocation, *, job_id: int) -> None:
 
 
 @make_command("wait")
-@click.argument("job_id", metavar="ID", type=click.IntRange(1))
+@click.argument("job_id", metavar="ID", type=_Number())
 @click.option(
     "--timeout", "timeout_s", type=Duration(), metavar="10m",
     help="Give up after this time, with 130; the job goes on.",
@@ -134,19 +160,30 @@ def cancel(invocation: Invocation, *, ids: tuple[int, ...]) -> None:
     _emit(invocation, found)
 
 
-def _emit(invocation: Invocation, found: list["Job"]) -> None:
-    if not found and invocation.output.is_for_people:
+def _check_kind(kind: str) -> None:
+    """Raise UsageError for a kind that there is not: a newer version's job may have another."""
+    from hartonomous.worker.kinds import KINDS  # all that jobs can do: 60 ms
+
+    if kind not in KINDS:
+        raise UsageError(f"there is no kind of job {kind!r}", hint=f"one of {', '.join(KINDS)}")
+
+
+def _emit(
+    invocation: Invocation, found: list["Job"], wrong: Mapping[int, str] | None = None
+) -> None:
+    for number, why in (wrong or {}).items():
+        click.echo(f"hart: note: job {number} is damaged: {clean(why)}", err=True)
+    if not found and not wrong and invocation.output.is_for_people:
         click.echo("hart: note: nothing to show", err=True)
     invocation.output.emit_each(found, human=_table, ids=lambda one: str(one.id))
 
 
 def _fail(found: "Job") -> NoReturn:
-    kind, message, hint = "conflict", "it was cancelled", None
-    if found.error is not None and found.status == "dead":
-        kind = found.error.get("kind") or "failed"
-        message, hint = found.error.get("message") or "", found.error.get("hint")
+    if found.status != "dead" or found.error is None:
+        raise ConflictError(f"job {found.id} was cancelled")
+    kind = found.error.get("kind") or "failed"
     raise all_kinds().get(kind, HartonomousError)(
-        f"job {found.id} is {found.status}: {message}", hint=hint
+        f"job {found.id} is dead: {found.error.get('message') or ''}", hint=found.error.get("hint")
     )
 
 
@@ -161,7 +198,7 @@ def _table(found: Iterable["Job"]) -> Iterable[Block]:
 
 def _row(one: "Job") -> tuple[str | Cell, ...]:
     return (
-        str(one.id), one.kind, _status(one), moment(one.created_us),
+        str(one.id), one.kind[:_MOST_CHARS], _status(one), moment(one.created_us),
         f"{one.attempts}/{one.max_attempts}", _what(one),
     )  # fmt: skip
 
@@ -198,13 +235,13 @@ def _shown(arguments: dict[str, object]) -> Iterable[str]:
 
 def _page(one: "Job") -> Iterable[Block]:
     rows: list[tuple[str, str | Cell]] = [
-        ("job", str(one.id)), ("kind", one.kind), ("status", _status(one)),
+        ("job", str(one.id)), ("kind", one.kind[:_MOST_CHARS]), ("status", _status(one)),
         ("arguments", ", ".join(_shown(one.arguments)) or "none"),
         ("runs", f"{one.attempts} of {one.max_attempts}"), ("priority", str(one.priority)),
         ("put", moment(one.created_us)),
     ]  # fmt: skip
     if one.key is not None:
-        rows.append(("key", one.key))
+        rows.append(("key", one.key[:_MOST_CHARS]))
     if one.status in ("pending", "failed"):
         rows.append(("due", moment(one.run_after_us)))
     if one.worker is not None:

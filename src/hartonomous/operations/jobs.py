@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from hartonomous.catalog import jobs
+from hartonomous.catalog import job_rows, jobs
 from hartonomous.core.job import (
     ENDED,
     MAX_ARGUMENT_BYTES,
@@ -70,11 +70,13 @@ def check_size(arguments: dict[str, Any]) -> None:
 
 
 def listed(
-    parts: StoreParts, *, statuses: Sequence[str] = (), kind: str | None = None, limit: int = 100
-) -> list[Job]:
+    parts: StoreParts, *, statuses: Sequence[str] = (), kind: str | None = None, limit: int = 100,
+    wrong: dict[int, str] | None = None,
+) -> list[Job]:  # fmt: skip
     """Return jobs, the newest first, with one of these statuses and of this kind if given.
 
-    Raises UsageError for an unknown status or a limit below 1.
+    ``wrong`` receives what is wrong with damaged ones, by number. Raises UsageError for an unknown
+    status or a limit below 1, and IntegrityError for damage where there is no ``wrong``.
     """
     if limit < 1:
         raise UsageError(f"--limit {limit} is no number of jobs", hint="use 1 or more")
@@ -83,7 +85,13 @@ def listed(
     except ValueError as error:
         raise UsageError(f"{error}", hint=f"one of {', '.join(Status)}") from error
     with parts.database.read() as tx:
-        return jobs.listed(tx, statuses=wanted, kind=kind, limit=limit)
+        found = jobs.listed(tx, statuses=wanted, kind=kind, limit=limit)
+    if wrong is None:
+        for number, why in found.damaged.items():
+            raise job_rows.refused(number, why)
+    else:
+        wrong.update(found.damaged)
+    return found.jobs
 
 
 def get(parts: StoreParts, job_id: int) -> Job:

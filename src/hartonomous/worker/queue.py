@@ -42,10 +42,21 @@ class Jobs:
         )  # fmt: skip
 
     def list(
-        self, *, statuses: Sequence[str] = (), kind: str | None = None, limit: int = 100
+        self,
+        *,
+        statuses: Sequence[str] = (),
+        kind: str | None = None,
+        limit: int = 100,
+        wrong: dict[int, str] | None = None,
     ) -> list[Job]:
-        """Return jobs, the newest first."""
-        return jobs.listed(self._parts, statuses=statuses, kind=kind, limit=limit)
+        """Return jobs, the newest first.
+
+        ``wrong`` receives what is wrong with rows that are damaged, by the job's number; without
+        it the first such row raises IntegrityError.
+        """
+        return jobs.listed(
+            self._parts, statuses=statuses, kind=kind, limit=limit, wrong=wrong
+        )  # fmt: skip
 
     def get(self, job_id: int) -> Job:
         """Return one job; raises NotFoundError."""

@@ -183,10 +183,14 @@ class Worker:
             over = jobs.any_over(tx, now_us=self._clock())
         if over:
             with database.write(alone=False) as tx:
-                taken = jobs.take_back(tx, now_us=self._clock(), chance=self._chance)
+                wrong: dict[int, str] = {}
+                taken = jobs.take_back(
+                    tx, now_us=self._clock(), chance=self._chance, wrong=wrong
+                )  # fmt: skip
             for one in taken:
-                self._tell(f"job {one.id} ({one.kind}) was taken back from a lost worker")
-            self._kill_holders({one.id for one in taken})
+                self._tell(f"job {one.id} ({one.kind[:40]}) was taken back from a lost worker")
+            self._count_damaged(wrong)
+            self._kill_holders({one.id for one in taken} | wrong.keys())
 
     def _kill_holders(self, gone: set[int]) -> None:
         """End children of ours that hang: what they had is not theirs any more."""
@@ -198,12 +202,7 @@ class Worker:
         room = self._processes - len(self._busy())
         if not room or self._alone is not None:
             return 0
-        database = self._held.parts.database
-        with database.read() as tx:
-            if not jobs.any_due(tx, now_us=self._clock()):
-                return 0
-        with database.write(alone=False) as tx:
-            claimed = jobs.claim(tx, worker=self.name, now_us=self._clock(), limit=room)
+        claimed = self._claimed(room)
         for job in claimed:
             kind = KINDS.get(job.kind)
             if kind is None or not kind.alone:
@@ -213,6 +212,28 @@ class Worker:
             else:
                 self._write(given_back(job, now_us=self._clock()))
         return len(claimed)
+
+    def _claimed(self, room: int) -> list[Job]:
+        """Claim jobs; where all that were due are damaged, and so dead now, look for others."""
+        database = self._held.parts.database
+        while not self._stops:
+            with database.read() as tx:
+                if not jobs.any_due(tx, now_us=self._clock()):
+                    break
+            wrong: dict[int, str] = {}
+            with database.write(alone=False) as tx:
+                claimed = jobs.claim(
+                    tx, worker=self.name, now_us=self._clock(), limit=room, wrong=wrong
+                )  # fmt: skip
+            self._count_damaged(wrong)
+            if claimed or not wrong:
+                return claimed
+        return []
+
+    def _count_damaged(self, wrong: dict[int, str]) -> None:
+        for number, why in wrong.items():
+            self._counts["dead"] = self._counts.get("dead", 0) + 1
+            self._tell(f"job {number}: dead: {why}")
 
     def _start(self, job: Job) -> None:
         slot = next((one for one in self._slots if one.job is None), None)
@@ -228,8 +249,7 @@ class Worker:
         if until is Until.ONCE:
             return True
         with self._held.parts.database.read() as tx:
-            waits = jobs.listed(tx, statuses=[Status.FAILED], limit=1)
-            return not waits and not jobs.any_due(tx, now_us=self._clock())
+            return not jobs.any_failed(tx) and not jobs.any_due(tx, now_us=self._clock())
 
     # -- listening to the children
 
@@ -277,7 +297,7 @@ class Worker:
         word = "lost" if ending is None else _COUNTED[ending.status]
         self._counts[word] = self._counts.get(word, 0) + 1
         why = "" if ending is None or ending.error is None else f": {ending.error['message']}"
-        self._tell(f"job {job.id} ({job.kind}): {word.replace('_', ' ')}{why}")
+        self._tell(f"job {job.id} ({job.kind[:40]}): {word.replace('_', ' ')}{why}")
 
     def _write(self, ending: Ending) -> bool:
         """Write how a run ended; False where the job was not ours, or the catalog is not usable."""
