@@ -146,13 +146,17 @@ def retry_delay_s(attempts: int, chance: Callable[[], float]) -> float:
 
 
 def after_failure(
-    job: Job, error: Mapping[str, str | None], *, now_us: int, chance: Callable[[], float]
-) -> Ending:
-    """Return what a run that failed makes of its job: a retry, the end, or what was asked for."""
+    job: Job, error: Mapping[str, str | None], *, now_us: int, chance: Callable[[], float],
+    final: bool = False,
+) -> Ending:  # fmt: skip
+    """Return what a run that failed makes of its job: a retry, the end, or what was asked for.
+
+    ``final`` says that no retry mends this, whatever the error's kind.
+    """
     status, wait_s = Status.FAILED, 0.0
     if job.cancel_asked:
         status = Status.CANCELLED
-    elif error.get("kind") in _FINAL or job.attempts >= job.max_attempts:
+    elif final or error.get("kind") in _FINAL or job.attempts >= job.max_attempts:
         status = Status.DEAD
     else:
         wait_s = retry_delay_s(job.attempts, chance)

@@ -11,6 +11,7 @@ from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import MODALITIES, Space
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.packs.embedding import Embedded, TextWork, embed_texts, plan_texts, rate
+from hartonomous.packs.encoders import find_kept
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_embedding import (
@@ -20,7 +21,7 @@ from hartonomous.packs.picture_embedding import (
     plan_pictures,
 )
 from hartonomous.packs.picture_views import update_pictures
-from hartonomous.packs.space_encoders import FIRST, encoder_named, encoder_of
+from hartonomous.packs.space_encoders import FIRST, RULES, encoder_named, encoder_of
 from hartonomous.packs.space_writer import ensure_space, find_space, writing
 from hartonomous.packs.text_views import update_views
 from hartonomous.packs.vector_blocks import find_blocks
@@ -71,6 +72,21 @@ def check_options(options: EmbedOptions) -> None:
         )
     if options.patches is not None and options.modality == "text":
         raise UsageError("texts have no patches", hint="leave out --modality, or the patches")
+
+
+def check_names(parts: StoreParts, options: EmbedOptions) -> None:
+    """Raise NotFoundError or UsageError where the store has no such space or encoder.
+
+    No model is opened for that.
+    """
+    if options.encoder is not None and options.encoder not in RULES:
+        find_kept(parts, options.encoder)
+    elif options.encoder is not None or options.space is not None:
+        files = OpenFiles(parts)
+        try:
+            _chosen(parts, files, options)
+        finally:
+            files.close()
 
 
 def embed(

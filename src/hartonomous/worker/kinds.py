@@ -13,7 +13,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from hartonomous.core.job import MAX_RESULT_BYTES
-from hartonomous.errors import HartonomousError, IntegrityError, PartlyDoneError, UsageError
+from hartonomous.errors import (
+    HartonomousError,
+    IntegrityError,
+    NotFoundError,
+    PartlyDoneError,
+    UsageError,
+)
 from hartonomous.operations import add as adding
 from hartonomous.operations import collect as collecting
 from hartonomous.operations import embed as embedding
@@ -41,20 +47,33 @@ class Work(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a run gives: things processed, the report, and the error if something went wrong."""
+    """What a run gives: things processed, the report, and the error if something went wrong.
+
+    ``is_final`` says that another run would meet the same error.
+    """
 
     record_count: int
     report: Any
     error: HartonomousError | None = None
+    is_final: bool = False
+
+
+def _anything(_parts: StoreParts, _given: Any) -> None:
+    pass
 
 
 class Kind(NamedTuple):
-    """A kind of job. ``alone`` says that nobody else may have the store open meanwhile."""
+    """A kind of job. ``alone`` says that nobody else may have the store open meanwhile.
+
+    ``look`` compares checked arguments with what the store has when the job is put; it raises
+    NotFoundError or UsageError.
+    """
 
     arguments: type[Any]
     check: Callable[[Any], Any]
     run: Callable[[Work, Any], Outcome]
     alone: bool = False
+    look: Callable[[StoreParts, Any], None] = _anything
 
 
 class _Arguments(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -279,7 +298,15 @@ def _check_embed(given: EmbedArguments) -> EmbedArguments:
     return given
 
 
+def _look_embed(parts: StoreParts, given: EmbedArguments) -> None:
+    embedding.check_names(parts, given.options())
+
+
 def _embed(work: Work, given: EmbedArguments) -> Outcome:
+    try:
+        _look_embed(work.parts, given)
+    except NotFoundError as error:  # it was there when the job was put, and was taken away
+        return Outcome(0, None, error, is_final=True)
     files = OpenFiles(work.parts)
     try:
         report = embedding.embed(work.parts, files, options=given.options(), progress=work.progress)
@@ -320,7 +347,7 @@ KINDS: dict[str, Kind] = {
     "repack": Kind(RepackArguments, _as_it_is, _repack),
     "verify": Kind(VerifyArguments, _check_verify, _verify),
     "gc": Kind(GcArguments, _check_gc, _gc),
-    "embed": Kind(EmbedArguments, _check_embed, _embed),
+    "embed": Kind(EmbedArguments, _check_embed, _embed, look=_look_embed),
     "views": Kind(ViewsArguments, _as_it_is, _views),
     "repair": Kind(RepairArguments, _as_it_is, _repair, alone=True),
 }

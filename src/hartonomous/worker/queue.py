@@ -30,14 +30,11 @@ class Jobs:
         """Put a job of a kind (add, repack, verify, gc, embed, views, repair) and return it.
 
         While a job with the same ``key`` waits or runs, that one is returned and nothing is put.
-        Lower priorities run first. Raises UsageError for wrong arguments, NotFoundError for a path
-        that is not there.
+        Lower priorities run first. Raises UsageError for wrong arguments, NotFoundError for a
+        path, encoder or space that is not there.
         """
-        from hartonomous.worker.kinds import checked  # all that jobs can do: 60 ms
-
-        _, given = checked(kind, arguments or {})
         return jobs.submit(
-            self._parts, kind, msgspec.to_builtins(given), key=key, priority=priority,
+            self._parts, kind, self._checked(kind, arguments), key=key, priority=priority,
             delay_s=delay_s, max_attempts=max_attempts,
         )  # fmt: skip
 
@@ -87,12 +84,10 @@ class Jobs:
         replace: bool = False,
     ) -> Schedule:
         """Put a kind of job again and again: every so many seconds, or by five fields in UTC."""
-        from hartonomous.worker.kinds import checked  # all that jobs can do: 60 ms
-
-        _, given = checked(kind, arguments or {})
-        jobs.check_size(msgspec.to_builtins(given))
+        given = self._checked(kind, arguments)
+        jobs.check_size(given)
         return schedules.add(
-            self._parts, name, kind, msgspec.to_builtins(given), every_s=every_s, cron=cron,
+            self._parts, name, kind, given, every_s=every_s, cron=cron,
             priority=priority, max_attempts=max_attempts, replace=replace,
         )  # fmt: skip
 
@@ -103,3 +98,12 @@ class Jobs:
     def remove_schedule(self, name: str) -> Schedule:
         """Forget a schedule; raises NotFoundError."""
         return schedules.remove(self._parts, name)
+
+    def _checked(self, kind: str, arguments: dict[str, Any] | None) -> dict[str, Any]:
+        """Return arguments as they are kept; raises what is wrong with them."""
+        from hartonomous.worker.kinds import checked  # all that jobs can do: 60 ms
+
+        found, given = checked(kind, arguments or {})
+        kept: dict[str, Any] = msgspec.to_builtins(given)
+        found.look(self._parts, given)
+        return kept

@@ -206,8 +206,9 @@ def carry_out(
             done_bytes=progress.done_bytes, result=result,
         )  # fmt: skip
     ending = after_failure(
-        job, described(outcome.error), now_us=parts.clock(), chance=random.SystemRandom().random
-    )
+        job, described(outcome.error), now_us=parts.clock(), chance=random.SystemRandom().random,
+        final=outcome.is_final,
+    )  # fmt: skip
     return msgspec.structs.replace(
         ending, result=result, record_count=outcome.record_count, done_bytes=progress.done_bytes
     )
