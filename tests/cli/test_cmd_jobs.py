@@ -1,12 +1,17 @@
 """``worker``, ``jobs``, ``schedule`` and ``--background``."""
 
 import json
+import shlex
 
 import pytest
 from cli_schema import validate
+from sqlalchemy import text as sql
 
 import hartonomous
+from hartonomous.cli.job_words import command_line
 from hartonomous.worker.kinds import KINDS
+
+LONG = "x" * 100_000
 
 pytestmark = pytest.mark.usefixtures("catalog_engine")
 
@@ -64,7 +69,7 @@ def test_jobs_for_people(hart, text):
     assert hart("jobs", "cancel", "1", "-q") == (0, "1\n", "")
     assert "cancelled" in hart("jobs", "show", "1")[1]
     code, out, err = hart("jobs", "wait", "1")
-    assert (code, "job 1 is cancelled" in err) == (11, True)
+    assert (code, "error: job 1 was cancelled\n" in err) == (11, True)
     assert hart("jobs", "cancel", "1")[0] == 11
     assert hart("jobs", "retry", "1", "-q") == (0, "1\n", "")
     assert hart("jobs", "wait", "1", "--timeout", "0.1s")[0] == 130
@@ -85,7 +90,7 @@ def test_a_dead_job_ends_as_the_command_itself(hart, text):
     hart("verify", "--background")
     code, _, err = hart("worker", "--until-empty")
     assert code == 3
-    assert "1 jobs are dead" in err
+    assert "0 runs failed, 1 job is dead" in err
     (found,) = validate("jobs", hart("jobs", "dead", "--json")[1])
     assert found["error"]["kind"] == "integrity"
     code, _, err = hart("jobs", "wait", "1")
@@ -108,6 +113,15 @@ def test_a_dead_job_ends_as_the_command_itself(hart, text):
         ("repair --background", "needs an answer"),
         ("worker --once --until-empty", "exclude each other"),
         ("jobs ls --kind x --status lost", "lost"),
+        ("jobs ls --kind nope", "one of add, repack"),
+        ("jobs show abc", "'abc' is no job's number"),
+        ("jobs retry 0", "'0' is no job's number"),
+        ("schedule add y gc --every 1d", "options first: hart schedule add"),
+        ("schedule add y gc --cron=x", "--cron stands behind the schedule's name"),
+        ("embed --encoder nope --background", "there is no encoder 'nope'"),
+        ("embed --space nope --background", "there is no space 'nope'"),
+        ("schedule add --every 1d y embed --encoder nope", "there is no encoder 'nope'"),
+        ("schedule add --every 1d y embed --space nope", "there is no space 'nope'"),
         ("schedule add --every 1d a ls", "no command that can be scheduled"),
         ("schedule add --every 1d a", "COMMAND"),
         ("schedule add a gc", "either a period or a cron expression"),
@@ -152,6 +166,34 @@ def test_how_often_a_schedule_runs_is_told_exactly(hart, store, every, said):
     assert said in hart("schedule", "add", "--every", every, "check", "verify")[1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "verify", "verify --read-data-subset 1/10 --repair --max-duration 90m", "gc --grace 2h",
+        "gc --trash-days 3.0", "repack --again --smallest", "views rebuild", "repair",
+        "embed --encoder ngrams --modality text --switch", "embed --no-patches", "embed --patches",
+        "add --name 'a b' --label prod --tag x --tag y --meta k=v --include '*.md' --no-delta HERE",
+    ],
+)  # fmt: skip
+def test_a_schedule_is_told_with_the_words_of_its_command(hart, home, store, words):
+    words = words.replace("HERE", str(home))
+    made = hart("schedule", "add", "--every", "1d", "a", *shlex.split(words), "--json")
+    (made,) = validate("schedule", made[1])
+    assert command_line(made["kind"], made["arguments"]) == words
+    again = command_line(made["kind"], made["arguments"])
+    line = ("schedule", "add", "--replace", "--every", "1d", "a", *shlex.split(again), "--json")
+    assert validate("schedule", hart(*line)[1])[0]["arguments"] == made["arguments"]
+
+
+def test_schedules_show_what_they_repeat(hart, store):
+    line = ("schedule", "add", "--every", "1d", "nightly", "verify", "--read-data-subset", "1/10")
+    hart(*line, "--max-duration", "2h")
+    hart("schedule", "add", "--every", "1d", "views", "views", "rebuild")
+    page = hart("schedule", "ls")[1]
+    assert "  verify --read-data-subset 1/10 --max-duration 2h  " in page
+    assert "  views rebuild  " in page
+
+
 def test_gc_forgets_old_jobs(hart, store):
     hart("verify", "--background")
     hart("worker", "--until-empty")
@@ -171,6 +213,50 @@ def test_results_are_bounded(hart, home, store):
     assert found["record_count"] == 130
     assert len(found["result"]["artifacts"]) == 100
     assert found["result"]["omitted"] == {"artifacts": 30}
+
+
+@pytest.mark.parametrize("catalog_engine", ["sqlite"], indirect=True)
+def test_a_damaged_job_is_named_and_the_others_are_done(hart, store):
+    for _ in range(3):
+        hart("verify", "--quick", "--background")
+    with hartonomous.open(store) as opened, opened.parts.database.write() as tx:
+        tx.execute(sql("UPDATE job SET arguments = 'no' WHERE id = 2"))
+    note = "job 2 is damaged: its row cannot be understood: arguments"
+    code, out, err = hart("jobs", "ls", "-q")
+    assert (code, out, err) == (0, "3\n1\n", f"hart: note: {note}\n")
+    code, out, err = hart("worker", "--until-empty", "--json")
+    assert code == 3
+    assert "job 2: dead: its row cannot be understood: arguments" in err
+    (worked,) = validate("worker", out)
+    assert (worked["done"], worked["dead"]) == (2, 1)
+    assert hart("jobs", "dead") == (0, "", f"hart: note: {note}\n")
+    for words in (("show",), ("wait",), ("cancel",), ("retry",)):
+        code, _, err = hart("jobs", *words, "2")
+        assert (code, "job 2: its row cannot be understood: arguments" in err) == (4, True)
+
+
+def test_an_encoder_that_was_taken_away_is_not_tried_again(hart, store):
+    hart("embed", "--background")
+    with hartonomous.open(store) as opened, opened.parts.database.write() as tx:
+        tx.execute(sql("UPDATE job SET arguments = :given"), {"given": '{"encoder": "nope"}'})
+    code, _, err = hart("worker", "--once")
+    assert (code, "0 runs failed, 1 job is dead" in err) == (3, True)
+    (found,) = validate("jobs", hart("jobs", "dead", "--json")[1])
+    assert (found["attempts"], found["error"]["kind"]) == (1, "not-found")
+
+
+def test_a_kind_and_a_key_that_are_too_long_end_no_worker(hart, store):
+    hart("gc", "--background")
+    hart("gc", "--background")
+    with hartonomous.open(store) as opened, opened.parts.database.write() as tx:
+        change = "UPDATE job SET kind = :much, unique_key = :much WHERE id = 1"
+        tx.execute(sql(change), {"much": LONG})
+    code, out, err = hart("worker", "--until-empty", "--json")
+    assert code == 3
+    (worked,) = validate("worker", out)
+    assert (worked["done"], worked["dead"]) == (1, 1)
+    assert len(err) < 2000
+    assert len(hart("jobs", "ls")[1] + hart("jobs", "show", "1")[1]) < 4000
 
 
 def test_names_that_are_no_text_do_no_harm(hart, home, store):

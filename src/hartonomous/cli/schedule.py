@@ -10,6 +10,7 @@ from hartonomous.cli.commands import COMMANDS, Entry
 from hartonomous.cli.frame import HartGroup
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
+from hartonomous.cli.job_words import command_line
 from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.quantities import Duration
 from hartonomous.cli.sizes import moment
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _SECTION = "Schedules"
 _MODULE = "hartonomous.cli.schedule"
+_OF_SCHEDULE = ("--every", "--cron", "--replace")
 
 command = HartGroup(
     "schedule",
@@ -107,10 +109,7 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
     assert isinstance(group, click.Group), group
     verb, *arguments = words
     if verb.startswith("-"):
-        raise UsageError(
-            f"{verb} stands behind the schedule's name, where its command has to be",
-            hint="options first: hart schedule add --every 1d NAME verify",
-        )
+        raise _misplaced(verb, "where its command has to be")
     found = group.get_command(root, verb) if verb in COMMANDS else None
     if isinstance(found, click.Group) and arguments:
         below, *arguments = arguments
@@ -127,9 +126,20 @@ def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:
             found.invoke(context)
     except WantedError as carried:
         return carried.wanted
+    except click.NoSuchOption as error:
+        if error.option_name in _OF_SCHEDULE:
+            raise _misplaced(error.option_name, f"where options of {verb} are") from error
+        raise
     finally:
         invocation.learning = before
     raise AssertionError(f"hart {verb} --background put nothing")
+
+
+def _misplaced(option: str, where: str) -> UsageError:
+    return UsageError(
+        f"{option} stands behind the schedule's name, {where}",
+        hint="options first: hart schedule add --every 1d NAME verify",
+    )
 
 
 def _emit(invocation: Invocation, found: Iterable["Schedule"]) -> None:
@@ -138,8 +148,8 @@ def _emit(invocation: Invocation, found: Iterable["Schedule"]) -> None:
 
 def _table(found: Iterable["Schedule"]) -> Iterable[Block]:
     columns = (
-        Column("name"), Column("kind", whole=True), Column("when", whole=True),
-        Column("next", whole=True), Column("last job", right=True, extra=True),
+        Column("name"), Column("command"), Column("when", whole=True), Column("next", whole=True),
+        Column("last job", right=True, extra=True),
     )  # fmt: skip
     yield Table(columns=columns, rows=map(_row, found))
 
@@ -147,7 +157,7 @@ def _table(found: Iterable["Schedule"]) -> Iterable[Block]:
 def _row(one: "Schedule") -> tuple[str, ...]:
     when = one.cron if one.every_s is None else f"every {_exactly(one.every_s)}"
     last = "-" if one.last_job_id is None else str(one.last_job_id)
-    return one.name, one.kind, when or "", moment(one.next_us), last
+    return one.name, command_line(one.kind, one.arguments), when or "", moment(one.next_us), last
 
 
 def _exactly(seconds: int) -> str:

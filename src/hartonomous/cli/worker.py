@@ -10,7 +10,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block
 from hartonomous.cli.quantities import Duration
-from hartonomous.cli.sizes import count
+from hartonomous.cli.sizes import count, several
 from hartonomous.cli.text import clean
 from hartonomous.errors import PartlyDoneError, UsageError
 
@@ -75,7 +75,8 @@ def command(
     invocation.output.emit(worked, human=_page, ids=None)
     if until is not Until.STOPPED and worked.failed + worked.dead:
         raise PartlyDoneError(
-            f"{worked.failed} runs failed, {worked.dead} jobs are dead",
+            f"{several(worked.failed, 'run')} failed, "
+            f"{several(worked.dead, 'job is', 'jobs are')} dead",
             hint="'hart jobs ls --status dead --status failed' says why",
         )
 
