@@ -9,7 +9,9 @@ from safetensors.numpy import save_file
 
 import hartonomous as hn
 from hartonomous.core.notebook import ROWS_SHOWN, html_table
+from hartonomous.core.picture_page import ShownPicture, pictures_page, pictures_table
 from hartonomous.core.quantity import several
+from hartonomous.core.search_page import Hit, search_page
 from hartonomous.errors import NoStoreError, NotFoundError, UsageError
 
 
@@ -73,6 +75,20 @@ def test_html_says_what_it_was_given_and_nothing_more():
     assert shown.texts.count("<script>alert(1)</script>") == ROWS_SHOWN
     assert shown.texts[:4] == ["<b>", "x\\u202ey", "\\x1b[2J", "z"]
     assert shown.texts[-1] == "and 3 more"
+
+
+def test_pages_show_what_nobody_would_see():
+    strange = "a\x1b]0;t\x07\x9b\u202eb"
+    hit = Hit(strange, strange, strange, strange, ((0, 3),), {strange: 1})
+    picture = ShownPicture("", strange, strange, strange)
+    for page in (
+        search_page(strange, [hit], note=strange),
+        pictures_page(strange, [picture]),
+        pictures_table(strange, [picture]),
+    ):
+        assert not set(page) & {"\x1b", "\x07", "\x9b", "\u202e"}
+        assert "\\x1b" in page
+        assert "\\u202eb" in page
 
 
 @pytest.mark.parametrize(

@@ -3,15 +3,13 @@
 HTML is made of texts that files and their authors chose, so every one of them is escaped.
 """
 
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from itertools import islice
+
+from hartonomous.core.plain_html import plain_html
 
 ROWS_SHOWN = 50
 """More rows are counted, not shown."""
-
-_UNSAFE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 
 
 def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -31,10 +29,4 @@ def _row(tag: str, cells: Sequence[object]) -> str:
 
 
 def _text(cell: object) -> str:
-    return escape("".join(_plain("" if cell is None else str(cell))))
-
-
-def _plain(text: str) -> Iterator[str]:
-    for letter in text:
-        unsafe = not letter.isascii() and unicodedata.category(letter) in _UNSAFE
-        yield ascii(letter)[1:-1] if unsafe or letter < " " or letter == "\x7f" else letter
+    return plain_html("" if cell is None else str(cell))

@@ -6,8 +6,9 @@ addresses of bytes that this program encoded.
 
 import re
 from collections.abc import Iterable
-from html import escape
 from typing import NamedTuple
+
+from hartonomous.core.plain_html import plain_html
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222}"
@@ -28,12 +29,12 @@ class ShownPicture(NamedTuple):
 def pictures_table(title: str, pictures: Iterable[ShownPicture]) -> str:
     """Return a title and a table, a picture a row."""
     rows = "".join(_row(one) for one in pictures)
-    return f"<p>{escape(title)}</p><table>{rows}</table>"
+    return f"<p>{plain_html(title)}</p><table>{rows}</table>"
 
 
 def pictures_page(query: str, pictures: Iterable[ShownPicture]) -> str:
     """Return the page."""
-    title = escape(query)
+    title = plain_html(query)
     rows = "".join(_row(one) for one in pictures)
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8">'
@@ -54,6 +55,7 @@ def thumbnail(address: str) -> str:
 
 def _row(one: ShownPicture) -> str:
     return (
-        f"<tr><td>{thumbnail(one.thumbnail)}</td><td><b>{escape(one.place)}</b><div>{escape(one.why)}</div>"
-        f'<div class="under">{escape(one.about)}</div></td></tr>'
+        f"<tr><td>{thumbnail(one.thumbnail)}</td><td><b>{plain_html(one.place)}</b>"
+        f"<div>{plain_html(one.why)}</div>"
+        f'<div class="under">{plain_html(one.about)}</div></td></tr>'
     )

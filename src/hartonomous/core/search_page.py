@@ -4,10 +4,10 @@ Every text in it was chosen by somebody else, so all of it is escaped.
 """
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from typing import NamedTuple
 
 from hartonomous.core.picture_page import thumbnail
+from hartonomous.core.plain_html import plain_html
 
 _STYLE = (
     "body{font:16px/1.5 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#222}"
@@ -36,9 +36,9 @@ def search_page(query: str, hits: Iterable[Hit], *, note: str = "") -> str:
     files: dict[str, str] = {}
     for number, one in enumerate(hits, 1):
         files[one.file] = files.get(one.file, "") + _item(number, one)
-    items = "".join(f"<h2>{escape(file)}</h2><ol>{some}</ol>" for file, some in files.items())
-    title = escape(query)
-    above = f'<p class="place">{escape(note)}</p>' if note else ""
+    items = "".join(f"<h2>{plain_html(file)}</h2><ol>{some}</ol>" for file, some in files.items())
+    title = plain_html(query)
+    above = f'<p class="place">{plain_html(note)}</p>' if note else ""
     return (
         '<!DOCTYPE html><html><head><meta charset="utf-8">'
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
@@ -49,9 +49,9 @@ def search_page(query: str, hits: Iterable[Hit], *, note: str = "") -> str:
 
 
 def _item(number: int, hit: Hit) -> str:
-    under = f'<div class="under">{escape(hit.heading)}</div>' if hit.heading else ""
-    place = f'<div class="place">{escape(hit.place)}</div>' if hit.place else ""
-    ranks = escape(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
+    under = f'<div class="under">{plain_html(hit.heading)}</div>' if hit.heading else ""
+    place = f'<div class="place">{plain_html(hit.place)}</div>' if hit.place else ""
+    ranks = plain_html(", ".join(f"{name} {rank}" for name, rank in hit.ranks.items()))
     text = marked(hit.snippet, hit.marks)
     picture = thumbnail(hit.thumbnail)
     return (
@@ -65,6 +65,6 @@ def marked(text: str, marks: Sequence[tuple[int, int]]) -> str:
     parts = []
     at = 0
     for start, stop in marks:
-        parts += [escape(text[at:start]), f"<mark>{escape(text[start:stop])}</mark>"]
+        parts += [plain_html(text[at:start]), f"<mark>{plain_html(text[start:stop])}</mark>"]
         at = stop
-    return "".join([*parts, escape(text[at:])])
+    return "".join([*parts, plain_html(text[at:])])
