@@ -178,6 +178,11 @@ def check_backups(
     return backing_up.check(Path(folder), progress=progress)
 
 
+def find_backup(folder: str | os.PathLike[str], snapshot: str) -> None:
+    """Raise NotFoundError unless a folder of backups has a snapshot of that name."""
+    backing_up.find(Path(folder), snapshot)
+
+
 def remove_backup(folder: str | os.PathLike[str], snapshot: str) -> backing_up.SnapshotRemoved:
     """Remove a snapshot from a folder of backups, with the packs that no other needs."""
     return backing_up.remove(Path(folder), snapshot, now_us=now_us())

@@ -62,6 +62,9 @@ def test_snapshots_are_checked_and_removed(hart, full, home):
     code, out, _ = hart("backup", str(folder), "--verify")
     assert (code, out.splitlines()[-1]) == (0, "no fault found")
     assert hart("backup", str(folder), "--remove", kept[0])[0] == 2, "asks off a terminal"
+    code, _, err = hart("backup", str(folder), "--remove", "nope")
+    assert code == 1, "nobody is asked about what is not there"
+    assert "has no snapshot 'nope'" in err
     code, out, _ = hart("backup", str(folder), "--remove", kept[0], "--yes", "--json")
     assert (code, validate("backup", out)[0]["snapshot"]) == (0, kept[0])
     pack = next((folder / "packs").rglob("*.pack"))

@@ -262,6 +262,13 @@ def test_places_that_hold_something_else_are_refused(filled, tmp_path):
     for place in (filled.path / "packs" / "b", filled.path, filled.path.parent):
         with pytest.raises(ConflictError, match="in each other"):
             filled.backup(place)
+    (tmp_path / "link").symlink_to(tmp_path / "backup")
+    before = sorted((tmp_path / "backup").rglob("*"))
+    for place in (tmp_path / "backup" / "in", tmp_path / "link" / "far" / "in"):
+        for dry_run in (True, False):
+            with pytest.raises(ConflictError, match="in each other"):
+                hn.restore(tmp_path / "backup", place, dry_run=dry_run)
+    assert sorted((tmp_path / "backup").rglob("*")) == before
     with pytest.raises(NotFoundError, match="no backups"):
         hn.restore(other, tmp_path / "again")
     with pytest.raises(NotFoundError, match="has no snapshot"):

@@ -95,8 +95,9 @@ def _verify(invocation: Invocation, folder: Path) -> None:
 
 
 def _remove(invocation: Invocation, folder: Path, name: str) -> None:
-    from hartonomous.opening import remove_backup
+    from hartonomous.opening import find_backup, remove_backup
 
+    find_backup(folder, name)  # nobody is asked about what is not there
     invocation.confirm(f"Remove snapshot {name} from {folder}?")
     done = remove_backup(folder, name)
     invocation.output.emit(done, human=_removed, ids=lambda one: [one.snapshot])

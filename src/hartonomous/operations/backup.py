@@ -13,7 +13,7 @@ import msgspec
 
 from hartonomous import locks
 from hartonomous.catalog import packs, properties, snapshots, versions
-from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, UsageError
+from hartonomous.errors import HartonomousError, NotFoundError, UsageError
 from hartonomous.objects.durable import storage_error
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import backup_folder, backup_suspects
@@ -26,6 +26,7 @@ from hartonomous.packs.backup_folder import (
     Snapshot,
     pack_line,
 )
+from hartonomous.packs.nested_folders import refuse_nested
 from hartonomous.packs.parts import StoreParts, pack_object_key
 from hartonomous.packs.store_card import read_card
 from hartonomous.ports.progress import NoProgress, Progress
@@ -111,7 +112,7 @@ def backup(
     if keep is not None and keep < 1:
         raise UsageError(f"--keep {keep} would keep nothing", hint="use 1 or more")
     folder = folder.absolute()
-    _refuse_nested(parts.directory, folder)
+    refuse_nested(parts.directory, folder)
     progress = progress or NoProgress()
     if dry_run:
         return _foresee(parts, folder)
@@ -137,24 +138,6 @@ def _back_up(parts: StoreParts, folder: Path, keep: int | None, progress: Progre
         damaged = tuple(opened.damaged())
     return msgspec.structs.replace(
         done, removed_snapshots=tuple(gone), freed_bytes=freed, damaged_snapshots=damaged
-    )
-
-
-def _refuse_nested(store: Path, folder: Path) -> None:
-    store, folder = store.resolve(), folder.resolve()
-    if _lies_in(store, folder) or _lies_in(folder, store):
-        raise ConflictError(
-            f"the backups at {folder} and the store at {store} would lie in each other",
-            hint="choose a folder beside the store, better on another disk",
-        )
-
-
-def _lies_in(inner: Path, outer: Path) -> bool:
-    """Say whether a path is a folder or below it, also where that is mounted at two places."""
-    if outer in (inner, *inner.parents):
-        return True
-    return outer.exists() and any(
-        above.exists() and above.samefile(outer) for above in (inner, *inner.parents)
     )
 
 
@@ -353,12 +336,22 @@ def _listed(folder: BackupFolder, name: str) -> SnapshotListed:
     return SnapshotListed(**values, fault_count=len(card.faults))
 
 
+def find(folder: Path, name: str) -> None:
+    """Raise NotFoundError unless a snapshot of that name, sound or not, is in a folder."""
+    with backup_folder.open_for_reading(folder) as opened:
+        _find(opened, name)
+
+
+def _find(opened: BackupFolder, name: str) -> None:
+    if name not in opened.names():
+        opened.snapshot(name)  # which says what is there
+
+
 def remove(folder: Path, name: str, *, now_us: int) -> SnapshotRemoved:
     """Remove a snapshot and the packs that no other needs; raises NotFoundError."""
     backup_folder.open_for_reading(folder).close()  # a folder of backups is not made here
     with backup_folder.open_for_writing(folder, now_us=now_us) as opened:
-        if name not in opened.names():
-            opened.snapshot(name)  # which says what is there
+        _find(opened, name)
         opened.remove(name)
         count, freed = opened.drop_unneeded()
     return SnapshotRemoved(

@@ -20,6 +20,7 @@ from hartonomous.objects.durable import draft_of, storage_error, sync_directory,
 from hartonomous.objects.local import LocalObjects
 from hartonomous.packs import backup_folder, directory
 from hartonomous.packs.backup_folder import CATALOG_FILE, BackupFolder, Snapshot
+from hartonomous.packs.nested_folders import refuse_nested
 from hartonomous.packs.parts import pack_object_key
 from hartonomous.packs.room import PlannedFile, check_room
 from hartonomous.packs.store_card import POSTGRESQL, read_card, write_card, write_carried
@@ -70,7 +71,8 @@ def restore(
 ) -> Restored:
     """Make the store ``target`` from a snapshot of ``folder``, the newest one for None.
 
-    Raises ConflictError unless ``target`` is empty, new, or was begun from the same snapshot;
+    Raises ConflictError unless ``target`` is empty, new, or was begun from the same snapshot, and
+    where it lies among the backups;
     IntegrityError where something is not what was written: then there is no store.
     """
     progress = progress or NoProgress()
@@ -79,6 +81,7 @@ def restore(
         card = opened.snapshot(snapshot)
         mark = _Mark(snapshot=card.name, store_id=card.store_id)
         _refuse_strange(target, mark)
+        refuse_nested(target, opened.path)
         faults = backup_folder.check_files(opened, card)
         if faults:
             raise IntegrityError(
