@@ -106,6 +106,10 @@ def test_what_is_like_a_file_on_the_disk_or_a_vector(embedded, tmp_path):
     np.save(tmp_path / "w.npy", np.ones(5, np.float32))
     with pytest.raises(UsageError, match="5"):
         embedded.search(like=str(tmp_path / "w.npy"), space="ngrams")
+    for wrong in (np.zeros(512), np.full(512, np.nan), np.full(512, 1e39), np.zeros((0, 512))):
+        np.save(tmp_path / "y.npy", wrong)
+        with pytest.raises(UsageError, match=r"y\.npy"):
+            embedded.search(like=str(tmp_path / "y.npy"), space="ngrams")
     (tmp_path / "x.npy").write_bytes(b"\x93NUMPY rubbish")
     with pytest.raises(UsageError, match="no vector"):
         embedded.search(like=str(tmp_path / "x.npy"), space="ngrams")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hartonomous.catalog import spaces
 from hartonomous.catalog.spaces import LIKENESS, MEANING, SpaceRow
 from hartonomous.core import passage
+from hartonomous.core.nearness import check_vectors
 from hartonomous.core.picture import address
 from hartonomous.core.place import Place
 from hartonomous.core.quantity import size
@@ -362,8 +363,12 @@ def _own_vector(path: Path, row: SpaceRow) -> Vectors:
         raise UsageError(
             f"{path} is no vector: {error}", hint="write it with numpy.save"
         ) from error
-    with np.errstate(over="ignore"):  # what becomes infinite is refused by its number
-        return np.ascontiguousarray(flat, np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is refused below
+        vectors = np.atleast_2d(np.ascontiguousarray(flat, np.float32))
+    if not len(vectors):
+        raise UsageError(f"{path} holds no vector", hint="give one vector or more")
+    check_vectors(vectors, row.space.dimension, lambda at: f"of {path}, row {at},")
+    return vectors
 
 
 def _pixels_of(path: Path) -> NDArray[np.uint8]:
