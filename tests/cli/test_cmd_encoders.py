@@ -69,7 +69,16 @@ def test_dry_runs_and_wrong_usage(hart, store):
     assert hart("encoders", "add", "hf:org/x", "-n")[0] == 2
     assert hart("encoders", "add", "hf:../x")[0] == 2
     assert hart("encoders", "add", "small", "--quantisation", "int4")[0] == 2
-    assert hart("encoders", "add", "nothing")[0] == 1
+    for dry_run in ((), ("-n",)):
+        code, _, err = hart("encoders", "add", "wheels/nope", *dry_run)
+        assert code == 1
+        assert "and no folder of that path is there" in err
+    Path("a.md").write_text("A text.")
+    for _ in range(2):  # on the disk alone, then as an artifact
+        code, _, err = hart("encoders", "add", "a.md")
+        assert code == 2
+        assert "is one file, and an encoder is a folder" in err
+        assert hart("add", "a.md", "-q")[0] == 0
     assert hart("encoders", "add")[0] == 2
     assert hart("encoders", "add", "small", "--demo")[0] == 2
     assert hart("encoders", "add", "small", "--from", "x.whl")[0] == 2

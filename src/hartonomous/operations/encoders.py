@@ -16,9 +16,10 @@ from hartonomous import locks
 from hartonomous.catalog import versions
 from hartonomous.core.name import check_name
 from hartonomous.core.space import RECIPE_KEY
-from hartonomous.errors import ConflictError, UsageError
+from hartonomous.errors import ConflictError, NotFoundError, UsageError
 from hartonomous.inference.encoder_files import read_recipe
 from hartonomous.inference.recipe import QUANTISATIONS, EncoderRecipe, Quantisation
+from hartonomous.packs.compared_files import is_there
 from hartonomous.packs.encoder_probe import Probe, difference, probe
 from hartonomous.packs.encoders import (
     EncoderCard,
@@ -109,7 +110,7 @@ class Encoders:
         if dry_run:
             return self._foreseen(source, name, quantisation)
         spec = self._stored(source, name, quantisation, progress)
-        version = find_version(self._parts, spec)
+        version = self._version(spec)
         chosen = name or _default_name(version, quantisation)
         progress.stage(f"try {chosen}")
         encoder = open_files_as_encoder(self._parts, self._files, version, quantisation, chosen)
@@ -223,10 +224,24 @@ class Encoders:
             recipe = read_recipe(PlainFolder(Path(source)), quantisation)
             chosen = name or Path(source).resolve().name
             return _told(chosen, str(source), recipe, {}, "", dry_run=True)
-        version = find_version(self._parts, text)
+        version = self._version(text)
         chosen = name or _default_name(version, quantisation)
         encoder = open_files_as_encoder(self._parts, self._files, version, quantisation, chosen)
         return _told(chosen, version.spec, encoder.recipe, {}, encoder.digest, dry_run=True)
+
+    def _version(self, spec: str) -> VersionFiles:
+        """Look up a model of the store; UsageError for one file, NotFoundError for nothing."""
+        try:
+            found = find_version(self._parts, spec)
+        except NotFoundError as error:
+            if is_there(spec):
+                raise _one_file(spec) from error
+            raise NotFoundError(
+                f"{error.message}, and no folder of that path is there", hint=error.hint
+            ) from error
+        if len(found.files) == 1:
+            raise _one_file(found.spec)
+        return found
 
     def _mark(self, version: VersionFiles, card: EncoderCard) -> bool:
         """Write the card into the version's metadata; say whether that changed anything."""
@@ -261,6 +276,13 @@ class Encoders:
             )  # fmt: skip
             work.finish()
         return True
+
+
+def _one_file(what: str) -> UsageError:
+    return UsageError(
+        f"{what} is one file, and an encoder is a folder",
+        hint="give the folder that holds the model's weights, config.json and tokenizer.json",
+    )
 
 
 def _default_name(version: VersionFiles, quantisation: Quantisation) -> str:
