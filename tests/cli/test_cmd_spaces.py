@@ -154,7 +154,18 @@ def test_removing(hart, second):
     assert "small-int8 would be removed" in hart("spaces", "rm", "small-int8", "-n")[1]
     (gone,) = validate("spaces", hart("spaces", "rm", "small-int8", "--json")[1])
     assert gone["vector_count"] == would["vector_count"]
+    assert (gone["searched"], gone["others"]) == (False, ["small"])
     assert sorted(spaces(hart)) == ["ngrams", "small"]
+
+
+def test_removing_what_is_searched_says_what_becomes_of_searches(hart, second):
+    lack = "searches by meaning of texts have no space then"
+    for dry_run in (("-n",), ()):
+        out = hart("spaces", "rm", "small", *dry_run)[1]
+        assert f"{lack}; 'hart spaces switch small-int8' has them" in out
+    assert "no space" not in hart("spaces", "rm", "small-int8", "-n")[1], "it was not searched"
+    assert hart("spaces", "switch", "small-int8")[0] == 0
+    assert f"{lack}; 'hart embed' makes one" in hart("spaces", "rm", "small-int8")[1]
 
 
 def test_bringing_vectors(hart, notes):

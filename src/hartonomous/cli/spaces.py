@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from hartonomous.operations.spaces import ListedSpace, ShownSpace, SpaceRemoved, SpaceSwitched
 
 _SECTION = "Spaces"
+_SEARCHED_USES = ("meaning", "likeness")
+"""Spaces of other uses are searched where they are named."""
 
 command = HartGroup(
     "spaces",
@@ -206,3 +208,10 @@ def _removed(done: "SpaceRemoved") -> Iterable[Block]:
     yield f"{done.name} {verb}: {several(done.vector_count, 'vector')}, " + several(
         done.block_count, "block"
     )
+    if done.searched and done.use in _SEARCHED_USES:
+        lack = f"searches by {done.use} of {done.modality}s have no space then"
+        remedy = "'hart embed' makes one"
+        if done.others:
+            name = done.others[0]
+            remedy = f"'hart spaces switch {name}' has them search {name}"
+        yield Cell(f"{lack}; {remedy}", "warn")

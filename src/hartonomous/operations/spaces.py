@@ -75,11 +75,19 @@ class SpaceSwitched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpaceRemoved(msgspec.Struct, frozen=True, kw_only=True):
-    """A space that was removed; its blocks are in the trash."""
+    """A space that was removed; its blocks are in the trash.
+
+    ``searched`` says that it was searched, for ``use`` of its ``modality``: no space is then.
+    ``others`` are those of the same use that may be switched to.
+    """
 
     name: str
     vector_count: int
     block_count: int
+    searched: bool = False
+    modality: str = ""
+    use: str = ""
+    others: tuple[str, ...] = ()
     dry_run: bool = False
 
 
@@ -241,6 +249,11 @@ def remove_space(
     with parts.database.read() as tx:
         summary = _listed(tx, row)
         blocks = spaces.blocks(tx, row.id)
+        current = spaces.current(tx, row.space.modality, row.use)
+        others = tuple(
+            one.name for one in spaces.listed(tx)
+            if one.id != row.id and (one.space.modality, one.use) == (row.space.modality, row.use)
+        )  # fmt: skip
     if not dry_run:
         left = blocks
         while True:
@@ -251,8 +264,10 @@ def remove_space(
             if not left:
                 break
     return SpaceRemoved(
-        name=row.name, vector_count=summary.vector_count, block_count=len(blocks), dry_run=dry_run
-    )
+        name=row.name, vector_count=summary.vector_count, block_count=len(blocks),
+        searched=current is not None and current.id == row.id, modality=row.space.modality,
+        use=row.use, others=others, dry_run=dry_run,
+    )  # fmt: skip
 
 
 def _removed(tx: Any, space_id: int) -> list[spaces.BlockRow]:
