@@ -1,9 +1,12 @@
 """``search`` by words and ``views``."""
 
+import shutil
 from pathlib import Path
 
 import pytest
-from cli_schema import validate
+from cli_schema import ROOT, validate
+
+PICTURES = ROOT / "tests" / "fixtures" / "pictures"
 
 
 @pytest.fixture
@@ -145,3 +148,21 @@ def test_lines_of_a_passage_are_listed_as_one(hart, store):
     assert "def valve(): return 'leaks'" in out
     (shown,) = validate("views", hart("views", "ls", "code.py", "--json")[1])
     assert "def valve():\n    return 'leaks'" in shown["passages"][0]["text"]
+
+
+def test_why_nothing_is_listed_of_a_file(hart, texts):
+    shutil.copy(PICTURES / "scene.png", "scene.png")
+    Path("changes.gz").write_bytes(b"\x1f\x8b rubbish")
+    assert hart("add", "scene.png", "changes.gz", "-q")[0] == 0
+    for name in ("scene.png", "pump"):
+        code, out, err = hart("views", "ls", name)
+        assert (code, out) == (0, "")
+        assert "was not looked at yet; 'hart views update' does" in err
+    assert hart("views", "update")[0] == 0
+    for name in ("scene.png", "pump"):
+        code, out, err = hart("views", "ls", name)
+        assert (code, err) == (0, "")
+        assert name in out
+    code, out, err = hart("views", "ls", "changes.gz")
+    assert (code, out) == (0, "")
+    assert "of files like changes.gz@1:changes.gz nothing is read" in err

@@ -14,9 +14,10 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.cli.sizes import several, size
+from hartonomous.cli.text import clean
 
 if TYPE_CHECKING:
-    from hartonomous.operations.views import FileViews, ShownPicture, Views
+    from hartonomous.operations.views import FileViews, ShownPicture, Unread, Views
     from hartonomous.packs.viewed_files import ViewsMade
 
 
@@ -62,6 +63,9 @@ def ls(invocation: Invocation, *, spec: str | None, member: str | None, position
             invocation.output.emit(found, human=_page, ids=lambda one: (k.kind for k in one.kinds))
             return
         files = store.views.of(spec, member=member, position=position)
+        unread = store.views.unread(spec, member=member)
+    for text in _told_unread(unread, shown=len(files)):
+        click.echo(f"hart: note: {clean(text)}", err=True)
     invocation.output.emit_each(files, human=_files, ids=lambda one: one.member)
 
 
@@ -145,6 +149,17 @@ def _page(found: "Views") -> Iterable[Block]:
     if found.stale_count:
         stale = several(found.stale_count, "file")
         yield Cell(f"{stale} read by an older recipe: 'hart worker' reads them anew", "dim")
+
+
+def _told_unread(found: "Unread", *, shown: int) -> Iterable[str]:
+    """Say why files are not listed; of what cannot be read only where nothing else is there."""
+    if found.waiting:
+        number = len(found.waiting)
+        what = found.waiting[0] if number == 1 else several(number, "file")
+        were = "was" if number == 1 else "were"
+        yield f"{what} {were} not looked at yet; 'hart views update' does"
+    elif found.unreadable and not shown:
+        yield f"of files like {found.unreadable[0]} nothing is read: no text, and no picture"
 
 
 def _files(found: Iterable["FileViews"]) -> Iterable[Block]:

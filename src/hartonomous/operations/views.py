@@ -104,6 +104,16 @@ class FileViews(msgspec.Struct, frozen=True, kw_only=True):
     pictures: tuple[ShownPicture, ...] = ()
 
 
+class Unread(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of a version of which no views are shown, as ``NAME@N:path``.
+
+    ``waiting`` were not looked at yet; of ``unreadable`` nothing is read.
+    """
+
+    waiting: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
+
+
 def list_views(parts: StoreParts) -> Views:
     """Return what the indexes hold, by kind of file."""
     with open_index(parts) as index:
@@ -165,6 +175,27 @@ def file_views(
             if views is not None:
                 told.append(views)
     return tuple(told)
+
+
+def unread_files(parts: StoreParts, spec: str, *, member: str | None = None) -> Unread:
+    """Return of which files of a version there are no views, and whether they still come.
+
+    Raises NotFoundError, AmbiguousNameError.
+    """
+    found = find_version(parts, spec)
+    with open_index(parts) as index, open_pictures(parts) as pictures:
+        known = index.sources([one.row.file_digest for one in found.chosen(member)])
+        missing = [
+            one for one in found.chosen(member)
+            if one.row.file_digest not in known and pictures.source(one.row.file_digest) is None
+        ]  # fmt: skip
+    if not missing:
+        return Unread()
+    waits = {one.file.digest for one in (*waiting_texts(parts), *waiting_pictures(parts))}
+    told: tuple[list[str], list[str]] = ([], [])
+    for one in missing:
+        told[one.row.file_digest in waits].append(f"{found.spec}:{one.path}")
+    return Unread(waiting=tuple(told[True]), unreadable=tuple(told[False]))
 
 
 def _of_file(
@@ -238,6 +269,10 @@ class StoreViews:
         ``position`` asks for where pictures were taken.
         """
         return file_views(self._parts, spec, member=member, position=position)
+
+    def unread(self, spec: str, *, member: str | None = None) -> Unread:
+        """Return the files of a version of which ``of`` tells nothing, and why."""
+        return unread_files(self._parts, spec, member=member)
 
     def picture(self, spec: str, part: str, *, member: str | None = None) -> bytes:
         """Return a picture that a stored document contains, as a file: see ``ShownPicture.part``.
