@@ -93,6 +93,21 @@ def test_what_is_like_a_stored_file_is_found_without_it(embedded, source):
     assert names(embedded.search(like="pump", space="ngrams", where=narrow)) == ["ship"]
 
 
+@pytest.mark.parametrize(
+    ("like", "lacks"),
+    [
+        ("pump page 9", "no page 9 in pump"),
+        ("pump:pump.md page 9", "no page 9 in pump:pump.md"),
+        ("pump, 351", "no passage that begins at 351 in pump"),
+        ("pump page 1, 351", "no passage that begins at 351 on page 1 in pump"),
+    ],
+)
+def test_a_page_or_passage_that_is_not_there_is_told(embedded, like, lacks):
+    with pytest.raises(NotFoundError, match=lacks) as caught:
+        embedded.search(like=like, space="ngrams")
+    assert caught.value.hint.startswith("hart views ls pump lists")
+
+
 def test_what_is_like_a_file_on_the_disk_or_a_vector(embedded, tmp_path):
     path = tmp_path / "question.txt"
     path.write_text("the valve of a pump leaks", encoding="utf-8")
@@ -216,7 +231,7 @@ def test_what_is_like_a_view_is_found_beside_it(store, source):
     assert [one[1] for one in found if one[0] == "book"] == [1]
     assert hits("book cell 2, 0") == found
     for wrong in ("book cell 3", "all page 1", f"all, {ship.start + 1}"):
-        with pytest.raises(NotFoundError, match="no vector of"):
+        with pytest.raises(NotFoundError, match="there is no"):
             hits(wrong)
     with pytest.raises(NotFoundError, match="nobody"):
         hits("nobody page 1")

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shlex
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from hartonomous.packs.kept_uses import KeptUses
 from hartonomous.packs.npy_rows import NpyRows
 from hartonomous.packs.open_files import OpenFiles, find_version
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.picture_views import pixel_process
+from hartonomous.packs.picture_views import open_pictures, pixel_process
 from hartonomous.packs.search_filter import Chosen
 from hartonomous.packs.space_encoders import encoder_of
 from hartonomous.packs.space_writer import find_space
@@ -43,8 +44,12 @@ _SELECTIVE = 4
 _MOST_QUERIES = 16
 _KEPT_ENCODERS = 2
 _MOST_VECTOR_BYTES = 64 << 20
+_NO_PICTURES = (
+    "words do not reach pictures: no space of pictures that takes words is searched in this store; "
+    "hart embed --encoder NAME makes one"
+)
 _VIEW = re.compile(
-    r"(?P<file>.+?)( (page|slide|sheet|chapter|cell) (?P<page>[0-9]{1,9}))?"
+    r"(?P<file>.+?)( (?P<unit>page|slide|sheet|chapter|cell) (?P<page>[0-9]{1,9}))?"
     r"(, (?P<start>[0-9]{1,9}))?",
     re.DOTALL,
 )
@@ -186,6 +191,8 @@ class MeaningSearch:
                 notes.append(f"the space {row.name} is not searched: {error.message}")
                 continue
             found["meaning" if row.space.modality == "text" else "pictures"] = near
+        if wanted.like is None and set(chosen.wanted.kinds) == {"picture"} and not (found or notes):
+            notes.append(_NO_PICTURES)
         if wanted.like is not None and not found:
             names = ", ".join(row.name for row in rows)
             path = Path(wanted.like)
@@ -195,6 +202,7 @@ class MeaningSearch:
                     hint="hart similar compares pictures without a model; an encoder of texts and "
                     "pictures (CLIP) makes a space of both",
                 )
+            self._check_view(wanted.like)
             raise NotFoundError(
                 f"there is no vector of {wanted.like} in {names}",
                 hint="hart embed makes those of stored files; or name another --space",
@@ -269,6 +277,31 @@ class MeaningSearch:
                 raise
         page, start = (None if one is None else int(one) for one in found.group("page", "start"))
         return _Like(self._digest(found["file"]), 0 if page is None else page, start)
+
+    def _check_view(self, spec: str) -> None:
+        """Raise NotFoundError where a stored file was read, and has no view at such a place."""
+        path, found = Path(spec), _VIEW.fullmatch(spec)
+        if path.suffix == ".npy" or _is_file(path) or found is None:
+            return
+        like = self._find(spec)
+        if like.page is None:
+            return
+        with self.words.lent() as index:
+            passages = index.passages_of(like.digest)
+        with open_pictures(self._parts) as pictures:
+            pages = {one.page for one in pictures.places_in(like.digest)}
+        there = [one for one in passages if one.page == like.page]
+        at_page, at_start = f"{found['unit']} {like.page}", like.start is not None
+        if at_start and any(one.start == like.start for one in there):
+            return
+        if (passages or pages) and (at_start or not (there or like.page in pages)):
+            what = f"no passage that begins at {like.start}" if at_start else f"no {at_page}"
+            where = f" on {at_page}" if at_start and like.page else ""
+            name = shlex.quote(found["file"].partition(":")[0])
+            raise NotFoundError(
+                f"there is {what}{where} in {found['file']}, as far as it was read",
+                hint=f"hart views ls {name} lists its passages and pictures",
+            )
 
     def _digest(self, spec: str) -> bytes:
         name, colon, member = spec.partition(":")
