@@ -119,6 +119,33 @@ def test_a_key_that_no_metadata_has_is_noted(hart, texts):
     assert "metadata key" not in hart("search", "valve", "--where", "meta.author=Bob")[2]
 
 
+@pytest.mark.parametrize(
+    ("given", "note"),
+    [
+        (["--name", "nope*"], "no artifact has the name 'nope*'"),
+        (["--name", "pumpp"], "no artifact has the name 'pumpp'; did you mean pump?"),
+        (["--name", "manual.md"], "did you mean docs/manual.md?"),
+        (["--tag", "fiel"], "no artifact has the tag 'fiel'; there is field"),
+        (["--where", "kind = passage"], "nothing has the kind 'passage'; there is f"),
+        (["--kind", "picture"], "words do not reach pictures"),
+    ],
+)
+def test_what_nothing_has_is_noted(hart, texts, given, note):
+    Path("manual.md").write_text("# Manual\n\nOil the valve.\n", encoding="utf-8")
+    assert hart("add", "manual.md", "--name", "docs/manual.md", "--tag", "field")[0] == 0
+    code, out, err = hart("search", "valve", *given)
+    assert (code, out) == (0, "nothing was found\n")
+    assert note in err
+    for known in (["--name", "docs/*"], ["--tag", "field"], ["--where", "kind = markdown"]):
+        for word in ("valve", "zzzz"):
+            assert hart("search", word, *known)[2] == "", known
+
+
+def test_a_wrong_kind_of_hits_gives_an_example(hart, texts):
+    assert "'format = pdf'" in hart("search", "valve", "--kind", "document")[2]
+    assert "'format = docx'" in hart("search", "valve", "--kind", "docx")[2]
+
+
 def test_a_number_of_hits_is_limit(hart, texts):
     code, _, err = hart("search", "valve", "-n", "3")
     assert code == 2

@@ -38,6 +38,7 @@ _NEAR_COLUMNS = (
 
 
 _NOTES_SHOWN = 5
+_FORMATS = frozenset(("safetensors", "gguf", "onnx", "npy", "npz"))
 
 
 class _Kind(click.Choice[str]):
@@ -47,11 +48,14 @@ class _Kind(click.Choice[str]):
         """Return the kind; raises UsageError that says which there are."""
         if value in self.choices:
             return super().convert(value, param, ctx)
+        from hartonomous.media.endings import ALL, PICTURES
+
         near = get_close_matches(value, self.choices, n=1)
+        such = value if value in ALL | PICTURES | _FORMATS else "pdf"
         raise UsageError(
             f"there is no kind {value!r} of hits; there are {', '.join(self.choices)}",
             hint=f"did you mean {near[0]!r}?" if near
-            else f"of files of one format: --where 'format = {value}', or 'file = *.{value}'",
+            else f"of files of one format: --where 'format = {such}', or 'file = *.{such}'",
         )  # fmt: skip
 
 

@@ -84,6 +84,14 @@ def fields_of(condition: Condition) -> set[str]:
     return {condition.field}
 
 
+def values_of(condition: Condition, field: str) -> set[str]:
+    """Return the values of which a field is asked to have one."""
+    if isinstance(condition, Combination):
+        return {value for one in condition.parts for value in values_of(one, field)}
+    said = condition.field == field and condition.operator in ("=", "in")
+    return set(condition.values) if said else set()
+
+
 def _fits(value: str, operator: Operator, wanted: str) -> bool:
     if operator in ("=", "in"):
         return value == wanted or fnmatch.fnmatchcase(value, wanted)

@@ -2,7 +2,6 @@
 
 import fnmatch
 from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
 from functools import cached_property
 
 import msgspec
@@ -15,6 +14,7 @@ from hartonomous.errors import UsageError
 from hartonomous.packs.kept_uses import Uses
 from hartonomous.packs.model_views import said_of_versions
 from hartonomous.packs.parts import StoreParts
+from hartonomous.packs.unmet_conditions import told_near, unmet_kind, unmet_name, unmet_tag
 from hartonomous.ports.text_index import TextIndex
 
 KINDS = ("passage", "picture", "model", "tensor")
@@ -57,6 +57,7 @@ class Chosen:
         self._index = index
         self._known = known if wanted.as_of_us is None else Uses(known.number)
         self._uses: dict[bytes, list[TextUse]] = {}
+        self._any_passed = False
         asked = fields_of(wanted.condition) if wanted.condition is not None else set()
         self._asked_keys = sorted(field[5:] for field in asked if field.startswith("meta."))
         self._asks_annotations = bool(
@@ -99,20 +100,37 @@ class Chosen:
             ]
 
     def notes(self) -> list[str]:
-        """Return of each key of metadata that is asked for and that nothing has, that it is so."""
+        """Return of what is asked for and nothing has, that it is so.
+
+        Keys of metadata; names, tags and kinds where nothing has passed so far.
+        """
+        found = self._unmet_keys()
+        if self._any_passed:
+            return found
+        wanted = self.wanted
+        if wanted.condition is not None:
+            kinds = self._index.totals()
+            found += unmet_kind(self._database, wanted.condition, kinds)
+        if wanted.as_of_us is None:  # what had it then may be gone
+            if wanted.name is not None:
+                found += unmet_name(self._database, wanted.name)
+            if wanted.tag is not None:
+                found += unmet_tag(self._database, wanted.tag)
+        return found
+
+    def _unmet_keys(self) -> list[str]:
         if not self._asked_keys:
             return []
         known = {key for _, metadata in self._annotations.values() for key in metadata}
         if known.issuperset(self._asked_keys):
             return []
         known |= self._index.metadata_keys()
-        found = []
-        for key in self._asked_keys:
-            near = get_close_matches(key, known, n=3)
-            if key not in known:
-                like = f"; there is {' and '.join(f'meta.{one}' for one in near)}" if near else ""
-                found.append(f"no artifact and no document has the metadata key {key!r}{like}")
-        return found
+        return [
+            f"no artifact and no document has the metadata key {key!r}"
+            f"{told_near(key, known, 'meta.')}"
+            for key in self._asked_keys
+            if key not in known
+        ]
 
     def uses(self, digest: bytes) -> list[TextUse]:
         """Return the versions that count and have a file that was learned of."""
@@ -150,6 +168,11 @@ class Chosen:
         return found
 
     def _passes(self, use: TextUse | VersionWords, source: IndexedSource | None) -> bool:
+        passes = self._fits(use, source)
+        self._any_passed = self._any_passed or passes
+        return passes
+
+    def _fits(self, use: TextUse | VersionWords, source: IndexedSource | None) -> bool:
         wanted = self.wanted
         if wanted.name is not None and not fnmatch.fnmatchcase(use.name, wanted.name):
             return False
