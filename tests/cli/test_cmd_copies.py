@@ -1,5 +1,6 @@
 """``backup``, ``restore``, ``push``, ``pull`` and ``sync``."""
 
+import sqlite3
 import types
 
 import pytest
@@ -181,3 +182,27 @@ def test_an_argument_too_many_is_told_with_its_option(hart, full, words, hint):
     assert code == 2
     assert f"hart: error: there is an argument too many: {words[2]!r}\n" in err
     assert f"hint: {hint}" in err
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        ("UPDATE alembic_version SET version_num = 'junk'", "the schema's revision is no number"),
+        ("UPDATE version SET number = 'x'", "where int belongs"),
+    ],
+)
+def test_damage_of_the_other_store_is_told_as_that_ones(hart, full, home, statement, told):
+    other = home / "an other"
+    hartonomous.init(other, catalog="sqlite").close()
+    assert hart("push", str(other), "-q")[0] == 0
+    database = sqlite3.connect(other / "catalog.sqlite3", isolation_level=None)
+    database.execute("PRAGMA ignore_check_constraints = ON")
+    database.execute(statement)
+    database.close()
+    for words in (("pull",), ("sync",), ("push",), ("pull", "-n")):
+        code, _, err = hart(*words[:1], str(other), *words[1:])
+        assert code == 4, (words, err)
+        assert f"the store at {other}: the catalog is damaged: " in err
+        assert told in err
+        assert f"hart --store '{other}' repair" in err
+    assert hart("verify")[0] == 0

@@ -7,6 +7,7 @@ import contextlib
 import copy
 import os
 import random
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,6 +29,8 @@ ROWS_PER_TRANSACTION = 500
 
 SCHEMA_REVISION = "0003"
 """The revision that this program reads and writes; a test holds it to the newest migration."""
+
+_REVISION = re.compile("[0-9]{1,9}")
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -277,9 +280,9 @@ def revision_of(connection: Connection) -> str | None:
     """Return the revision that a catalog says, None where it says none; IntegrityError for junk."""
     query = "SELECT version_num FROM alembic_version"
     found: object = connection.exec_driver_sql(query).scalar()
-    if found is None or isinstance(found, str):
+    if found is None or (isinstance(found, str) and _REVISION.fullmatch(found)):
         return found
-    raise damaged(f"the schema's revision is no text: {found!r:.40}")
+    raise damaged(f"the schema's revision is no number: {found!r:.40}")
 
 
 def migrate(engine: Engine) -> None:

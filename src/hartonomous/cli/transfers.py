@@ -1,5 +1,6 @@
 """What push, pull and sync share: their options, the other store, and how results are shown."""
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,11 +48,15 @@ def other_store(invocation: Invocation, path: Path) -> "Iterator[Store]":
     """Open the store at a path; raises NoStoreError."""
     from hartonomous import locks
     from hartonomous.opening import open_store
+    from hartonomous.packs.named_store import naming_store
 
     settings = dict(invocation.options.settings)
     force = invocation.options.force_network
-    with locks.telling(invocation.tell), open_store(path, settings=settings, force=force) as store:
-        yield store
+    with locks.telling(invocation.tell):
+        with naming_store(path):
+            store = open_store(path, settings=settings, force=force)
+        with store:
+            yield store
 
 
 def bring(
@@ -83,7 +88,8 @@ def refuse(done: "Transferred") -> None:
         number = several(len(done.failed), "version")
         raise IntegrityError(
             f"{number} of {done.source} refused: {done.failed[0]}",
-            hint="hart verify there names everything that is damaged; the rest was received",
+            hint=f"hart --store {shlex.quote(done.source)} verify names everything that is "
+            "damaged; the rest was received",
         )
 
 

@@ -22,6 +22,7 @@ from hartonomous.core.replica import (
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.merge_publication import Arrival, Done, MergePublication, publish_renames
 from hartonomous.packs.merging import Merge, merge
+from hartonomous.packs.named_store import naming_store
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.publication import publication
 from hartonomous.packs.received_versions import check_artifact, check_content
@@ -113,7 +114,8 @@ def receive(
     here = StoredPeer(target, read_card(target.directory).id)
     try:
         work = _Transfer(there, here, target, options, progress or NoProgress())
-        return work.foresee() if dry_run else work.run()
+        with naming_store(target.directory):  # what the other one's has is named by then
+            return work.foresee() if dry_run else work.run()
     finally:
         there.close()
         here.close()

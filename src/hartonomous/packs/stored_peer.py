@@ -1,5 +1,7 @@
 """A store in a directory as another one sees it: names with their times, records as they lie."""
 
+import contextlib
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -14,6 +16,7 @@ from hartonomous.errors import IntegrityError, NotFoundError
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import MAX_MANIFEST_BYTES
 from hartonomous.packs.frames import decode_record_whole
+from hartonomous.packs.named_store import naming_store
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.second_copies import check_payload
 from hartonomous.ports.peer import PeerRecord
@@ -53,6 +56,11 @@ class StoredPeer:
         """Read what the journal has got since."""
         self._current = False
 
+    @contextlib.contextmanager
+    def _read(self) -> Iterator[Any]:
+        with naming_store(self._parts.directory), self._parts.database.read() as tx:
+            yield tx
+
     def _times(self, tx: Any) -> Touches:
         if not self._current:
             replicas.read_touches(tx, self._touched)
@@ -65,7 +73,7 @@ class StoredPeer:
         """Yield every artifact, the trash included."""
         after = 0
         while True:
-            with self._parts.database.read() as tx:
+            with self._read() as tx:
                 rows = replicas.artifacts_after(tx, after, limit=_PAGE)
                 states = [replicas.state(tx, row, self._times(tx)) for row in rows]
             if not rows:
@@ -75,36 +83,36 @@ class StoredPeer:
 
     def artifact(self, uid: bytes) -> ArtifactState | None:
         """Return an artifact by uid."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             row = artifacts.by_uid(tx, uid)
             return None if row is None else replicas.state(tx, row, self._times(tx))
 
     def named(self, name: str) -> ArtifactState | None:
         """Return the artifact in use under a name."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             row = artifacts.by_name(tx, name)
             return None if row is None else replicas.state(tx, row, self._times(tx))
 
     def holders(self, uids: Sequence[bytes]) -> dict[bytes, bytes]:
         """Return {version uid: artifact uid} of those of these versions that are there."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             return replicas.artifacts_of_versions(tx, uids)
 
     def relations(self) -> Iterator[RelationState]:
         """Yield stated relations, and those that were taken back."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             yield from replicas.relation_states(tx, self._times(tx))
 
     def purged(self) -> Mapping[bytes, int]:
         """Return {version uid: time} of what is gone for good."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             return self._times(tx).purged
 
     # -- content
 
     def content(self, version_uid: bytes) -> VersionContent:
         """Return what a version's commit says; raises NotFoundError."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             rows = versions.by_uids(tx, [version_uid])
             if not rows:
                 raise NotFoundError(f"version {version_uid.hex()} is gone from {self.where}")
@@ -124,7 +132,7 @@ class StoredPeer:
     def manifest(self, file_digest: bytes) -> bytes:
         """Return the JSON of a stored file's manifest; raises NotFoundError."""
         for attempt in range(_ATTEMPTS):
-            row = self._reader.manifest_row(file_digest)
+            row = self._manifest_row(file_digest)
             if row is None or not row.complete:
                 raise NotFoundError(f"file blake3:{file_digest.hex()} is gone from {self.where}")
             try:
@@ -138,26 +146,30 @@ class StoredPeer:
             return decode_record_whole(pack, header, limit=MAX_MANIFEST_BYTES)
         raise IntegrityError(
             f"{self.where} has another record than the manifest of blake3:{file_digest.hex()}",
-            hint="hart verify there names everything that is damaged",
+            hint=f"hart --store {shlex.quote(self.where)} verify names everything that is damaged",
         )
+
+    def _manifest_row(self, file_digest: bytes) -> manifests.ManifestRow | None:
+        with naming_store(self._parts.directory):
+            return self._reader.manifest_row(file_digest)
 
     def manifest_atoms(self, file_digest: bytes) -> Iterator[list[tuple[bytes, int]]]:
         """Yield pages of (digest, stored bytes) of the atoms that a stored file needs."""
         manifest = manifest_format.decode(self.manifest(file_digest))
         names = sorted({one.digest for one in manifest.segments if one.digest is not None})
         for start in range(0, len(names), _PAGE):
-            with self._parts.database.read() as tx:
+            with self._read() as tx:
                 found = atoms.find(tx, names[start : start + _PAGE])
             yield [(name, found[name][1]) for name in sorted(found)]
 
     def missing(self, digests: Sequence[bytes]) -> set[bytes]:
         """Return those of some atoms that are not stored, or damaged."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             return set(digests) - atoms.find(tx, digests, sound=True).keys()
 
     def has_file(self, file_digest: bytes) -> bool:
         """Say whether a file is stored whole."""
-        row = self._reader.manifest_row(file_digest)
+        row = self._manifest_row(file_digest)
         return row is not None and row.complete
 
     def atoms(self, digests: Sequence[bytes]) -> dict[bytes, list[PeerRecord]]:
@@ -165,7 +177,8 @@ class StoredPeer:
         for attempt in range(_ATTEMPTS):
             for name in digests:
                 self._reader.forget(name)
-            places = self._reader.locate(digests)
+            with naming_store(self._parts.directory):
+                places = self._reader.locate(digests)
             try:
                 return {
                     name: [
@@ -205,7 +218,7 @@ class StoredPeer:
 
     def undoable_removals(self, uid: bytes) -> list[changes.ChangeRow]:
         """Return the removals of a version that were not undone, oldest first."""
-        with self._parts.database.read() as tx:
+        with self._read() as tx:
             rows = changes.of_action(tx, "remove", containing=uid.hex())
         return [row for row in rows if uid.hex() in row.content["version_uids"]]
 
