@@ -9,7 +9,7 @@ from sqlalchemy import text
 import hartonomous as hn
 from hartonomous.catalog import jobs
 from hartonomous.core.job import Ending, Status
-from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.operations import schedules
 
 DAY_S = 86_400
@@ -173,6 +173,24 @@ def test_a_clock_that_goes_back_a_little_puts_nothing_twice(store, clock):
     assert schedules.put_due(store.parts) == []
     clock.pass_s(10)
     assert schedules.put_due(store.parts) == []
+
+
+def test_a_damaged_schedule_stops_no_other_and_can_be_removed(store, clock):
+    for name in ("bad", "good"):
+        store.jobs.add_schedule(name, "verify", every_s=DAY_S)
+    with store.parts.database.write() as tx:
+        tx.execute(text("UPDATE schedule SET arguments = 'x' WHERE name = 'bad'"))
+    clock.pass_s(DAY_S)
+    wrong: dict[str, str] = {}
+    assert len(schedules.put_due(store.parts, wrong=wrong)) == 1
+    assert list(wrong) == ["bad"]
+    told: dict[str, str] = {}
+    assert [one.name for one in store.jobs.schedules(wrong=told)] == ["good"]
+    assert told == wrong
+    with pytest.raises(IntegrityError):
+        store.jobs.schedules()
+    assert store.jobs.remove_schedule("bad") is None
+    assert [one.name for one in store.jobs.schedules()] == ["good"]
 
 
 def test_what_a_schedule_may_not_be(store):

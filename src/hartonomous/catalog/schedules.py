@@ -1,13 +1,18 @@
-"""Schedules: what is put into the queue again and again."""
+"""Schedules: what is put into the queue again and again.
+
+One row that cannot be understood keeps the others from nothing: where ``wrong`` is given it is
+passed over, and ``wrong`` receives why, by name.
+"""
 
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, select, update
 
 from hartonomous.catalog.columns import decode_json
 from hartonomous.catalog.schema import schedule
 from hartonomous.core.schedule import Schedule
+from hartonomous.errors import IntegrityError
 
 
 def put(tx: Connection, new: Schedule) -> None:
@@ -28,15 +33,25 @@ def by_name(tx: Connection, name: str) -> Schedule | None:
     return None if row is None else _schedule(row)
 
 
-def listed(tx: Connection) -> list[Schedule]:
+def count(tx: Connection) -> int:
+    """Return how many schedules there are."""
+    return int(tx.scalar(select(func.count()).select_from(schedule)) or 0)
+
+
+def has(tx: Connection, name: str) -> bool:
+    """Say whether there is a schedule of a name."""
+    return tx.scalar(select(schedule.c.name).where(schedule.c.name == name)) is not None
+
+
+def listed(tx: Connection, *, wrong: dict[str, str] | None = None) -> list[Schedule]:
     """Return every schedule, by name."""
-    return [_schedule(row) for row in tx.execute(select(*schedule.c).order_by(schedule.c.name))]
+    return _read(tx, select(*schedule.c).order_by(schedule.c.name), wrong)
 
 
-def locked(tx: Connection) -> list[Schedule]:
+def locked(tx: Connection, *, wrong: dict[str, str] | None = None) -> list[Schedule]:
     """Return the schedules that nobody else is looking at, kept as they are until the end."""
     query = select(*schedule.c).order_by(schedule.c.name).with_for_update(skip_locked=True)
-    return [_schedule(row) for row in tx.execute(query)]
+    return _read(tx, query, wrong)
 
 
 def set_run(
@@ -47,6 +62,24 @@ def set_run(
     if last is not None:
         values |= {"last_us": last[0], "last_job_id": last[1]}
     tx.execute(update(schedule).where(schedule.c.name == name).values(values))
+
+
+def _read(tx: Connection, query: Select[Any], wrong: dict[str, str] | None) -> list[Schedule]:
+    """Return what a query for whole rows finds: together, or one by one where that fails."""
+    try:
+        return [_schedule(row) for row in tx.execute(query)]
+    except IntegrityError:
+        if wrong is None:
+            raise
+    found = []
+    for name in list(tx.scalars(query.with_only_columns(schedule.c.name))):
+        try:
+            one = by_name(tx, name)
+        except IntegrityError as error:
+            wrong[name] = error.message
+        else:
+            found += [] if one is None else [one]
+    return found
 
 
 def _encoded(arguments: dict[str, Any]) -> str:

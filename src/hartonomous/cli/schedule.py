@@ -14,6 +14,7 @@ from hartonomous.cli.job_words import command_line
 from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.quantities import Duration
 from hartonomous.cli.sizes import moment
+from hartonomous.cli.text import clean
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +84,12 @@ def add(
 def ls(invocation: Invocation) -> None:
     """List schedules."""
     with invocation.store() as store:
-        found = store.jobs.schedules()
-    if not found and invocation.output.is_for_people:
+        wrong: dict[str, str] = {}
+        found = store.jobs.schedules(wrong=wrong)
+    for name, why in wrong.items():
+        text = f"the schedule {name} is damaged: {why}; 'hart schedule rm' removes it"
+        click.echo(f"hart: note: {clean(text)}", err=True)
+    if not found and not wrong and invocation.output.is_for_people:
         click.echo("hart: note: there are no schedules", err=True)
     _emit(invocation, found)
 
@@ -99,7 +104,7 @@ def rm(invocation: Invocation, *, names: tuple[str, ...]) -> None:
     """
     with invocation.store() as store:
         gone = [store.jobs.remove_schedule(name) for name in names]
-    _emit(invocation, gone)
+    _emit(invocation, [one for one in gone if one is not None])
 
 
 def _learn(invocation: Invocation, words: tuple[str, ...]) -> Wanted:

@@ -12,7 +12,7 @@ from hartonomous.core.schedule import (
     following_run_us,
     mended_run_us,
 )
-from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.packs.parts import StoreParts
 
 MOST_SCHEDULES = 1000
@@ -45,31 +45,40 @@ def add(
         max_attempts=max_attempts, created_us=now_us, next_us=first_run_us(whole_s, cron, now_us),
     )  # fmt: skip
     with parts.database.write() as tx:
-        there = schedules.by_name(tx, name) is not None
+        there = schedules.has(tx, name)
         if there and not replace:
             raise ConflictError(
                 f"there is a schedule {name} already", hint="--replace puts this in its place"
             )
-        if not there and len(schedules.listed(tx)) >= MOST_SCHEDULES:
+        if not there and schedules.count(tx) >= MOST_SCHEDULES:
             raise ConflictError(f"there are {MOST_SCHEDULES} schedules already")
         schedules.put(tx, new)
     return new
 
 
-def listed(parts: StoreParts) -> list[Schedule]:
-    """Return every schedule, by name."""
+def listed(parts: StoreParts, *, wrong: dict[str, str] | None = None) -> list[Schedule]:
+    """Return every schedule, by name; ``wrong`` receives what is wrong with damaged ones.
+
+    Raises IntegrityError for damage where there is no ``wrong``.
+    """
     with parts.database.read() as tx:
-        return schedules.listed(tx)
+        return schedules.listed(tx, wrong=wrong)
 
 
-def remove(parts: StoreParts, name: str) -> Schedule:
-    """Forget a schedule and return what it was; a job of it that waits stays."""
+def remove(parts: StoreParts, name: str) -> Schedule | None:
+    """Forget a schedule and return what it was; a job of it that waits stays.
+
+    None for one that is damaged. Raises NotFoundError.
+    """
     with parts.database.write(alone=False) as tx:
-        found = schedules.by_name(tx, name)
-        if found is None:
+        if not schedules.has(tx, name):
             raise NotFoundError(
                 f"there is no schedule {name}", hint="'hart schedule ls' lists them"
             )
+        try:
+            found = schedules.by_name(tx, name)
+        except IntegrityError:
+            found = None
         schedules.remove(tx, name)
     return found
 
@@ -79,15 +88,18 @@ def put_due(parts: StoreParts, *, wrong: dict[str, str] | None = None) -> list[i
 
     One job of a schedule is active at a time, whichever worker looks, and however many runs were
     missed. What this version cannot read as times, as another one may have written it, is passed
-    over; ``wrong`` receives why, by name.
+    over, and so is a damaged one; ``wrong`` receives why, by name.
     """
+    wrong = {} if wrong is None else wrong
     now_us = parts.clock()
     with parts.database.read() as tx:
-        if not any(_is_due(one, now_us) for one in _sound(schedules.listed(tx), wrong)):
+        if not any(
+            _is_due(one, now_us) for one in _sound(schedules.listed(tx, wrong=wrong), wrong)
+        ):
             return []
     put: list[int] = []
     with parts.database.write(alone=False) as tx:
-        for one in _sound(schedules.locked(tx), wrong):
+        for one in _sound(schedules.locked(tx, wrong=wrong), wrong):
             if one.next_us > now_us:
                 mended = mended_run_us(one, now_us)
                 if mended < one.next_us:
@@ -105,15 +117,14 @@ def put_due(parts: StoreParts, *, wrong: dict[str, str] | None = None) -> list[i
     return put
 
 
-def _sound(found: list[Schedule], wrong: dict[str, str] | None) -> list[Schedule]:
+def _sound(found: list[Schedule], wrong: dict[str, str]) -> list[Schedule]:
     """Return the schedules whose times can be told, and say of the others why."""
     sound = []
     for one in found:
         try:
             check_times(one.every_s, one.cron)
         except UsageError as error:
-            if wrong is not None:
-                wrong[one.name] = error.message
+            wrong[one.name] = error.message
         else:
             sound.append(one)
     return sound

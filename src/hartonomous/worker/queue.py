@@ -91,12 +91,12 @@ class Jobs:
             priority=priority, max_attempts=max_attempts, replace=replace,
         )  # fmt: skip
 
-    def schedules(self) -> Sequence[Schedule]:
-        """Return every schedule, by name."""
-        return schedules.listed(self._parts)
+    def schedules(self, *, wrong: dict[str, str] | None = None) -> Sequence[Schedule]:
+        """Return every schedule, by name; ``wrong`` is as in ``list``, by the schedule's name."""
+        return schedules.listed(self._parts, wrong=wrong)
 
-    def remove_schedule(self, name: str) -> Schedule:
-        """Forget a schedule; raises NotFoundError."""
+    def remove_schedule(self, name: str) -> Schedule | None:
+        """Forget a schedule; None for one that is damaged. Raises NotFoundError."""
         return schedules.remove(self._parts, name)
 
     def _checked(self, kind: str, arguments: dict[str, Any] | None) -> dict[str, Any]:
