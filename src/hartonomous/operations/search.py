@@ -335,9 +335,12 @@ class _Searching:
         """Return what each order counts: words where one passage has what is asked for."""
         if self._covers("words") >= _COVERED:
             return _BY_WORDS
-        if self._covers("letters") >= _COVERED:
-            return _BY_LETTERS if self._covers("letters") >= _LIKE else _BY_BOTH
-        return _BY_MEANING if self._orders.get("meaning") else _WITHOUT_MEANING
+        has_meaning = bool(self._orders.get("meaning"))
+        if self._covers("letters") >= (_LIKE if has_meaning else _COVERED):
+            return _BY_LETTERS
+        if not has_meaning:
+            return _WITHOUT_MEANING
+        return _BY_BOTH if self._covers("letters") >= _COVERED else _BY_MEANING
 
     def _take(self, name: str, rows: Sequence[RankedPassage]) -> None:
         order: list[Key] = [("passage", (row.digest, row.page, row.start)) for row in rows]
