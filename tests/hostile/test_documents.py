@@ -102,7 +102,6 @@ REFUSED = {
     "deep.ipynb": b'{"cells":' + b"[" * 200_000,
     "no cells.ipynb": b"{}",
     "zeros.txt": b"\xff\xfe" + b"\0" * 100,
-    "large.txt": b"word " * (8 << 20),
 }
 KEPT = {
     "nines.xlsx": sheet_of(f'<c t="s"><v>{NINES}</v></c><c><v>7</v></c>'),
@@ -121,6 +120,8 @@ KEPT = {
     "many.html": b"<p>x" * 250_000,
     "deep.docx": word("<w:sdt>" * 2_000 + "<w:p/>" + "</w:sdt>" * 2_000),
     "no blanks.txt": b"x" * (4 << 20),
+    "large.txt": b"word " * (8 << 20),
+    "large.html": b"<meta charset=zlib><p>" + b"word " * (8 << 20),
     "no words.md": b"#" * 100_000 + b"\n" + b"-" * 100_000,
     "fences.md": b"```\n" * 100_000,
     "wide.csv": b"," * 1_000_000 + b"\n",

@@ -60,7 +60,10 @@ def decode(content: bytes, *, whole: bool = True) -> tuple[str, tuple[Notice, ..
 
 def decode_as(content: bytes, name: str, *, whole: bool) -> str:
     """Return bytes as characters of an encoding; raises UnicodeError, LookupError."""
-    return codecs.getincrementaldecoder(name)().decode(content, final=whole)
+    if whole:
+        return content.decode(name)
+    "".encode(name)  # refuses what is no encoding of text, such as zlib; the next line does not
+    return codecs.getincrementaldecoder(name)().decode(content)
 
 
 def _strict(content: bytes, name: str, *, whole: bool) -> str:
