@@ -185,6 +185,14 @@ def test_a_schedule_is_told_with_the_words_of_its_command(hart, home, store, wor
     assert validate("schedule", hart(*line)[1])[0]["arguments"] == made["arguments"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [{"max_duration_s": "x"}, {"paths": 7}, {"max_duration_s": 10**400}],
+)
+def test_arguments_that_no_command_gives_are_marked(arguments):
+    assert command_line("verify", arguments) == "verify (arguments that no command gives)"
+
+
 def test_schedules_show_what_they_repeat(hart, store):
     line = ("schedule", "add", "--every", "1d", "nightly", "verify", "--read-data-subset", "1/10")
     hart(*line, "--max-duration", "2h")

@@ -22,9 +22,15 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"))
 
 
 def command_line(kind: str, arguments: Mapping[str, Any]) -> str:
-    """Return a kind of job and its arguments as they are written behind ``hart``."""
-    words = list(_words(kind, arguments))
-    return " ".join([_COMMANDS.get(kind, kind), *map(shlex.quote, words)])
+    """Return a kind of job and its arguments as they are written behind ``hart``.
+
+    Of arguments that no command line gives, as somebody else may have written them, a mark.
+    """
+    try:
+        words = [shlex.quote(one) for one in _words(kind, arguments)]
+    except (TypeError, ValueError, OverflowError):
+        words = ["(arguments that no command gives)"]
+    return " ".join([_COMMANDS.get(kind, kind), *words])
 
 
 def _words(kind: str, arguments: Mapping[str, Any]) -> Iterator[str]:
