@@ -63,8 +63,10 @@ def refused(job_id: int, why: str) -> IntegrityError:
     )
 
 
-def end_damaged(tx: Connection, found: dict[int, str], *, now_us: int) -> None:
-    """End damaged jobs as dead, whatever their rows hold, and tell of it.
+def end_damaged(
+    tx: Connection, found: dict[int, str], *, now_us: int, wrong: dict[int, str] | None
+) -> None:
+    """End damaged jobs as dead, whatever their rows hold, and tell of it; ``wrong`` receives why.
 
     The columns that cannot be understood stay as they are: who looks sees them, and nothing is run
     with arguments that nobody gave.
@@ -82,6 +84,8 @@ def end_damaged(tx: Connection, found: dict[int, str], *, now_us: int) -> None:
         )  # fmt: skip
         told.append(NewEvent("job.dead", f"job/{job_id}", _legible(tx, job_id, error)))
     events.append_all(tx, told, now_us=now_us)
+    if wrong is not None:
+        wrong.update(found)
 
 
 def is_no_text(error: DBAPIError) -> bool:

@@ -134,14 +134,14 @@ def claim(
     """
     lease_us = new_lease_us(now_us)
     given = {"worker": worker, "now": now_us, "lease": lease_us, "most": limit}
-    ids: list[int] | None = None
+    ids: list[int] = []
     try:
         rows = [tuple(row) for row in tx.execute(_CLAIM_ON[tx.dialect.name], given)]
         ids = [row[0] for row in rows]
         checked = msgspec.convert(rows, list[_Claimed])
         claimed = [_running(one, worker, now_us, lease_us) for one in checked]
     except (msgspec.ValidationError, IntegrityError):
-        claimed = _sound(tx, ids or [], now_us, wrong)
+        claimed = _sound(tx, ids, now_us, wrong)
     except DBAPIError as error:
         if not job_rows.is_no_text(error):
             raise
@@ -168,9 +168,7 @@ def _sound(
 ) -> list[Job]:
     """Return the jobs that were claimed and can be understood; the others end."""
     found = job_rows.one_by_one(tx, ids)
-    job_rows.end_damaged(tx, found.damaged, now_us=now_us)
-    if wrong is not None:
-        wrong.update(found.damaged)
+    job_rows.end_damaged(tx, found.damaged, now_us=now_us, wrong=wrong)
     return found.jobs
 
 
@@ -268,9 +266,7 @@ def take_back(
         .limit(limit)
         .with_for_update(skip_locked=True),
     )
-    job_rows.end_damaged(tx, found.damaged, now_us=now_us)
-    if wrong is not None:
-        wrong.update(found.damaged)
+    job_rows.end_damaged(tx, found.damaged, now_us=now_us, wrong=wrong)
     over = [after_failure(one, _LOST, now_us=now_us, chance=chance) for one in found.jobs]
     return finish(tx, over, now_us=now_us)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 _COMMANDS = {"views": "views rebuild"}
 _OPTIONS: dict[str, dict[str, str]] = {
-    "add": {"name": "--name", "labels": "--label", "tags": "--tag", "metadata": "--meta"},
+    "add": {"labels": "--label", "tags": "--tag", "metadata": "--meta"},
     "verify": {"subset": "--read-data-subset", "max_duration_s": "--max-duration"},
     "repack": {"max_duration_s": "--max-duration"},
     "gc": {"grace_s": "--grace"},

@@ -13,6 +13,7 @@ from hartonomous.cli.page import Block, Cell, Column, Fields, Style, Table
 from hartonomous.cli.quantities import Duration
 from hartonomous.cli.sizes import duration, moment, size
 from hartonomous.cli.text import clean
+from hartonomous.core.job import MAX_KEY_CHARS
 from hartonomous.errors import ConflictError, HartonomousError, UsageError, all_kinds
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ _MODULE = "hartonomous.cli.jobs"
 _STYLES: dict[str, Style] = {
     "done": "good", "dead": "bad", "failed": "warn", "cancelled": "dim",
 }  # fmt: skip
-_MOST_CHARS = 200
-"""Of kinds and keys, which others may have written without a limit."""
 _STATUSES = ["pending", "running", "failed", "done", "dead", "cancelled"]
 
 command = HartGroup(
@@ -198,7 +197,7 @@ def _table(found: Iterable["Job"]) -> Iterable[Block]:
 
 def _row(one: "Job") -> tuple[str | Cell, ...]:
     return (
-        str(one.id), one.kind[:_MOST_CHARS], _status(one), moment(one.created_us),
+        str(one.id), one.kind[:MAX_KEY_CHARS], _status(one), moment(one.created_us),
         f"{one.attempts}/{one.max_attempts}", _what(one),
     )  # fmt: skip
 
@@ -235,13 +234,13 @@ def _shown(arguments: dict[str, object]) -> Iterable[str]:
 
 def _page(one: "Job") -> Iterable[Block]:
     rows: list[tuple[str, str | Cell]] = [
-        ("job", str(one.id)), ("kind", one.kind[:_MOST_CHARS]), ("status", _status(one)),
+        ("job", str(one.id)), ("kind", one.kind[:MAX_KEY_CHARS]), ("status", _status(one)),
         ("arguments", ", ".join(_shown(one.arguments)) or "none"),
         ("runs", f"{one.attempts} of {one.max_attempts}"), ("priority", str(one.priority)),
         ("put", moment(one.created_us)),
     ]  # fmt: skip
     if one.key is not None:
-        rows.append(("key", one.key[:_MOST_CHARS]))
+        rows.append(("key", one.key[:MAX_KEY_CHARS]))
     if one.status in ("pending", "failed"):
         rows.append(("due", moment(one.run_after_us)))
     if one.worker is not None:

@@ -183,10 +183,11 @@ def unread_files(parts: StoreParts, spec: str, *, member: str | None = None) -> 
     Raises NotFoundError, AmbiguousNameError.
     """
     found = find_version(parts, spec)
+    files = found.chosen(member)
     with open_index(parts) as index, open_pictures(parts) as pictures:
-        known = index.sources([one.row.file_digest for one in found.chosen(member)])
+        known = index.sources([one.row.file_digest for one in files])
         missing = [
-            one for one in found.chosen(member)
+            one for one in files
             if one.row.file_digest not in known and pictures.source(one.row.file_digest) is None
         ]  # fmt: skip
     if not missing:
