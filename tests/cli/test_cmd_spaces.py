@@ -59,6 +59,13 @@ def test_embedding_says_what_it_would_do_and_did(hart, notes):
     assert (again["added_count"], again["spaces"][0]["vector_count"]) == (0, 2)
 
 
+def test_that_words_do_not_reach_pictures_is_noted_beside_a_space_of_texts(hart, second):
+    code, out, err = hart("search", "valve", "--kind", "picture")
+    assert (code, out) == (0, "nothing was found\n")
+    assert "words do not reach pictures" in err
+    assert hart("search", "valve", "--kind", "passage")[2] == ""
+
+
 def test_what_is_gone_leaves_its_space(hart, embedded):
     assert hart("rm", "ship.md", "-y")[0] == 0
     assert hart("gc", "--trash-days", "0", "--grace", "0", "-y")[0] == 0

@@ -191,7 +191,8 @@ class MeaningSearch:
                 notes.append(f"the space {row.name} is not searched: {error.message}")
                 continue
             found["meaning" if row.space.modality == "text" else "pictures"] = near
-        if wanted.like is None and set(chosen.wanted.kinds) == {"picture"} and not (found or notes):
+        takes_words = any(row.space.modality == "picture" and row.space.family for row in rows)
+        if wanted.like is None and set(chosen.wanted.kinds) == {"picture"} and not takes_words:
             notes.append(_NO_PICTURES)
         if wanted.like is not None and not found:
             names = ", ".join(row.name for row in rows)
