@@ -59,6 +59,17 @@ def test_embedding_says_what_it_would_do_and_did(hart, notes):
     assert (again["added_count"], again["spaces"][0]["vector_count"]) == (0, 2)
 
 
+def test_where_no_space_is_of_an_encoder_that_is_kept_is_told(hart, notes):
+    shutil.copytree(TINY, Path("small"))
+    assert "an encoder" not in hart("embed")[2]
+    assert hart("encoders", "add", "small")[0] == 0
+    note = "no space is of an encoder that the store keeps; 'hart embed --encoder small' makes one"
+    for dry_run in (("-n",), ()):
+        assert note in hart("embed", *dry_run)[2]
+    assert note not in hart("embed", "--encoder", "small")[2]
+    assert "an encoder" not in hart("embed")[2]
+
+
 def test_that_words_do_not_reach_pictures_is_noted_beside_a_space_of_texts(hart, second):
     code, out, err = hart("search", "valve", "--kind", "picture")
     assert (code, out) == (0, "nothing was found\n")

@@ -11,7 +11,7 @@ from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import MODALITIES, Space
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.packs.embedding import Embedded, TextWork, embed_texts, plan_texts, rate
-from hartonomous.packs.encoders import find_kept
+from hartonomous.packs.encoders import find_kept, kept_encoders
 from hartonomous.packs.open_files import OpenFiles
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.picture_embedding import (
@@ -113,6 +113,8 @@ def embed(
         notes += update_views(parts, files, progress).notes
     if options.space is not None and targets[0].space.modality == "picture":
         notes += update_pictures(parts, files, progress).notes
+    if options.space is None and options.encoder is None:
+        notes += _unused_encoders(parts)
     done: list[Embedded] = []
     for one in targets:
         try:
@@ -159,6 +161,18 @@ def _chosen(parts: StoreParts, files: OpenFiles, options: EmbedOptions) -> Seque
         if options.modality in (None, modality) and not has_one:
             targets += _of_encoder(parts, files, name, [modality], asked=True)
     return targets
+
+
+def _unused_encoders(parts: StoreParts) -> list[str]:
+    """Return a note of the encoders that are kept, where no space is of any of them."""
+    with parts.database.read() as tx:
+        if any(one.use == spaces.MEANING for one in spaces.listed(tx)):
+            return []
+    return [
+        "no space is of an encoder that the store keeps; "
+        f"'hart embed --encoder {one.card.name}' makes one"
+        for one in kept_encoders(parts)[:1]
+    ]
 
 
 def _of_encoder(
