@@ -53,6 +53,14 @@ class NoStoreError(HartonomousError):
     http_status = 503
 
 
+class UnreachableError(HartonomousError):
+    """The server that has the catalog cannot be reached, or went away; the same may do later."""
+
+    kind = "unreachable"
+    exit_code = 75  # sysexits.h: a temporary failure
+    http_status = 503
+
+
 class ConflictError(HartonomousError):
     """The change collides with what is there: a taken name, an existing output file."""
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
     from hartonomous.packs.arrays import Rows
     from hartonomous.packs.collected import Collected
+    from hartonomous.packs.parts import StoreParts
 
 Places = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -63,9 +64,14 @@ class Store(Closing):
     """
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
-        self._held, self.parts = held, held.parts
+        self._held = held
         self.files, self.jobs, self.settings = OpenFiles(held.parts), Jobs(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
+
+    @property
+    def parts(self) -> StoreParts:
+        """What the store is made of, for one piece of work."""
+        return self._held.fresh_parts()
 
     @cached_property
     def events(self) -> feeding.Feed:

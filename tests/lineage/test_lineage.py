@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from sqlalchemy import text
 
 import hartonomous as hn
 from hartonomous.core.description import Description
 from hartonomous.core.digest import digest
-from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.errors import ConflictError, IntegrityError, NotFoundError, UsageError
 from hartonomous.operations.add import AddOptions, add
 from hartonomous.packs.declared_bases import DeclaredBases
 from hartonomous.packs.hints import bases_of
@@ -242,6 +243,16 @@ def test_what_files_declare_is_a_hint_and_wrong_ones_cost_nothing(
 )  # fmt: skip
 def test_which_bases_a_file_names(metadata: dict[str, object], names: tuple[str, ...]) -> None:
     assert bases_of(Description(format="json", metadata=metadata)) == names
+
+
+def test_a_damaged_statement_is_told(store: hn.Store, tmp_path: Path) -> None:
+    store.add([folder(tmp_path / "a", WEIGHTS)])
+    store.add([folder(tmp_path / "b", {"w": WEIGHTS["model.layers.0.mlp.up_proj.weight"] + 1})])
+    store.relate("b", "fine-tune-of", "a")
+    with store.parts.database.write() as tx:
+        tx.execute(text("UPDATE relation SET kind = 'junk' WHERE kind = 'fine-tune-of'"))
+    with pytest.raises(IntegrityError, match="a relation has the kind 'junk'"):
+        store.lineage("b")
 
 
 def test_impact(store: hn.Store, tmp_path: Path) -> None:

@@ -134,6 +134,20 @@ def test_models_and_tensors_are_found_too(store, source):
     assert hit.snippet.startswith("encoder.layer.0.attention.weight F32 [4, 4]")
 
 
+def test_a_word_that_is_a_role_is_looked_for_in_names_of_tensors_too(store, source):
+    import numpy as np
+
+    import hartonomous as hn
+
+    name = "encoder.layer.0.attention.self.query.weight"
+    hn.save_file({name: np.zeros((4, 4), np.float32)}, "encoder", store=store)
+    tensors = SearchFilter(kinds=("tensor",))
+    for words in ("attention", "query", "attention 4x4", "norm attention"):
+        (hit,) = store.search(words, where=tensors).hits
+        assert hit.snippet.startswith(f"{name} F32 [4, 4]"), words
+    assert not store.search("attention 5x5", where=tensors).hits
+
+
 def test_views_are_listed_dropped_and_made_again(filled):
     assert filled.views.list().waiting_count == 2
     made = filled.views.make()

@@ -11,9 +11,9 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from sqlalchemy import Connection, Engine, ExceptionContext, Pool, event, inspect
+from sqlalchemy import Connection, Engine, ExceptionContext, Pool, QueuePool, event, inspect
 from sqlalchemy.exc import DBAPIError
 
 from hartonomous.catalog.columns import damaged
@@ -141,6 +141,22 @@ class Database:
         made = copy.copy(self)
         made._losses = self._state.losses
         return made
+
+    def refresh(self) -> None:
+        """Give up idle connections that a server ended meanwhile, so that none fails for that.
+
+        For the beginning of a piece of work, never the middle: what was written without waiting for
+        the disk may have gone with the connection (see ``steady``).
+        """
+        if self._state.closed or self.dialect == "sqlite":
+            return
+        engine = self._usable()
+        with translated(self._rules), contextlib.ExitStack() as held:
+            for _ in range(cast(QueuePool, engine.pool).checkedin()):
+                one = held.enter_context(contextlib.closing(engine.raw_connection()))
+                if one.dbapi_connection is not None and self._rules.has_ended(one.dbapi_connection):
+                    self._state.losses += 1
+                    one.invalidate()
 
     @contextlib.contextmanager
     def read(self) -> Iterator[Connection]:

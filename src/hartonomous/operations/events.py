@@ -8,7 +8,7 @@ import fnmatch
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -23,7 +23,7 @@ from hartonomous.core.event import (
     parse_since,
     source_of,
 )
-from hartonomous.errors import HartonomousError, NotFoundError, UsageError
+from hartonomous.errors import HartonomousError, NotFoundError, UnreachableError, UsageError
 from hartonomous.packs.parts import StoreParts
 
 __all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Feed", "Wanted", "events", "pages"]
@@ -31,6 +31,12 @@ __all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Feed", "Wanted", "event
 PAGE_EVENTS = 200
 """Events that are read, and told of, at once."""
 _PAUSE_S = 0.05
+_PAUSES = 20
+"""So many of them between two looks for a server that is away."""
+_PATIENCE_S = 600.0
+"""A server that is away for so long ends who follows."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,18 +88,18 @@ def pages(
 
 def _page_by_page(reader: "_Reader", pause: Callable[[], None]) -> Iterator[list[Event]]:
     while not reader.ended:
-        found = reader.page()
+        found = reader.patiently(reader.page, pause)
         if found:
             yield [event for _, event in found]
-        reader.keep_all()
-        reader.wait(pause)
+        reader.patiently(reader.keep_all, pause)
+        reader.patiently(lambda: reader.wait(pause), pause)
 
 
 def _one_by_one(reader: "_Reader", pause: Callable[[], None]) -> Iterator[Event]:
     while not reader.ended:
         done: Position | None = None
         try:
-            for position, event in reader.page():
+            for position, event in reader.patiently(reader.page, pause):
                 yield event
                 done = position
         except BaseException:
@@ -101,8 +107,8 @@ def _one_by_one(reader: "_Reader", pause: Callable[[], None]) -> Iterator[Event]
             with contextlib.suppress(HartonomousError):
                 reader.keep(done)
             raise
-        reader.keep_all()
-        reader.wait(pause)
+        reader.patiently(reader.keep_all, pause)
+        reader.patiently(lambda: reader.wait(pause), pause)
 
 
 def _sleep() -> None:
@@ -148,6 +154,23 @@ class _Reader:
                 self._cursor = event_cursors.find(tx, consumer)
         assert self._cursor is not None, "it was there, or was made"
         return self._cursor.position
+
+    def patiently(self, ask: Callable[[], T], pause: Callable[[], None]) -> T:
+        """Ask the catalog, again while its server is away and more is waited for.
+
+        What is asked for changes nothing here, or there, that a second time would not find done.
+        """
+        until: float | None = None
+        while True:
+            try:
+                return ask()
+            except UnreachableError:
+                now = time.monotonic()
+                until = now + _PATIENCE_S if until is None else until
+                if not self._wanted.follow or now >= until:
+                    raise
+            for _ in range(_PAUSES):
+                pause()
 
     def page(self) -> list[tuple[Position, Event]]:
         """Read on; return what is wanted of it."""

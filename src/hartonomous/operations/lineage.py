@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from hartonomous.catalog import contents, relations, resolve, versions
+from hartonomous.catalog.columns import damaged
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.declaration import declared_kind, names_meant
 from hartonomous.core.relation import RelationKind, Side, judge, main_weight
@@ -166,10 +167,17 @@ def _look_at(walk: _Walk, version_id: int) -> None:
         said = Declared(
             kind=row.kind, said_by="user", name=row.target, weight=row.weight, note=row.note
         )
-        _declared_link(walk, row.source_id, row.target_id, RelationKind(row.kind), said)
+        _declared_link(walk, row.source_id, row.target_id, _kind_of(row.kind), said)
     _file_links(walk, version_id, summary)
     _claims_of_others(walk, version_id)
     _contained_links(walk, version_id)
+
+
+def _kind_of(text: str) -> RelationKind:
+    try:
+        return RelationKind(text)
+    except ValueError as error:
+        raise damaged(f"a relation has the kind {text!r:.40}, which is none") from error
 
 
 def _contained_links(walk: _Walk, version_id: int) -> None:

@@ -58,6 +58,11 @@ class OpenDirectory:
     parts: StoreParts
     lock: locks.FileLock
 
+    def fresh_parts(self) -> StoreParts:
+        """Return the parts for a piece of work that begins: without connections that have ended."""
+        self.parts.database.refresh()
+        return self.parts
+
     def close(self) -> None:
         """Close the catalog and give the lock back."""
         with contextlib.ExitStack() as stack:  # each, whatever became of those before it

@@ -80,6 +80,10 @@ def _filters(words: TensorWords, *, alone: bool) -> Iterator[TensorFilter]:
             yield TensorFilter(name=holding(one), role=role, shape=shape)
     elif role or shape:
         yield TensorFilter(role=role, shape=shape)
+    # "attention" is a role, and a part of the names of attention-q, attention-k and others too.
+    for one in roles[:_MOST_NAMES]:
+        if alone and one in words.others:
+            yield TensorFilter(name=holding(one), shape=shape)
 
 
 def _read(parts: StoreParts, chosen: Chosen, wanted: TensorFilter) -> list[FoundRow]:

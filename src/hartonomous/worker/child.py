@@ -74,8 +74,12 @@ def _serve(
         while (job := waiting.get()) is not None:
             if interruption.why is not Why.GIVEN_UP:
                 interruption.why = None
-            ending = run_job(held.parts, settings, job, interruption)
-            _tell(told, job, ending, written=True)
+            trouble = None
+            try:
+                ending = run_job(held.parts, settings, job, interruption)
+            except HartonomousError as error:  # its end is not written: its lease runs out
+                ending, trouble = None, error.message
+            _tell(told, job, ending, written=True, trouble=trouble)
     finally:
         held.close()
 
@@ -120,10 +124,13 @@ def _failure(job: Job, error: HartonomousError) -> Ending:
     return after_failure(job, described(error), now_us=_now_us(), chance=chance)
 
 
-def _tell(told: BinaryIO, job: Job, ending: Ending | None, *, written: bool) -> None:
+def _tell(
+    told: BinaryIO, job: Job, ending: Ending | None, *, written: bool, trouble: str | None = None
+) -> None:
+    said = messages.Told(job_id=job.id, ending=ending, written=written, trouble=trouble)
     # A worker that was killed hears nothing any more; standard input tells of that as well.
     with contextlib.suppress(BrokenPipeError):
-        told.write(messages.line(messages.Told(job_id=job.id, ending=ending, written=written)))
+        told.write(messages.line(said))
 
 
 def _now_us() -> int:

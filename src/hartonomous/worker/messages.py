@@ -20,12 +20,13 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     """A line from a child: how a job ended, None where it was lost; ``written`` if it wrote that.
 
     A child cannot write it that works alone (the catalog is being replaced), or that could not open
-    the store.
+    the store. ``trouble`` says why one that should have could not.
     """
 
     job_id: int
     ending: Ending | None
     written: bool
+    trouble: str | None = None
 
 
 def line(message: msgspec.Struct) -> bytes:

@@ -21,6 +21,7 @@ import msgspec
 from hartonomous.catalog import jobs
 from hartonomous.core.job import (
     HEARTBEAT_S,
+    LEASE_S,
     PROGRESS_S,
     Ending,
     Job,
@@ -28,7 +29,7 @@ from hartonomous.core.job import (
     after_failure,
     given_back,
 )
-from hartonomous.errors import HartonomousError, LockedError
+from hartonomous.errors import HartonomousError, LockedError, UnreachableError
 from hartonomous.packs.parts import StoreParts
 from hartonomous.settings import Settings
 from hartonomous.worker.kinds import Outcome, Work, bounded, checked, described
@@ -158,6 +159,7 @@ def run_job(
 ) -> Ending | None:
     """Do a claimed job and write how it ended; None where it was lost to another worker."""
     progress = JobProgress()
+    parts.database.refresh()
     over = threading.Event()
     heart = threading.Thread(
         target=_beat, args=(parts, job, progress, interruption, over), name="heartbeat"
@@ -265,19 +267,26 @@ def _interrupted(parts: StoreParts, job: Job, why: Why | None) -> Ending | None:
 
 
 def _finish(parts: StoreParts, ending: Ending) -> bool:
-    """Write an ending; False where the job was not ours any more."""
-    for remaining in reversed(range(_FINISH_TRIES)):
+    """Write an ending; False where the job was not ours any more.
+
+    While the catalog's server is away it is tried for as long as a lease: then it is somebody's.
+    """
+    until, tries = time.monotonic() + LEASE_S, _FINISH_TRIES
+    while True:
         try:
             return bool(
                 parts.database.run(
                     lambda tx: jobs.finish(tx, [ending], now_us=parts.clock()), alone=False
                 )
             )
-        except LockedError:
-            if not remaining:
+        except UnreachableError:
+            if time.monotonic() >= until:
                 raise
-            time.sleep(1)
-    raise AssertionError("the last try returns or raises")
+        except LockedError:
+            tries -= 1
+            if not tries:
+                raise
+        time.sleep(1)
 
 
 def _beat(

@@ -271,6 +271,8 @@ class Worker:
         for one in told:
             job, slot.job = slot.job, None
             if job is not None:
+                if one.trouble is not None:
+                    self._tell_unwritten(job.id, one.trouble)
                 lost = one.ending is None or not (one.written or self._write(one.ending))
                 self._count(job, None if lost else one.ending)
 
@@ -306,8 +308,11 @@ class Worker:
                 return bool(jobs.finish(tx, [ending], now_us=self._clock()))
         except HartonomousError as error:
             # Its lease runs out, and somebody takes it back.
-            self._tell(f"the end of job {ending.id} could not be written: {error.message}")
+            self._tell_unwritten(ending.id, error.message)
             return False
+
+    def _tell_unwritten(self, job_id: int, why: str) -> None:
+        self._tell(f"the end of job {job_id} could not be written: {why}")
 
     # -- a job that needs the store alone
 

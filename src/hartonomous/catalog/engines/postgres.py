@@ -14,11 +14,13 @@ import hashlib
 import json
 import logging
 import re
+import select
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from hartonomous.catalog.schema import tell_postgres
 from hartonomous.errors import (
@@ -27,6 +29,7 @@ from hartonomous.errors import (
     LockedError,
     NoStoreError,
     StorageFullError,
+    UnreachableError,
     UsageError,
 )
 
@@ -37,6 +40,8 @@ LOCK_TIMEOUT_S = 120
 """How long a writer waits for the others, and how long one that has stopped keeps them waiting."""
 
 _CONNECT_TIMEOUT_S = 10
+_UNREAD = 4
+"""So often is read what a server said unasked."""
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _SYNCED = (
     "SELECT set_config('synchronous_commit', 'on', true) "
@@ -183,6 +188,25 @@ class PostgresRules:
         cursor.execute("SELECT pg_snapshot_xmin(pg_current_snapshot())::text")
         return cursor.fetchone()
 
+    def has_ended(self, connection: DBAPIConnection) -> bool:
+        """Say whether the server has ended a connection that nobody used for a while.
+
+        What it says before it ends one, and the end itself, are there to be read: no message is
+        sent. A server that is gone without a word is noticed by the first statement.
+        """
+        open_one = cast("psycopg.Connection[Any]", connection).pgconn
+        ok = driver().pq.ConnStatus.OK
+        watch = select.poll()
+        watch.register(open_one.socket, select.POLLIN)
+        for _ in range(_UNREAD):
+            if open_one.status != ok or not watch.poll(0):
+                break
+            try:
+                open_one.consume_input()
+            except driver().OperationalError:
+                return True
+        return bool(open_one.status != ok)
+
     def is_lost(self, error: BaseException) -> bool:
         """Say whether the server is gone, went away, or ended the connection."""
         state = _state(error)
@@ -202,12 +226,15 @@ class PostgresRules:
         for states, make in _MEANINGS:
             if any(state.startswith(one) for one in states):
                 return make(text)
-        if not state and _is_refused(error) and not _NO_DATABASE.search(text):
+        if not state and _NO_DATABASE.search(text):
+            return HartonomousError(
+                f"the catalog's server has no such database: {text}", hint=_MAKE_DATABASE
+            )
+        if not state and _is_refused(error):
             return _refused(text)
         if self.is_lost(error):
-            return HartonomousError(
-                f"the catalog's server cannot be reached, or went away: {text}",
-                hint=_MAKE_DATABASE if _NO_DATABASE.search(text) else _WAY_IN,
+            return UnreachableError(
+                f"the catalog's server cannot be reached, or went away: {text}", hint=_WAY_IN
             )
         return HartonomousError(
             f"the catalog failed: {text}", hint="hart verify --quick looks for damage"

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from hartonomous.errors import HartonomousError
 
@@ -26,6 +27,10 @@ class EngineRules(Protocol):
 
         It costs far less than to look; it may differ where nothing was changed.
         """
+        ...
+
+    def has_ended(self, connection: DBAPIConnection) -> bool:
+        """Say whether a connection that nobody uses was ended by the other side; asks nobody."""
         ...
 
     def is_lost(self, error: BaseException) -> bool:

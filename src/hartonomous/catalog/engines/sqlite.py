@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, PoolProxiedConnection, QueuePool, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from hartonomous.catalog.disk_room import full_disk, lacks_room
 from hartonomous.catalog.engines.write_queue import WriteQueue
@@ -166,6 +167,11 @@ class SqliteRules:
         number = connection.info.setdefault("number", next(_numbers))
         version = raw.execute("PRAGMA data_version").fetchone()[0]
         return number, version, raw.total_changes
+
+    def has_ended(self, connection: DBAPIConnection) -> bool:
+        """Say no: nobody ends one but this process."""
+        del connection
+        return False
 
     def is_lost(self, error: BaseException) -> bool:
         """Say no: a file has no connection to lose."""
