@@ -195,6 +195,11 @@ def test_writers_share_the_index_of_words_and_readers_search_it(
     ):
         store.search("valve")
     assert "hart views update" in str(error.value.hint)
+    with hn.open(served.path, catalog=login(READER)) as store:
+        for change in (store.views.make, store.views.drop, store.embed):
+            with pytest.raises(HartonomousError, match="the right to write") as refused:
+                change()
+            assert "writer role" in str(refused.value.hint)
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
         assert [one.name for one in store.search("valve").hits] == ["a.md"]
