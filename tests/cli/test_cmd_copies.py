@@ -30,6 +30,7 @@ def test_backup_and_restore(hart, full, home):
     folder, again = home / "backup", home / "again"
     (told,) = validate("backup", hart("backup", str(folder), "-n", "--json")[1])
     assert (told["dry_run"], told["snapshot"]) == (True, None)
+    assert hart("backup", str(folder), "-n")[1].count("and the catalog\n") == 1
     code, out, _ = hart("backup", str(folder), "--json")
     (done,) = validate("backup", out)
     assert (code, done["copied_bytes"]) == (0, told["copied_bytes"])
