@@ -301,7 +301,8 @@ def _report(
         stored_bytes=sum(one.stored_bytes for one in artifacts),
         failed_count=sum(one.outcome == "failed" for one in artifacts),
         dry_run=dry_run,
-        unread_count=sum(one.unread_count for one in (*artifacts, *skipped)),
+        unread_count=sum(one.unread_count for one in artifacts)
+        + sum(one.unread_count for one in skipped),
     )
 
 
