@@ -222,6 +222,13 @@ def test_a_repair_by_a_worker_is_not_foreseen(hart, full):
     assert "--dry-run does not go with --background" in err
 
 
+def test_a_schedule_foresees_nothing(hart, full):
+    code, _, err = hart("schedule", "add", "--every", "1d", "nightly", "gc", "--dry-run")
+    assert code == 2
+    assert "--dry-run does not go with a schedule" in err
+    assert "--background" not in err
+
+
 def test_repair_after_a_loss_is_four(hart, store, sources):
     assert hart("add", str(sources / "tiny"))[0] == 0
     assert hart("add", str(sources / "tuned.safetensors"))[0] == 0

@@ -30,6 +30,7 @@ def test_backup_and_restore(hart, full, home):
     folder, again = home / "backup", home / "again"
     (told,) = validate("backup", hart("backup", str(folder), "-n", "--json")[1])
     assert (told["dry_run"], told["snapshot"]) == (True, None)
+    assert hart("backup", str(folder), "-n")[1].count("and the catalog\n") == 1
     code, out, _ = hart("backup", str(folder), "--json")
     (done,) = validate("backup", out)
     assert (code, done["copied_bytes"]) == (0, told["copied_bytes"])
@@ -51,6 +52,21 @@ def test_backup_and_restore(hart, full, home):
     assert code == 0
     assert str(home / "third") in out
     assert names(hart, home / "third") == names(hart, full)
+
+
+def test_jobs_and_schedules_that_a_restore_keeps_are_told(hart, full, home):
+    folder = home / "backup"
+    assert hart("backup", str(folder), "-q")[0] == 0
+    _, out, _ = hart("restore", str(folder), "--to", str(home / "quiet"))
+    assert "original" not in out
+    assert hart("verify", "--background")[0] == 0
+    assert hart("schedule", "add", "--every", "1d", "nightly", "gc")[0] == 0
+    assert hart("backup", str(folder), "-q")[0] == 0
+    _, out, _ = hart("restore", str(folder), "--to", str(home / "again"))
+    assert "kept from the original: 1 waiting job and 1 schedule" in out
+    _, out, _ = hart("restore", str(folder), "--to", str(home / "third"), "--json")
+    (told,) = validate("restore", out)
+    assert (told["waiting_job_count"], told["schedule_count"]) == (1, 1)
 
 
 def test_snapshots_are_checked_and_removed(hart, full, home):

@@ -63,16 +63,19 @@ def test_a_reader_reads(served: hn.Store, login: Login, tmp_path: Path, source) 
             lambda: store.add(source("b.bin", os.urandom(100))),
             lambda: store.gc(grace_s=0),
         ):
-            with pytest.raises(HartonomousError, match="by this role") as error:
+            with pytest.raises(HartonomousError, match="this role may not") as error:
                 change()
-            assert "roles" in str(error.value.hint)
+            assert "the right to write" in error.value.message
+            assert "permission denied" in error.value.message
+            assert "writer role" in str(error.value.hint)
+            assert "CREATE" not in str(error.value.hint)
         assert store.names() == ["a.bin"]
 
 
 def test_a_reader_lists_spaces_and_makes_none(served: hn.Store, login: Login) -> None:
     with hn.open(served.path, catalog=login(READER)) as store:
         assert store.spaces.list() == []
-        with pytest.raises(HartonomousError, match="this role"):
+        with pytest.raises(HartonomousError, match="this role may not"):
             store.embed()
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.embed()
@@ -131,7 +134,7 @@ def test_a_writer_moves_no_catalog(
 ) -> None:
     card = (served.path / "store.json").read_bytes()
     monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(WRITER))
-    with pytest.raises(HartonomousError, match="by this role"):
+    with pytest.raises(HartonomousError, match="this role may not"):
         move_catalog(served.path, "sqlite", settings=load_settings(), clock=now_us)
     assert (served.path / "store.json").read_bytes() == card
     assert not list(served.path.glob("catalog.sqlite3*"))
@@ -168,15 +171,17 @@ def test_an_owner_repairs_and_the_others_go_on(
     served: hn.Store, login: Login, source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(WRITER))
-    with pytest.raises(HartonomousError, match="by this role"):
+    with pytest.raises(HartonomousError, match="the right to make a schema is missing") as error:
         hn.repair(served.path)
+    assert "CREATE on the database" in str(error.value.hint)
+    assert "writer" not in str(error.value.hint)
     monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", login(OWNER))
     hn.repair(served.path)
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("c.bin", os.urandom(100)))
     with hn.open(served.path, catalog=login(READER)) as store:
         assert store.names() == ["a.bin", "c.bin"]
-        with pytest.raises(HartonomousError, match="by this role"):
+        with pytest.raises(HartonomousError, match="this role may not"):
             store.rm("a.bin")
 
 
@@ -190,6 +195,11 @@ def test_writers_share_the_index_of_words_and_readers_search_it(
     ):
         store.search("valve")
     assert "hart views update" in str(error.value.hint)
+    with hn.open(served.path, catalog=login(READER)) as store:
+        for change in (store.views.make, store.views.drop, store.embed):
+            with pytest.raises(HartonomousError, match="the right to write") as refused:
+                change()
+            assert "writer role" in str(refused.value.hint)
     with hn.open(served.path, catalog=login(WRITER)) as store:
         store.add(source("a.md", b"# Pumps\n\nThe valve leaks.\n"))
         assert [one.name for one in store.search("valve").hits] == ["a.md"]
@@ -244,11 +254,26 @@ def test_who_has_no_role_is_told_of_roles(
         connection.execute(f'CREATE ROLE "{stranger}" LOGIN')
         try:
             address = login(READER).replace(stranger.removesuffix("_not"), stranger)
-            with pytest.raises(NoStoreError, match="can be seen") as caught:
+            with pytest.raises(NoStoreError, match="the right to use it is missing") as caught:
                 hn.open(served.path, catalog=address)
+            connection.execute(
+                f'ALTER SCHEMA "{roles_of_store(served.path).schema}" RENAME TO hart_elsewhere'
+            )
+            with pytest.raises(NoStoreError, match="can be seen") as gone:
+                hn.open(served.path, catalog=address)
+            connection.execute(
+                f'ALTER SCHEMA hart_elsewhere RENAME TO "{roles_of_store(served.path).schema}"'
+            )
         finally:
             connection.execute(f'DROP ROLE "{stranger}"')
     assert "hart catalog roles" in str(caught.value.hint)
+    assert "repair" not in str(caught.value.hint)
+    assert str(gone.value.hint).startswith("your role may lack rights")
+
+
+def test_the_sql_says_what_the_maker_needs() -> None:
+    made = roles_sql(StoreRoles(schema="hart_x", database="d"))
+    assert "Who made the store" in made.partition("BEGIN;")[0]
 
 
 def test_names_are_quoted() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.event import listen, remove
 from told import told
 
@@ -187,6 +187,29 @@ def test_a_consumer_goes_on_where_it_got_to(store):
     assert [(one.consumer, one.behind_count) for one in store.events.cursors.list()] == [
         ("late", 0), ("mine", 0), ("other", 0),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", ["transaction_number + 100000", "-5"])
+def test_a_damaged_cursor_is_named_and_forgotten(store, change):
+    put(store, *range(3))
+    for name in ("c1", "c2"):
+        assert numbers(store.events(consumer=name)) == [0, 1, 2]
+    with store.parts.database.write() as tx:
+        statement = f"UPDATE event_cursor SET transaction_number = {change} WHERE consumer = 'c1'"
+        tx.execute(text(statement))
+    put(store, 3)
+    with pytest.raises(IntegrityError, match="c1 is damaged") as error:
+        list(store.events(consumer="c1"))
+    assert "hart events cursors set c1" in str(error.value.hint)
+    first, second = store.events.cursors.list()
+    assert (first.consumer, second.behind_count, second.damaged) == ("c1", 1, None)
+    assert first.damaged
+    assert store.events.cursors.set("c1", "beginning").damaged is None
+    assert numbers(store.events(consumer="c1")) == [0, 1, 2, 3]
+    with store.parts.database.write() as tx:
+        tx.execute(text(statement))
+    assert store.events.cursors.remove("c1").damaged
+    assert numbers(store.events(consumer="c1")) == [0, 1, 2, 3]
 
 
 def test_an_error_of_who_reads_leaves_the_event_to_be_read_again(store):

@@ -6,6 +6,8 @@ the store's writers, so that any of them may fill, replace and drop them; reader
 
 from sqlalchemy import Connection, text
 
+from hartonomous.catalog.database import Database
+from hartonomous.catalog.engines.postgres import may_not_write
 from hartonomous.errors import HartonomousError
 
 PREFIX = "derived_"
@@ -49,6 +51,16 @@ def check_may_make(tx: Connection, what: str) -> None:
             hint="who may write to the store runs hart views update; hart catalog roles --sql"
             " prints what lets writers make it",
         )
+
+
+def check_may_write(database: Database) -> None:
+    """Raise HartonomousError where this user only reads a catalog on a server."""
+    if database.dialect == "sqlite":
+        return
+    with database.read() as tx:
+        query = text("SELECT has_table_privilege('version', 'INSERT')")
+        if not tx.scalar(query):
+            raise may_not_write("this role reads only")
 
 
 def share_tables(tx: Connection) -> None:

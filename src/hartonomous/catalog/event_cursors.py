@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, Connection, Row, case, delete, select, upd
 from hartonomous.catalog.batches import insert_or_skip
 from hartonomous.catalog.schema import event_cursor
 from hartonomous.core.event import Position
+from hartonomous.errors import IntegrityError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,15 +21,36 @@ class CursorRow:
 
 
 def everything(tx: Connection) -> list[CursorRow]:
-    """Return all cursors by name."""
-    return [_row(row) for row in tx.execute(select(event_cursor).order_by(event_cursor.c.consumer))]
+    """Return all cursors by name; raises IntegrityError as ``find``."""
+    # One by one: of a page in which one row is damaged the database layer gives none.
+    return [row for name in names(tx) if (row := find(tx, name)) is not None]
+
+
+def names(tx: Connection) -> list[str]:
+    """Return the consumers that have cursors, in order."""
+    return list(tx.scalars(select(event_cursor.c.consumer).order_by(event_cursor.c.consumer)))
 
 
 def find(tx: Connection, consumer: str) -> CursorRow | None:
-    """Return a consumer's cursor, None if it has none."""
+    """Return a consumer's cursor, None if it has none.
+
+    Raises IntegrityError, which names the consumer, for one that no writer put there.
+    """
     found = tx.execute(select(event_cursor).where(event_cursor.c.consumer == consumer))
-    row = found.one_or_none()
+    try:
+        row = found.one_or_none()
+    except IntegrityError as error:
+        raise refused(consumer, error.message) from error
     return None if row is None else _row(row)
+
+
+def refused(consumer: str, why: str) -> IntegrityError:
+    """Return the error for a cursor that nobody can read on from."""
+    return IntegrityError(
+        f"the cursor of consumer {consumer} is damaged: {why}",
+        hint=f"hart events cursors set {consumer} WHERE puts it somewhere else, hart events cursors"
+        f" rm {consumer} forgets it",
+    )
 
 
 def begin(tx: Connection, consumer: str, position: Position, *, now_us: int) -> None:

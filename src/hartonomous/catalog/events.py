@@ -235,6 +235,15 @@ def last(tx: Connection) -> Position:
     return max(shed_up_to(tx), BEGINNING if row is None else Position(*row))
 
 
+def is_ahead(tx: Connection, position: Position) -> bool:
+    """Say whether a position is one that no reader got to, so that events would be missed there.
+
+    One of a former era misses nothing: every event that comes is behind it.
+    """
+    era = _held_era(tx)
+    return era is not None and position.era >= era and position > last(tx)
+
+
 def before_time(tx: Connection, time_us: int) -> Position:
     """Return the position in front of the first event from a time on; else behind all."""
     query = (

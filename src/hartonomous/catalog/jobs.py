@@ -347,6 +347,12 @@ def count_ended(tx: Connection, *, before_us: int) -> int:
     return int(tx.scalar(query) or 0)
 
 
+def count_open(tx: Connection) -> int:
+    """Return how many jobs have not ended."""
+    query = select(func.count()).select_from(job).where(job.c.status.not_in(sorted(ENDED)))
+    return int(tx.scalar(query) or 0)
+
+
 def _waits() -> ColumnElement[bool]:
     return job.c.lease_until_us.is_(None) & job.c.ended_us.is_(None)
 

@@ -35,6 +35,7 @@ def roles_sql(roles: StoreRoles) -> str:
 -- Run this as a superuser, or as who owns the schema and may make roles, in this database:
 --   hart catalog roles --sql | psql {_in_comment(roles.database)}
 -- then give people theirs: GRANT {writer} TO alice;
+-- Who made the store has no rights of its own from now on, and needs the owner role too.
 -- Who migrates or repairs: GRANT {owner} TO bob; ALTER ROLE bob SET role = {owner};
 BEGIN;
 {makes}

@@ -11,6 +11,15 @@ def exists(tx: Connection, schema: str) -> bool:
     return tx.scalar(query, {"schema": schema}) is not None
 
 
+def is_closed(tx: Connection, schema: str) -> bool:
+    """Say whether a schema is there that this user may not even look into."""
+    query = text(
+        "SELECT 1 FROM pg_namespace WHERE nspname = :schema"
+        " AND NOT has_schema_privilege(oid, 'USAGE')"
+    )
+    return tx.scalar(query, {"schema": schema}) is not None
+
+
 def size_bytes(tx: Connection) -> int:
     """Return what the tables of the schema in use take on the server, with their indexes."""
     query = text(

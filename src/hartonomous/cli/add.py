@@ -77,7 +77,8 @@ def command(
     With --background a worker does it: what is wrong with the options is told now, the rest by
     'hart jobs show'.
 
-    Ends with 3 when some artifacts failed, 1 when all failed or nothing was found.
+    Ends with 3 when some artifacts failed or something could not be read, 1 when all failed or
+    nothing was found.
     """
     from hartonomous.core.name import parse_meta
 
@@ -106,7 +107,7 @@ def command(
 
 def _notices(report: "AddReport") -> Iterator[str]:
     for added in report.artifacts:
-        if added.outcome == "unchanged":
+        if added.outcome == "unchanged" and not added.unread_count:
             continue  # they were told when it came
         for notice in added.notices:
             member = notice.partition(": ")[0]
@@ -229,6 +230,12 @@ def _check_found(report: "AddReport", paths: tuple[str, ...]) -> None:
 
 
 def _check_failed(report: "AddReport") -> None:
+    if report.unread_count and not report.failed_count:
+        sys.stdout.flush()
+        raise PartlyDoneError(
+            report.unread,
+            hint="the notes name them: make them readable and run the same command again",
+        )
     kept = [one for one in report.artifacts if one.source_kept is not None]
     if kept and not report.failed_count:
         sys.stdout.flush()
@@ -244,7 +251,8 @@ def _check_failed(report: "AddReport") -> None:
     if report.failed_count == total:
         raise HartonomousError(f"none of {total} could be added" if total > 1 else _why(report))
     raise PartlyDoneError(
-        f"{report.failed_count} of {total} could not be added",
+        f"{report.failed_count} of {total} could not be added"
+        + (f"; {report.unread}" if report.unread else ""),
         hint="mend what the table names and run the same command again",
     )
 

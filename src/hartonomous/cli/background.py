@@ -58,11 +58,14 @@ def submit(invocation: Invocation, kind: str, arguments: dict[str, Any]) -> None
 
 def refuse(**options: object) -> None:
     """Raise UsageError where one of these options was given beside ``--background``."""
+    invocation = click.get_current_context().find_object(Invocation)
+    scheduled = invocation is not None and invocation.learning  # then nobody wrote --background
     for name, value in options.items():
         if value:
             raise UsageError(
-                f"--{name.replace('_', '-')} does not go with --background",
-                hint="leave one of the two out",
+                f"--{name.replace('_', '-')} does not go with "
+                + ("a schedule, whose jobs a worker does" if scheduled else "--background"),
+                hint="leave it out" if scheduled else "leave one of the two out",
             )
 
 

@@ -112,7 +112,8 @@ def _page(done: "BackedUp") -> Iterable[Block]:
             (
                 "to copy" if done.dry_run else "copied",
                 f"{count(done.copied_count)} ({size(done.copied_bytes)}) and the catalog"
-                f" ({size(done.catalog_bytes)})",
+                # Nobody knows before it was copied.
+                + ("" if done.dry_run else f" ({size(done.catalog_bytes)})"),
             ),
         ]
     )

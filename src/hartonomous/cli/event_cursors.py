@@ -11,6 +11,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.page import Block, Column, Table
 from hartonomous.cli.sizes import count, moment, several
+from hartonomous.cli.text import clean
 
 if TYPE_CHECKING:
     from hartonomous.operations.events import Cursor
@@ -42,6 +43,13 @@ def listing(invocation: Invocation) -> None:
         found = store.events.cursors.list()
     if not found and invocation.output.is_for_people:
         click.echo("hart: note: no consumer has a cursor", err=True)
+    for one in found:
+        if one.damaged is not None:
+            text = (
+                f"the cursor of {one.consumer} is damaged: {one.damaged}; 'hart events cursors set'"
+                " puts it somewhere else, 'rm' forgets it"
+            )
+            click.echo(f"hart: note: {clean(text)}", err=True)
     invocation.output.emit_each(found, human=_page, ids=lambda one: one.consumer)
 
 
@@ -86,6 +94,8 @@ def _page(cursors: Iterable["Cursor"]) -> Iterable[Block]:
         columns=columns,
         rows=(
             (one.consumer, count(one.behind_count), one.position, moment(one.updated_us))
+            if one.damaged is None
+            else (one.consumer, "", "damaged", "")
             for one in cursors
         ),
     )

@@ -10,7 +10,7 @@ from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
 from hartonomous.cli.page import Block, Cell, Fields
-from hartonomous.cli.sizes import count, moment, size
+from hartonomous.cli.sizes import count, moment, several, size
 
 if TYPE_CHECKING:
     from hartonomous.operations.restore import Restored
@@ -75,6 +75,14 @@ def _page(done: "Restored") -> Iterable[Block]:
             ("id", done.id or "none yet (dry run)"),
         ]
     )
+    if done.waiting_job_count or done.schedule_count:
+        jobs, schedules = done.waiting_job_count or 0, done.schedule_count or 0
+        yield Cell(
+            f"kept from the original: {several(jobs, 'waiting job')} and "
+            f"{several(schedules, 'schedule')}, which a worker of this store would do too; "
+            "hart jobs ls and hart schedule ls show them",
+            "warn",
+        )
     for fault in done.faults:
         yield Cell(f"damaged when the snapshot was taken: {fault}", "warn")
     if done.dry_run:

@@ -106,12 +106,12 @@ def foresee(
     progress = progress or NoProgress()
     found = discover(paths, include=options.include, exclude=options.exclude, hidden=options.hidden)
     candidates: list[Candidate] = []
-    skipped: list[str] = []
+    skipped: list[Skipped] = []
     for item in _only_one_if_named(found, options):
         if isinstance(item, Candidate):
             candidates.append(item)
         else:
-            skipped.append(f"{item.location}: {item.reason}")
+            skipped.append(item)
             progress.note(f"skipped {item.location}: {item.reason}")
     foreseen = preview(parts, candidates, progress, name=options.name, update=options.update)
     return _report([_foreseen(one, options) for one in foreseen], skipped, dry_run=True)
@@ -123,6 +123,7 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         return Added(
             outcome="failed", name=_shown_name(candidate, options), kind=str(candidate.kind),
             source=candidate.source, file_count=len(candidate.members), error=one.error,
+            unread_count=candidate.unread_count,
         )  # fmt: skip
     sketch = decision.proposal
     return Added(
@@ -133,6 +134,7 @@ def _foreseen(one: Foreseen, options: AddOptions) -> Added:
         stored_bytes=sum(row[2] for row in one.tally.reasons.values()),
         labels=tuple(dict.fromkeys((*candidate.labels, *options.labels))),
         notices=(*candidate.notes, *notices_of(one.files)),
+        unread_count=candidate.unread_count,
     )  # fmt: skip
 
 
@@ -236,7 +238,7 @@ def _add_all(
 ) -> AddReport:
     """Add what is found; with ``shared`` its sources go, once they are stored."""
     artifacts: list[Added] = []
-    skipped: list[str] = []
+    skipped: list[Skipped] = []
     if not options.delta:
         parts = replace(parts, variants=False)
     with _ingesting(parts, progress) as (session, reader, ingest):
@@ -244,7 +246,7 @@ def _add_all(
         batch: list[_Taken] = []
         for item in _only_one_if_named(found, options):
             if isinstance(item, Skipped):
-                skipped.append(f"{item.location}: {item.reason}")
+                skipped.append(item)
                 progress.note(f"skipped {item.location}: {item.reason}")
                 continue
             taken = _take(ingest, item, options, progress)
@@ -290,15 +292,17 @@ def _reasons(sums: Mapping[str, Sequence[int]]) -> tuple[Reason, ...]:
 
 
 def _report(
-    artifacts: Sequence[Added], skipped: Sequence[str], *, dry_run: bool = False
+    artifacts: Sequence[Added], skipped: Sequence[Skipped], *, dry_run: bool = False
 ) -> AddReport:
     return AddReport(
         artifacts=tuple(artifacts),
-        skipped=tuple(skipped),
+        skipped=tuple(f"{item.location}: {item.reason}" for item in skipped),
         logical_bytes=sum(one.logical_bytes for one in artifacts),
         stored_bytes=sum(one.stored_bytes for one in artifacts),
         failed_count=sum(one.outcome == "failed" for one in artifacts),
         dry_run=dry_run,
+        unread_count=sum(one.unread_count for one in artifacts)
+        + sum(one.unread_count for one in skipped),
     )
 
 
@@ -332,6 +336,7 @@ def _take(
         return Added(
             outcome="failed", name=_shown_name(candidate, options), kind=str(candidate.kind),
             source=candidate.source, file_count=len(candidate.members), error=error.message,
+            unread_count=candidate.unread_count,
         )  # fmt: skip
     return _Taken(candidate=candidate, files=files, proposal=_propose(candidate, files, options))
 
@@ -406,10 +411,17 @@ def _publish(
         if taken.proposal.model is not None and done.outcome != "unchanged":
             for note in missing_bases(session.parts, taken.proposal.model, done.name, done.number):
                 progress.note(note)
-        kept = None if removal is None else removal.remove(number, taken.files)
+        kept = None if removal is None else _remove(removal, number, taken)
         moved = removal is not None and kept is None
         results.append(_added(taken, done, moved=moved, source_kept=kept))
     return results
+
+
+def _remove(removal: SourceRemoval, number: int, taken: _Taken) -> str | None:
+    """Remove an artifact's source unless the store lacks some of it; see ``SourceRemoval``."""
+    if taken.candidate.unread_count:
+        return "not all of it could be read"
+    return removal.remove(number, taken.files)
 
 
 def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | None) -> Added:
@@ -431,5 +443,5 @@ def _added(taken: _Taken, done: Published, *, moved: bool, source_kept: str | No
             *taken.candidate.notes,
             *notices_of([(one.source.path, one.description) for one in taken.files]),
         ),
-        moved=moved, source_kept=source_kept,
+        moved=moved, source_kept=source_kept, unread_count=taken.candidate.unread_count,
     )  # fmt: skip

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from hartonomous.catalog import spaces
+from hartonomous.catalog.derived_tables import check_may_write
 from hartonomous.catalog.spaces import SpaceRow
 from hartonomous.core.space import MODALITIES, Space
 from hartonomous.errors import HartonomousError, UsageError
@@ -104,6 +105,8 @@ def embed(
     any moment and goes on from there. Raises NotFoundError, UsageError, ConflictError.
     """
     check_options(options)
+    if not dry_run:
+        check_may_write(parts.database)
     progress = progress or NoProgress()
     notes = list(find_blocks(parts, files))
     if options.modality in (None, "picture") and options.space is None:

@@ -23,7 +23,13 @@ from hartonomous.core.event import (
     parse_since,
     source_of,
 )
-from hartonomous.errors import HartonomousError, NotFoundError, UnreachableError, UsageError
+from hartonomous.errors import (
+    HartonomousError,
+    IntegrityError,
+    NotFoundError,
+    UnreachableError,
+    UsageError,
+)
 from hartonomous.packs.parts import StoreParts
 
 __all__ = ["PAGE_EVENTS", "Cursor", "Cursors", "Event", "Feed", "Wanted", "events", "pages"]
@@ -35,6 +41,8 @@ _PAUSES = 20
 """So many of them between two looks for a server that is away."""
 _PATIENCE_S = 600.0
 """A server that is away for so long ends who follows."""
+
+_AHEAD = "it is ahead of the feed, and events that come would be missed"
 
 T = TypeVar("T")
 
@@ -58,12 +66,16 @@ class Wanted:
 
 
 class Cursor(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a consumer has got: ``behind_count`` events are waiting for it."""
+    """How far a consumer has got: ``behind_count`` events are waiting for it.
+
+    ``damaged`` says why nobody can read on from there.
+    """
 
     consumer: str
     position: str
     updated_us: int
     behind_count: int
+    damaged: str | None = None
 
 
 def events(
@@ -146,6 +158,8 @@ class _Reader:
         check_consumer(consumer)
         with self._parts.database.read() as tx:
             self._cursor = event_cursors.find(tx, consumer)
+            if self._cursor is not None and feed.is_ahead(tx, self._cursor.position):
+                raise event_cursors.refused(consumer, _AHEAD)
         if self._cursor is None:
             # From now on the events that it has not read stay, whatever their age.
             with self._parts.database.write(durable=False) as tx:
@@ -298,7 +312,8 @@ class Cursors:
     def list(self) -> tuple[Cursor, ...]:
         """Return every cursor, by name."""
         with self._parts.database.read() as tx:
-            return tuple(_told(tx, row) for row in event_cursors.everything(tx))
+            found = (_listed(tx, name) for name in event_cursors.names(tx))
+            return tuple(one for one in found if one is not None)
 
     def set(self, consumer: str, since: str) -> Cursor:
         """Put a consumer's cursor somewhere: ``beginning``, ``now``, a time, ``2h``, an event's id.
@@ -318,10 +333,9 @@ class Cursors:
         """Forget a consumer; returns what it had. Raises NotFoundError if there is none."""
         check_consumer(consumer)
         with self._parts.database.write() as tx:
-            row = event_cursors.find(tx, consumer)
-            if row is None:
+            told = _listed(tx, consumer)
+            if told is None:
                 raise _no_cursor(consumer)
-            told = _told(tx, row)
             event_cursors.remove(tx, consumer)
             return told
 
@@ -332,4 +346,17 @@ def _told(tx: Any, row: event_cursors.CursorRow) -> Cursor:
         position=str(row.position),
         updated_us=row.updated_us,
         behind_count=feed.behind(tx, row.position),
+        damaged=_AHEAD if feed.is_ahead(tx, row.position) else None,
     )
+
+
+def _listed(tx: Any, consumer: str) -> Cursor | None:
+    """Return a consumer's cursor as it is listed, a damaged one too; None if there is none."""
+    try:
+        row = event_cursors.find(tx, consumer)
+    except IntegrityError as error:
+        return Cursor(
+            consumer=consumer, position=str(BEGINNING), updated_us=0, behind_count=0,
+            damaged=error.message.partition(" is damaged: ")[2],
+        )  # fmt: skip
+    return None if row is None else _told(tx, row)

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import events, packs, properties, snapshots, versions
+from hartonomous.catalog import events, jobs, packs, properties, schedules, snapshots, versions
 from hartonomous.core.undecodable import UNDECODABLE
 from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import draft_of, storage_error, sync_directory, write_atomically
@@ -43,7 +43,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     """A store that was restored, or (``dry_run``) would be.
 
     ``id`` is the new store's, ``store_id`` that of the store which was backed up. ``faults`` are
-    what was damaged there when the snapshot was taken.
+    what was damaged there when the snapshot was taken. Jobs that wait and schedules are kept; of a
+    dry run nobody knows how many.
     """
 
     path: str
@@ -56,6 +57,8 @@ class Restored(msgspec.Struct, frozen=True, kw_only=True):
     pack_count: int
     pack_bytes: int
     resumed_bytes: int = 0
+    waiting_job_count: int | None = None
+    schedule_count: int | None = None
     faults: tuple[str, ...] = ()
     dry_run: bool = False
 
@@ -101,10 +104,12 @@ def restore(
         directory.refuse_network(_nearest(target), force=force_network)
         task = _Task(opened=opened, card=card, target=target, wanted=wanted, progress=progress)
         try:
-            made, resumed = _restore(task, mark)
+            made, resumed, work = _restore(task, mark)
         except OSError as error:
             raise storage_error(error, "restore", target) from error
-    return msgspec.structs.replace(done, id=made, resumed_bytes=resumed)
+    return msgspec.structs.replace(
+        done, id=made, resumed_bytes=resumed, waiting_job_count=work[0], schedule_count=work[1]
+    )
 
 
 def _nearest(path: Path) -> Path:
@@ -122,8 +127,8 @@ class _Task:
     progress: Progress
 
 
-def _restore(task: _Task, mark: _Mark) -> tuple[str, int]:
-    """Do the work; return (the new store's id, bytes that were there already)."""
+def _restore(task: _Task, mark: _Mark) -> tuple[str, int, tuple[int, int]]:
+    """Do the work; return (the new store's id, bytes that were there, as ``_check_catalog``)."""
     target = task.target
     missing = [above for above in (target, *target.parents) if not above.exists()]
     target.mkdir(parents=True, exist_ok=True)
@@ -140,11 +145,11 @@ def _restore(task: _Task, mark: _Mark) -> tuple[str, int]:
         resumed = _restore_packs(task, objects)
         task.progress.stage("catalog")
         _restore_catalog(task)
-        _check_catalog(task)
+        work = _check_catalog(task)
         made = _write_card(task)
     for above in missing or [target]:
         sync_directory(above.parent)
-    return made, resumed
+    return made, resumed, work
 
 
 def _refuse_strange(target: Path, mark: _Mark) -> None:
@@ -255,8 +260,11 @@ def _restore_catalog(task: _Task) -> None:
     sync_directory(target)
 
 
-def _check_catalog(task: _Task) -> None:
-    """Raise IntegrityError where a catalog is not the one that the card and the packs speak of."""
+def _check_catalog(task: _Task) -> tuple[int, int]:
+    """Return how many jobs wait in the catalog, and how many schedules it has.
+
+    Raises IntegrityError where it is not the one that the card and the packs speak of.
+    """
     card, wanted = task.card, task.wanted
     database = snapshots.open_snapshot(task.target / CATALOG_FILE)
     try:
@@ -264,6 +272,7 @@ def _check_catalog(task: _Task) -> None:
             named = {pack_object_key(row.key) for row in packs.everything(tx)}
             sequence, _ = properties.last_publication(tx)
             count = len(versions.live(tx))
+            work = jobs.count_open(tx), schedules.count(tx)
         with database.write() as tx:
             events.begin_era(tx, time.time_ns() // 1000)  # the feed goes on behind what was read
     finally:
@@ -275,6 +284,7 @@ def _check_catalog(task: _Task) -> None:
             f"the catalog of snapshot {card.name} does not fit its packs",
             hint="restore another snapshot: hart backup DIR --list",
         )
+    return work
 
 
 def _write_card(task: _Task) -> str:

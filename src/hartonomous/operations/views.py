@@ -5,6 +5,7 @@ from pathlib import Path
 
 import msgspec
 
+from hartonomous.catalog.derived_tables import check_may_write
 from hartonomous.catalog.picture_index import PictureIndex
 from hartonomous.catalog.versions import VersionRow
 from hartonomous.core.picture import Patch, Position, patches
@@ -308,6 +309,7 @@ class StoreViews:
 
     def make(self, *, rebuild: bool = False, progress: Progress | None = None) -> ViewsMade:
         """Read what was not read yet; with ``rebuild`` all of it anew."""
+        check_may_write(self._parts.database)
         told = progress or NoProgress()
         words = update_views(self._parts, self._files, told, rebuild=rebuild)
         pictures = update_pictures(self._parts, self._files, told, rebuild=rebuild)
@@ -315,5 +317,6 @@ class StoreViews:
 
     def drop(self) -> bool:
         """Delete what was read, and return whether there was any; searching reads it anew."""
+        check_may_write(self._parts.database)
         dropped = [drop_views(self._parts), drop_pictures(self._parts)]
         return any(dropped)

@@ -21,6 +21,7 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one artifact. ``outcome``: added, updated, unchanged, or failed.
 
     ``moved`` says that its source was removed, ``source_kept`` why it was not though asked for.
+    ``unread_count`` files or folders of its source could not be read and are not in it.
     """
 
     outcome: str
@@ -40,10 +41,14 @@ class Added(msgspec.Struct, frozen=True, kw_only=True):
     moved: bool = False
     source_kept: str | None = None
     error: str | None = None
+    unread_count: int = 0
 
 
 class AddReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an add did, or (``dry_run``) would do: its artifacts, and what was met and not taken."""
+    """What an add did, or (``dry_run``) would do: its artifacts, and what was met and not taken.
+
+    ``unread_count`` files or folders were wanted and could not be read, inside artifacts or not.
+    """
 
     artifacts: tuple[Added, ...]
     skipped: tuple[str, ...]
@@ -51,6 +56,15 @@ class AddReport(msgspec.Struct, frozen=True, kw_only=True):
     stored_bytes: int
     failed_count: int
     dry_run: bool = False
+    unread_count: int = 0
+
+    @property
+    def unread(self) -> str:
+        """How much could not be read, in words; empty where everything was read."""
+        if not self.unread_count:
+            return ""
+        what = "files or folders" if self.unread_count > 1 else "file or folder"
+        return f"{self.unread_count:,} {what} could not be read and stayed out"
 
     def __repr__(self) -> str:
         """Return one line, such as ``<AddReport: 2 added, 1 failed; 1.2 GB, stored 310 MB>``."""
@@ -73,4 +87,5 @@ class AddReport(msgspec.Struct, frozen=True, kw_only=True):
         told = ", ".join(f"{number:,} {outcome}" for outcome, number in counts.items())
         stored = "would take about" if self.dry_run else "stored"
         sizes = f"{size(self.logical_bytes)}, {stored} {size(self.stored_bytes)}"
+        sizes += f"; {self.unread}" if self.unread else ""
         return f"{told or 'nothing found'}; {sizes}"

@@ -66,6 +66,11 @@ class CatalogSchema:
         """Open what is there, of whatever revision."""
         return Database(open_postgres(self.place))
 
+    def is_closed(self) -> bool:
+        """Say whether the catalog is there and this role may not look into it."""
+        with self._server() as database, database.read() as tx:
+            return schemas.is_closed(tx, self.place.schema)
+
     def copy_aside(self, revision: str) -> str:
         """Copy the tables into a schema beside this one."""
         target = f"{self.place.schema}_at_{revision}"

@@ -30,7 +30,7 @@ from hartonomous.packs.access_counts import AccessCounts
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.catalog_file import CATALOG, CatalogFile, mode_of
 from hartonomous.packs.catalog_home import SQLITE, CatalogHome, catalog_home, given_url, new_card
-from hartonomous.packs.catalog_schema import check_server
+from hartonomous.packs.catalog_schema import CatalogSchema, check_server
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.store_card import (
@@ -249,11 +249,19 @@ def _open_catalog(home: CatalogHome) -> Database:
 
 
 def _unknown_schema(home: CatalogHome, revision: str | None) -> HartonomousError:
+    if revision is None and isinstance(home, CatalogSchema) and home.is_closed():
+        return NoStoreError(
+            f"the catalog of this store cannot be seen by this role at {home.shown()}: it is "
+            "there, and the right to use it is missing",
+            hint="your role needs to be granted one of those that hart catalog roles names; so "
+            "does the role that made the store, once they were made",
+        )
     if revision is None and not isinstance(home, CatalogFile):
         return NoStoreError(
             f"no catalog of this store can be seen at {home.shown()}",
-            hint="see that it is the right server and database, and that your role was granted one "
-            "of those that hart catalog roles names; hart repair makes a new one where it is gone",
+            hint="your role may lack rights (hart catalog roles names those that have them), or it "
+            "is another server or database; only where the catalog is gone for certain hart repair "
+            "makes a new one",
         )
     said = revision or "none"
     return UnsupportedStoreError(

@@ -101,7 +101,8 @@ class Candidate:
     the place has none (standard input, the root folder). ``source`` identifies where it came from
     (text form of the absolute path, or URL) together with the host; candidates of one hub
     repository share it, one for each revision, the newest last. ``members`` are sorted by the bytes
-    of ``path``; ``notes`` say what of the folder was left out and stay with the artifact.
+    of ``path``; ``notes`` say what of the folder was left out and stay with the artifact;
+    ``unread_count`` of that was wanted and cannot be read.
     """
 
     kind: CandidateKind
@@ -112,6 +113,7 @@ class Candidate:
     # Several states of one thing (a hub repository's revisions): its name gets a next version.
     revisions: bool = False
     notes: tuple[str, ...] = field(default=())
+    unread_count: int = 0
 
     @property
     def size(self) -> int:
@@ -121,7 +123,11 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Skipped:
-    """Something that was met and not taken: where (text form of the path) and why."""
+    """Something that was met and not taken: where (text form of the path) and why.
+
+    ``unread_count`` is not 0 where it was wanted and cannot be read: what lacks it is not whole.
+    """
 
     location: str
     reason: str
+    unread_count: int = 0

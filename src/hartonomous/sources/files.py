@@ -83,6 +83,7 @@ def onnx_candidate(
     """
     members: list[MemberSource] = []
     notes: list[str] = []
+    unread_count = 0
     for name in (model, *sorted(data, key=os.fsencode)):
         member = read_member(join(folder, name), name, boundary=boundary)
         if isinstance(member, MemberSource):
@@ -91,6 +92,7 @@ def onnx_candidate(
             return member
         else:
             notes.append(f"left out {member.location}: {member.reason}")
+            unread_count += member.unread_count
     location = text_of(join(folder, model))
     return Candidate(
         kind=CandidateKind.MODEL,
@@ -98,6 +100,7 @@ def onnx_candidate(
         members=tuple(members),
         source=location,
         notes=tuple(notes),
+        unread_count=unread_count,
     )
 
 
@@ -130,10 +133,12 @@ def split_candidate(
     """
     members: list[MemberSource] = []
     notes: list[str] = []
+    unread_count = 0
     for name in sorted(names, key=os.fsencode):
         member = read_member(join(folder, name), name, boundary=boundary)
         if isinstance(member, Skipped):
             notes.append(f"left out {member.location}: {member.reason}")
+            unread_count += member.unread_count
         else:
             members.append(member)
     first = join(folder, names[0])
@@ -141,7 +146,8 @@ def split_candidate(
     if described is None:
         raise ValueError(f"{names[0]!a} is no part of a split GGUF set")
     if not members:
-        return Skipped(location=text_of(first), reason="no part of this split GGUF can be read")
+        reason = "no part of this split GGUF can be read"
+        return Skipped(location=text_of(first), reason=reason, unread_count=unread_count)
     stem, total = described
     if len(members) < total:
         notes.append(f"{total - len(members)} of {total} parts of the split GGUF are missing")
@@ -152,4 +158,5 @@ def split_candidate(
         members=tuple(members),
         source=text_of(first),
         notes=tuple(notes),
+        unread_count=unread_count,
     )

@@ -40,7 +40,8 @@ class Gathered:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, as the notes of a candidate: at most ``MAX_NOTES`` and a count."""
-        shown = [f"left out {item.location}: {item.reason}" for item in self.skipped[:MAX_NOTES]]
+        first = sorted(self.skipped, key=lambda item: not item.unread_count)[:MAX_NOTES]
+        shown = [f"left out {item.location}: {item.reason}" for item in first]
         more = len(self.skipped) - len(shown)
         if more:
             shown.append(f"left out {more} more")
@@ -49,6 +50,11 @@ class Gathered:
                 f"left out hidden or temporary (--hidden takes them): {some_of(self.passed_over)}"
             )
         return tuple(shown)
+
+    @property
+    def unread_count(self) -> int:
+        """How many files and folders are wanted and cannot be read."""
+        return sum(item.unread_count for item in self.skipped)
 
 
 def some_of(names: Sequence[str]) -> str:

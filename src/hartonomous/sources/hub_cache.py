@@ -8,7 +8,7 @@ its repository's folder only. Snapshots come oldest first, the one that ``main``
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hartonomous.core.name import is_label, path_endings
@@ -226,7 +226,8 @@ def _snapshot(
         return skipped(location, f"a snapshot of more than {MAX_MEMBERS} files")
     if not gathered.members:
         reasons = "; ".join(gathered.notes[:3]) or "it is empty, or no file in it is wanted"
-        return skipped(location, f"a snapshot without files to add: {reasons}")
+        without = skipped(location, f"a snapshot without files to add: {reasons}")
+        return replace(without, unread_count=gathered.unread_count)
     notes = gathered.notes
     labels = sorted(set(refs))
     if is_label(revision):
@@ -243,4 +244,5 @@ def _snapshot(
         labels=tuple(dict.fromkeys(labels)),
         revisions=True,
         notes=notes,
+        unread_count=gathered.unread_count,
     )

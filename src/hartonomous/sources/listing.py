@@ -134,7 +134,7 @@ def read_member(location: str, path: str, *, boundary: str | None) -> MemberSour
     if not stat.S_ISREG(facts.st_mode):
         return skipped(location, "a socket, device or pipe")
     if not os.access(location, os.R_OK):
-        return skipped(location, "cannot be read: permission denied")
+        return unreadable(location, PermissionError(errno.EACCES, "permission denied"))
     if not facts.st_size and _has_content(location):
         return skipped(
             location,
@@ -177,7 +177,11 @@ def unreadable(location: str, error: OSError) -> Skipped:
         return skipped(location, "a link in a loop")
     if error.errno == errno.ENOENT:
         return skipped(location, "a link that leads nowhere, or a file that is gone")
-    return skipped(location, f"cannot be read: {error.strerror or type(error).__name__}")
+    return Skipped(
+        location=text_of(location),
+        reason=f"cannot be read: {error.strerror or type(error).__name__}",
+        unread_count=1,
+    )
 
 
 def _leaves(boundary: str) -> str:

@@ -64,6 +64,7 @@ def model_candidate(location: str, gathered: Gathered, *, at_least: int = 1) -> 
         members=gathered.members,
         source=text_of(location),
         notes=gathered.notes,
+        unread_count=gathered.unread_count,
     )
 
 

@@ -233,6 +233,8 @@ def _add(work: Work, given: AddArguments) -> Outcome:
         error = kind(
             f"{report.failed_count} of {total} could not be added: {first.name}: {first.error}"
         )
+    elif report.unread_count:
+        error = PartlyDoneError(report.unread, hint="the notices and what was skipped name them")
     return Outcome(total, report, error)
 
 

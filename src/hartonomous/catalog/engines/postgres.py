@@ -312,12 +312,41 @@ def _refused(text: str) -> HartonomousError:
     )
 
 
-def _forbidden(text: str) -> HartonomousError:
+_OF_DATABASE = re.compile("permission denied for database")
+_OF_OWNER = re.compile("must be owner of")
+_READ_ONLY = re.compile("read-only transaction")
+
+
+def may_not_write(text: str) -> HartonomousError:
+    """Return the error of who reads a store and would have to write to it."""
     return ForbiddenError(
-        f"the catalog cannot be used like this by this role: {text}",
-        hint="hart catalog roles --sql prints what each role may do; who makes a store, or moves a "
-        "catalog there, needs CREATE on the database",
+        f"this role may not do that, the right to write to the store is missing: {text}",
+        hint="the command needs the store's writer role; hart catalog roles --sql prints the roles "
+        "and who may do what",
     )
+
+
+def _forbidden(text: str) -> HartonomousError:
+    # What the server says may be in another language; then writing is what most lack.
+    if _OF_DATABASE.search(text):
+        return ForbiddenError(
+            f"this role may not do that, the right to make a schema is missing: {text}",
+            hint="who makes a store, repairs one or moves a catalog there needs CREATE on the "
+            "database; the store's owner role has it",
+        )
+    if _OF_OWNER.search(text):
+        return ForbiddenError(
+            f"this role may not do that, it does not own the store's catalog: {text}",
+            hint="the command needs the store's owner role; hart catalog roles --sql prints the "
+            "roles and who may do what",
+        )
+    if _READ_ONLY.search(text):
+        return ForbiddenError(
+            f"this role may not do that, it only reads here: {text}",
+            hint="see that the server is no standby, and that neither it nor the role sets "
+            "default_transaction_read_only",
+        )
+    return may_not_write(text)
 
 
 _MEANINGS = (
