@@ -19,8 +19,8 @@ MICROSOFT = "http://schemas.microsoft.com/office"
 END = b"</Relationships>"
 
 
-def texts(name, members, replaced=()):
-    """Return the texts of a fixture with members added, and such as are there changed in places.
+def document(name, members, replaced=()):
+    """Return what is read of a fixture with members added, and members changed in places.
 
     ``replaced`` holds (member, bytes that it has, bytes instead of these).
     """
@@ -32,7 +32,12 @@ def texts(name, members, replaced=()):
             contents[member] = contents[member].replace(old, new)
         for one, content in {**contents, **members}.items():
             out.writestr(one, content)
-    found = read(BytesReader(made.getvalue()), name)
+    return read(BytesReader(made.getvalue()), name)
+
+
+def texts(name, members, replaced=()):
+    """Return the texts of such a document, of which nothing is to be told."""
+    found = document(name, members, replaced)
     assert not found.notices
     return [one.text for one in found.blocks]
 
@@ -111,15 +116,19 @@ def test_what_was_deleted_is_no_text():
 
 
 @pytest.mark.parametrize(
-    ("name", "member", "left"),
+    ("name", "member", "left", "lost"),
     [
-        ("remarks.docx", "word/comments.xml", "The pump is old."),
-        ("remarks.docx", "docProps/core.xml", "The pump is old."),
-        ("plan.pptx", "ppt/notesSlides/notesSlide1.xml", "Plan"),
-        ("remarks.xlsx", "xl/comments/comment1.xml", "Costs"),
-        ("remarks.odt", "styles.xml", "The pump is old."),
+        ("remarks.docx", "word/comments.xml", "The pump is old.", "its comments"),
+        ("remarks.docx", "docProps/core.xml", "The pump is old.", "its properties"),
+        ("plan.pptx", "ppt/notesSlides/notesSlide1.xml", "Plan", "what is said of slide 1"),
+        ("remarks.xlsx", "xl/comments/comment1.xml", "Costs", "comments on sheet 1"),
+        ("remarks.odt", "styles.xml", "The pump is old.", "its headers and footers"),
+        ("remarks.odt", "meta.xml", "The pump is old.", "its properties"),
     ],
 )
 @pytest.mark.parametrize("content", [b"<a>", b"<!DOCTYPE a><a/>", b""])
-def test_such_a_part_that_is_damaged_costs_only_itself(name, member, left, content):
-    assert texts(name, {member: content})[0] == left
+def test_such_a_part_that_is_damaged_costs_only_itself(name, member, left, lost, content):
+    found = document(name, {member: content})
+    assert found.blocks[0].text == left
+    (notice,) = found.notices
+    assert (notice.kind, lost in notice.text) == ("structure", True)

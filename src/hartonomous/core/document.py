@@ -94,8 +94,9 @@ class BlockList:
         self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
 
     def document(
-        self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None
-    ) -> "Document":
+        self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None,
+        notices: tuple[Notice, ...] = (),
+    ) -> "Document":  # fmt: skip
         """Return what was gathered; called by its metadata, else by its first heading.
 
         The first sheet's name is that sheet's and not the file's, and headings beside the pages
@@ -106,7 +107,7 @@ class BlockList:
         headings = (one.text for one in self.blocks[: self._body] if one.kind == kind_of_name)
         return Document(
             kind=kind, blocks=tuple(self.blocks), title=told.get("title") or next(headings, ""),
-            pages=pages, metadata=told, notices=self.notices(),
+            pages=pages, metadata=told, notices=(*notices, *self.notices()),
         )  # fmt: skip
 
     def notices(self) -> tuple[Notice, ...]:

@@ -13,6 +13,7 @@ from posixpath import join, normpath
 from xml.etree.ElementTree import Element, ParseError, fromstring
 
 from hartonomous.errors import LimitError, StructureError
+from hartonomous.media.damage import Damage
 from hartonomous.ports.format import RangeReader
 
 MAGIC = b"PK\x03\x04"
@@ -64,9 +65,13 @@ class RangeFile(io.RawIOBase):
 
 
 class Archive:
-    """An archive's members; raises StructureError where it is none."""
+    """An archive's members; raises StructureError where it is none.
+
+    ``damage`` collects those that could not be read, where others count without them.
+    """
 
     def __init__(self, reader: RangeReader) -> None:
+        self.damage = Damage()
         self._granted = ARCHIVE_LIMIT_BYTES
         try:
             self._zip = zipfile.ZipFile(io.BufferedReader(RangeFile(reader), _READ_BYTES))
@@ -90,6 +95,8 @@ class Archive:
             raise StructureError(f"it lacks {name!a}") from error
         except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError,
                 OSError, ValueError) as error:  # fmt: skip
+            # What is unpacked for nothing counts too: many parts may name one such member.
+            self._granted -= max(0, min(limit, self._zip.getinfo(name).file_size))
             raise StructureError(f"its member {name!a} cannot be read: {error}") from error
         if len(content) > limit:
             raise LimitError(f"its member {name!a} is larger than {limit:,} bytes")
@@ -106,14 +113,15 @@ class Archive:
         except (ParseError, ValueError, LookupError) as error:  # the latter of its encoding
             raise StructureError(f"its member {name!a} is no XML: {error}") from error
 
-    def xml_beside(self, name: str) -> Element | None:
+    def xml_beside(self, name: str, what: str = "a part beside the text") -> Element | None:
         """Return a member that stands beside the text, which counts without it too.
 
-        None where it is not there or cannot be read.
+        None where it is not there or cannot be read, which is noted as that of ``what``.
         """
         try:
             return self.xml(name) if name in self.names else None
-        except StructureError:
+        except StructureError as error:
+            self.damage.note(what, error)
             return None
 
     def relations(self, name: str) -> Mapping[str, tuple[str, str]]:
@@ -129,6 +137,16 @@ class Archive:
                 path = target[1:] if target.startswith("/") else normpath(join(folder, target))
                 found[one.get("Id", "")] = (one.get("Type", "").rpartition("/")[2], path)
         return found
+
+    def relations_beside(self, name: str, what: str) -> Mapping[str, tuple[str, str]]:
+        """Return a part's relationships; none, and a note of ``what``, where they are damaged."""
+        try:
+            return self.relations(name)
+        except LimitError:
+            raise
+        except StructureError as error:
+            self.damage.note(what, error)
+            return {}
 
 
 def whole_number(text: str | None) -> int | None:

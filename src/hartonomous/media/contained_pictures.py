@@ -80,7 +80,7 @@ def shown_in_archive(archive: Archive, path: str) -> tuple[str, list[Shown]]:
 
 
 def _word(archive: Archive) -> Iterator[Shown]:
-    relations = archive.relations("word/document.xml")
+    relations = archive.relations_beside("word/document.xml", "where its pictures are shown")
     root = archive.xml("word/document.xml")
     areas = _anchored(root)
     page = 1
@@ -143,24 +143,33 @@ def _slides(archive: Archive) -> Iterator[Shown]:
     relations = archive.relations(place)
     for page, one in enumerate(root.iter(f"{_P}sldId"), 1):
         slide = relations.get(one.get(f"{_R}id", ""), ("", ""))[1]
-        if slide not in archive.names:
-            continue
-        pictures = archive.relations(slide)
+        if slide in archive.names:
+            yield from _on_slide(archive, slide, page, across, down)
+
+
+def _on_slide(archive: Archive, slide: str, page: int, across: int, down: int) -> Iterator[Shown]:
+    where = f"where pictures lie on slide {page}"
+    pictures = archive.relations_beside(slide, where)
+    content: Element | None = None
+    with archive.damage.beside(where):
         content = archive.xml(slide)
-        framed = {}
-        for drawn in content.iter(f"{_P}pic"):
-            blip, offset, extent = (
-                next(drawn.iter(tag), None) for tag in (f"{_A}blip", f"{_A}off", f"{_A}ext")
-            )
-            if None not in (blip, offset, extent) and across and down:
-                assert blip is not None and offset is not None and extent is not None
-                framed[id(blip)] = (
-                    _length(offset, "x") / across, _length(offset, "y") / down,
-                    _length(extent, "cx") / across, _length(extent, "cy") / down,
-                )  # fmt: skip
-        for blip in content.iter(f"{_A}blip"):
-            part = pictures.get(blip.get(f"{_R}embed", ""), ("", ""))[1]
-            yield Shown(part, page, *framed.get(id(blip), (0.0, 0.0, 0.0, 0.0)))
+    if content is None:  # which pictures the slide has is still known
+        yield from (Shown(part, page) for kind, part in pictures.values() if kind == "image")
+        return
+    framed = {}
+    for drawn in content.iter(f"{_P}pic"):
+        blip, offset, extent = (
+            next(drawn.iter(tag), None) for tag in (f"{_A}blip", f"{_A}off", f"{_A}ext")
+        )
+        if None not in (blip, offset, extent) and across and down:
+            assert blip is not None and offset is not None and extent is not None
+            framed[id(blip)] = (
+                _length(offset, "x") / across, _length(offset, "y") / down,
+                _length(extent, "cx") / across, _length(extent, "cy") / down,
+            )  # fmt: skip
+    for blip in content.iter(f"{_A}blip"):
+        part = pictures.get(blip.get(f"{_R}embed", ""), ("", ""))[1]
+        yield Shown(part, page, *framed.get(id(blip), (0.0, 0.0, 0.0, 0.0)))
 
 
 def _length(element: Element, name: str) -> int:
@@ -172,9 +181,12 @@ def _sheets(archive: Archive) -> Iterator[Shown]:
     relations = archive.relations(place)
     for page, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
         part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
-        for kind, drawing in archive.relations(part).values() if part in archive.names else ():
+        if part not in archive.names:
+            continue
+        where = f"where pictures lie on sheet {page}"
+        for kind, drawing in archive.relations_beside(part, where).values():
             if kind == "drawing" and drawing in archive.names:
-                for what, picture in archive.relations(drawing).values():
+                for what, picture in archive.relations_beside(drawing, where).values():
                     if what == "image":
                         yield Shown(picture, page)
 
@@ -202,5 +214,6 @@ def _open_document(archive: Archive, pages: str) -> tuple[str, Iterator[Shown]]:
 def _book(archive: Archive) -> Iterator[Shown]:
     for page, (name, _) in enumerate(chapters_of(archive)[1], 1):
         if name in archive.names:
-            for target in _SHOWN.findall(decode(archive.read(name))[0]):
-                yield Shown(normpath(join(dirname(name), unquote(target))), page)
+            with archive.damage.beside(f"where pictures are shown in chapter {page}"):
+                for target in _SHOWN.findall(decode(archive.read(name))[0]):
+                    yield Shown(normpath(join(dirname(name), unquote(target))), page)

@@ -4,6 +4,7 @@ Of a file that is too long the beginning is read, and a notice says so.
 """
 
 import codecs
+import contextlib
 import re
 
 from hartonomous.core.description import Notice
@@ -45,11 +46,13 @@ def read_beginning(reader: RangeReader) -> tuple[bytes, tuple[Notice, ...]]:
 def decode(content: bytes, *, whole: bool = True) -> tuple[str, tuple[Notice, ...]]:
     """Return a file's text with single line feeds, and a notice where the encoding was guessed.
 
-    Unless ``whole`` the last character may be there in part, and is left out then.
+    Unless ``whole`` the last character may be there in part, and is left out then; of a file that
+    has a mark, is left out with a notice otherwise.
     """
     for mark, name in _MARKS:
         if content.startswith(mark):
-            return _lines(_strict(content[len(mark) :], name, whole=whole)), ()
+            text, notices = _marked(content, len(mark), name, whole=whole)
+            return _lines(text), notices
     try:
         return _lines(decode_as(content, "utf-8", whole=whole)), ()
     except UnicodeDecodeError as error:
@@ -66,10 +69,16 @@ def decode_as(content: bytes, name: str, *, whole: bool) -> str:
     return codecs.getincrementaldecoder(name)().decode(content)
 
 
-def _strict(content: bytes, name: str, *, whole: bool) -> str:
+def _marked(content: bytes, mark: int, name: str, *, whole: bool) -> tuple[str, tuple[Notice, ...]]:
+    """Return what stands behind a mark of ``mark`` bytes; raises StructureError."""
+    content = content[mark:]
     try:
-        return decode_as(content, name, whole=whole)
+        return decode_as(content, name, whole=whole), ()
     except UnicodeDecodeError as error:
+        with contextlib.suppress(UnicodeDecodeError):
+            if text := decode_as(content, name, whole=False):
+                told = f"no whole {name} at byte {mark + error.start}: the end is left out"
+                return text, (Notice(kind=StructureError.kind, text=told),)
         raise StructureError(f"its mark says {name}, its bytes at {error.start} do not") from error
 
 

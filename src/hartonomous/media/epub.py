@@ -6,6 +6,7 @@ Chapters are pages; positions are of a chapter's text.
 from typing import Final
 
 from hartonomous.core.document import BlockList, Document
+from hartonomous.errors import StructureError
 from hartonomous.media.archive import MAGIC, Archive
 from hartonomous.media.decoding import decode
 from hartonomous.media.endings import BOOKS, ending
@@ -23,7 +24,7 @@ class _Epub:
     """The reader; see the module's text."""
 
     name = "epub"
-    recipe = "3"
+    recipe = "4"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -38,7 +39,13 @@ class _Epub:
         for number, (name, kind) in enumerate(chapters, 1):
             if name in archive.names and kind in _PAGES and not found.full:
                 found.page(number)
-                read_page(decode(archive.read(name))[0], found)
+                with archive.damage.page(f"chapter {number}"):
+                    text, notices = decode(archive.read(name))
+                    read_page(text, found)
+                    for said in notices:
+                        if said.kind == StructureError.kind:  # not the guesses, usual in old books
+                            archive.damage.tell(f"chapter {number}: {said.text}")
+        archive.damage.check()
         told = {}
         for key, called in (("title", "title"), ("creator", "author"), ("language", "language")):
             one = next(book.iter(f"{_DC}{key}"), None)
@@ -50,7 +57,7 @@ class _Epub:
             title=told.get("title", ""),
             pages="chapter",
             metadata=told,
-            notices=found.notices(),
+            notices=(*archive.damage.notices(), *found.notices()),
         )
 
 

@@ -53,7 +53,7 @@ class _Html:
     """The reader; see the module's text."""
 
     name = "html"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

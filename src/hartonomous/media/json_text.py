@@ -35,7 +35,7 @@ class _JsonText:
     """The reader; see the module's text."""
 
     name = "json"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

@@ -25,7 +25,7 @@ class _Markdown:
     """The reader; see the module's text."""
 
     name = "markdown"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

@@ -21,7 +21,7 @@ class _Notebook:
     """The reader; see the module's text."""
 
     name = "notebook"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

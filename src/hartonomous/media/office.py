@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
+from hartonomous.media.damage import named
 from hartonomous.media.endings import ending
 from hartonomous.media.tabular import add_rows
 from hartonomous.ports.document import DocumentReader
@@ -42,7 +43,7 @@ class _Word:
     """Word processing documents."""
 
     name = "docx"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -55,13 +56,13 @@ class _Word:
         found = BlockList()
         place = "word/document.xml"
         _Body(found, _heading_styles(archive)).take(archive.xml(place))
-        parts = archive.relations(place).values()
+        parts = archive.relations_beside(place, "its notes, comments and headers").values()
         for heading, kinds in _BESIDE.items():
             # Each section has headers of its own, most of which say the same.
             texts = dict.fromkeys(
                 text
                 for kind, part in parts
-                if kind in kinds and (root := archive.xml_beside(part)) is not None
+                if kind in kinds and (root := archive.xml_beside(part, f"its {kind}")) is not None
                 for text in _words_of(root)
             )
             for number, text in enumerate(texts):
@@ -112,7 +113,10 @@ def _heading_styles(archive: Archive) -> dict[str, int]:
     found: dict[str, int] = {}
     if "word/styles.xml" not in archive.names:
         return found
-    for style in list(archive.xml("word/styles.xml").iter(f"{_W}style"))[:_STYLES_READ]:
+    styles: list[Element] = []
+    with archive.damage.beside("its styles, which tell headings from text"):
+        styles = list(archive.xml("word/styles.xml").iter(f"{_W}style"))[:_STYLES_READ]
+    for style in styles:
         named = style.find(f"{_W}name")
         name = (named.get(f"{_W}val") or "").lower() if named is not None else ""
         if name == "title":
@@ -145,7 +149,7 @@ class _Slides:
     """Presentations."""
 
     name = "pptx"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -164,13 +168,19 @@ class _Slides:
             if slide not in archive.names:
                 continue
             found.page(number)
-            _add_slide(found, archive.xml(slide))
-            for kind, part in archive.relations(slide).values():
-                root = archive.xml_beside(part) if kind in ("notesSlide", "comments") else None
-                if root is not None:
-                    for text in walk(root, frozenset((f"{_A}p", f"{_P}text"))):
-                        found.add(_drawn_text(text) or (text.text or ""))
+            with archive.damage.page(f"slide {number}"):
+                _add_slide(found, archive.xml(slide))
+            _add_remarks(found, archive, slide, f"what is said of slide {number}")
+        archive.damage.check()
         return _made(archive, found, self.name, "slide")
+
+
+def _add_remarks(found: BlockList, archive: Archive, slide: str, what: str) -> None:
+    for kind, part in archive.relations_beside(slide, what).values():
+        root = archive.xml_beside(part, what) if kind in ("notesSlide", "comments") else None
+        if root is not None:
+            for text in walk(root, frozenset((f"{_A}p", f"{_P}text"))):
+                found.add(_drawn_text(text) or (text.text or ""))
 
 
 def _add_slide(found: BlockList, slide: Element) -> None:
@@ -207,7 +217,7 @@ class _Sheets:
     """Spreadsheets."""
 
     name = "xlsx"
-    recipe = "3"
+    recipe = "4"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -218,21 +228,31 @@ class _Sheets:
         """Return each sheet's name as a heading, its rows and what is said of its cells."""
         archive = Archive(reader)
         found = BlockList()
-        shared: list[str] = []
-        if "xl/sharedStrings.xml" in archive.names:
-            for item in archive.xml("xl/sharedStrings.xml").iter(f"{_S}si"):
-                shared.append("".join(one.text or "" for one in item.iter(f"{_S}t")))
+        shared = _shared_texts(archive)
         place = "xl/workbook.xml"
         relations = archive.relations(place)
         for number, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
             part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
             if part in archive.names:
+                name = sheet.get("name", "")
                 found.page(number)
-                found.add(sheet.get("name", ""), "heading", level=1)
-                add_rows(found, _rows(archive.xml(part), shared))
-                for text in _comments(archive, part):
+                found.add(name, "heading", level=1)
+                with archive.damage.page(named("sheet", number, name)):
+                    add_rows(found, _rows(archive.xml(part), shared))
+                for text in _comments(archive, part, f"comments on sheet {number}"):
                     found.add(text)
+        archive.damage.check()
         return _made(archive, found, self.name, "sheet")
+
+
+def _shared_texts(archive: Archive) -> list[str]:
+    """Return the texts that cells name by number; numbers and cells' own texts do without."""
+    found: list[str] = []
+    if "xl/sharedStrings.xml" in archive.names:
+        with archive.damage.beside("the texts that its cells share"):
+            for item in archive.xml("xl/sharedStrings.xml").iter(f"{_S}si"):
+                found.append("".join(one.text or "" for one in item.iter(f"{_S}t")))
+    return found
 
 
 def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
@@ -249,13 +269,13 @@ def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
         yield values
 
 
-def _comments(archive: Archive, sheet: str) -> Iterator[str]:
+def _comments(archive: Archive, sheet: str, what: str) -> Iterator[str]:
     """Yield the comments on a sheet's cells behind the cells' names.
 
     Conversations are kept twice, as such and, for older programs, as comments.
     """
-    parts = dict(archive.relations(sheet).values())
-    root = archive.xml_beside(parts.get("threadedComment", parts.get("comments", "")))
+    parts = dict(archive.relations_beside(sheet, what).values())
+    root = archive.xml_beside(parts.get("threadedComment", parts.get("comments", "")), what)
     if root is not None:
         for one in walk(root, frozenset((f"{_T}threadedComment", f"{_S}comment"))):
             text = "".join(each.text or "" for each in one.iter() if each.tag in _COMMENT_TEXT)
@@ -287,12 +307,12 @@ def _value(cell: Element, shared: list[str]) -> str:
 
 def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
     told: dict[str, str] = {}
-    root = archive.xml_beside("docProps/core.xml")
+    root = archive.xml_beside("docProps/core.xml", "its properties")
     for key in ("title", "creator", "subject", "description"):
         one = None if root is None else root.find(f"{_DC}{key}")
         if one is not None and (one.text or "").strip():
             told["author" if key == "creator" else key] = (one.text or "").strip()[:_VALUE_CHARS]
-    return found.document(kind, pages=pages, metadata=told)
+    return found.document(kind, pages=pages, metadata=told, notices=archive.damage.notices())
 
 
 WORD: Final[DocumentReader] = _Word()

@@ -38,7 +38,7 @@ class _OpenDocument:
     """The reader; see the module's text."""
 
     name = "odf"
-    recipe = "4"
+    recipe = "5"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -76,7 +76,9 @@ class _OpenDocument:
                 add_rows(found, map(_cells, walk(one, frozenset((f"{_TABLE}table-row",)))))
         if next(root.iter(f"{_OFFICE}text"), None) is not None:
             _add_edges(found, archive)
-        return found.document(self.name, pages=pages, metadata=_told(archive))
+        told = _told(archive)
+        notices = archive.damage.notices()
+        return found.document(self.name, pages=pages, metadata=told, notices=notices)
 
 
 OPEN_DOCUMENT: Final[DocumentReader] = _OpenDocument()
@@ -101,7 +103,7 @@ def _add(found: BlockList, paragraph: Element) -> None:
 
 def _add_edges(found: BlockList, archive: Archive) -> None:
     """Add what stands at the edges of pages, each once: most of them are alike."""
-    root = archive.xml_beside("styles.xml")
+    root = archive.xml_beside("styles.xml", "its headers and footers")
     edges = [] if root is None else walk(root, _EDGES)
     texts = dict.fromkeys(
         text for edge in edges for one in walk(edge, _PARAGRAPHS) if (text := _text(one).strip())
@@ -149,10 +151,9 @@ def _cells(row: Element) -> list[str]:
 
 def _told(archive: Archive) -> dict[str, str]:
     found = {}
-    if "meta.xml" in archive.names:
-        root = archive.xml("meta.xml")
-        for key, name in _META.items():
-            one = next(root.iter(f"{_DC}{key}"), None)
-            if one is not None and (one.text or "").strip():
-                found[name] = (one.text or "").strip()[:_VALUE_CHARS]
+    root = archive.xml_beside("meta.xml", "its properties")
+    for key, name in _META.items():
+        one = None if root is None else next(root.iter(f"{_DC}{key}"), None)
+        if one is not None and (one.text or "").strip():
+            found[name] = (one.text or "").strip()[:_VALUE_CHARS]
     return found

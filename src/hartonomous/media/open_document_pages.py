@@ -96,7 +96,11 @@ def _page_size(archive: Archive) -> tuple[float, float] | None:
     """Return the width and height of all pages, in inches, None where there is not one size."""
     if "styles.xml" not in archive.names:
         return None
-    root = archive.xml("styles.xml")
+    root = None
+    with archive.damage.beside("the size of its pages"):
+        root = archive.xml("styles.xml")
+    if root is None:
+        return None
     used = {one.get(f"{_STYLE}page-layout-name") for one in root.iter(f"{_STYLE}master-page")}
     sizes = {
         (_inches(one.get(f"{_FO}page-width", "")), _inches(one.get(f"{_FO}page-height", "")))

@@ -5,6 +5,7 @@ end of a line are made whole. A page without text, such as a scan, is told of; p
 not read.
 """
 
+import contextlib
 import io
 import re
 from typing import Any, Final
@@ -13,6 +14,7 @@ from hartonomous.core.description import Notice
 from hartonomous.core.document import BlockList, Document
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.media.archive import RangeFile
+from hartonomous.media.damage import Damage
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
 
@@ -29,7 +31,7 @@ class _Pdf:
     """The reader; see the module's text."""
 
     name = "pdf"
-    recipe = "2"
+    recipe = "3"
     extra = "documents"
 
     def matches(self, path: str, head: bytes) -> bool:  # noqa: ARG002 - the bytes say it
@@ -56,22 +58,25 @@ def _read(opened: Any) -> Document:
         raise LimitError(f"it has {len(opened):,} pages, and {PAGES_LIMIT:,} are read")
     titles = _outline(opened)
     found = BlockList()
+    damage = Damage()
     empty = 0
     for number in range(1, len(opened) + 1):
         if found.full:
             break
         found.page(number)
-        text = _page_text(opened, number - 1)
         for level, title in titles.get(number, ()):
             found.put(title, 0, "heading", level=level)
-        found.put(text, 0)
-        empty += not text.strip()
+        with damage.page(f"page {number}"):
+            text = _page_text(opened, number - 1)
+            found.put(text, 0)
+            empty += not text.strip()
+    damage.check()
     told = {
         key.lower(): value[:_VALUE_CHARS]
         for key, value in opened.get_metadata_dict(skip_empty=True).items()
         if key in ("Title", "Author", "Subject", "Keywords")
     }
-    notices = list(found.notices())
+    notices = [*damage.notices(), *found.notices()]
     if empty:
         text = f"{empty} of {len(opened)} pages have no text: pictures of it are not read"
         notices.append(Notice(kind="pages", text=text))
@@ -86,17 +91,19 @@ def _read(opened: Any) -> Document:
 
 
 def _page_text(opened: Any, index: int) -> str:
-    page = opened[index]
+    """Return a page's text; raises StructureError where pdfium cannot read that page."""
+    import pypdfium2
+
     try:
-        text = page.get_textpage()
-        try:
+        with (
+            contextlib.closing(opened[index]) as page,
+            contextlib.closing(page.get_textpage()) as text,
+        ):
             count = min(text.count_chars(), _PAGE_CHARS)
             found: str = text.get_text_range(0, count) if count > 0 else ""
-            return _joined(found.replace("\r\n", "\n").replace("\r", "\n"))
-        finally:
-            text.close()
-    finally:
-        page.close()
+    except pypdfium2.PdfiumError as error:
+        raise StructureError(f"pdfium: {error}") from error
+    return _joined(found.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def _joined(text: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.media.archive import RangeFile
 from hartonomous.media.contained_pictures import PLACES_LIMIT, Shown
+from hartonomous.media.damage import Damage
 from hartonomous.ports.format import RangeReader
 
 if TYPE_CHECKING:
@@ -60,26 +61,35 @@ def opened_pdf(reader: RangeReader) -> Iterator[Any]:
         raise StructureError(f"pdfium: {error}") from error
 
 
-def pictures_of(document: Any, *, only_page: int = 0) -> Iterator[PdfPicture]:
+def pictures_of(document: Any, damage: Damage, *, only_page: int = 0) -> Iterator[PdfPicture]:
     """Yield the pictures of at least 16 pixels a side, page by page; each is valid until the next.
 
-    ``part`` is ``page/number``, the number from 1 among the page's pictures.
+    ``part`` is ``page/number``, the number from 1 among the page's pictures. Pages that cannot be
+    read are told to ``damage``.
     """
     count = 0
     pages = range(1, min(len(document), _PAGES_LIMIT) + 1)
     for number in [only_page] if only_page in pages else pages:
-        page = document[number - 1]
-        try:
-            for picture in _on_page(page, number):
+        with damage.page(f"pictures on page {number}"):
+            for picture in _on_page(document, number):
                 yield picture
                 count += 1
                 if count >= PLACES_LIMIT:
                     return
-        finally:
-            page.close()
 
 
-def _on_page(page: Any, number: int) -> Iterator[PdfPicture]:
+def _on_page(document: Any, number: int) -> Iterator[PdfPicture]:
+    """Yield a page's pictures; raises StructureError where pdfium cannot read that page."""
+    import pypdfium2
+
+    try:
+        with contextlib.closing(document[number - 1]) as page:
+            yield from _drawn_on(page, number)
+    except pypdfium2.PdfiumError as error:
+        raise StructureError(f"pdfium: {error}") from error
+
+
+def _drawn_on(page: Any, number: int) -> Iterator[PdfPicture]:
     import pypdfium2
     from pypdfium2.raw import FPDF_PAGEOBJ_IMAGE
 

@@ -23,6 +23,7 @@ from hartonomous.errors import LimitError, StructureError
 from hartonomous.media import picture_decoding
 from hartonomous.media.archive import MAGIC, Archive
 from hartonomous.media.contained_pictures import Shown, shown_in_archive
+from hartonomous.media.damage import Damage
 from hartonomous.media.endings import BOOKS, OFFICE, OPEN_DOCUMENT, ending
 from hartonomous.media.pdf_pictures import PdfPicture, opened_pdf, pictures_of
 from hartonomous.media.picture_exif import exif_of
@@ -119,18 +120,22 @@ def _content(reader: RangeReader, path: str, part: str) -> bytes | None:
         return Archive(reader).read(part)
     page, _, _ = part.partition("/")
     with opened_pdf(reader) as document:
-        for one in pictures_of(document, only_page=int(page) if page.isdecimal() else 0):
+        damage = Damage()
+        only_page = int(page) if page.isdecimal() else 0
+        for one in pictures_of(document, damage, only_page=only_page):
             if one.shown.part == part:
                 if one.is_file:
                     return one.stream
                 out = io.BytesIO()
                 one.image().save(out, "png", compress_level=1)
                 return out.getvalue()
+        damage.check()
     raise StructureError(f"it has no picture {part!a}")
 
 
 def _look_at_archive(reader: RangeReader, path: str, found: "_Found") -> None:
     archive = Archive(reader)
+    found.damage = archive.damage
     found.pages, places = shown_in_archive(archive, path)
     known: dict[bytes, Picture] = {}
     for shown in places:
@@ -157,11 +162,12 @@ def _of_bytes(held: bytes) -> Picture:
 def _look_at_pdf(reader: RangeReader, found: "_Found") -> None:
     found.pages = "page"
     with opened_pdf(reader) as document:
-        for one in pictures_of(document):
+        for one in pictures_of(document, found.damage):
             width, height = one.drawn.get_px_size()
             key = (digest(one.stream), one.is_file, width, height)
             if not found.take(one.shown, key, functools.partial(_of_page, one)):
                 break
+        found.damage.check()
 
 
 def _of_page(one: PdfPicture) -> Picture:
@@ -177,6 +183,7 @@ class _Found:
 
     def __init__(self, kind: str) -> None:
         self.pages = ""
+        self.damage = Damage()
         self._kind = kind
         self._pictures: list[Picture] = []
         self._places: list[PicturePlace] = []
@@ -227,7 +234,7 @@ class _Found:
 
     def views(self) -> PictureViews:
         """Return what was found."""
-        notices = []
+        notices = list(self.damage.notices())
         if self._broken:
             more = f", and {len(self._broken) - 1} more" if len(self._broken) > 1 else ""
             text = f"a picture in it is not read: {self._broken[0]}{more}"

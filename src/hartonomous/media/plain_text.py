@@ -19,7 +19,7 @@ class _PlainText:
     """The reader; see the module's text."""
 
     name = "text"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

@@ -16,7 +16,7 @@ class _SourceCode:
     """The reader; see the module's text."""
 
     name = "code"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

@@ -25,7 +25,7 @@ class _Tabular:
     """The reader; see the module's text."""
 
     name = "table"
-    recipe = "1"
+    recipe = "2"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:

@@ -37,7 +37,7 @@ from hartonomous.packs.viewed_files import (
 )
 from hartonomous.ports.progress import Progress
 
-_READING = "pictures-3"
+_READING = "pictures-4"
 _INDEX = "pictures.sqlite"
 _PACKAGES = ("numpy", "PIL", "pdqhash")
 _EXTRA_HINT = "pip install 'hartonomous[images]'"
