@@ -254,6 +254,26 @@ def test_a_graph_that_gives_equal_vectors(store, folder):
     refused(store, place, "same vector for different texts")
 
 
+def test_a_graph_that_computes_at_random(store, folder):
+    """One number is drawn for a batch, so that equal texts in it get equal vectors."""
+    place = folder("graph")
+    path = place / "onnx/model.onnx"
+    weights = {"two": np.array([2]), "scale": np.array([[[1, 2, 3, 5]]], np.float32)}
+    graph(
+        path,
+        [
+            helper.make_node("Cast", ["input_ids"], ["f"], to=1),
+            helper.make_node("Unsqueeze", ["f", "two"], ["u"]),
+            helper.make_node("Mul", ["u", "scale"], ["m"]),
+            helper.make_node("Sin", ["m"], ["waves"]),
+            helper.make_node("RandomNormal", [], ["chance"], shape=[1, 1, 4], dtype=1),
+            helper.make_node("Add", ["waves", "chance"], ["last_hidden_state"]),
+        ],
+        weights=[numpy_helper.from_array(one, name) for name, one in weights.items()],
+    )
+    refused(store, place, "different vectors for the same texts")
+
+
 def test_a_graph_that_does_not_end_meets_the_limit_of_time(fixtures, tmp_path):
     """A loop of 2^62 steps."""
     body = helper.make_graph(
