@@ -14,9 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from hartonomous.core.space import Space
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.inference.recipe import TextRecipe
+from hartonomous.packs import encoded_parts
 from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.encoder_messages import Request, Setup
 from hartonomous.packs.encoder_process import EncoderProcess
+from hartonomous.packs.stored_encoder import StoredEncoder
+from hartonomous.ports.encoder import EncoderEndedError
 from hartonomous.ports.progress import NoProgress
 
 
@@ -349,6 +352,54 @@ def test_a_text_that_a_model_fails_on_costs_itself_alone(store, folder, tmp_path
         assert sorted(one.partition(":")[0] for one in notes.told) == ["7.md", "8.md"]
         assert all("get no vector" in one for one in notes.told)
     assert store.verify().sound
+
+
+def with_texts(store, tmp_path, words):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number, word in enumerate(words):
+        (texts / f"{number}.md").write_text(f"the {word} is on {'b ' * number}\n")
+    store.add(texts)
+
+
+def test_a_text_at_which_the_process_crashes_costs_itself_alone(store, folder, tmp_path):
+    place = folder("graph")
+    path = place / "tokenizer.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    wide = [("water", "\ue000" * 100_000), ("\ue000", "x" * 100_000)]  # 10 GB
+    steps = [{"type": "Replace", "pattern": {"String": one}, "content": to} for one, to in wide]
+    told["normalizer"] = {"type": "Sequence", "normalizers": [told["normalizer"], *steps]}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    store.encoders.add(place, name="odd")
+    with_texts(store, tmp_path, ["pump", "water", "pump", "pump"])
+    notes = Notes()
+    assert store.embed(encoder="odd", progress=notes).added_count == 3
+    (told,) = notes.told
+    assert told.startswith("1.md: its characters 0 to ") and "get no vector: the encoder" in told
+
+
+def ending(self, texts, *, query=False):
+    """Encode as if the process ended at every text with a word."""
+    if any("water" in one for one in texts):
+        raise EncoderEndedError("the encoder took longer than 900 s")
+    return np.ones((len(texts), 32), np.float32) / 32**0.5
+
+
+def test_embedding_ends_where_too_many_texts_end_the_process(
+    store, fixtures, tmp_path, monkeypatch
+):
+    store.encoders.add(fixtures / "bert", name="odd")
+    monkeypatch.setattr(StoredEncoder, "encode_texts", ending)
+    monkeypatch.setattr(encoded_parts, "_SEARCHED_S", -1.0)  # which is not for these
+    with_texts(store, tmp_path, ["pump", *["water"] * 9])
+    notes = Notes()
+    with pytest.raises(
+        EncoderEndedError, match=r"encoder odd ended 8 times, last at 8\.md"
+    ) as found:
+        store.embed(encoder="odd", progress=notes)
+    assert found.value.hint
+    assert len(notes.told) == 8
+    assert len(store.spaces.truth("odd").ids()) == 1  # what it had computed
 
 
 def test_an_encoder_that_fails_on_everything_fails(store):
