@@ -228,6 +228,31 @@ def test_a_graph_that_is_none(store, folder):
     refused(store, place, "no ONNX model")
 
 
+def no_words(told):
+    told["model"]["vocab"] = {}
+
+
+def unknown_token(told):
+    told["post_processor"] = {
+        "type": "TemplateProcessing", "pair": [], "special_tokens": {},
+        "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 7}}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(no_words, r"Missing \[UNK\]"), (unknown_token, "no entry|[Tt]emplate")]
+)
+def test_a_tokenizer_that_fails_is_told_as_one(store, folder, spoil, words):
+    place = folder("bert")
+    told = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))
+    spoil(told)
+    (place / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(HartonomousError, match=f"^the tokenizer .*{words}") as found:
+        store.encoders.add(place, name="changed")
+    assert "tokenizer.json" in found.value.hint
+
+
 def test_a_graph_that_wants_other_inputs(store, folder):
     place = folder("graph")
     graph(
