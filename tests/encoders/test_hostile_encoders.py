@@ -59,6 +59,8 @@ def refused(store, place, match):
         ("config.json", {"position_embedding_type": "relative_key"}, "relative"),
         ("config.json", {"layer_norm_eps": "much"}, "layer_norm_eps"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "names no mode"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 7}, "7, and the model has 32"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": "x"}, "'x', and the model has 32"),
         ("tokenizer.json", {"model": {"type": "Unheard"}}, "tokenizer cannot be read"),
     ],
 )
@@ -226,6 +228,19 @@ def test_a_graph_that_is_none(store, folder):
     place = folder("graph")
     (place / "onnx/model.onnx").write_bytes(b"\xff" * 1000)
     refused(store, place, "no ONNX model")
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.STRING])
+def test_a_graph_whose_output_is_no_vector(store, folder, kind):
+    place = folder("graph")
+    held = helper.make_tensor("held", kind, [1, 1, 1], [b"x" if kind == TensorProto.STRING else 1])
+    graph(
+        place / "onnx/model.onnx",
+        [helper.make_node("Identity", ["held"], ["vectors"])],
+        outputs=[helper.make_tensor_value_info("vectors", kind, [1, 1, 1])],
+        weights=[held],
+    )
+    refused(store, place, r"output vectors is tensor\((int64|string)\), and vectors")
 
 
 def no_words(told):
@@ -442,6 +457,10 @@ def test_an_encoder_that_fails_on_everything_fails(store):
     ("values", "match"),
     [
         ({"size": {"shortest_edge": 10**9}}, "unusable number"),
+        ({"size": {"height": 10**6, "width": 10**6}}, "unusable number: 1000000"),
+        ({"size": {"height": 0, "width": 0}}, "unusable number: 0"),
+        ({"size": "x"}, "unusable number: 'x'"),
+        ({"size": {"height": 64, "width": 64}}, "and crops to 32 x 32"),
         ({"crop_size": {"height": 0, "width": 32}}, "unusable number"),
         ({"image_mean": [1, 2]}, "three numbers"),
         ({"resample": 99}, "unusable number"),
