@@ -14,9 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 from hartonomous.core.space import Space
 from hartonomous.errors import HartonomousError, UsageError
 from hartonomous.inference.recipe import TextRecipe
+from hartonomous.packs import encoded_parts
 from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.encoder_messages import Request, Setup
 from hartonomous.packs.encoder_process import EncoderProcess
+from hartonomous.packs.stored_encoder import StoredEncoder
+from hartonomous.ports.encoder import EncoderEndedError
 from hartonomous.ports.progress import NoProgress
 
 
@@ -56,6 +59,8 @@ def refused(store, place, match):
         ("config.json", {"position_embedding_type": "relative_key"}, "relative"),
         ("config.json", {"layer_norm_eps": "much"}, "layer_norm_eps"),
         ("1_Pooling/config.json", {"pooling_mode_mean_tokens": False}, "names no mode"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": 7}, "7, and the model has 32"),
+        ("1_Pooling/config.json", {"word_embedding_dimension": "x"}, "'x', and the model has 32"),
         ("tokenizer.json", {"model": {"type": "Unheard"}}, "tokenizer cannot be read"),
     ],
 )
@@ -225,6 +230,44 @@ def test_a_graph_that_is_none(store, folder):
     refused(store, place, "no ONNX model")
 
 
+@pytest.mark.parametrize("kind", [TensorProto.INT64, TensorProto.STRING])
+def test_a_graph_whose_output_is_no_vector(store, folder, kind):
+    place = folder("graph")
+    held = helper.make_tensor("held", kind, [1, 1, 1], [b"x" if kind == TensorProto.STRING else 1])
+    graph(
+        place / "onnx/model.onnx",
+        [helper.make_node("Identity", ["held"], ["vectors"])],
+        outputs=[helper.make_tensor_value_info("vectors", kind, [1, 1, 1])],
+        weights=[held],
+    )
+    refused(store, place, r"output vectors is tensor\((int64|string)\), and vectors")
+
+
+def no_words(told):
+    told["model"]["vocab"] = {}
+
+
+def unknown_token(told):
+    told["post_processor"] = {
+        "type": "TemplateProcessing", "pair": [], "special_tokens": {},
+        "single": [{"SpecialToken": {"id": "[CLS]", "type_id": 0}},
+                   {"Sequence": {"id": "A", "type_id": 7}}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"), [(no_words, r"Missing \[UNK\]"), (unknown_token, "no entry|[Tt]emplate")]
+)
+def test_a_tokenizer_that_fails_is_told_as_one(store, folder, spoil, words):
+    place = folder("bert")
+    told = json.loads((place / "tokenizer.json").read_text(encoding="utf-8"))
+    spoil(told)
+    (place / "tokenizer.json").write_text(json.dumps(told), encoding="utf-8")
+    with pytest.raises(HartonomousError, match=f"^the tokenizer .*{words}") as found:
+        store.encoders.add(place, name="changed")
+    assert "tokenizer.json" in found.value.hint
+
+
 def test_a_graph_that_wants_other_inputs(store, folder):
     place = folder("graph")
     graph(
@@ -252,6 +295,26 @@ def test_a_graph_that_gives_equal_vectors(store, folder):
                 for number, name in ((0, "zero"), (1, "one"))]  # fmt: skip
     graph(place / "onnx/model.onnx", nodes, weights=weights)
     refused(store, place, "same vector for different texts")
+
+
+def test_a_graph_that_computes_at_random(store, folder):
+    """One number is drawn for a batch, so that equal texts in it get equal vectors."""
+    place = folder("graph")
+    path = place / "onnx/model.onnx"
+    weights = {"two": np.array([2]), "scale": np.array([[[1, 2, 3, 5]]], np.float32)}
+    graph(
+        path,
+        [
+            helper.make_node("Cast", ["input_ids"], ["f"], to=1),
+            helper.make_node("Unsqueeze", ["f", "two"], ["u"]),
+            helper.make_node("Mul", ["u", "scale"], ["m"]),
+            helper.make_node("Sin", ["m"], ["waves"]),
+            helper.make_node("RandomNormal", [], ["chance"], shape=[1, 1, 4], dtype=1),
+            helper.make_node("Add", ["waves", "chance"], ["last_hidden_state"]),
+        ],
+        weights=[numpy_helper.from_array(one, name) for name, one in weights.items()],
+    )
+    refused(store, place, "different vectors for the same texts")
 
 
 def test_a_graph_that_does_not_end_meets_the_limit_of_time(fixtures, tmp_path):
@@ -331,6 +394,54 @@ def test_a_text_that_a_model_fails_on_costs_itself_alone(store, folder, tmp_path
     assert store.verify().sound
 
 
+def with_texts(store, tmp_path, words):
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    for number, word in enumerate(words):
+        (texts / f"{number}.md").write_text(f"the {word} is on {'b ' * number}\n")
+    store.add(texts)
+
+
+def test_a_text_at_which_the_process_crashes_costs_itself_alone(store, folder, tmp_path):
+    place = folder("graph")
+    path = place / "tokenizer.json"
+    told = json.loads(path.read_text(encoding="utf-8"))
+    wide = [("water", "\ue000" * 100_000), ("\ue000", "x" * 100_000)]  # 10 GB
+    steps = [{"type": "Replace", "pattern": {"String": one}, "content": to} for one, to in wide]
+    told["normalizer"] = {"type": "Sequence", "normalizers": [told["normalizer"], *steps]}
+    path.write_text(json.dumps(told), encoding="utf-8")
+    store.encoders.add(place, name="odd")
+    with_texts(store, tmp_path, ["pump", "water", "pump", "pump"])
+    notes = Notes()
+    assert store.embed(encoder="odd", progress=notes).added_count == 3
+    (told,) = notes.told
+    assert told.startswith("1.md: its characters 0 to ") and "get no vector: the encoder" in told
+
+
+def ending(self, texts, *, query=False):
+    """Encode as if the process ended at every text with a word."""
+    if any("water" in one for one in texts):
+        raise EncoderEndedError("the encoder took longer than 900 s")
+    return np.ones((len(texts), 32), np.float32) / 32**0.5
+
+
+def test_embedding_ends_where_too_many_texts_end_the_process(
+    store, fixtures, tmp_path, monkeypatch
+):
+    store.encoders.add(fixtures / "bert", name="odd")
+    monkeypatch.setattr(StoredEncoder, "encode_texts", ending)
+    monkeypatch.setattr(encoded_parts, "_SEARCHED_S", -1.0)  # which is not for these
+    with_texts(store, tmp_path, ["pump", *["water"] * 9])
+    notes = Notes()
+    with pytest.raises(
+        EncoderEndedError, match=r"encoder odd ended 8 times, last at 8\.md"
+    ) as found:
+        store.embed(encoder="odd", progress=notes)
+    assert found.value.hint
+    assert len(notes.told) == 8
+    assert len(store.spaces.truth("odd").ids()) == 1  # what it had computed
+
+
 def test_an_encoder_that_fails_on_everything_fails(store):
     space = Space(modality="text", encoder="e", encoder_digest="", recipe="r", pooling="mean",
                   quantisation="f32", dimension=4)  # fmt: skip
@@ -346,6 +457,10 @@ def test_an_encoder_that_fails_on_everything_fails(store):
     ("values", "match"),
     [
         ({"size": {"shortest_edge": 10**9}}, "unusable number"),
+        ({"size": {"height": 10**6, "width": 10**6}}, "unusable number: 1000000"),
+        ({"size": {"height": 0, "width": 0}}, "unusable number: 0"),
+        ({"size": "x"}, "unusable number: 'x'"),
+        ({"size": {"height": 64, "width": 64}}, "and crops to 32 x 32"),
         ({"crop_size": {"height": 0, "width": 32}}, "unusable number"),
         ({"image_mean": [1, 2]}, "three numbers"),
         ({"resample": 99}, "unusable number"),

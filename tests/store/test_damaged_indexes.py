@@ -127,6 +127,19 @@ _TAIL = [
     "UPDATE space_tail SET place = CAST(replace(place, CAST('passage' AS BLOB), x'f0617373616765')"
     " AS BLOB) WHERE id = 42",
 ]
+# Of a wrong type, or a number that no row has.
+_NO_VECTOR = [
+    ("UPDATE space_tail SET id = -1 WHERE id = 42", "-1"),
+    ("UPDATE space_tail SET id = 0 WHERE id = 42", "0"),
+    ("UPDATE space_tail SET id = 9223372036854775807 WHERE id = 42", "9223372036854775807"),
+    ("UPDATE space_tail SET id = 'forty' WHERE id = 42", "'forty'"),
+    ("UPDATE space_tail SET id = x'ff' WHERE id = 42", r"b'\xff'"),
+    ("UPDATE space_tail SET id = 1.5 WHERE id = 42", "1.5"),
+    ("UPDATE space_tail SET vector = '[]' WHERE id = 42", "42"),
+    ("UPDATE space_tail SET vector = 7 WHERE id = 42", "42"),
+    ("UPDATE space_tail SET vector = CAST(x'ff' AS TEXT) WHERE id = 42", "42"),
+    ("UPDATE space_tail SET place = 'here' WHERE id = 42", "42"),
+]
 
 
 @pytest.mark.parametrize("change", _TAIL)
@@ -154,6 +167,35 @@ def test_a_vector_that_rots_in_the_catalog_is_found_and_computed_anew(
         assert report.mended == (told,) and again.verify().sound
         assert 42 not in again.spaces.truth("small").ids()
         assert len(again.spaces.truth("small").ids()) == 40
+
+
+@pytest.mark.parametrize(("change", "number"), _NO_VECTOR)
+def test_a_row_that_is_no_vector_is_named_and_removed(
+    store: hn.Store, change: str, number: str
+) -> None:
+    _with_vectors(store, "r-1")
+    place = store.path
+    store.close()
+    _change(place, change)
+    with hn.open(place) as again:
+        (fault,) = again.verify().faults
+        assert fault.where == "space small" and f"vectors {number} are not" in fault.what
+        with pytest.raises(IntegrityError, match="of the space small is not") as found:
+            again.spaces.nearest("small", np.ones((1, 8), np.float32))
+        assert "hart verify --repair" in str(found.value.hint)
+        (told,) = again.verify(repair=True).mended
+        assert f"vectors {number} of the space small (removed" in told
+        assert again.verify().sound and len(again.spaces.truth("small").ids()) == 40
+
+
+def test_a_row_of_somebody_that_is_no_vector_is_told_and_not_removed(store: hn.Store) -> None:
+    _with_vectors(store, "imported/mine")
+    place = store.path
+    store.close()
+    _change(place, _NO_VECTOR[0][0])
+    with hn.open(place) as again:
+        report = again.verify(repair=True)
+        assert report.mended == () and "vectors -1 are not" in report.faults[0].what
 
 
 def test_a_vector_of_somebody_that_rots_is_told_and_not_removed(store: hn.Store) -> None:
@@ -192,7 +234,7 @@ def test_a_vector_that_an_older_version_wrote_has_no_sum(store: hn.Store) -> Non
         ("UPDATE space_block SET file_digest = zeroblob(32) WHERE first_id = 1", "is not there"),
         ("UPDATE space_dead SET id = 99 WHERE id = 5", "vectors out that it does not have"),
         ("UPDATE space SET modality = 'image'", "is not what its key says"),
-        ("UPDATE space_tail SET vector = 'text' WHERE id = 42", "catalog"),
+        ("UPDATE space_tail SET vector = 'text' WHERE id = 42", "vectors 42 are not"),
     ],
 )
 def test_whatever_the_catalog_says_wrongly_of_vectors_is_found(

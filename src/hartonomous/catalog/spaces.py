@@ -5,11 +5,12 @@ rows, the tail. A removed vector of a block is a row among the dead.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, case, delete, func, insert, select, type_coerce, update
+from sqlalchemy.types import NullType
 
 from hartonomous.catalog import properties
 from hartonomous.catalog.batches import batches, insert_rows
@@ -85,6 +86,9 @@ class BlockRow(msgspec.Struct, frozen=True, kw_only=True):
     last_id: int
     id_offset: int
     row_count: int
+
+
+_RAW_ID = type_coerce(space_tail.c.id, NullType())
 
 
 class TailRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,9 +264,15 @@ def add_tail(tx: Connection, space_id: int, rows: Sequence[tuple[Place, bytes]])
     return first
 
 
-def tail(tx: Connection, space_id: int) -> list[TailRow]:
-    """Return the tail, in order of id; raises IntegrityError for a row that is damaged."""
-    return [_tail_row(row) for row in _tail(tx, space_id)]
+def tail(tx: Connection, of: SpaceRow) -> list[TailRow]:
+    """Return a space's tail, in order of id; raises IntegrityError for a row that is damaged."""
+    found: list[TailRow] = []
+    for row in _tail(tx, of.id):
+        one = _tail_row(row, of.space.vector_bytes)
+        if one is None:
+            raise _damaged_row(of, row[0])
+        found.append(one)
+    return found
 
 
 def tail_ids(tx: Connection, space_id: int) -> list[int]:
@@ -271,33 +281,60 @@ def tail_ids(tx: Connection, space_id: int) -> list[int]:
     return list(tx.scalars(query.order_by(space_tail.c.id)))
 
 
-def damaged_tail(tx: Connection, space_id: int) -> Iterator[int]:
-    """Yield the ids of the rows of the tail that are not what was written."""
-    for row in _tail(tx, space_id):
-        try:
-            _tail_row(row)
-        except IntegrityError:
-            yield row[0]
+def sound_and_damaged_tail(tx: Connection, of: SpaceRow) -> tuple[list[int], list[Any]]:
+    """Return the ids of the rows of a space's tail as they were written, and of those that are not.
+
+    The latter are whatever stands there, which may be no number.
+    """
+    sound: list[int] = []
+    others: list[Any] = []
+    for row in _tail(tx, of.id):
+        one = _tail_row(row, of.space.vector_bytes)
+        if one is None:
+            others.append(row[0])
+        else:
+            sound.append(one.id)
+    return sound, others
 
 
 def _tail(tx: Connection, space_id: int) -> Iterable[Row[Any]]:
+    # As it stands there: the types' own checks would tell of no row, and end the list.
+    held: list[Any] = [
+        type_coerce(one, NullType()) for one in (space_tail.c.place, space_tail.c.vector)
+    ]
+    if tx.dialect.name == "sqlite":  # which cannot even give a text that is no UTF-8
+        held = [case((func.typeof(one) == "blob", one)) for one in held]
     query = (
-        select(space_tail.c.id, space_tail.c.place, space_tail.c.vector)
-        .where(space_tail.c.space_id == space_id)
-        .order_by(space_tail.c.id)
+        select(_RAW_ID, *held).where(space_tail.c.space_id == space_id).order_by(space_tail.c.id)
     )
     return tx.execute(query)
 
 
-def _tail_row(row: Any) -> TailRow:
-    vector_id, content, vector = row
+def _tail_row(row: Any, vector_bytes: int) -> TailRow | None:
+    """Return a row of the tail, None where it is not what was written."""
+    vector_id, content, vector = (bytes(one) if type(one) is memoryview else one for one in row)
+    if type(vector_id) is not int or type(content) is not bytes or type(vector) is not bytes:
+        return None
+    if vector_id < 1 or len(vector) != vector_bytes:
+        return None
     try:
         kept, place = _KEPT_PLACES.decode(content), _PLACES.decode(content)
-    except UNDECODABLE as error:
-        raise damaged(f"the place of a vector cannot be understood: {error}") from error
+    except UNDECODABLE:
+        return None
     if kept.sum and kept.sum != _sum(vector_id, place, vector):
-        raise damaged(f"the vector {vector_id} of a space is not what was written")
+        return None
     return TailRow(id=vector_id, place=place, vector=vector)
+
+
+def _damaged_row(of: SpaceRow, vector_id: object) -> IntegrityError:
+    hint = "hart verify --repair removes it, and hart embed makes it anew"
+    if of.use == OWN:
+        hint = "hart verify names it; hart spaces import brings it again"
+    return IntegrityError(
+        f"the catalog is damaged: the vector {vector_id!r:.40} of the space {of.name} is not what "
+        "was written",
+        hint=hint,
+    )
 
 
 def _kept(vector_id: int, place: Place, vector: bytes) -> bytes:
@@ -315,12 +352,10 @@ def tail_count(tx: Connection, space_id: int) -> int:
     return int(tx.scalar(select(func.count()).where(space_tail.c.space_id == space_id)) or 0)
 
 
-def drop_tail(tx: Connection, space_id: int, ids: Sequence[int]) -> None:
-    """Forget vectors of the tail."""
+def drop_tail(tx: Connection, space_id: int, ids: Sequence[Any]) -> None:
+    """Forget vectors of the tail; of damaged rows the ids may be anything."""
     for piece in batches(ids):
-        tx.execute(
-            delete(space_tail).where(space_tail.c.space_id == space_id, space_tail.c.id.in_(piece))
-        )
+        tx.execute(delete(space_tail).where(space_tail.c.space_id == space_id, _RAW_ID.in_(piece)))
     _changed(tx, space_id)
 
 

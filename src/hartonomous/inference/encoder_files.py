@@ -99,6 +99,8 @@ class _Steps(NamedTuple):
     include_prompt: bool = True
     dense: tuple[DenseRecipe, ...] = ()
     normalise: bool = False
+    pooled: object = None
+    """How many numbers the pooling says that a token's vector has; None where it does not."""
 
 
 class _Sentences:
@@ -114,6 +116,14 @@ class _Sentences:
         if folder:
             self.config = self._json(f"{folder}config.json")
         weights, graph = self._computing(folder)
+        if weights and steps.pooled is not None:
+            hidden = bert_graph.read_shape(self.config).hidden
+            if not _is_whole(steps.pooled) or steps.pooled != hidden:
+                raise UsageError(
+                    f"the pooling's config.json has word_embedding_dimension {steps.pooled!r:.40}, "
+                    f"and the model has {hidden}",
+                    hint="one of the two files is another model's",
+                )
         tokenizer, tokenizer_config = find_tokenizer(self.files, folder)
         told = self._optional("config_sentence_transformers.json")
         query, passage = _prompts(told)
@@ -164,8 +174,12 @@ class _Sentences:
             if kind == "Transformer":
                 found = found._replace(folder=f"{path}/" if path else "")
             elif kind == "Pooling":
-                pooling, include = _pooling(self._json(f"{path}/config.json"))
-                found = found._replace(pooling=pooling, include_prompt=include)
+                told = self._json(f"{path}/config.json")
+                pooling, include = _pooling(told)
+                found = found._replace(
+                    pooling=pooling, include_prompt=include,
+                    pooled=told.get("word_embedding_dimension"),
+                )  # fmt: skip
             elif kind == "Dense":
                 found = found._replace(dense=(*found.dense, self._dense(path, found.dense)))
             else:
@@ -311,6 +325,11 @@ def read_preprocessing(told: Mapping[str, Any]) -> PictureRecipe:
     if not cropping and shortest is not None:
         raise UsageError("preprocessor_config.json resizes by the short side and does not crop")
     height, width = _extent(crop if cropping else size)
+    if cropping and shortest is None and size is not None and _extent(size) != (height, width):
+        raise UsageError(
+            f"preprocessor_config.json resizes to {size!r:.60} and crops to {height} x {width}",
+            hint="a crop is of that size, or of a picture resized by its short side",
+        )
     scale = told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1.0
     shifted = told.get("do_normalize", True)
     return PictureRecipe(

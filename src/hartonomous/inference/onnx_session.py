@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_VECTOR_TYPES = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_HINT = "the graph of this encoder cannot be used as it is: fetch it again, or export it anew"
+
 
 class OnnxSession:
     """One loaded graph. ``path`` may be that of a descriptor below /proc/self/fd."""
@@ -31,7 +34,7 @@ class OnnxSession:
             )
         except Exception as error:
             raise UsageError(
-                f"onnxruntime does not load the graph: {_first_line(error)}"
+                f"onnxruntime does not load the graph: {_first_line(error)}", hint=_HINT
             ) from error
         self.inputs = {one.name: one for one in self._session.get_inputs()}
         self.outputs = {one.name: one for one in self._session.get_outputs()}
@@ -43,12 +46,24 @@ class OnnxSession:
         try:
             found = self._session.run([output], dict(inputs))[0]
         except Exception as error:
-            raise HartonomousError(f"the graph does not run: {_first_line(error)}") from error
+            raise HartonomousError(
+                f"the graph does not run: {_first_line(error)}", hint=_HINT
+            ) from error
         return np.asarray(found, np.float32)
 
     def chosen_output(self, *names: str) -> tuple[str, int]:
-        """Return (name, rank) of the first of ``names`` that there is, else of the first output."""
+        """Return (name, rank) of the first of ``names`` that there is, else of the first output.
+
+        Raises UsageError where that gives no numbers of floating point.
+        """
         name = next((one for one in names if one in self.outputs), next(iter(self.outputs)))
+        kind = self.outputs[name].type
+        if kind not in _VECTOR_TYPES:
+            raise UsageError(
+                f"the graph's output {name[:80]} is {kind[:80]}, and vectors have numbers of "
+                "floating point",
+                hint="export the graph so that its first output is the vectors",
+            )
         return name, len(self.outputs[name].shape)
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from hartonomous.errors import UsageError
+from hartonomous.errors import HartonomousError, UsageError
 
 _WORDS_LIMIT = 2_000_000
+_HINT = "its tokenizer.json or vocab.txt may be damaged: fetch the files of the model again"
 TEXT_LIMIT_CHARS = 100_000
 """What of a text is looked at: a longer one is cut here before it is cut into tokens."""
 
@@ -96,13 +97,22 @@ class Tokens:
             self._tokenizer = Tokenizer.from_buffer(content)
             self._tokenizer.no_padding()
             self._tokenizer.enable_truncation(max_length=max_tokens)
-        except Exception as error:
-            raise UsageError(f"the tokenizer cannot be read: {str(error)[:200]}") from error
+        except BaseException as error:
+            _raise_own(error)
+            raise UsageError(
+                f"the tokenizer cannot be read: {_in_words(error)}", hint=_HINT
+            ) from error
         self._max_tokens, self._padding_id = max_tokens, padding_id
 
     def ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of each text, special tokens among them, not filled up."""
-        found = self._tokenizer.encode_batch([text[:TEXT_LIMIT_CHARS] for text in texts])
+        try:
+            found = self._tokenizer.encode_batch([text[:TEXT_LIMIT_CHARS] for text in texts])
+        except BaseException as error:
+            _raise_own(error)
+            raise HartonomousError(
+                f"the tokenizer of this encoder cannot be used: {_in_words(error)}", hint=_HINT
+            ) from error
         return [one.ids for one in found]
 
     def prompt_length(self, prompt: str) -> int:
@@ -123,3 +133,14 @@ class Tokens:
             filled[row, : len(one)] = one
             mask[row, : len(one)] = 1
         return filled, mask
+
+
+def _raise_own(error: BaseException) -> None:
+    """Raise again what is not the package's own: a panic of it is no ``Exception`` of Python."""
+    if isinstance(error, MemoryError | KeyboardInterrupt | SystemExit | GeneratorExit):
+        raise error
+
+
+def _in_words(error: BaseException) -> str:
+    line = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return "".join(one if one.isprintable() else "?" for one in line)

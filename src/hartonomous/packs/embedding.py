@@ -18,6 +18,7 @@ from hartonomous.catalog import texts
 from hartonomous.core.indexed_text import IndexedPassage
 from hartonomous.core.place import Place
 from hartonomous.core.vector_block import KINDS, PlaceTable
+from hartonomous.errors import HartonomousError
 from hartonomous.packs.encoded_parts import EncodedParts
 from hartonomous.packs.encoder_probe import KNOWN_TEXT
 from hartonomous.packs.space_writer import SpaceWriter
@@ -147,6 +148,7 @@ def _encode(
     order = sorted(range(len(passages)), key=lambda at: len(passages[at].text))
     rows = np.empty((len(passages), writer.row.space.dimension), np.float32)
     done: list[int] = []
+    ended: HartonomousError | None = None
     for first in range(0, len(order), BATCH_TEXTS):
         batch = order[first : first + BATCH_TEXTS]
         found = encoding.encoded([embedded_text(passages[at]) for at in batch])
@@ -154,9 +156,14 @@ def _encode(
         rows[kept] = found.vectors
         done += kept
         for at, why in found.refused.items():
-            _tell(writer.parts, passages[batch[at]], why, progress)
+            where = _where(writer.parts, passages[batch[at]])
+            progress.note(f"{where} get no vector: {why}")
+            if found.gave_up:
+                ended = encoding.error(where)
         progress.advance(sum(len(passages[at].text) for at in batch))
         progress.count(len(kept))
+        if ended is not None:
+            break
     done.sort()
     if done:
         places = [
@@ -164,15 +171,17 @@ def _encode(
             for one in (passages[at] for at in done)
         ]
         writer.append(places, rows[done], source=f"texts of blake3:{places[0].digest.hex()[:16]}")
+    if ended is not None:
+        raise ended  # what has vectors by now keeps them
     return len(done)
 
 
-def _tell(parts: StoreParts, one: IndexedPassage, why: str, progress: Progress) -> None:
-    """Say which passage has no vector."""
+def _where(parts: StoreParts, one: IndexedPassage) -> str:
+    """Say which passage it is."""
     with parts.database.read() as tx:
         uses = texts.uses(tx, [one.digest]).get(one.digest)
     file = uses[0].path if uses else f"blake3:{one.digest.hex()[:16]}"
-    progress.note(f"{file}: its characters {one.start} to {one.stop} get no vector: {why}")
+    return f"{file}: its characters {one.start} to {one.stop}"
 
 
 def embedded_text(one: IndexedPassage) -> str:

@@ -44,19 +44,22 @@ def probe(encoder: StoredEncoder) -> Probe:
     """Have an encoder compute; raises UsageError unless its vectors are such as vectors have to be.
 
     They are finite (its process refuses others), not zero, equal for equal texts and different for
-    different ones, and of length 1 where its files say so.
+    different ones, of length 1 where its files say so, and the same when they are computed again.
     """
     kept: list[NDArray[np.float32]] = []
     for modality in encoder.modalities:
         if modality == "text":
-            vectors = encoder.encode_texts(_TEXTS)
+            vectors, again = encoder.encode_texts(_TEXTS), encoder.encode_texts(_TEXTS)
             text = encoder.recipe.text
             normalised = text is not None and text.normalise
         else:
-            vectors = encoder.encode_pictures(known_pictures())
+            pictures = known_pictures()
+            vectors = encoder.encode_pictures(pictures)
+            again = encoder.encode_pictures(pictures)
             picture = encoder.recipe.picture
             normalised = picture is not None and picture.normalise
         _check(encoder.name, modality, vectors, normalised=normalised)
+        _check_again(encoder.name, modality, vectors, again)
         kept += list(vectors[:3, :_NUMBERS_KEPT])
     if len(set(encoder.dimensions.values())) != 1:
         raise UsageError(
@@ -84,6 +87,21 @@ def _check(name: str, modality: str, vectors: NDArray[np.float32], *, normalised
         raise UsageError(f"{name} gives the same vector for different {modality}s")
     if normalised and np.abs(lengths - 1).max() > _LENGTH_TOLERANCE:
         raise UsageError(f"{name} gives vectors that are not of length 1")
+
+
+def _check_again(
+    name: str, modality: str, first: NDArray[np.float32], again: NDArray[np.float32]
+) -> None:
+    """Raise UsageError where the same batch got other vectors the second time.
+
+    Chance that is drawn once for a batch is the same for equal texts in it.
+    """
+    lengths = np.linalg.norm(first, axis=1, keepdims=True)
+    if np.abs(first - again).max() > _EQUAL * lengths.max():
+        raise UsageError(
+            f"{name} gives different vectors for the same {modality}s when it computes them again",
+            hint="its graph computes at random: export it for inference, without dropout or noise",
+        )
 
 
 def known_pictures() -> Sequence[NDArray[np.uint8]]:

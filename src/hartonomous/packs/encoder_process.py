@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hartonomous.errors import HartonomousError, LimitError, UsageError
 from hartonomous.formats import messages as framing
 from hartonomous.packs.encoder_messages import ANSWER_LIMIT_BYTES, Answer, Request, Setup
+from hartonomous.ports.encoder import EncoderEndedError
 
 REQUEST_LIMIT_S = 900
 """Seconds of processor time and on the clock that a request, or loading, may take."""
@@ -31,6 +32,9 @@ _THREAD_BYTES = 128 << 20  # of addresses: a stack, and what malloc reserves for
 _GRAPH_COPIES = 8  # the parsed file, the weights taken out of it, those rearranged for speed
 _END_LIMIT_S = 2.0
 _LEFT_OF_ERROR_CHARS = 300
+_ENDED_HINT = (
+    "'hart encoders show NAME --check' says whether it computes fixed texts and pictures here"
+)
 _PROGRAM = (
     "import sys; sys.path[:] = sys.argv[2:]; "
     "from hartonomous.packs.encoder_child import main; main(int(sys.argv[1]))"
@@ -79,7 +83,7 @@ class EncoderProcess:
         try:
             return self._ask(content)
         except _KilledError as error:
-            raise HartonomousError(
+            raise EncoderEndedError(
                 f"the encoder's process {error}", hint="a machine short of memory does that"
             ) from error
 
@@ -162,7 +166,7 @@ class _Child:
             found = framing.receive(self._socket, limit_bytes=ANSWER_LIMIT_BYTES, deadline=deadline)
             return msgspec.msgpack.decode(found, type=Answer)
         except TimeoutError as error:
-            raise HartonomousError(f"the encoder took longer than {limit_s} s") from error
+            raise _ended(f"took longer than {limit_s} s") from error
         except (EOFError, BrokenPipeError, ConnectionResetError) as error:
             raise self._end() from error
         except (LimitError, msgspec.DecodeError) as error:
@@ -173,16 +177,16 @@ class _Child:
         try:
             status = self._process.wait(_END_LIMIT_S)
         except subprocess.TimeoutExpired:
-            return HartonomousError("the encoder's process stopped answering")
+            return _ended("stopped answering")
         if status == framing.OUT_OF_MEMORY_EXIT:
-            return HartonomousError("the encoder needed more memory than it is granted")
+            return _ended("needed more memory than it is granted")
         if status == -signal.SIGXCPU:
-            return HartonomousError("the encoder needed more processor time than it is granted")
+            return _ended("needed more processor time than it is granted")
         if status == -signal.SIGKILL:
             return _KilledError("was killed")
         if status < 0:
-            return HartonomousError(f"the encoder crashed with {signal.Signals(-status).name}")
-        return HartonomousError(f"the encoder ended with status {status}: {self._last_words()}")
+            return _ended(f"crashed with {signal.Signals(-status).name}")
+        return _ended(f"ended with status {status}: {self._last_words()}")
 
     def _last_words(self) -> str:
         assert self._process.stderr is not None
@@ -201,6 +205,10 @@ class _Child:
             self._process.returncode = 0  # not ours to wait for
         if self._process.stderr is not None:
             self._process.stderr.close()
+
+
+def _ended(how: str) -> EncoderEndedError:
+    return EncoderEndedError(f"the encoder {how}", hint=_ENDED_HINT)
 
 
 def _start(socket_fd: int, graph_fd: int) -> subprocess.Popen[bytes]:

@@ -20,7 +20,7 @@ from hartonomous.core.picture import address
 from hartonomous.core.place import Place
 from hartonomous.core.quantity import size
 from hartonomous.core.space import MODALITIES, check_comparable
-from hartonomous.errors import HartonomousError, NotFoundError, UsageError
+from hartonomous.errors import HartonomousError, IntegrityError, NotFoundError, UsageError
 from hartonomous.media.endings import PICTURES, ending
 from hartonomous.packs.kept_index import KeptIndex
 from hartonomous.packs.kept_uses import KeptUses
@@ -188,7 +188,8 @@ class MeaningSearch:
             except HartonomousError as error:
                 if wanted.space is not None or wanted.like is not None:
                     raise
-                notes.append(f"the space {row.name} is not searched: {error.message}")
+                remedy = f"; {error.hint}" if isinstance(error, IntegrityError) else ""
+                notes.append(f"the space {row.name} is not searched: {error.message}{remedy}")
                 continue
             found["meaning" if row.space.modality == "text" else "pictures"] = near
         takes_words = any(row.space.modality == "picture" and row.space.family for row in rows)

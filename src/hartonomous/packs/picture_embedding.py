@@ -154,6 +154,9 @@ def _encode(
         source = f"pictures of blake3:{kept[0].digest.hex()[:16]}"
         writer.append(kept, found.vectors, source=source)
     progress.count(len(kept))
+    if found.gave_up:
+        last = places[max(found.refused)]
+        raise encoding.error(f"a picture of blake3:{last.digest.hex()[:16]}")
     return len(kept)
 
 

@@ -3,7 +3,7 @@
 The bytes of blocks are those of stored files, and are compared where those are.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -49,15 +49,15 @@ def check_spaces(parts: StoreParts, tell: Tell, mended: Callable[[str], None] | 
         files.close()
 
 
-def _looked_at(parts: StoreParts, files: OpenFiles, row: SpaceRow) -> tuple[list[str], list[int]]:
+def _looked_at(parts: StoreParts, files: OpenFiles, row: SpaceRow) -> tuple[list[str], list[Any]]:
     """Return what is wrong with a space, and which rows of its tail are damaged."""
     for _ in range(_ATTEMPTS):
         with parts.database.read() as tx:
             now = spaces.by_id(tx, row.id)
             if now is None:
                 break  # removed meanwhile
-            damaged_ids = list(spaces.damaged_tail(tx, row.id))
-            found = list(_found(tx, parts, files, now))
+            tail, damaged_ids = spaces.sound_and_damaged_tail(tx, now)
+            found = list(_found(tx, parts, files, now, tail))
         with parts.database.read() as tx:
             if not found or spaces.epoch(tx, row.id) == now.epoch:
                 return found, damaged_ids
@@ -67,11 +67,11 @@ def _looked_at(parts: StoreParts, files: OpenFiles, row: SpaceRow) -> tuple[list
 def _tell_tail(
     parts: StoreParts,
     row: SpaceRow,
-    ids: list[int],
+    ids: list[Any],
     tell: Tell,
     mended: Callable[[str], None] | None,
 ) -> None:
-    some = ", ".join(map(str, ids[:_TOLD])) + (", …" if len(ids) > _TOLD else "")
+    some = ", ".join(f"{one!r:.40}" for one in ids[:_TOLD]) + (", …" if len(ids) > _TOLD else "")
     if row.use == spaces.OWN:
         hint = "hart spaces import brings them again"
         tell(f"space {row.name}", f"its vectors {some} are not what was written; {hint}", ())
@@ -83,12 +83,17 @@ def _tell_tail(
         mended(f"vectors {some} of the space {row.name} (removed; hart embed makes them anew)")
 
 
-def _found(tx: Any, parts: StoreParts, files: OpenFiles, row: SpaceRow) -> Iterator[str]:
-    """Compare the space's row, its list of blocks and its dead with each other and the blocks."""
+def _found(
+    tx: Any, parts: StoreParts, files: OpenFiles, row: SpaceRow, tail: Sequence[int]
+) -> Iterator[str]:
+    """Compare the space's row, its list of blocks and its dead with each other and the blocks.
+
+    ``tail`` are the ids of the tail's rows that are sound.
+    """
     if row.engine not in ENGINES or spaces.use_of(row.space) != row.use:
         yield f"the catalog says something else of it than it is; {_HINT}"
     blocks = spaces.blocks(tx, row.id)
-    last = max([0, *(one.last_id for one in blocks), *spaces.tail_ids(tx, row.id)])
+    last = max([0, *(one.last_id for one in blocks), *tail])
     if row.next_id <= last:
         yield f"its next number is {row.next_id}, and {last} is taken; {_HINT}"
     dead = np.asarray(spaces.dead(tx, row.id), np.int64)

@@ -114,7 +114,7 @@ class SpaceWriter:
     def flush(self) -> int:
         """Make blocks of the tail; return how many vectors that were."""
         with self.parts.database.read() as tx:
-            tail = spaces.tail(tx, self.row.id)
+            tail = spaces.tail(tx, self.row)
             blocks = spaces.blocks(tx, self.row.id)
         for run in _runs(tail, blocks):
             kind = self.truth.dtype

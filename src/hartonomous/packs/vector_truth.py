@@ -212,7 +212,7 @@ class SpaceTruth:
                 if self._moment is not None and self._moment.epoch == epoch:
                     return self._moment
                 rows = spaces.blocks(tx, self.row.id)
-                tail = spaces.tail(tx, self.row.id)
+                tail = spaces.tail(tx, self.row)
                 dead = np.asarray(spaces.dead(tx, self.row.id), np.int64)
             blocks = [self._block(row, dead) for row in rows]
             self._moment = _Moment(epoch, blocks, tail, self.row)

@@ -7,9 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.core.space import Space
+from hartonomous.errors import HartonomousError
 
 Pixels = NDArray[np.uint8]
 """A picture, shape [height, width, 3], RGB, orientation applied."""
+
+
+class EncoderEndedError(HartonomousError):
+    """What computes ended while it did: it crashed, or met a limit of memory or time."""
 
 
 class Encoder(Protocol):
