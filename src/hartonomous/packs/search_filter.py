@@ -79,6 +79,10 @@ class Chosen:
         with self._database.read() as tx:
             return texts.tags_and_metadata(tx)
 
+    def passage_count(self) -> int:
+        """Return how many passages were read, whatever counts."""
+        return self._index.passage_count()
+
     def learn(self, digests: Iterable[bytes]) -> None:
         """Look up which versions in use have some files."""
         new = set(digests) - self._uses.keys()
