@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import versions
+from hartonomous.catalog import spaces, versions
 from hartonomous.core.name import check_name
 from hartonomous.core.space import RECIPE_KEY
 from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, UsageError
@@ -51,7 +51,9 @@ class EncoderShown(msgspec.Struct, frozen=True, kw_only=True):
 
     ``dimensions`` are those of its vectors by modality. ``probe_difference`` is the largest
     difference between what it computed when it was added and what it computes here; None where
-    that was not asked. ``changed`` says that this call added it or took it away.
+    that was not asked. ``changed`` says that this call added it or took it away. ``spaces`` are,
+    where it is taken away, those whose vectors it made, and ``searched`` those of them that searches
+    use.
     """
 
     name: str
@@ -70,6 +72,8 @@ class EncoderShown(msgspec.Struct, frozen=True, kw_only=True):
     same_results: bool | None = None
     probe_difference: float | None = None
     changed: bool = False
+    spaces: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
     dry_run: bool = False
 
 
@@ -151,9 +155,19 @@ class Encoders:
             self._parts, self._files, find_version(self._parts, kept.spec),
             kept.card.quantisation, kept.card.name,
         )  # fmt: skip
+        with self._parts.database.read() as tx:
+            made = [
+                one for one in spaces.listed(tx)
+                if (one.space.encoder, one.space.encoder_digest)
+                == (kept.card.name, kept.card.digest)
+            ]  # fmt: skip
         if not dry_run:
             self._write_cards(kept.spec, lambda held: [one for one in held if one != kept.card])
-        return _shown(kept, encoder, changed=not dry_run, dry_run=dry_run)
+        return msgspec.structs.replace(
+            _shown(kept, encoder, changed=not dry_run, dry_run=dry_run),
+            spaces=tuple(one.name for one in made),
+            searched=tuple(one.name for one in made if one.state == spaces.CURRENT),
+        )
 
     # -- adding
 
