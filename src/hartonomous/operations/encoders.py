@@ -52,8 +52,7 @@ class EncoderShown(msgspec.Struct, frozen=True, kw_only=True):
     ``dimensions`` are those of its vectors by modality. ``probe_difference`` is the largest
     difference between what it computed when it was added and what it computes here; None where
     that was not asked. ``changed`` says that this call added it or took it away. ``spaces`` are,
-    where it is taken away, those whose vectors it made, and ``searched`` those of them that searches
-    use.
+    where it is taken away, those whose vectors it made, ``searched`` those of them in use.
     """
 
     name: str
