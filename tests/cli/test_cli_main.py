@@ -216,12 +216,13 @@ def test_reader_that_goes_is_no_error():
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
-def test_full_disk_on_standard_output():
-    line = [sys.executable, "-m", "hartonomous", "config"]
+@pytest.mark.parametrize("how", [[], ["--json"]])
+def test_full_disk_on_standard_output(how):
+    line = [sys.executable, "-m", "hartonomous", "config", *how]
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(line, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr == "hart: error: No space left on device\n"
+    assert "standard output: No space left on device" in done.stderr
 
 
 def test_closed_standard_output():

@@ -1,6 +1,8 @@
 """``encoders``."""
 
+import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,27 @@ def test_an_encoders_recipe_is_not_searched(hart, small):
     (found,) = validate("search", hart("search", "small", "--kind", "model", "--json")[1])
     assert [one["name"] for one in found["hits"]] == ["small"]
     assert "recipe" not in hart("search", "small", "--kind", "model")[1]
+
+
+def test_without_the_extra_nothing_is_added(hart, store, monkeypatch):
+    shutil.copytree(TINY, Path("small"))
+    for package in ("tokenizers", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, package, None)
+        code, _, err = hart("encoders", "add", "small")
+        assert code == 1
+        assert f"encoders need {package}, which is not installed here" in err
+        assert "hint: pip install 'hartonomous[encode]'" in err
+        assert hart("ls", "-q")[1] == ""
+
+
+def test_a_model_that_is_no_encoder_is_said_to_stay(hart, store):
+    shutil.copytree(TINY, Path("small"))
+    config = Path("small/config.json")
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"num_hidden_layers": 3}))
+    code, _, err = hart("encoders", "add", "small", "--name", "a small one")
+    assert code == 2
+    assert "; the model stays in the store as a small one@1\n" in err
+    assert "'hart rm 'a small one@1'' removes it" in err
+    assert hart("ls", "-q")[1] == "a small one\n"
+    code, _, again = hart("encoders", "add", "small", "--name", "a small one")
+    assert code == 2 and "stays in the store" not in again  # it was there before

@@ -186,6 +186,24 @@ def test_removing_what_is_searched_says_what_becomes_of_searches(hart, second):
     assert f"{lack}; 'hart embed' makes one" in hart("spaces", "rm", "small-int8")[1]
 
 
+@pytest.mark.parametrize("dry_run", [("-n",), ()])
+def test_removing_an_encoder_names_its_spaces_and_what_becomes_of_searches(hart, second, dry_run):
+    out = hart("encoders", "rm", "small-int8", *dry_run)[1]
+    assert out.endswith("\nits vectors stay, in the space small-int8\n")  # it is not searched
+    code, out, _ = hart("encoders", "rm", "small", *dry_run)
+    again = "hart encoders add small@1 --name small"
+    assert code == 0
+    assert "in the space small\nsearches by words leave small out then: " in out
+    assert f"'{again}' brings that back" in out
+    left_out = "the space small is not searched" in hart("search", "valve")[2]
+    assert left_out == (not dry_run)
+    if not dry_run:
+        assert hart(*again.split()[1:])[0] == 0
+        assert hart("search", "valve")[2] == ""
+    told = validate("encoders", hart("encoders", "rm", "small", "-n", "--json")[1])[0]
+    assert told["spaces"] == told["searched"] == ["small"]
+
+
 def test_bringing_vectors(hart, notes):
     np.save("v.npy", np.eye(2, 5, dtype=np.float32))
     Path("n.txt").write_text("pump.md\nship.md@1\n")

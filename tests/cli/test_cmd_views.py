@@ -127,6 +127,7 @@ def test_a_key_that_no_metadata_has_is_noted(hart, texts):
         (["--name", "manual.md"], "did you mean docs/manual.md?"),
         (["--tag", "fiel"], "no artifact has the tag 'fiel'; there is field"),
         (["--where", "kind = passage"], "nothing has the kind 'passage'; there is f"),
+        (["--where", "format = csvv"], "nothing has the format 'csvv'; there is f"),
         (["--kind", "picture"], "words do not reach pictures"),
     ],
 )
@@ -144,6 +145,28 @@ def test_what_nothing_has_is_noted(hart, texts, given, note):
 def test_a_wrong_kind_of_hits_gives_an_example(hart, texts):
     assert "'format = pdf'" in hart("search", "valve", "--kind", "document")[2]
     assert "'format = docx'" in hart("search", "valve", "--kind", "docx")[2]
+    assert "--where 'file = *.csv'" in hart("search", "valve", "--kind", "csv")[2]
+
+
+def test_conditions_without_words_say_what_lists_without_them(hart, texts):
+    code, _, err = hart("search", "--where", "author = Ada")
+    assert code == 2
+    assert "'hart ls PATTERN --tag TAG --kind KIND' lists without words" in err
+
+
+def test_notes_say_where_a_file_is_and_stand_before_a_hit_that_is_not_there(hart, texts):
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "bad.json").write_text(f'{{"{folder}": [1,', encoding="utf-8")
+    assert hart("add", "one", "two", "-q")[0] == 0
+    code, _, err = hart("search", "zzzzzz", "--open", "1")
+    assert code == 2
+    *notes, last = err.splitlines()
+    assert [one.partition(": not read")[0] for one in notes] == [
+        "hart: note: one/bad.json",
+        "hart: note: two/bad.json",
+    ]
+    assert "there are 0 hits" in last
 
 
 def test_a_number_of_hits_is_limit(hart, texts):

@@ -9,13 +9,42 @@ from blake3 import blake3
 from hartonomous.core.condition import parse_condition
 from hartonomous.errors import NotFoundError, UsageError
 from hartonomous.operations.search import SearchFilter
-from hartonomous.packs import meaning_search
+from hartonomous.packs import embedding, meaning_search
+from hartonomous.ports.progress import NoProgress
 
 TEXTS = {
     "pump": b"# Pumps\n\nThe main valve of the pump leaks at low pressure.\n",
     "ship": b"# Ships\n\nA ship with two masts sailed for the harbour.\n",
     "bread": b"# Bread\n\nThe dough rests overnight before it is baked.\n",
 }
+
+
+class Cut(NoProgress):
+    """Ends the work while the second text is embedded."""
+
+    count_left = 1
+
+    def advance(self, done_bytes):
+        if not self.count_left:
+            raise KeyboardInterrupt
+        self.count_left -= 1
+
+
+def test_that_a_space_is_half_built_is_noted_until_it_is_complete(store, source, monkeypatch):
+    for name, text in TEXTS.items():
+        store.add(source(f"{name}.md", text), name=name)
+    store.views.make()
+    monkeypatch.setattr(embedding, "_HELD_TEXTS", 1)
+    with pytest.raises(KeyboardInterrupt):
+        store.embed(encoder="ngrams", progress=Cut())
+    (made,) = store.spaces.list()
+    assert (made.state, made.vector_count) == ("current", 1)
+    (note,) = store.search("valve", space="ngrams").notes
+    assert note.startswith("the space ngrams is not complete: it has 1 vectors, and 3 passages")
+    assert store.embed(encoder="ngrams").added_count == 2
+    assert store.search("valve", space="ngrams").notes == ()
+    store.add(source("more.md", b"# More\n\nThis came later.\n"), name="more")
+    assert store.search("valve", space="ngrams").notes == ()
 
 
 @pytest.fixture

@@ -56,6 +56,24 @@ def test_a_converted_file_takes_a_name_that_fits(store, tmp_path):
     assert len(Path(done.path).name) == 255
 
 
+def test_export_writes_the_names_that_files_had(store, tmp_path):
+    odd = [b"a\\b.txt", b"new\nline.txt", b"raw\xff\xfe.txt", "e\u0301.txt".encode(), b"plain.txt"]
+    folder = tmp_path / "tree" / "odd"
+    folder.mkdir(parents=True)
+    for name in odd:
+        (folder / os.fsdecode(name)).write_bytes(name)
+    store.add(tmp_path / "tree")
+    store.add(folder / "plain.txt", name="odd/other\\x0aname")  # a name that somebody gave
+    reports = store.export_all(tmp_path / "out")
+    places = {os.fsencode(one.output): one.name for one in reports}
+    written = {os.fsencode(path.name): path for path in (tmp_path / "out").rglob("*.txt")}
+    assert sorted(written) == sorted(odd)
+    for name, path in written.items():
+        assert path.read_bytes() == name
+        assert os.fsencode(path) in places
+    assert (tmp_path / "out" / "odd" / "other\\x0aname").read_bytes() == b"plain.txt"
+
+
 @pytest.mark.parametrize("way", ["get", "convert"])
 def test_two_do_not_write_one_file(store, tmp_path, way):
     for number in (1, 2):

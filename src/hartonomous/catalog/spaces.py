@@ -61,7 +61,8 @@ _KEPT_PLACES = msgspec.msgpack.Decoder(_KeptPlace)
 class SpaceRow(msgspec.Struct, frozen=True, kw_only=True):
     """A space of this catalog. ``uid`` changes when the catalog, and so the ids, are made anew.
 
-    ``epoch`` grows with each change of its vectors.
+    ``epoch`` grows with each change of its vectors. ``switched_us`` is None of one that is searched
+    as the first of its use, until it was complete once.
     """
 
     id: int
@@ -214,6 +215,12 @@ def switch(tx: Connection, row: SpaceRow, *, now_us: int) -> None:
         .values(state=RETIRED)
     )  # fmt: skip
     tx.execute(update(space).where(space.c.id == row.id).values(state=CURRENT, switched_us=now_us))
+
+
+def completed(tx: Connection, row: SpaceRow, *, now_us: int) -> None:
+    """Remember that a space that was searched from its beginning has what it lacked."""
+    here = (space.c.id == row.id, space.c.state == CURRENT, space.c.switched_us.is_(None))
+    tx.execute(update(space).where(*here).values(switched_us=now_us))
 
 
 def set_engine(tx: Connection, space_id: int, engine: str) -> None:

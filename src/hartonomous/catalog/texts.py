@@ -24,12 +24,22 @@ from hartonomous.catalog.spaces import KIND
 
 
 class TextFile(msgspec.Struct, frozen=True, gc=False):
-    """A stored file under one of the paths that it has; the id is its manifest's."""
+    """A stored file under one of the paths that it has; the id is its manifest's.
+
+    ``name`` is that of an artifact that has it under this path.
+    """
 
     manifest_id: int
     digest: bytes
     size_bytes: int
     path: str
+    name: str
+
+    @property
+    def shown(self) -> str:
+        """Where it is: ``NAME:PATH``, and ``NAME`` alone of an artifact that is this file."""
+        whole = self.name == self.path or self.name.endswith(f"/{self.path}")
+        return self.name if whole else f"{self.name}:{self.path}"
 
 
 class TextUse(msgspec.Struct, frozen=True, gc=False):
@@ -138,15 +148,30 @@ def files(tx: Connection, *, after_id: int, limit: int) -> tuple[list[TextFile],
     found: list[TextFile] = []
     for piece in batches(page):
         query = (
-            select(manifest.c.id, manifest.c.file_digest, manifest.c.size_bytes, member.c.path)
+            select(manifest.c.id, manifest.c.file_digest, manifest.c.size_bytes, member.c.path,
+                   func.min(artifact.c.name))
             .join(member, member.c.manifest_id == manifest.c.id)
             .join(version, version.c.id == member.c.version_id)
+            .join(artifact, artifact.c.id == version.c.artifact_id)
             .where(manifest.c.id.in_(piece), version.c.published == 1)
-            .distinct()
+            .group_by(manifest.c.id, manifest.c.file_digest, manifest.c.size_bytes, member.c.path)
             .order_by(manifest.c.id, member.c.path)
-        )
+        )  # fmt: skip
         found.extend(TextFile(*row) for row in tx.execute(query))
     return found, (page[-1] if page else None)
+
+
+def formats(tx: Connection) -> set[str]:
+    """Return the formats that files in use are stored as."""
+    query = (
+        select(manifest.c.format)
+        .join(member, member.c.manifest_id == manifest.c.id)
+        .join(version, version.c.id == member.c.version_id)
+        .join(artifact, artifact.c.id == version.c.artifact_id)
+        .where(version.c.kind != KIND, *_IN_USE)
+        .distinct()
+    )
+    return set(tx.scalars(query))
 
 
 def uses(

@@ -48,8 +48,9 @@ def command(
 
     Without options every space that is searched or being built is brought up to date; a modality
     without any gets the rule that needs no model. May be ended at any moment and goes on from
-    there. A space of another encoder is made beside the one that is searched, until --switch or
-    'hart spaces switch'.
+    there. The first space of its modality and use is searched from its first vectors on, and
+    searches say that it is not complete. A space of another encoder is made beside the one that is
+    searched, until --switch or 'hart spaces switch'.
     """
     if later:
         refuse(dry_run=dry_run)

@@ -1,5 +1,6 @@
 """``hart encoders``: models that turn texts and pictures into vectors."""
 
+import shlex
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from hartonomous.cli.frame import HartGroup
 from hartonomous.cli.frame import command as make_command
 from hartonomous.cli.invocation import Invocation
 from hartonomous.cli.options import dry_run as dry_run_option
-from hartonomous.cli.page import Block, Column, Fields, Table
+from hartonomous.cli.page import Block, Cell, Column, Fields, Table
 from hartonomous.errors import UsageError
 
 if TYPE_CHECKING:
@@ -158,8 +159,21 @@ def _added(done: "EncoderShown") -> Iterable[Block]:
 
 def _removed(done: "EncoderShown") -> Iterable[Block]:
     if done.dry_run:
-        return [f"{done.name} would be no encoder any more; nothing was changed (dry run)"]
-    return [f"{done.name} is no encoder any more; the model {done.version} stays"]
+        yield f"{done.name} would be no encoder any more; nothing was changed (dry run)"
+    else:
+        yield f"{done.name} is no encoder any more; the model {done.version} stays"
+    if not done.spaces:
+        return
+    names, one = " and ".join(done.spaces), len(done.spaces) == 1
+    yield f"its vectors stay, in the {'space' if one else 'spaces'} {names}"
+    if done.searched:
+        small = "" if done.quantisation == "f32" else f" --quantisation {done.quantisation}"
+        again = f"hart encoders add {shlex.quote(done.version)} --name {shlex.quote(done.name)}"
+        yield Cell(
+            f"searches by words leave {' and '.join(done.searched)} out then: "
+            f"'{again}{small}' brings that back",
+            "warn",
+        )
 
 
 def _page(found: "EncoderShown") -> Iterable[Block]:

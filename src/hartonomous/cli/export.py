@@ -36,8 +36,12 @@ def command(
 ) -> None:
     """Write artifacts as plain files below a folder.
 
-    Each lies below DIR under its name. NAME may be a shell pattern over names; with --all there is
-    no NAME. Run again after an interruption: what is there with the right bytes is kept.
+    Each lies below DIR under its name, and a file is called there as it was on disk, whatever bytes
+    that were. A name that was taken when a file was added has more of the file's path in it, and
+    those that differ in Unicode's form alone (NFC, NFD) are one name: 'hart ls' shows which it got.
+
+    NAME may be a shell pattern over names; with --all there is no NAME. Run again after an
+    interruption: what is there with the right bytes is kept.
     """
     *names, folder = words
     if everything and names:

@@ -1,7 +1,9 @@
 """What a failed command says on standard error, and the exit code that it ends with."""
 
+import errno
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,6 +13,8 @@ from hartonomous.cli.options import Options, OutputFormat
 from hartonomous.cli.text import clean
 from hartonomous.errors import HartonomousError, InterruptedWorkError, UsageError
 
+_NO_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
 
 class Failure(NamedTuple):
     """An error as it is told: stable kind, message, what to do next, exit code."""
@@ -19,6 +23,17 @@ class Failure(NamedTuple):
     message: str
     hint: str | None
     exit_code: int
+
+
+@contextmanager
+def naming_standard_output() -> Iterator[None]:
+    """Have an error of writing say that standard output is meant: a stream has no path to tell."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in _NO_WRITING:
+            raise
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def report(error: BaseException, options: Options, arguments: Sequence[str]) -> int:

@@ -85,7 +85,8 @@ def _invoke(arguments: Sequence[str], invocation: Invocation) -> int:
         code = 0
     except click.exceptions.Exit as ended:
         code = ended.exit_code
-    sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+    with failures.naming_standard_output():
+        sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
     return code
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import TextIO, TypeVar
 
 from hartonomous.cli.as_json import as_json
+from hartonomous.cli.failures import naming_standard_output
 from hartonomous.cli.options import OutputFormat
 from hartonomous.cli.page import Page
 from hartonomous.cli.plain import write_plain
@@ -58,7 +59,8 @@ class Output:
             case OutputFormat.JSON:
                 for result in results:
                     self._write_json(result)
-                    self.stream.flush()  # who reads along should see each as it is done
+                    with naming_standard_output():
+                        self.stream.flush()  # who reads along should see each as it is done
             case OutputFormat.QUIET:
                 self._write_ids(map(ids, results))
             case _:
@@ -66,7 +68,8 @@ class Output:
 
     def _write_page(self, page: Page) -> None:
         if not self.drawn:
-            write_plain(page, self.stream)
+            with naming_standard_output():
+                write_plain(page, self.stream)
             return
         from hartonomous.cli.terminal import write_terminal
 
@@ -74,12 +77,14 @@ class Output:
 
     def _write_json(self, result: object) -> None:
         text = json.dumps(as_json(result), ensure_ascii=False, allow_nan=False)
-        self.stream.write(f"{text}\n")
+        with naming_standard_output():
+            self.stream.write(f"{text}\n")
 
     def _write_ids(self, ids: Iterable[str]) -> None:
         for name in ids:
-            self.stream.write(f"{clean(name)}\n")
-            self.stream.flush()
+            with naming_standard_output():
+                self.stream.write(f"{clean(name)}\n")
+                self.stream.flush()
 
 
 def draws_on(stream: TextIO) -> bool:

@@ -8,6 +8,8 @@ from hartonomous.cli.page import BLOCK_ROWS, Cell, Column, Fields, Page, Table, 
 from hartonomous.cli.text import clean, width
 
 _GAP = "  "
+_MOST_PADDED = 60
+"""No column is padded to more: a longer text moves the rest of its own row, and no other row's."""
 
 
 def write_plain(page: Page, stream: TextIO) -> None:
@@ -35,7 +37,7 @@ def _texts(row: Iterable[str | Cell]) -> list[str]:
 
 
 def _write_rows(columns: Sequence[Column], rows: list[list[str]], stream: TextIO) -> None:
-    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    widths = [min(_MOST_PADDED, max(map(width, column))) for column in zip(*rows, strict=True)]
     for row in rows:
         padded = [
             " " * (size - width(text)) + text if column.right else text + " " * (size - width(text))

@@ -38,7 +38,10 @@ _NEAR_COLUMNS = (
 
 
 _NOTES_SHOWN = 5
-_FORMATS = frozenset(("safetensors", "gguf", "onnx", "npy", "npz"))
+_NARROWING = ("conditions", "name", "tag", "kinds", "after", "before", "as_of")
+_FORMATS = frozenset(
+    ("safetensors", "gguf", "onnx", "npy", "npz", "pdf", "docx", "pptx", "xlsx", "epub", "html")
+)
 
 
 class _Kind(click.Choice[str]):
@@ -52,10 +55,11 @@ class _Kind(click.Choice[str]):
 
         near = get_close_matches(value, self.choices, n=1)
         such = value if value in ALL | PICTURES | _FORMATS else "pdf"
+        wanted = f"'format = {such}', or " if such in _FORMATS else ""
         raise UsageError(
             f"there is no kind {value!r} of hits; there are {', '.join(self.choices)}",
             hint=f"did you mean {near[0]!r}?" if near
-            else f"of files of one format: --where 'format = {such}', or 'file = *.{such}'",
+            else f"of files of one format: --where {wanted}'file = *.{such}'",
         )  # fmt: skip
 
 
@@ -173,6 +177,12 @@ def command(
             found = store.nearest_tensors(*near)
         invocation.output.emit_each(found, human=_near, ids=lambda one: one.digest)
         return
+    if not asked and any(options[key] for key in _NARROWING):
+        raise UsageError(
+            "there are no words to search for, and conditions only narrow a search by words down",
+            hint="add words that occur there; 'hart ls PATTERN --tag TAG --kind KIND' lists without"
+            " words, by name, tag and kind, and not by metadata",
+        )
     if not asked:
         raise UsageError(
             "there are no words to search for",
@@ -222,6 +232,8 @@ def _by_words(
         if page is not None:
             _write_page(page, found, force=force)
         if opened is not None:
+            for note in found.notes[:_NOTES_SHOWN]:
+                progress.note(note)
             if opened > len(found.hits):
                 raise UsageError(f"--open {opened}: there are {several(len(found.hits), 'hit')}")
             hit = found.hits[opened - 1]

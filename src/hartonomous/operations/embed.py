@@ -23,7 +23,7 @@ from hartonomous.packs.picture_embedding import (
 )
 from hartonomous.packs.picture_views import update_pictures
 from hartonomous.packs.space_encoders import FIRST, RULES, encoder_named, encoder_of
-from hartonomous.packs.space_writer import ensure_space, find_space, writing
+from hartonomous.packs.space_writer import ensure_space, find_space, first_state, writing
 from hartonomous.packs.text_views import update_views
 from hartonomous.packs.vector_blocks import find_blocks
 from hartonomous.packs.vector_search import update_index
@@ -213,9 +213,11 @@ def _foreseen(
     truth = None if row is None else SpaceTruth(parts, files, row)
     work = _plan(parts, truth, space.modality, patches=patches)
     left = 0 if truth is None else len(truth.ids()) - len(work.dead)
+    with parts.database.read() as tx:
+        state = first_state(tx, space, spaces.use_of(space)) if row is None else row.state
     return Embedded(
         space=space.encoder if row is None else row.name, modality=space.modality,
-        encoder=space.encoder, state=spaces.BUILDING if row is None else row.state,
+        encoder=space.encoder, state=state,
         added_count=work.missing_count, removed_count=len(work.dead),
         vector_count=left + work.missing_count, duration_s=0.0, rate=0.0, dry_run=True,
     )  # fmt: skip
@@ -245,6 +247,8 @@ def _embedded(
         encoder.close()
     if options.switch:
         parts.database.run(lambda tx: spaces.switch(tx, row, now_us=parts.clock()))
+    elif row.state == spaces.CURRENT and row.switched_us is None:
+        parts.database.run(lambda tx: spaces.completed(tx, row, now_us=parts.clock()))
     with parts.database.read() as tx:
         now = spaces.by_id(tx, row.id)
     took, speed = rate(count, since)

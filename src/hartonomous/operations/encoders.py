@@ -4,6 +4,7 @@ Adding one adds its folder as an ordinary artifact, has it compute fixed texts a
 marks the version. Removing one takes the mark away; the model stays.
 """
 
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ from typing import Any
 import msgspec
 
 from hartonomous import locks
-from hartonomous.catalog import versions
+from hartonomous.catalog import spaces, versions
 from hartonomous.core.name import check_name
 from hartonomous.core.space import RECIPE_KEY
-from hartonomous.errors import ConflictError, NotFoundError, UsageError
+from hartonomous.errors import ConflictError, HartonomousError, NotFoundError, UsageError
 from hartonomous.inference.encoder_files import read_recipe
 from hartonomous.inference.recipe import QUANTISATIONS, EncoderRecipe, Quantisation
 from hartonomous.packs.compared_files import is_there
@@ -31,6 +32,7 @@ from hartonomous.packs.encoders import (
     open_encoder,
     open_kept,
 )
+from hartonomous.packs.extra_packages import check_encode_extra
 from hartonomous.packs.open_files import OpenFiles, VersionFiles, find_version
 from hartonomous.packs.parts import StoreParts
 from hartonomous.packs.publication import publication
@@ -49,7 +51,8 @@ class EncoderShown(msgspec.Struct, frozen=True, kw_only=True):
 
     ``dimensions`` are those of its vectors by modality. ``probe_difference`` is the largest
     difference between what it computed when it was added and what it computes here; None where
-    that was not asked. ``changed`` says that this call added it or took it away.
+    that was not asked. ``changed`` says that this call added it or took it away. ``spaces`` are,
+    where it is taken away, those whose vectors it made, ``searched`` those of them in use.
     """
 
     name: str
@@ -68,6 +71,8 @@ class EncoderShown(msgspec.Struct, frozen=True, kw_only=True):
     same_results: bool | None = None
     probe_difference: float | None = None
     changed: bool = False
+    spaces: tuple[str, ...] = ()
+    searched: tuple[str, ...] = ()
     dry_run: bool = False
 
 
@@ -109,21 +114,14 @@ class Encoders:
         progress = progress or NoProgress()
         if dry_run:
             return self._foreseen(source, name, quantisation)
-        spec = self._stored(source, name, quantisation, progress)
-        version = self._version(spec)
-        chosen = name or _default_name(version, quantisation)
-        progress.stage(f"try {chosen}")
-        encoder = open_files_as_encoder(self._parts, self._files, version, quantisation, chosen)
+        check_encode_extra()
+        spec, is_new = self._stored(source, name, quantisation, progress)
         try:
-            found = probe(encoder)
-        finally:
-            encoder.close()
-        card = EncoderCard(
-            name=chosen, quantisation=quantisation, digest=encoder.digest,
-            dimensions=dict(encoder.dimensions), probe=found.numbers,
-        )  # fmt: skip
-        changed = self._mark(version, card)
-        return _shown(Kept(version.spec, card), encoder, changed=changed)
+            return self._tried(spec, name, quantisation, progress)
+        except HartonomousError as error:
+            if not is_new:
+                raise
+            raise _model_stays(error, spec) from error
 
     def ls(self) -> tuple[EncoderListed, ...]:
         """List the encoders of this store."""
@@ -156,28 +154,61 @@ class Encoders:
             self._parts, self._files, find_version(self._parts, kept.spec),
             kept.card.quantisation, kept.card.name,
         )  # fmt: skip
+        with self._parts.database.read() as tx:
+            made = [
+                one for one in spaces.listed(tx)
+                if (one.space.encoder, one.space.encoder_digest)
+                == (kept.card.name, kept.card.digest)
+            ]  # fmt: skip
         if not dry_run:
             self._write_cards(kept.spec, lambda held: [one for one in held if one != kept.card])
-        return _shown(kept, encoder, changed=not dry_run, dry_run=dry_run)
+        return msgspec.structs.replace(
+            _shown(kept, encoder, changed=not dry_run, dry_run=dry_run),
+            spaces=tuple(one.name for one in made),
+            searched=tuple(one.name for one in made if one.state == spaces.CURRENT),
+        )
 
     # -- adding
 
+    def _tried(
+        self, spec: str, name: str | None, quantisation: Quantisation, progress: Progress
+    ) -> EncoderShown:
+        """Have a stored model compute, and mark its version."""
+        version = self._version(spec)
+        chosen = name or _default_name(version, quantisation)
+        progress.stage(f"try {chosen}")
+        encoder = open_files_as_encoder(self._parts, self._files, version, quantisation, chosen)
+        try:
+            found = probe(encoder)
+        finally:
+            encoder.close()
+        card = EncoderCard(
+            name=chosen, quantisation=quantisation, digest=encoder.digest,
+            dimensions=dict(encoder.dimensions), probe=found.numbers,
+        )  # fmt: skip
+        changed = self._mark(version, card)
+        return _shown(Kept(version.spec, card), encoder, changed=changed)
+
     def _stored(
         self, source: str | Path, name: str | None, quantisation: Quantisation, progress: Progress
-    ) -> str:
-        """Bring the source into the store unless it is there; return ``NAME@X``."""
+    ) -> tuple[str, bool]:
+        """Bring the source into the store unless it is there; return ``NAME@X``, and if it is new.
+
+        What the files alone tell is refused before anything is stored.
+        """
         with self._folder(source, quantisation, progress) as given:
             if given is None:
-                return str(source)
+                return str(source), False
             folder, default, metadata = given
-            read_recipe(PlainFolder(folder), quantisation)  # refuses before anything is stored
+            recipe = read_recipe(PlainFolder(folder), quantisation)
+            check_encode_extra(texts=recipe.text is not None)
             report = self._add(
                 str(folder), name=name or default, metadata=metadata, progress=progress
             )
         done = report.artifacts[0]
         if done.outcome == "failed":
             raise UsageError(f"{source} could not be added: {done.error}")
-        return f"{done.name}@{done.number}"
+        return f"{done.name}@{done.number}", done.outcome != "unchanged"
 
     @contextmanager
     def _folder(
@@ -276,6 +307,15 @@ class Encoders:
             )  # fmt: skip
             work.finish()
         return True
+
+
+def _model_stays(error: HartonomousError, spec: str) -> HartonomousError:
+    """Return the error of a model that was stored and is no encoder, saying what is left of it."""
+    remove = f"'hart rm {shlex.quote(spec)}' removes it"
+    return type(error)(
+        f"{error.message}; the model stays in the store as {spec}",
+        hint=f"{error.hint}; {remove}" if error.hint else remove,
+    )
 
 
 def _one_file(what: str) -> UsageError:

@@ -19,7 +19,7 @@ from hartonomous.errors import ConflictError, IntegrityError, NotFoundError
 from hartonomous.objects.durable import storage_error
 from hartonomous.packs.atoms import AtomReader
 from hartonomous.packs.files import CHUNK_BYTES, FileReader, load_manifest
-from hartonomous.packs.member_paths import disk_path, folder_name, member_path
+from hartonomous.packs.member_paths import disk_path, file_path, folder_name, member_path
 from hartonomous.packs.open_files import no_file
 from hartonomous.packs.output_file import (
     kept_content,
@@ -218,8 +218,10 @@ def _plan(
         base = output / disk_path(f"{row.name}@{row.number}" if in_version else row.name)
         if side_by_side and not in_version:
             base = base.parent  # as they lay in the tree that they came from
-        if single and in_version:
+        elif single and in_version:
             base = base / member_path(members[0]).name
+        elif single:
+            base = output / file_path(row.name, members[0])
         wanted = [
             _Wanted(
                 target=base if single else base / member_path(one),

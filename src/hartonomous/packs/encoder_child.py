@@ -25,6 +25,7 @@ from hartonomous.packs.encoder_messages import (
     Request,
     Setup,
 )
+from hartonomous.packs.extra_packages import lacks_encode_extra
 
 _OPEN_FILES = 64
 
@@ -97,7 +98,4 @@ def _import_libraries(setup: Setup) -> None:
         if setup.text is not None:
             import tokenizers  # noqa: F401
     except ImportError as error:
-        raise HartonomousError(
-            f"encoders need {error.name}, which is not installed here",
-            hint="pip install 'hartonomous[encode]'",
-        ) from error
+        raise lacks_encode_extra(error.name) from error

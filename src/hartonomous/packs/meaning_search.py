@@ -192,6 +192,7 @@ class MeaningSearch:
                 notes.append(f"the space {row.name} is not searched: {error.message}{remedy}")
                 continue
             found["meaning" if row.space.modality == "text" else "pictures"] = near
+            notes += self._half_built(row, chosen)
         takes_words = any(row.space.modality == "picture" and row.space.family for row in rows)
         if wanted.like is None and set(chosen.wanted.kinds) == {"picture"} and not takes_words:
             notes.append(_NO_PICTURES)
@@ -210,6 +211,18 @@ class MeaningSearch:
                 hint="hart embed makes those of stored files; or name another --space",
             )
         return found, tuple(notes)
+
+    def _half_built(self, row: SpaceRow, chosen: Chosen) -> list[str]:
+        """Say that a space lacks vectors, if it is searched and was never complete so far."""
+        if row.space.modality != "text" or row.state != spaces.CURRENT or row.switched_us:
+            return []
+        had, read = len(self._spaces.index(row)[0].ids()), chosen.passage_count()
+        if had >= read:
+            return []
+        return [
+            f"the space {row.name} is not complete: it has {had:,} vectors, and {read:,} passages "
+            "were read; 'hart embed' goes on"
+        ]
 
     def vectors_of(
         self, wanted: Wanted, parts: Sequence[PartKey]

@@ -2,10 +2,11 @@
 
 import hashlib
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 from hartonomous.catalog.versions import MemberRow
-from hartonomous.core.name import unescape_path
+from hartonomous.core.name import escape_path, unescape_path
 from hartonomous.errors import IntegrityError
 
 MAX_PART_BYTES = 255
@@ -33,6 +34,18 @@ def disk_path(name: str) -> Path:
     the SHA-256 of what it was, as ``rescue.py`` does, which has no BLAKE3.
     """
     return Path(*(_cut(part) for part in safe_path(name).parts))
+
+
+def file_path(name: str, member: MemberRow) -> Path:
+    """Return the relative path for an artifact that is this one file.
+
+    That is the artifact's name, whose last part is what the file was called on disk if the name
+    came from there: a name is printable and in NFC, a file's need not be.
+    """
+    path, own = disk_path(name), member_path(member).name
+    told = unicodedata.normalize("NFC", escape_path(os.fsencode(own)))
+    is_its_own = told == name.rpartition("/")[2] and own == _cut(own)
+    return path.with_name(own) if is_its_own else path
 
 
 def folder_name(name: str) -> str:

@@ -290,5 +290,5 @@ class _Making:
             own = msgspec.structs.replace(views.pictures[0], digest=one.digest)
             views = msgspec.structs.replace(views, pictures=(own,))
         self.pictures += 1 if views.kind == "picture" else len(views.places)
-        self.notes.extend(f"{one.path}: {notice.text}" for notice in views.notices)
+        self.notes.extend(f"{one.shown}: {notice.text}" for notice in views.notices)
         self._index.put(one.digest, recipe, views)

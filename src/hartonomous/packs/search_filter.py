@@ -14,7 +14,13 @@ from hartonomous.errors import UsageError
 from hartonomous.packs.kept_uses import Uses
 from hartonomous.packs.model_views import said_of_versions
 from hartonomous.packs.parts import StoreParts
-from hartonomous.packs.unmet_conditions import told_near, unmet_kind, unmet_name, unmet_tag
+from hartonomous.packs.unmet_conditions import (
+    told_near,
+    unmet_format,
+    unmet_kind,
+    unmet_name,
+    unmet_tag,
+)
 from hartonomous.ports.text_index import TextIndex
 
 KINDS = ("passage", "picture", "model", "tensor")
@@ -79,6 +85,10 @@ class Chosen:
         with self._database.read() as tx:
             return texts.tags_and_metadata(tx)
 
+    def passage_count(self) -> int:
+        """Return how many passages were read, whatever counts."""
+        return self._index.passage_count()
+
     def learn(self, digests: Iterable[bytes]) -> None:
         """Look up which versions in use have some files."""
         new = set(digests) - self._uses.keys()
@@ -111,6 +121,7 @@ class Chosen:
         if wanted.condition is not None:
             kinds = self._index.totals()
             found += unmet_kind(self._database, wanted.condition, kinds)
+            found += unmet_format(self._database, wanted.condition, kinds)
         if wanted.as_of_us is None:  # what had it then may be gone
             if wanted.name is not None:
                 found += unmet_name(self._database, wanted.name)

@@ -62,13 +62,18 @@ def ensure_space(
                 f"there is another space {name!r}", hint="give another name, or hart spaces rm"
             )
         wanted = use or spaces.use_of(space)
-        first = spaces.current(tx, space.modality, wanted) is None
         return spaces.add(
             tx, space, name=name or spaces.free_name(tx, space), use=wanted,
-            state=spaces.CURRENT if first else spaces.BUILDING, now_us=parts.clock(),
+            state=first_state(tx, space, wanted), now_us=parts.clock(),
         )  # fmt: skip
 
     return parts.database.run(make)
+
+
+def first_state(tx: Any, space: Space, use: str) -> str:
+    """Return the state of a space that is made now: searched at once where nothing else is."""
+    first = spaces.current(tx, space.modality, use) is None
+    return spaces.CURRENT if first else spaces.BUILDING
 
 
 def find_space(parts: StoreParts, files: OpenFiles, name: str) -> SpaceRow:

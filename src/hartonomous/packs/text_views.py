@@ -310,7 +310,7 @@ class _Making:
             for each in islice(passage.passages(document.blocks), _PASSAGES_LIMIT)
         ]  # fmt: skip
         self.passages += len(found)
-        self.notes.extend(f"{one.path}: {notice.text}" for notice in document.notices)
+        self.notes.extend(f"{one.shown}: {notice.text}" for notice in document.notices)
         source = IndexedSource(
             digest=one.digest,
             recipe=_recipe(one.path),

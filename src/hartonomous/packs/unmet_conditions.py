@@ -45,10 +45,27 @@ def unmet_kind(database: Database, condition: Condition, documents: Iterable[str
         return []
     with database.read() as tx:
         kinds = {*documents, *(one.kind for one in versions.live(tx))} - {spaces.KIND}
-    if any(fnmatch.fnmatchcase(kind, one) for kind in kinds for one in asked):
+    return _unmet("kind", asked, kinds)
+
+
+def unmet_format(database: Database, condition: Condition, documents: Iterable[str]) -> list[str]:
+    """Say that nothing has a format that a condition asks for, and which formats there are.
+
+    What a document was read as counts as its format, beside what its file was stored as.
+    """
+    asked = values_of(condition, "format")
+    if not asked:
         return []
-    there = f"; there is {', '.join(sorted(kinds))}" if kinds else ""
-    return [f"nothing has the kind {' or '.join(map(repr, sorted(asked)))}{there}"]
+    with database.read() as tx:
+        formats = {*documents, *texts.formats(tx)}
+    return _unmet("format", asked, formats)
+
+
+def _unmet(field: str, asked: set[str], known: set[str]) -> list[str]:
+    if any(fnmatch.fnmatchcase(there, one) for there in known for one in asked):
+        return []
+    there = f"; there is {', '.join(sorted(known))}" if known else ""
+    return [f"nothing has the {field} {' or '.join(map(repr, sorted(asked)))}{there}"]
 
 
 def told_near(asked: str, known: Iterable[str], prefix: str = "") -> str:
