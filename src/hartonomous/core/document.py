@@ -60,6 +60,7 @@ class BlockList:
         self._at = 0
         self._chars = 0
         self._body: int | None = None
+        self._left: dict[str, tuple[int, int]] = {}  # of what, how many are read and there are
 
     def page(self, number: int) -> None:
         """Begin a page: positions count from its beginning."""
@@ -93,6 +94,13 @@ class BlockList:
             return
         self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
 
+    def leave(self, what: str, kept: int, count: int = 0) -> None:
+        """Say that only the first ``kept`` of something are taken, of the most that there were.
+
+        Said once of each, however often it happens.
+        """
+        self._left[what] = (kept, max(count, self._left.get(what, (0, 0))[1]))
+
     def document(
         self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None
     ) -> "Document":
@@ -111,7 +119,10 @@ class BlockList:
 
     def notices(self) -> tuple[Notice, ...]:
         """Return what has to be said of the limits."""
-        if not self.full:
-            return ()
-        text = f"only the first {len(self.blocks):,} parts of its text are searched"
-        return (Notice(kind="limit", text=text),)
+        texts = []
+        if self.full:
+            texts.append(f"only the first {len(self.blocks):,} parts of its text are searched")
+        for what, (kept, count) in self._left.items():
+            of = f"of {count:,} {what} only the first {kept:,}" if count else ""
+            texts.append(f"{of or f'only the first {kept:,} {what}'} are searched")
+        return tuple(Notice(kind="limit", text=one) for one in texts)

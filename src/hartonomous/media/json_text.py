@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from hartonomous.core.document import BlockList, Document
+from hartonomous.core.document import TEXT_LIMIT_CHARS, BlockList, Document
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.media.decoding import looks_like_text, read_text
 from hartonomous.media.endings import JSON, ending
@@ -16,8 +16,7 @@ from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
 
 _DEPTH = 32
-_VALUES = 20_000
-_VALUE_CHARS = 20_000
+_VALUES = 200_000
 _LIMIT_CHARS = 8 << 20
 # Files of models that hold no sentences.
 _OF_MODELS = frozenset((
@@ -35,7 +34,7 @@ class _JsonText:
     """The reader; see the module's text."""
 
     name = "json"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -57,8 +56,7 @@ class _JsonText:
             text = text[: text.rfind("\n") + 1]
         found = BlockList()
         for value in _values(text):
-            said = [f"{path}: {one}" if path else one for path, one in _texts(value)]
-            found.add("\n".join(said), "row")
+            found.add("\n".join(_texts(value, found)), "row")
         return Document(
             kind=self.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
         )
@@ -98,19 +96,28 @@ def _parsed(text: str) -> Any:
         raise StructureError(f"no JSON: {error}") from error
 
 
-def _texts(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield (path of keys, text) of the texts in a value, without recursion."""
-    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
-    seen = 0
-    while waiting and seen < _VALUES:
-        path, one, depth = waiting.pop()
+def _texts(value: Any, found: BlockList) -> Iterator[str]:
+    """Yield the texts in a value behind the paths of their keys, without recursion.
+
+    Paths are put together one at a time: long keys within each other would fill the memory.
+    """
+    waiting: list[tuple[str, str, Any, int]] = [("", "", value, 0)]
+    seen = chars = 0
+    while waiting:
+        before, key, one, depth = waiting.pop()
+        path = f"{before}.{key}" if before and key else before or key
         seen += 1
+        if seen > _VALUES or chars > TEXT_LIMIT_CHARS:
+            found.leave("values of an element", seen - 1)
+            return
         if isinstance(one, str):
             if one.strip():
-                yield path, one[:_VALUE_CHARS]
-        elif depth < _DEPTH and isinstance(one, dict):
-            inner = [(f"{path}.{key}" if path else str(key), item, depth + 1)
-                     for key, item in list(one.items())[:_VALUES]]  # fmt: skip
+                chars += len(path) + len(one)
+                yield f"{path}: {one}" if path else one
+        elif isinstance(one, dict | list) and one and depth >= _DEPTH:
+            found.leave("levels of values within each other", _DEPTH)
+        elif isinstance(one, dict):
+            inner = [(path, str(key), item, depth + 1) for key, item in one.items()]
             waiting.extend(reversed(inner))
-        elif depth < _DEPTH and isinstance(one, list):
-            waiting.extend((path, item, depth + 1) for item in reversed(one[:_VALUES]))
+        elif isinstance(one, list):
+            waiting.extend((path, "", item, depth + 1) for item in reversed(one))

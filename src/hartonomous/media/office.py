@@ -27,8 +27,6 @@ _DC = "{http://purl.org/dc/elements/1.1/}"
 
 _VALUE_CHARS = 500
 _STYLES_READ = 4_096
-_ROWS_READ = 100_000
-_CELLS_READ = 512
 _COMMENT_TEXT = (f"{_S}t", f"{_T}text")
 # Of DOCX: under which heading, and by which kinds of parts.
 _BESIDE = {
@@ -207,7 +205,7 @@ class _Sheets:
     """Spreadsheets."""
 
     name = "xlsx"
-    recipe = "3"
+    recipe = "4"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -235,17 +233,13 @@ class _Sheets:
         return _made(archive, found, self.name, "sheet")
 
 
-def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
-    for count, row in enumerate(sheet.iter(f"{_S}row")):
-        if count >= _ROWS_READ:
-            return
-        values: list[str] = []
+def _rows(sheet: Element, shared: list[str]) -> Iterator[list[tuple[int, str]]]:
+    for row in sheet.iter(f"{_S}row"):
+        values: list[tuple[int, str]] = []
+        at = -1
         for cell in row.iter(f"{_S}c"):
-            at = _column(cell.get("r", ""), len(values))
-            if at >= _CELLS_READ:
-                break
-            values.extend([""] * (at - len(values)))
-            values.append(_value(cell, shared))
+            at = _column(cell.get("r", ""), at + 1)
+            values.append((at, _value(cell, shared)))
         yield values
 
 
