@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
 from hartonomous.media.endings import ending
+from hartonomous.media.sheet_formats import TRUTH, SheetFormats
 from hartonomous.media.tabular import add_rows
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
@@ -222,24 +223,28 @@ class _Sheets:
                 shared.append("".join(one.text or "" for one in item.iter(f"{_S}t")))
         place = "xl/workbook.xml"
         relations = archive.relations(place)
-        for number, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
+        workbook = archive.xml(place)
+        formats = SheetFormats(archive, workbook)
+        for number, sheet in enumerate(workbook.iter(f"{_S}sheet"), 1):
             part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
             if part in archive.names:
                 found.page(number)
                 found.add(sheet.get("name", ""), "heading", level=1)
-                add_rows(found, _rows(archive.xml(part), shared))
+                add_rows(found, _rows(archive.xml(part), shared, formats))
                 for text in _comments(archive, part):
                     found.add(text)
         return _made(archive, found, self.name, "sheet")
 
 
-def _rows(sheet: Element, shared: list[str]) -> Iterator[list[tuple[int, str]]]:
+def _rows(
+    sheet: Element, shared: list[str], formats: SheetFormats
+) -> Iterator[list[tuple[int, str]]]:
     for row in sheet.iter(f"{_S}row"):
         values: list[tuple[int, str]] = []
         at = -1
         for cell in row.iter(f"{_S}c"):
             at = _column(cell.get("r", ""), at + 1)
-            values.append((at, _value(cell, shared)))
+            values.append((at, _value(cell, shared, formats)))
         yield values
 
 
@@ -267,7 +272,7 @@ def _column(reference: str, fallback: int) -> int:
     return max(at - 1, fallback)
 
 
-def _value(cell: Element, shared: list[str]) -> str:
+def _value(cell: Element, shared: list[str], formats: SheetFormats) -> str:
     kind = cell.get("t", "n")
     if kind == "inlineStr":
         return "".join(one.text or "" for one in cell.iter(f"{_S}t"))
@@ -276,7 +281,11 @@ def _value(cell: Element, shared: list[str]) -> str:
     if kind == "s":
         at = whole_number(text)
         return shared[at] if at is not None and 0 <= at < len(shared) else ""
-    return text
+    if kind == "b":
+        return TRUTH.get(text, text)
+    if kind == "d":
+        return text.replace("T", " ", 1)  # so that the day is a word of its own
+    return formats.shown(text, cell.get("s")) if kind == "n" else text
 
 
 def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
