@@ -1,8 +1,10 @@
 """Plain text: paragraphs between empty lines. Positions are characters of the decoded file."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 
+from hartonomous.core.description import Notice
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.decoding import looks_like_text, read_text
 from hartonomous.media.endings import PLAIN, PLAIN_NAMES, ending
@@ -32,14 +34,18 @@ class _PlainText:
 
     def read(self, reader: RangeReader) -> Document:
         """Return its paragraphs."""
-        text, notices = read_text(reader)
-        found = BlockList()
-        for paragraph in _PARAGRAPH.finditer(text):
-            found.put(paragraph[0], paragraph.start())
-        return Document(
-            kind=self.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
-        )
+        return as_plain_text(*read_text(reader))
 
 
 PLAIN_TEXT: Final[DocumentReader] = _PlainText()
 """The entry for the table of readers."""
+
+
+def as_plain_text(text: str, notices: Iterable[Notice]) -> Document:
+    """Return the paragraphs of a text, also of one that is not what its name says."""
+    found = BlockList()
+    for paragraph in _PARAGRAPH.finditer(text):
+        found.put(paragraph[0], paragraph.start())
+    return Document(
+        kind=_PlainText.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
+    )

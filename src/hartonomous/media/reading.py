@@ -32,7 +32,7 @@ READERS: tuple[str, ...] = (
 )
 """Every reader as ``module:attribute``, in the order in which they are asked."""
 
-RECIPE = "documents-2.2.2.4.5.3.1.3.2.2.1.1.2"
+RECIPE = "documents-2.2.2.4.5.3.2.3.2.2.1.1.2"
 """The recipes of the readers, in their order; what was read by others is read again.
 
 Said here because nothing of a reader is imported outside the limited process.

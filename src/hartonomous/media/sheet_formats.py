@@ -92,11 +92,11 @@ def _moment(value: float, kind: str, *, from_1904: bool) -> str:
     if kind == "t":
         return clock
     if from_1904:
-        day = datetime(1904, 1, 1) + timedelta(days)  # noqa: DTZ001 - a cell has no zone
+        day = datetime(1904, 1, 1) + timedelta(days)  # a cell has no zone
     elif days == _LEAP:
         return "1900-02-29"
     else:
-        first = datetime(1899, 12, 30 if days > _LEAP else 31)  # noqa: DTZ001
+        first = datetime(1899, 12, 30 if days > _LEAP else 31)
         day = first + timedelta(days)
     # A format may hide the time of a day that the cell has.
     return f"{day.date()} {clock}" if "t" in kind or seconds else str(day.date())
