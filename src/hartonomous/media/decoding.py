@@ -49,13 +49,13 @@ def decode(content: bytes, *, whole: bool = True) -> tuple[str, tuple[Notice, ..
     """
     for mark, name in _MARKS:
         if content.startswith(mark):
-            return _lines(_strict(content[len(mark) :], name, whole=whole)), ()
+            return with_line_feeds(_strict(content[len(mark) :], name, whole=whole)), ()
     try:
-        return _lines(decode_as(content, "utf-8", whole=whole)), ()
+        return with_line_feeds(decode_as(content, "utf-8", whole=whole)), ()
     except UnicodeDecodeError as error:
         text = f"no UTF-8 at byte {error.start}: taken as Windows-1252, a guess"
         guess = content.decode("cp1252", errors="replace")
-        return _lines(guess), (Notice(kind="encoding", text=text),)
+        return with_line_feeds(guess), (Notice(kind="encoding", text=text),)
 
 
 def decode_as(content: bytes, name: str, *, whole: bool) -> str:
@@ -73,7 +73,8 @@ def _strict(content: bytes, name: str, *, whole: bool) -> str:
         raise StructureError(f"its mark says {name}, its bytes at {error.start} do not") from error
 
 
-def _lines(text: str) -> str:
+def with_line_feeds(text: str) -> str:
+    """Return a text whose lines end alike."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
