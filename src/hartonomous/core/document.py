@@ -5,6 +5,7 @@ storage. It is the input of ``core/passage.py``, which cuts it into what is sear
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,11 @@ BLOCK_LIMIT = 200_000
 TEXT_LIMIT_CHARS = 32 << 20
 """Characters that are taken of one file."""
 
+_ABOUT = ("author", "subject", "keywords", "description")  # the title stands above each passage
+# What programs write there of themselves, which is in thousands of documents.
+_OF_PROGRAMS = re.compile(
+    r"(?:openpyxl|python-(?:docx|pptx)|unspecified|anonymous)$|generated (?:by|using) python-"
+)
 # Halves of characters, which JSON can spell and UTF-8 cannot; one for one, so that places hold.
 _HALVES = re.compile("[\ud800-\udfff]")
 
@@ -75,6 +81,17 @@ class BlockList:
             self.page(0)
         self.add(heading, "heading", level=1)
 
+    def about(self, told: Mapping[str, str]) -> None:
+        """Add what a document says of itself behind its text, so that it is found by words."""
+        lines = [
+            f"{key}: {told[key]}"
+            for key in _ABOUT
+            if told.get(key, "").strip() and not _OF_PROGRAMS.match(told[key])
+        ]
+        if lines:
+            self.beside("About this document")
+            self.add("\n".join(lines))
+
     def add(self, text: str, kind: BlockKind = "text", *, level: int = 0) -> None:
         """Add a block behind the last one of its page, which a line break separates."""
         text = text.strip()
@@ -110,6 +127,7 @@ class BlockList:
         name what is there.
         """
         told = metadata or {}
+        self.about(told)
         kind_of_name = "" if pages == "sheet" else "heading"
         headings = (one.text for one in self.blocks[: self._body] if one.kind == kind_of_name)
         return Document(

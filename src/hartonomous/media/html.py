@@ -53,7 +53,7 @@ class _Html:
     """The reader; see the module's text."""
 
     name = "html"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -69,6 +69,7 @@ class _Html:
         named = declared[1].decode() if declared else None
         text, notices = _decoded(content, named, whole=not cut)
         page = read_page(text)
+        page.found.about(page.metadata)
         return Document(
             kind=self.name,
             blocks=tuple(page.found.blocks),

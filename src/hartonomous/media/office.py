@@ -24,6 +24,7 @@ _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _T = "{http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_CORE = "{http://schemas.openxmlformats.org/package/2006/metadata/core-properties}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 
 _VALUE_CHARS = 500
@@ -41,7 +42,7 @@ class _Word:
     """Word processing documents."""
 
     name = "docx"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -144,7 +145,7 @@ class _Slides:
     """Presentations."""
 
     name = "pptx"
-    recipe = "2"
+    recipe = "3"
     extra = ""
 
     def matches(self, path: str, head: bytes) -> bool:
@@ -291,8 +292,9 @@ def _value(cell: Element, shared: list[str], formats: SheetFormats) -> str:
 def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
     told: dict[str, str] = {}
     root = archive.xml_beside("docProps/core.xml")
-    for key in ("title", "creator", "subject", "description"):
-        one = None if root is None else root.find(f"{_DC}{key}")
+    for key in ("title", "creator", "subject", "description", "keywords"):
+        place = _CORE if key == "keywords" else _DC
+        one = None if root is None else root.find(f"{place}{key}")
         if one is not None and (one.text or "").strip():
             told["author" if key == "creator" else key] = (one.text or "").strip()[:_VALUE_CHARS]
     return found.document(kind, pages=pages, metadata=told)

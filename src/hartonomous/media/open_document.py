@@ -21,6 +21,7 @@ _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
+_METADATA = "{urn:oasis:names:tc:opendocument:xmlns:meta:1.0}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _META = {"title": "title", "creator": "author", "subject": "subject", "description": "description"}
 _PAGES = {"odt": "", "ods": "sheet", "odp": "slide"}
@@ -156,4 +157,7 @@ def _told(archive: Archive) -> dict[str, str]:
             one = next(root.iter(f"{_DC}{key}"), None)
             if one is not None and (one.text or "").strip():
                 found[name] = (one.text or "").strip()[:_VALUE_CHARS]
+        words = [one.text or "" for one in root.iter(f"{_METADATA}keyword")]
+        if any(words):
+            found["keywords"] = ", ".join(filter(None, words))[:_VALUE_CHARS]
     return found

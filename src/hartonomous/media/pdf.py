@@ -29,7 +29,7 @@ class _Pdf:
     """The reader; see the module's text."""
 
     name = "pdf"
-    recipe = "2"
+    recipe = "3"
     extra = "documents"
 
     def matches(self, path: str, head: bytes) -> bool:  # noqa: ARG002 - the bytes say it
@@ -71,6 +71,7 @@ def _read(opened: Any) -> Document:
         for key, value in opened.get_metadata_dict(skip_empty=True).items()
         if key in ("Title", "Author", "Subject", "Keywords")
     }
+    found.about(told)
     notices = list(found.notices())
     if empty:
         text = f"{empty} of {len(opened)} pages have no text: pictures of it are not read"

@@ -33,7 +33,7 @@ READERS: tuple[str, ...] = (
 )
 """Every reader as ``module:attribute``, in the order in which they are asked."""
 
-RECIPE = "documents-2.2.2.4.5.3.2.3.2.2.1.1.2.1"
+RECIPE = "documents-3.3.3.4.5.3.2.3.2.3.2.1.2.1"
 """The recipes of the readers, in their order; what was read by others is read again.
 
 Said here because nothing of a reader is imported outside the limited process.
