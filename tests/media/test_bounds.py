@@ -101,6 +101,19 @@ def test_bounds_of_json_are_told(monkeypatch):
     assert notice.text == "only the first 32 levels of values within each other are searched"
 
 
+def test_outputs_of_a_notebook_are_cut_and_that_is_told_errors_are_read():
+    outputs = [
+        {"output_type": "stream", "text": ["x" * 5_000]},
+        {"output_type": "error", "ename": "ValueError", "evalue": "no gasket", "traceback": ["y"]},
+    ]
+    cell = {"cell_type": "code", "source": "run()", "outputs": outputs}
+    found = read_bytes(json.dumps({"cells": [cell]}).encode(), "a.ipynb")
+    assert [one.text for one in found.blocks] == ["run()", "x" * 4_000, "ValueError: no gasket"]
+    assert [one.text for one in found.notices] == [
+        "of 5,000 characters of an output only the first 4,000 are searched"
+    ]
+
+
 def test_rows_of_a_sheet_end_where_all_texts_do(monkeypatch):
     monkeypatch.setattr(document, "BLOCK_LIMIT", 5)
     found = read_bytes(sheet([["x"]] * 10), "a.xlsx")

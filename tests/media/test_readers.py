@@ -196,6 +196,12 @@ y</pre><p>unclosed <b>bold</p>end &amp; more</body>"""
     ]
 
 
+def test_words_that_stand_for_pictures_are_read():
+    text = '<p>See <img src="a.png" alt="a  gasket">here</p><img alt="a pump"/><svg><img alt="no">'
+    found = read_bytes(f"<html><body>{text}".encode(), "page.html")
+    assert [one.text for one in found.blocks] == ["See a gasket here", "a pump"]
+
+
 @pytest.mark.parametrize("unclosed", ["<a ", "<!-- x ", "<!x ", "<?x ", "</a ", '<a b="'])
 def test_a_page_that_ends_in_tags_without_an_end_takes_no_hours(unclosed):
     """The library's parser would look for an end from each of them to the end of the page."""

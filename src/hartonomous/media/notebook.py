@@ -73,11 +73,21 @@ def _add(found: BlockList, cell: dict[str, Any]) -> None:
     for output in outputs if isinstance(outputs, list) else []:
         if not isinstance(output, dict):
             continue
-        data = output.get("data")
-        shown = data.get("text/plain") if isinstance(data, dict) else output.get("text")
-        text = _joined(shown)[:_OUTPUT_CHARS]
+        shown = _shown(output)
+        text = shown[:_OUTPUT_CHARS]
+        if len(shown) > len(text):
+            found.leave("characters of an output", _OUTPUT_CHARS, len(shown))
         found.put(text, at, "code")
         at += len(text) + 1
+
+
+def _shown(output: dict[str, Any]) -> str:
+    """Return what an output shows as text; of an error what it says, not where it came from."""
+    if output.get("output_type") == "error":
+        said = (_joined(output.get("ename")), _joined(output.get("evalue")))
+        return ": ".join(one for one in said if one)
+    data = output.get("data")
+    return _joined(data.get("text/plain") if isinstance(data, dict) else output.get("text"))
 
 
 def _joined(value: Any) -> str:

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
+from hartonomous.media.charts import chart_texts
 from hartonomous.media.endings import ending
 from hartonomous.media.sheet_formats import TRUTH, SheetFormats
 from hartonomous.media.tabular import add_rows
@@ -153,7 +154,7 @@ class _Slides:
         return ending(path) in ("pptx", "pptm") and head.startswith(MAGIC)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return each slide's texts, its title as a heading, its notes and comments behind."""
+        """Return each slide's texts, its title as a heading, charts, notes and comments behind."""
         archive = Archive(reader)
         found = BlockList()
         place = "ppt/presentation.xml"
@@ -166,6 +167,9 @@ class _Slides:
             found.page(number)
             _add_slide(found, archive.xml(slide))
             for kind, part in archive.relations(slide).values():
+                chart = archive.xml_beside(part) if kind == "chart" else None
+                for said in () if chart is None else chart_texts(chart):
+                    found.add(said, "row")
                 root = archive.xml_beside(part) if kind in ("notesSlide", "comments") else None
                 if root is not None:
                     for text in walk(root, frozenset((f"{_A}p", f"{_P}text"))):
