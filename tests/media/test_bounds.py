@@ -68,6 +68,21 @@ def test_a_long_name_of_a_column_is_not_repeated_whole():
     assert found.blocks[1].text == "x" * 200 + ": one"
 
 
+def test_names_of_very_many_columns_are_not_repeated_for_all(monkeypatch):
+    monkeypatch.setattr(tabular, "_NAMES_CHARS", 4)
+    found = read_bytes(table([["aa", "bb", "cc"], ["1", "2", "3"], ["", "", "4"]]), "a.csv")
+    assert [one.text for one in found.blocks[1:]] == ["aa: 1; bb: 2; 3", "cc: 4"]
+
+
+def test_the_last_text_is_cut_where_all_of_it_has_no_room(monkeypatch):
+    monkeypatch.setattr(document, "TEXT_LIMIT_CHARS", 10)
+    found = read_bytes(b"first\n\nsecond\n\nthird\n", "a.txt")
+    assert [one.text for one in found.blocks] == ["first", "secon"]
+    assert [one.text for one in found.notices] == [
+        "only the first 2 parts of its text are searched"
+    ]
+
+
 def test_empty_cells_in_between_leave_values_under_their_names():
     content = (
         '<x xmlns:t="urn:oasis:names:tc:opendocument:xmlns:text:1.0"'

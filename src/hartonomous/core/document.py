@@ -105,10 +105,14 @@ class BlockList:
             return
         if not text.isascii():
             text = _HALVES.sub("\ufffd", text)
-        self._chars += len(text)
-        if len(self.blocks) >= BLOCK_LIMIT or self._chars > TEXT_LIMIT_CHARS:
+        room = TEXT_LIMIT_CHARS - self._chars
+        if len(self.blocks) >= BLOCK_LIMIT or room <= 0:
             self.full = True
             return
+        if len(text) > room:
+            text = text[:room]
+            self.full = True
+        self._chars += len(text)
         self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
 
     def leave(self, what: str, kept: int, count: int = 0) -> None:

@@ -5,7 +5,7 @@ Positions are of the text that is taken out.
 
 import csv
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hartonomous.core.document import TEXT_LIMIT_CHARS, BlockList, Document
@@ -19,6 +19,7 @@ _LOOKED_AT_CHARS = 16_384
 _LOOKED_AT_LINES = 20
 COLUMNS_LIMIT = 16_384
 """What XLSX allows; of a wider row the beginning is taken, which a notice says."""
+_NAMES_CHARS = 20_000  # of a row; else names alone would fill what is read of a wide table
 _NAME_CHARS = 200  # of a column: it stands before each of its values; the first row has it whole
 
 
@@ -85,5 +86,13 @@ def add_rows(found: BlockList, rows: Iterable[Iterable[tuple[int, str]]]) -> Non
             names = {at: text[:_NAME_CHARS] for at, text in values}
             found.add(" | ".join(text for _, text in values), "row")
             continue
-        pairs = (f"{names[at]}: {text}" if at in names else text for at, text in values)
-        found.add("; ".join(pairs), "row")
+        found.add("; ".join(_named(values, names)), "row")
+
+
+def _named(values: Iterable[tuple[int, str]], names: Mapping[int, str]) -> Iterator[str]:
+    """Yield values under their columns' names, of a wide row as long as those have room."""
+    room = _NAMES_CHARS
+    for at, text in values:
+        name = names.get(at, "")
+        room -= len(name)
+        yield f"{name}: {text}" if name and room >= 0 else text
