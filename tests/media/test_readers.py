@@ -24,6 +24,8 @@ EXPECTED = {
         ("heading", 1, 2, 0, "Repairs"),
         ("heading", 2, 2, 8, "In spring"),
         ("text", 0, 2, 18, "A new gasket was fitted."),
+        ("heading", 1, 0, 0, "About this document"),
+        ("text", 0, 0, 20, "author: Ada"),
     ],
     "plan.pptx": [
         ("heading", 1, 1, 0, "Plan"),
@@ -50,6 +52,8 @@ EXPECTED = {
         ("heading", 1, 1, 0, "Introduction"),
         ("text", 0, 1, 0, "Valves are discussed on this page."),
         ("text", 0, 2, 0, "The second page speaks of gaskets."),
+        ("heading", 1, 0, 0, "About this document"),
+        ("text", 0, 0, 20, "author: Grace"),
     ],
     "book.epub": [
         ("heading", 1, 1, 0, "One"),
@@ -160,6 +164,7 @@ def test_markdown():
     assert (found.kind, found.title) == ("markdown", "A card")
     assert found.metadata == {"title": "A card", "license": "mit", "tags": "[a]"}
     assert [(one.kind, one.level, one.text) for one in found.blocks] == [
+        ("text", 0, "tags: [a]"),
         ("heading", 1, "Model"),
         ("text", 0, "It was *trained*.\nFor long."),
         ("heading", 2, "Setext"),
@@ -186,7 +191,15 @@ y</pre><p>unclosed <b>bold</p>end &amp; more</body>"""
         ("code", 0, "x  =  1\ny"),
         ("text", 0, "unclosed bold"),
         ("text", 0, "end & more"),
+        ("heading", 1, "About this document"),
+        ("text", 0, "author: Ada"),
     ]
+
+
+def test_words_that_stand_for_pictures_are_read():
+    text = '<p>See <img src="a.png" alt="a  gasket">here</p><img alt="a pump"/><svg><img alt="no">'
+    found = read_bytes(f"<html><body>{text}".encode(), "page.html")
+    assert [one.text for one in found.blocks] == ["See a gasket here", "a pump"]
 
 
 @pytest.mark.parametrize("unclosed", ["<a ", "<!-- x ", "<!x ", "<?x ", "</a ", '<a b="'])

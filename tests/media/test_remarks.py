@@ -57,7 +57,7 @@ def test_notes_of_a_text():
     )
     rels = related("word/_rels/document.xml.rels", f"{OFFICE}/footnotes", "footnotes.xml")
     found = texts("report.docx", {"word/footnotes.xml": notes}, [rels])
-    assert found[-3:] == ["A new gasket was fitted.", "Notes", "Built in 1971."]
+    assert found[6:9] == ["A new gasket was fitted.", "Notes", "Built in 1971."]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +78,30 @@ def test_comments_on_a_slide(kind, content):
     rels = related("ppt/slides/_rels/slide1.xml.rels", kind, "../comments/one.xml")
     found = texts("plan.pptx", {"ppt/comments/one.xml": content}, [rels])
     assert found[3:6] == ["mention the deadline", "too optimistic", "Figures"]
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_charts_of_a_slide(damaged):
+    c = "http://schemas.openxmlformats.org/drawingml/2006/chart"
+    a = "http://schemas.openxmlformats.org/drawingml/2006/main"
+
+    def points(*texts):
+        made = (f'<c:pt idx="{at}"><c:v>{one}</c:v></c:pt>' for at, one in enumerate(texts))
+        return "".join(made)
+
+    chart = (
+        f'<c:chartSpace xmlns:c="{c}" xmlns:a="{a}"><c:chart><c:title><c:tx><c:rich><a:p><a:r>'
+        "<a:t>Sales of gaskets</a:t></a:r></a:p></c:rich></c:tx></c:title><c:plotArea><c:barChart>"
+        f"<c:ser><c:tx><c:strRef><c:strCache>{points('2024')}</c:strCache></c:strRef></c:tx>"
+        f"<c:cat><c:strRef><c:strCache>{points('North', 'South')}</c:strCache></c:strRef></c:cat>"
+        f"<c:val><c:numRef><c:numCache>{points('4.3', '2.5')}</c:numCache></c:numRef></c:val>"
+        "</c:ser></c:barChart></c:plotArea></c:chart></c:chartSpace>"
+    )
+    rels = related("ppt/slides/_rels/slide1.xml.rels", f"{OFFICE}/chart", "../charts/chart1.xml")
+    chart = chart[:-9] if damaged else chart
+    found = texts("plan.pptx", {"ppt/charts/chart1.xml": chart}, [rels])
+    said = [] if damaged else ["Sales of gaskets", "2024: North 4.3; South 2.5"]
+    assert found[3 : 5 + len(said)] == ["mention the deadline", *said, "Figures"]
 
 
 def test_a_conversation_on_a_cell_is_read_once():

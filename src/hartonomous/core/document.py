@@ -5,6 +5,7 @@ storage. It is the input of ``core/passage.py``, which cuts it into what is sear
 """
 
 import re
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
@@ -18,6 +19,11 @@ BLOCK_LIMIT = 200_000
 TEXT_LIMIT_CHARS = 32 << 20
 """Characters that are taken of one file."""
 
+_ABOUT = ("author", "subject", "keywords", "description")  # the title stands above each passage
+# What programs write there of themselves, which is in thousands of documents.
+_OF_PROGRAMS = re.compile(
+    r"(?:openpyxl|python-(?:docx|pptx)|unspecified|anonymous)$|generated (?:by|using) python-"
+)
 # Halves of characters, which JSON can spell and UTF-8 cannot; one for one, so that places hold.
 _HALVES = re.compile("[\ud800-\udfff]")
 
@@ -60,6 +66,7 @@ class BlockList:
         self._at = 0
         self._chars = 0
         self._body: int | None = None
+        self._left: dict[str, tuple[int, int]] = {}  # of what, how many are read and there are
 
     def page(self, number: int) -> None:
         """Begin a page: positions count from its beginning."""
@@ -74,6 +81,17 @@ class BlockList:
             self.page(0)
         self.add(heading, "heading", level=1)
 
+    def about(self, told: Mapping[str, str]) -> None:
+        """Add what a document says of itself behind its text, so that it is found by words."""
+        lines = [
+            f"{key}: {told[key]}"
+            for key in _ABOUT
+            if told.get(key, "").strip() and not _OF_PROGRAMS.match(told[key])
+        ]
+        if lines:
+            self.beside("About this document")
+            self.add("\n".join(lines))
+
     def add(self, text: str, kind: BlockKind = "text", *, level: int = 0) -> None:
         """Add a block behind the last one of its page, which a line break separates."""
         text = text.strip()
@@ -87,11 +105,22 @@ class BlockList:
             return
         if not text.isascii():
             text = _HALVES.sub("\ufffd", text)
-        self._chars += len(text)
-        if len(self.blocks) >= BLOCK_LIMIT or self._chars > TEXT_LIMIT_CHARS:
+        room = TEXT_LIMIT_CHARS - self._chars
+        if len(self.blocks) >= BLOCK_LIMIT or room <= 0:
             self.full = True
             return
+        if len(text) > room:
+            text = text[:room]
+            self.full = True
+        self._chars += len(text)
         self.blocks.append(Block(text=text, start=start, kind=kind, level=level, page=self._page))
+
+    def leave(self, what: str, kept: int, count: int = 0) -> None:
+        """Say that only the first ``kept`` of something are taken, of the most that there were.
+
+        Said once of each, however often it happens.
+        """
+        self._left[what] = (kept, max(count, self._left.get(what, (0, 0))[1]))
 
     def document(
         self, kind: str, *, pages: str = "", metadata: dict[str, str] | None = None,
@@ -103,6 +132,7 @@ class BlockList:
         name what is there.
         """
         told = metadata or {}
+        self.about(told)
         kind_of_name = "" if pages == "sheet" else "heading"
         headings = (one.text for one in self.blocks[: self._body] if one.kind == kind_of_name)
         return Document(
@@ -112,7 +142,10 @@ class BlockList:
 
     def notices(self) -> tuple[Notice, ...]:
         """Return what has to be said of the limits."""
-        if not self.full:
-            return ()
-        text = f"only the first {len(self.blocks):,} parts of its text are searched"
-        return (Notice(kind="limit", text=text),)
+        texts = []
+        if self.full:
+            texts.append(f"only the first {len(self.blocks):,} parts of its text are searched")
+        for what, (kept, count) in self._left.items():
+            of = f"of {count:,} {what} only the first {kept:,}" if count else ""
+            texts.append(f"{of or f'only the first {kept:,} {what}'} are searched")
+        return tuple(Notice(kind="limit", text=one) for one in texts)

@@ -52,13 +52,13 @@ def decode(content: bytes, *, whole: bool = True) -> tuple[str, tuple[Notice, ..
     for mark, name in _MARKS:
         if content.startswith(mark):
             text, notices = _marked(content, len(mark), name, whole=whole)
-            return _lines(text), notices
+            return with_line_feeds(text), notices
     try:
-        return _lines(decode_as(content, "utf-8", whole=whole)), ()
+        return with_line_feeds(decode_as(content, "utf-8", whole=whole)), ()
     except UnicodeDecodeError as error:
         text = f"no UTF-8 at byte {error.start}: taken as Windows-1252, a guess"
         guess = content.decode("cp1252", errors="replace")
-        return _lines(guess), (Notice(kind="encoding", text=text),)
+        return with_line_feeds(guess), (Notice(kind="encoding", text=text),)
 
 
 def decode_as(content: bytes, name: str, *, whole: bool) -> str:
@@ -82,7 +82,8 @@ def _marked(content: bytes, mark: int, name: str, *, whole: bool) -> tuple[str, 
         raise StructureError(f"its mark says {name}, its bytes at {error.start} do not") from error
 
 
-def _lines(text: str) -> str:
+def with_line_feeds(text: str) -> str:
+    """Return a text whose lines end alike."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 

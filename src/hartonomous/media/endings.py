@@ -1,7 +1,8 @@
 """Endings of files whose text is read, by the reader that takes them."""
 
 # fmt: off
-PLAIN = frozenset(("txt", "text", "log", "rst", "adoc", "org", "tex", "bib", "srt", "vtt"))
+PLAIN = frozenset(("txt", "text", "log", "rst", "adoc", "org", "tex", "bib", "srt", "vtt",
+    "diff", "patch", "po", "pot", "eml", "ics"))
 PLAIN_NAMES = frozenset((
     "readme", "license", "licence", "copying", "notice", "authors", "changelog", "news", "todo",
     "install",
@@ -10,7 +11,7 @@ MARKDOWN = frozenset(("md", "markdown", "mdown", "mkd"))
 HTML = frozenset(("html", "htm", "xhtml", "xht"))
 TABLES = frozenset(("csv", "tsv"))
 JSON_LINES = frozenset(("jsonl", "ndjson"))
-JSON = frozenset(("json", *JSON_LINES))
+JSON = frozenset(("json", "geojson", *JSON_LINES))
 NOTEBOOKS = frozenset(("ipynb",))
 OFFICE = frozenset(("docx", "docm", "pptx", "pptm", "xlsx", "xlsm"))
 OPEN_DOCUMENT = frozenset(("odt", "ods", "odp"))
@@ -26,10 +27,15 @@ CODE = frozenset((
     "scala", "js", "mjs", "ts", "tsx", "jsx", "rb", "php", "pl", "lua", "r", "jl", "sh", "bash",
     "zsh", "sql", "swift", "m", "cs", "hs", "ml", "ex", "exs", "erl", "clj", "el", "vim", "cmake",
     "toml", "yaml", "yml", "ini", "cfg", "conf", "proto", "css", "scss", "xml",
+    "cff", "vue",
 ))
 CODE_NAMES = frozenset((
     "makefile", "dockerfile", "modelfile", "jenkinsfile", "rakefile", "gemfile",
 ))
+# Pages of manuals; libraries and older logs have such endings as well.
+MANUALS = frozenset("123456789")
+# Without an ending, and lists of pieces of words or marks of a training run.
+NO_TEXTS = frozenset(("vocab", "merges", "dict", "checkpoint", "latest"))
 # fmt: on
 
 DOCUMENTS = PLAIN | MARKDOWN | HTML | TABLES | NOTEBOOKS | WITH_PICTURES
@@ -49,6 +55,18 @@ def named_as_document(path: str) -> bool:
     return ending(path) in DOCUMENTS
 
 
+def told_by_content(path: str) -> bool:
+    """Say whether only its bytes can tell that a file is a text: its name has no ending.
+
+    Names that begin with a dot are settings of other programs, which come with every model.
+    """
+    name = path.rpartition("/")[2].lower()
+    if ending(path):
+        return ending(path) in MANUALS
+    return bool(name) and not name.startswith(".") and name not in NO_TEXTS | NAMES
+
+
 def worth_a_look(path: str) -> bool:
     """Say whether a file of this name may have text that a reader takes."""
-    return ending(path) in ALL or path.rpartition("/")[2].lower() in NAMES
+    name = path.rpartition("/")[2].lower()
+    return ending(path) in ALL or name in NAMES or told_by_content(path)

@@ -69,6 +69,7 @@ class _Html:
         named = declared[1].decode() if declared else None
         text, notices = _decoded(content, named, whole=not cut)
         page = read_page(text)
+        page.found.about(page.metadata)
         return Document(
             kind=self.name,
             blocks=tuple(page.found.blocks),
@@ -146,6 +147,8 @@ class Page(HTMLParser):
             self._pre += tag == "pre"
         elif tag in _CELLS and self._text:
             self._text.append(" | ")
+        elif tag == "img":
+            self._picture(dict(attrs))
         elif tag == "a" and self._heading:
             to = dict(attrs).get("href") or ""
             self._link = len(self._text) if to.startswith("#") else -1
@@ -154,6 +157,8 @@ class Page(HTMLParser):
         """Take an element that ends at once, so that it hides nothing."""
         if tag == "meta":
             self._meta(dict(attrs))
+        elif tag == "img":
+            self._picture(dict(attrs))
         elif tag in _BREAKS:
             self.end()
 
@@ -201,6 +206,11 @@ class Page(HTMLParser):
         self.found.add(text, kind, level=self._heading)
         if self.found.full:
             raise _FullError
+
+    def _picture(self, attrs: dict[str, str | None]) -> None:
+        """Take the words that stand for a picture."""
+        if not self._hidden and (attrs.get("alt") or "").strip():
+            self._text.append(f" {attrs['alt']} ")
 
     def _meta(self, attrs: dict[str, str | None]) -> None:
         name = (attrs.get("name") or "").lower()

@@ -8,17 +8,22 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
-from hartonomous.core.document import BlockList, Document
+from hartonomous.core.description import Notice
+from hartonomous.core.document import TEXT_LIMIT_CHARS, BlockList, Document
 from hartonomous.errors import LimitError, StructureError
 from hartonomous.media.decoding import looks_like_text, read_text
 from hartonomous.media.endings import JSON, ending
+from hartonomous.media.plain_text import as_plain_text
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
 
 _DEPTH = 32
-_VALUES = 20_000
-_VALUE_CHARS = 20_000
+_VALUES = 200_000
 _LIMIT_CHARS = 8 << 20
+_LOOKED_AT_CHARS = 65_536
+_LOOKED_AT_LINES = 20
+_LINES_NAMED = 5
+_OF_ONE_VALUE = frozenset("[]{},")  # such lines a value has that is written over several
 # Files of models that hold no sentences.
 _OF_MODELS = frozenset((
     "tokenizer.json", "vocab.json", "added_tokens.json", "tokenizer_config.json",
@@ -48,17 +53,24 @@ class _JsonText:
         return ending(path) in JSON and looks_like_text(head)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return its texts; raises StructureError where it is no JSON."""
+        """Return its texts, or where it is no JSON itself; raises StructureError, LimitError."""
         text, notices = read_text(reader)
-        if len(text) > _LIMIT_CHARS and not _is_lines(text):
-            limit = f"{_LIMIT_CHARS:,} are read of JSON that is not in lines"
-            raise LimitError(f"it has {reader.size:,} bytes, and {limit}")
-        if notices and notices[0].kind == LimitError.kind:
+        cut = bool(notices) and notices[0].kind == LimitError.kind
+        if cut:
             text = text[: text.rfind("\n") + 1]
         found = BlockList()
-        for value in _values(text):
-            said = [f"{path}: {one}" if path else one for path, one in _texts(value)]
-            found.add("\n".join(said), "row")
+        if _is_lines(text):
+            notices = (*notices, *_add_lines(found, text))
+        else:
+            if cut or len(text) > _LIMIT_CHARS:
+                limit = f"{_LIMIT_CHARS:,} are read of JSON that is not in lines"
+                raise LimitError(f"it has {reader.size:,} bytes, and {limit}")
+            try:
+                value = parsed(text)
+            except ValueError as error:
+                return as_plain_text(text, (*notices, read_as_text(error)))
+            for one in value if isinstance(value, list) else (value,):
+                found.add("\n".join(_texts(one, found)), "row")
         return Document(
             kind=self.name, blocks=tuple(found.blocks), notices=(*notices, *found.notices())
         )
@@ -68,49 +80,88 @@ JSON_TEXT: Final[DocumentReader] = _JsonText()
 """The entry for the table of readers."""
 
 
-def _is_lines(text: str) -> bool:
-    first = text.split("\n", 1)[0]
-    try:
-        return isinstance(_parsed(first), dict | list) and "\n" in text.strip()
-    except StructureError:
-        return False
-
-
-def _values(text: str) -> Iterator[Any]:
-    """Yield what is a block each: lines, elements of a list, or the whole."""
-    if _is_lines(text):
-        for line in text.split("\n"):
-            if line.strip():
-                yield _parsed(line)
-        return
-    value = _parsed(text)
-    if isinstance(value, list):
-        yield from value
-    else:
-        yield value
-
-
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """Return a text's value; raises ValueError where it is no JSON, StructureError if too deep."""
     try:
         # No number is searched, and one of a million digits takes a whole number long to become.
         return json.loads(text, parse_int=float)
-    except (ValueError, RecursionError) as error:
+    except RecursionError as error:
         raise StructureError(f"no JSON: {error}") from error
 
 
-def _texts(value: Any) -> Iterator[tuple[str, str]]:
-    """Yield (path of keys, text) of the texts in a value, without recursion."""
-    waiting: list[tuple[str, Any, int]] = [("", value, 0)]
-    seen = 0
-    while waiting and seen < _VALUES:
-        path, one, depth = waiting.pop()
+def read_as_text(error: ValueError) -> Notice:
+    """Return what is said where a file's words are read though it is no JSON."""
+    return Notice(kind=StructureError.kind, text=f"read as plain text, it is no JSON: {error}")
+
+
+def _is_lines(text: str) -> bool:
+    """Say whether half of the first lines are objects or lists: any of them may be damaged."""
+    first = [one for one in text[:_LOOKED_AT_CHARS].split("\n") if one.strip()]
+    if len(text) > _LOOKED_AT_CHARS and len(first) > 1:
+        first.pop()  # of which a part is there
+    elif len(first) == 1:
+        first = [text.partition("\n")[0]] if "\n" in text.strip() else []
+    first = first[:_LOOKED_AT_LINES]
+    if any(one.strip() in _OF_ONE_VALUE for one in first):
+        return False
+    return 2 * sum(map(_is_element, first)) >= max(len(first), 1)
+
+
+def _is_element(line: str) -> bool:
+    try:
+        return isinstance(parsed(line), dict | list)
+    except (ValueError, StructureError):
+        return False
+
+
+def _add_lines(found: BlockList, text: str) -> tuple[Notice, ...]:
+    """Add each line that is JSON; return what is said of those that are none.
+
+    The last line of a log is often cut, which must not cost the others.
+    """
+    wrong: list[int] = []
+    count = bad = 0
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        count += 1
+        try:
+            value = parsed(line)
+        except (ValueError, StructureError):
+            bad += 1
+            if len(wrong) < _LINES_NAMED:
+                wrong.append(number)
+            continue
+        found.add("\n".join(_texts(value, found)), "row")
+    if not bad:
+        return ()
+    named = ", ".join(f"{one:,}" for one in wrong) + (" …" if bad > len(wrong) else "")
+    said = f"{bad:,} of {count:,} lines are no JSON and are not searched: line {named}"
+    return (Notice(kind=StructureError.kind, text=said),)
+
+
+def _texts(value: Any, found: BlockList) -> Iterator[str]:
+    """Yield the texts in a value behind the paths of their keys, without recursion.
+
+    Paths are put together one at a time: long keys within each other would fill the memory.
+    """
+    waiting: list[tuple[str, str, Any, int]] = [("", "", value, 0)]
+    seen = chars = 0
+    while waiting:
+        before, key, one, depth = waiting.pop()
+        path = f"{before}.{key}" if before and key else before or key
         seen += 1
+        if seen > _VALUES or chars > TEXT_LIMIT_CHARS:
+            found.leave("values of an element", seen - 1)
+            return
         if isinstance(one, str):
             if one.strip():
-                yield path, one[:_VALUE_CHARS]
-        elif depth < _DEPTH and isinstance(one, dict):
-            inner = [(f"{path}.{key}" if path else str(key), item, depth + 1)
-                     for key, item in list(one.items())[:_VALUES]]  # fmt: skip
+                chars += len(path) + len(one)
+                yield f"{path}: {one}" if path else one
+        elif isinstance(one, dict | list) and one and depth >= _DEPTH:
+            found.leave("levels of values within each other", _DEPTH)
+        elif isinstance(one, dict):
+            inner = [(path, str(key), item, depth + 1) for key, item in one.items()]
             waiting.extend(reversed(inner))
-        elif depth < _DEPTH and isinstance(one, list):
-            waiting.extend((path, item, depth + 1) for item in reversed(one[:_VALUES]))
+        elif isinstance(one, list):
+            waiting.extend((path, "", item, depth + 1) for item in reversed(one))

@@ -1,7 +1,8 @@
 """Markdown: headings, paragraphs and code (CommonMark's rules for blocks, as far as search needs).
 
 Positions are characters of the decoded file. Front matter between ``---`` lines becomes metadata:
-simple ``key: value`` lines only, nothing of YAML is interpreted.
+simple ``key: value`` lines only, nothing of YAML is interpreted. Authors, tags and the like are
+text as well, at their places.
 """
 
 import re
@@ -17,6 +18,12 @@ _HEADING = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?[ \t]*#*[ \t]*$")
 _UNDERLINE = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _PAIR = re.compile(r"([A-Za-z][\w .-]{0,60}):[ \t]+(\S.*)$")
+# Of front matter what people search by, with the lines of a list or of a long text below it.
+_ABOUT = re.compile(
+    r"^(?:authors?|categories|description|keywords|subject|summary|tags):[^\n]*"
+    r"(?:\n(?:[ \t]+|- )[^\n]*)*",
+    re.MULTILINE | re.IGNORECASE,
+)
 _PAIRS_LIMIT = 64
 _VALUE_CHARS = 500
 
@@ -37,6 +44,8 @@ class _Markdown:
         text, notices = read_text(reader)
         metadata, start = _front_matter(text)
         found = BlockList()
+        for one in _ABOUT.finditer(text, 4, start) if start else ():
+            found.put(one[0], one.start())
         _Blocks(found).take(text, start)
         titles = [one.text for one in found.blocks if one.kind == "heading"]
         return Document(

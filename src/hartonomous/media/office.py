@@ -12,8 +12,10 @@ from xml.etree.ElementTree import Element
 
 from hartonomous.core.document import BlockList, Document
 from hartonomous.media.archive import MAGIC, Archive, walk, whole_number
+from hartonomous.media.charts import chart_texts
 from hartonomous.media.damage import named
 from hartonomous.media.endings import ending
+from hartonomous.media.sheet_formats import TRUTH, SheetFormats
 from hartonomous.media.tabular import add_rows
 from hartonomous.ports.document import DocumentReader
 from hartonomous.ports.format import RangeReader
@@ -24,12 +26,11 @@ _P = "{http://schemas.openxmlformats.org/presentationml/2006/main}"
 _S = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 _T = "{http://schemas.microsoft.com/office/spreadsheetml/2018/threadedcomments}"
 _R = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
+_CORE = "{http://schemas.openxmlformats.org/package/2006/metadata/core-properties}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 
 _VALUE_CHARS = 500
 _STYLES_READ = 4_096
-_ROWS_READ = 100_000
-_CELLS_READ = 512
 _COMMENT_TEXT = (f"{_S}t", f"{_T}text")
 # Of DOCX: under which heading, and by which kinds of parts.
 _BESIDE = {
@@ -157,7 +158,7 @@ class _Slides:
         return ending(path) in ("pptx", "pptm") and head.startswith(MAGIC)
 
     def read(self, reader: RangeReader) -> Document:
-        """Return each slide's texts, its title as a heading, its notes and comments behind."""
+        """Return each slide's texts, its title as a heading, charts, notes and comments behind."""
         archive = Archive(reader)
         found = BlockList()
         place = "ppt/presentation.xml"
@@ -170,13 +171,17 @@ class _Slides:
             found.page(number)
             with archive.damage.page(f"slide {number}"):
                 _add_slide(found, archive.xml(slide))
-            _add_remarks(found, archive, slide, f"what is said of slide {number}")
+            _add_beside(found, archive, slide, f"what is said of slide {number}")
         archive.damage.check()
         return _made(archive, found, self.name, "slide")
 
 
-def _add_remarks(found: BlockList, archive: Archive, slide: str, what: str) -> None:
+def _add_beside(found: BlockList, archive: Archive, slide: str, what: str) -> None:
+    """Add a slide's charts, and what is said of it."""
     for kind, part in archive.relations_beside(slide, what).values():
+        if kind == "chart" and (chart := archive.xml_beside(part, what)) is not None:
+            for said in chart_texts(chart):
+                found.add(said, "row")
         root = archive.xml_beside(part, what) if kind in ("notesSlide", "comments") else None
         if root is not None:
             for text in walk(root, frozenset((f"{_A}p", f"{_P}text"))):
@@ -231,14 +236,16 @@ class _Sheets:
         shared = _shared_texts(archive)
         place = "xl/workbook.xml"
         relations = archive.relations(place)
-        for number, sheet in enumerate(archive.xml(place).iter(f"{_S}sheet"), 1):
+        workbook = archive.xml(place)
+        formats = SheetFormats(archive, workbook)
+        for number, sheet in enumerate(workbook.iter(f"{_S}sheet"), 1):
             part = relations.get(sheet.get(f"{_R}id", ""), ("", ""))[1]
             if part in archive.names:
                 name = sheet.get("name", "")
                 found.page(number)
                 found.add(name, "heading", level=1)
                 with archive.damage.page(named("sheet", number, name)):
-                    add_rows(found, _rows(archive.xml(part), shared))
+                    add_rows(found, _rows(archive.xml(part), shared, formats))
                 for text in _comments(archive, part, f"comments on sheet {number}"):
                     found.add(text)
         archive.damage.check()
@@ -255,17 +262,15 @@ def _shared_texts(archive: Archive) -> list[str]:
     return found
 
 
-def _rows(sheet: Element, shared: list[str]) -> Iterator[list[str]]:
-    for count, row in enumerate(sheet.iter(f"{_S}row")):
-        if count >= _ROWS_READ:
-            return
-        values: list[str] = []
+def _rows(
+    sheet: Element, shared: list[str], formats: SheetFormats
+) -> Iterator[list[tuple[int, str]]]:
+    for row in sheet.iter(f"{_S}row"):
+        values: list[tuple[int, str]] = []
+        at = -1
         for cell in row.iter(f"{_S}c"):
-            at = _column(cell.get("r", ""), len(values))
-            if at >= _CELLS_READ:
-                break
-            values.extend([""] * (at - len(values)))
-            values.append(_value(cell, shared))
+            at = _column(cell.get("r", ""), at + 1)
+            values.append((at, _value(cell, shared, formats)))
         yield values
 
 
@@ -293,7 +298,7 @@ def _column(reference: str, fallback: int) -> int:
     return max(at - 1, fallback)
 
 
-def _value(cell: Element, shared: list[str]) -> str:
+def _value(cell: Element, shared: list[str], formats: SheetFormats) -> str:
     kind = cell.get("t", "n")
     if kind == "inlineStr":
         return "".join(one.text or "" for one in cell.iter(f"{_S}t"))
@@ -302,14 +307,19 @@ def _value(cell: Element, shared: list[str]) -> str:
     if kind == "s":
         at = whole_number(text)
         return shared[at] if at is not None and 0 <= at < len(shared) else ""
-    return text
+    if kind == "b":
+        return TRUTH.get(text, text)
+    if kind == "d":
+        return text.replace("T", " ", 1)  # so that the day is a word of its own
+    return formats.shown(text, cell.get("s")) if kind == "n" else text
 
 
 def _made(archive: Archive, found: BlockList, kind: str, pages: str) -> Document:
     told: dict[str, str] = {}
     root = archive.xml_beside("docProps/core.xml", "its properties")
-    for key in ("title", "creator", "subject", "description"):
-        one = None if root is None else root.find(f"{_DC}{key}")
+    for key in ("title", "creator", "subject", "description", "keywords"):
+        place = _CORE if key == "keywords" else _DC
+        one = None if root is None else root.find(f"{place}{key}")
         if one is not None and (one.text or "").strip():
             told["author" if key == "creator" else key] = (one.text or "").strip()[:_VALUE_CHARS]
     return found.document(kind, pages=pages, metadata=told, notices=archive.damage.notices())

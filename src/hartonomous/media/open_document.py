@@ -21,16 +21,17 @@ _TABLE = "{urn:oasis:names:tc:opendocument:xmlns:table:1.0}"
 _DRAW = "{urn:oasis:names:tc:opendocument:xmlns:drawing:1.0}"
 _OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 _STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
+_METADATA = "{urn:oasis:names:tc:opendocument:xmlns:meta:1.0}"
 _DC = "{http://purl.org/dc/elements/1.1/}"
 _META = {"title": "title", "creator": "author", "subject": "subject", "description": "description"}
 _PAGES = {"odt": "", "ods": "sheet", "odp": "slide"}
 _REPEATS = 64
-_CELLS = 512
 _LEVELS = 10
 _VALUE_CHARS = 500
 _PARAGRAPHS = frozenset((f"{_TEXT}h", f"{_TEXT}p"))
 _CHANGES = f"{_TEXT}tracked-changes"
 _ASIDES = frozenset((f"{_TEXT}note", f"{_OFFICE}annotation"))
+_CELLS = frozenset(f"{_TABLE}{one}" for one in ("table-cell", "covered-table-cell"))
 _EDGES = frozenset(f"{_STYLE}{one}" for one in ("header", "footer"))
 
 
@@ -137,23 +138,29 @@ def _text(element: Element) -> str:
     return "".join(parts)
 
 
-def _cells(row: Element) -> list[str]:
-    values: list[str] = []
-    for cell in walk(row, frozenset((f"{_TABLE}table-cell",))):
+def _cells(row: Element) -> list[tuple[int, str]]:
+    values: list[tuple[int, str]] = []
+    at = 0
+    for cell in walk(row, _CELLS):
         text = " ".join(_text(one) for one in walk(cell, _PARAGRAPHS)).strip()
         times = whole_number(cell.get(f"{_TABLE}number-columns-repeated"))
-        count = 1 if times is None else max(0, min(times, _REPEATS))
-        values.extend([text] * count)
-        if len(values) >= _CELLS:
-            break
+        count = 1 if times is None else max(0, times)
+        if text and cell.tag == f"{_TABLE}table-cell":  # what a merged cell covers is not seen
+            values.extend((at + one, text) for one in range(min(count, _REPEATS)))
+        at += count
     return values
 
 
 def _told(archive: Archive) -> dict[str, str]:
-    found = {}
+    found: dict[str, str] = {}
     root = archive.xml_beside("meta.xml", "its properties")
+    if root is None:
+        return found
     for key, name in _META.items():
-        one = None if root is None else next(root.iter(f"{_DC}{key}"), None)
+        one = next(root.iter(f"{_DC}{key}"), None)
         if one is not None and (one.text or "").strip():
             found[name] = (one.text or "").strip()[:_VALUE_CHARS]
+    words = [one.text or "" for one in root.iter(f"{_METADATA}keyword")]
+    if any(words):
+        found["keywords"] = ", ".join(filter(None, words))[:_VALUE_CHARS]
     return found

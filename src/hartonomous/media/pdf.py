@@ -76,6 +76,7 @@ def _read(opened: Any) -> Document:
         for key, value in opened.get_metadata_dict(skip_empty=True).items()
         if key in ("Title", "Author", "Subject", "Keywords")
     }
+    found.about(told)
     notices = [*damage.notices(), *found.notices()]
     if empty:
         text = f"{empty} of {len(opened)} pages have no text: pictures of it are not read"

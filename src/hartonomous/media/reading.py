@@ -29,10 +29,11 @@ READERS: tuple[str, ...] = (
     "hartonomous.media.markdown:MARKDOWN_TEXT",
     "hartonomous.media.source_code:SOURCE_CODE",
     "hartonomous.media.plain_text:PLAIN_TEXT",
+    "hartonomous.media.plain_text:UNNAMED_TEXT",
 )
 """Every reader as ``module:attribute``, in the order in which they are asked."""
 
-RECIPE = "documents-3.3.3.4.5.4.2.3.2.3.2.2.3"
+RECIPE = "documents-3.3.3.4.5.4.2.3.2.3.2.2.3.1"
 """The recipes of the readers, in their order; what was read by others is read again.
 
 Said here because nothing of a reader is imported outside the limited process.

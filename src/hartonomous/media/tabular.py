@@ -5,7 +5,7 @@ Positions are of the text that is taken out.
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from hartonomous.core.document import TEXT_LIMIT_CHARS, BlockList, Document
@@ -17,8 +17,10 @@ from hartonomous.ports.format import RangeReader
 
 _LOOKED_AT_CHARS = 16_384
 _LOOKED_AT_LINES = 20
-_COLUMNS = 512
-_VALUE_CHARS = 2_000
+COLUMNS_LIMIT = 16_384
+"""What XLSX allows; of a wider row the beginning is taken, which a notice says."""
+_NAMES_CHARS = 20_000  # of a row; else names alone would fill what is read of a wide table
+_NAME_CHARS = 200  # of a column: it stands before each of its values; the first row has it whole
 
 
 class _Tabular:
@@ -38,7 +40,8 @@ class _Tabular:
         found = BlockList()
         csv.field_size_limit(TEXT_LIMIT_CHARS)  # of this process, which only reads documents
         try:
-            add_rows(found, csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text)))
+            rows = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(text))
+            add_rows(found, map(enumerate, rows))
         except csv.Error as error:
             raise StructureError(f"no table: {error}") from error
         return Document(
@@ -64,22 +67,32 @@ def _delimiter(text: str) -> str:
     return delimiter
 
 
-def add_rows(found: BlockList, rows: Iterable[Sequence[object]]) -> None:
-    """Add rows, an iterable of lists of texts; the first one names the columns."""
-    names: list[str] | None = None
+def add_rows(found: BlockList, rows: Iterable[Iterable[tuple[int, str]]]) -> None:
+    """Add rows, each (column from 0, text) of what is in it; the first one names the columns.
+
+    Cells without text may be left out, so that a wide row with a few costs these alone.
+    """
+    names: dict[int, str] | None = None
     for row in rows:
         if found.full:
             return
-        values = [str(one).strip()[:_VALUE_CHARS] for one in row[:_COLUMNS]]
-        if not any(values):
+        values = [(at, text) for at, one in row if (text := one.strip())]
+        if values and (width := values[-1][0] + 1) > COLUMNS_LIMIT:
+            found.leave("columns", COLUMNS_LIMIT, width)
+            values = [(at, text) for at, text in values if at < COLUMNS_LIMIT]
+        if not values:
             continue
         if names is None:
-            names = values
-            found.add(" | ".join(one for one in values if one), "row")
+            names = {at: text[:_NAME_CHARS] for at, text in values}
+            found.add(" | ".join(text for _, text in values), "row")
             continue
-        pairs = (
-            f"{names[at]}: {value}" if at < len(names) and names[at] else value
-            for at, value in enumerate(values)
-            if value
-        )
-        found.add("; ".join(pairs), "row")
+        found.add("; ".join(_named(values, names)), "row")
+
+
+def _named(values: Iterable[tuple[int, str]], names: Mapping[int, str]) -> Iterator[str]:
+    """Yield values under their columns' names, of a wide row as long as those have room."""
+    room = _NAMES_CHARS
+    for at, text in values:
+        name = names.get(at, "")
+        room -= len(name)
+        yield f"{name}: {text}" if name and room >= 0 else text

@@ -14,7 +14,7 @@ from hartonomous.errors import (
     UsageError,
 )
 from hartonomous.formats.sandbox import LimitedProcess, Task
-from hartonomous.media.endings import PDF, WITH_PICTURES, ending, worth_a_look
+from hartonomous.media.endings import PDF, WITH_PICTURES, ending, told_by_content, worth_a_look
 from hartonomous.media.page_image import PageImage
 from hartonomous.packs.extra_packages import PDFIUM, import_paths, installed
 from hartonomous.packs.open_files import OpenFiles, find_version
@@ -52,8 +52,11 @@ def write_page(
         if ending(one.path) in PDF and installed(PDFIUM):
             name, content = f"{name}-page-{max(page, 1)}.png", _drawn(plain, max(page, 1))
         elif worth_a_look(one.path):
+            text = _text(plain, one.path, page)
+            if text is None:
+                return _written(folder / name, plain, force=force)
             suffix = f"-page-{page}" if page else ""
-            name, content = f"{name}{suffix}.txt", _text(plain, one.path, page).encode()
+            name, content = f"{name}{suffix}.txt", text.encode()
         else:
             return _written(folder / name, plain, force=force)
     return _written(folder / name, io.BytesIO(content), force=force)
@@ -137,10 +140,13 @@ def _check(found: PageImage, size_bytes: int) -> None:  # noqa: ARG001 - the tas
         raise ValueError("it is no picture")
 
 
-def _text(plain: IO[bytes], path: str, page: int) -> str:
+def _text(plain: IO[bytes], path: str, page: int) -> str | None:
+    """Return the text of a page; None where a file has none and its name claims none."""
     with document_process() as process:
         document = process.look(plain.fileno(), path)[0]
     if not document.blocks:
+        if told_by_content(path) and not document.notices:
+            return None
         said = "; ".join(one.text for one in document.notices) or "no reader takes it"
         raise StructureError(f"{path} has no text: {said}")
     return "\n".join(one.text for one in document.blocks if page in (0, one.page)) + "\n"

@@ -302,15 +302,20 @@ class _Making:
         document = looked_at(self._parts, self._files, process, one, _refused)
         if document is None:
             return
+        cut = passage.passages(document.blocks)
         found = [
             IndexedPassage(
                 kind=each.kind, heading=_headed(document.title, each.heading), page=each.page,
                 start=each.start, stop=each.stop, text=each.text,
             )
-            for each in islice(passage.passages(document.blocks), _PASSAGES_LIMIT)
+            for each in islice(cut, _PASSAGES_LIMIT)
         ]  # fmt: skip
         self.passages += len(found)
-        self.notes.extend(f"{one.shown}: {notice.text}" for notice in document.notices)
+        notices = list(document.notices)
+        if next(cut, None) is not None:
+            text = f"only the first {_PASSAGES_LIMIT:,} passages of its text are searched"
+            notices.append(Notice(kind="limit", text=text))
+        self.notes.extend(f"{one.shown}: {notice.text}" for notice in notices)
         source = IndexedSource(
             digest=one.digest,
             recipe=_recipe(one.path),
@@ -318,7 +323,7 @@ class _Making:
             title=document.title[:_TITLE_CHARS],
             pages=document.pages,
             metadata=document.metadata,
-            notices=tuple((notice.kind, notice.text) for notice in document.notices),
+            notices=tuple((notice.kind, notice.text) for notice in notices),
         )
         self._index.put(source, found)
 
