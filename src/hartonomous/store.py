@@ -180,11 +180,8 @@ class Store(Closing):
     # -- names
 
     def ls(
-        self,
-        pattern: str | None = None,
-        *,
-        versions: bool = False, trash: bool = False, tag: str | None = None,
-        kind: str | None = None,
+        self, pattern: str | None = None, *, versions: bool = False, trash: bool = False,
+        tag: str | None = None, kind: str | None = None,
     ) -> listing.Listing:  # fmt: skip
         """List artifacts, all their versions, or the trash."""
         return listing.list_artifacts(
@@ -232,10 +229,7 @@ class Store(Closing):
     # -- out
 
     def get(
-        self,
-        spec: str,
-        output: str | os.PathLike[str] | None = None,
-        *,
+        self, spec: str, output: str | os.PathLike[str] | None = None, *,
         members: Iterable[str] = (), force: bool = False, dry_run: bool = False,
         progress: Progress | None = None,
     ) -> getting.GetReport:  # fmt: skip

@@ -86,7 +86,8 @@ def test_what_can_be_read_is_read(name, member, told, left):
 def test_a_text_without_its_styles_has_no_headings():
     found = document(changed("report.docx", {"word/styles.xml": BROKEN}), "report.docx")
     assert texts(found)[0] == "Leaks"
-    assert {one.kind for one in found.blocks} == {"text", "row"}
+    headings = [one.text for one in found.blocks if one.kind == "heading"]
+    assert headings == ["About this document"]  # ours, not the document's
     assert found.notices[0].text.startswith("not read: its styles, which tell headings from text:")
 
 
@@ -133,7 +134,7 @@ def test_a_chapter_that_is_no_text():
 def test_a_page_that_is_none():
     pytest.importorskip("pypdfium2")
     found = document(without_pages(2), "paper.pdf")
-    assert texts(found) == ["Introduction", "Valves are discussed on this page."]
+    assert texts(found)[:2] == ["Introduction", "Valves are discussed on this page."]
     assert found.notices[0].text == "not read: page 2: pdfium: Failed to load page."
     views = look(BytesReader(without_pages(2)), "paper.pdf", formats=[*ENTRIES, PDF_ENTRY])
     assert views.kind == "pdf"

@@ -99,7 +99,9 @@ def test_charts_of_a_slide(damaged):
     )
     rels = related("ppt/slides/_rels/slide1.xml.rels", f"{OFFICE}/chart", "../charts/chart1.xml")
     chart = chart[:-9] if damaged else chart
-    found = texts("plan.pptx", {"ppt/charts/chart1.xml": chart}, [rels])
+    read_one = document("plan.pptx", {"ppt/charts/chart1.xml": chart}, [rels])
+    assert ["chart1.xml" in one.text for one in read_one.notices] == [True] * damaged
+    found = [one.text for one in read_one.blocks]
     said = [] if damaged else ["Sales of gaskets", "2024: North 4.3; South 2.5"]
     assert found[3 : 5 + len(said)] == ["mention the deadline", *said, "Figures"]
 
