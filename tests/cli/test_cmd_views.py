@@ -162,7 +162,7 @@ def test_notes_say_where_a_file_is_and_stand_before_a_hit_that_is_not_there(hart
     code, _, err = hart("search", "zzzzzz", "--open", "1")
     assert code == 2
     *notes, last = err.splitlines()
-    assert [one.partition(": not read")[0] for one in notes] == [
+    assert [one.partition(": read as plain text")[0] for one in notes] == [
         "hart: note: one/bad.json",
         "hart: note: two/bad.json",
     ]
