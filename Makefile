@@ -14,8 +14,6 @@ VENV := .venv
 PY := $(VENV)/bin/python
 KERNEL := setup.py $(shell find native -name '*.[ch]' -o -name '*.py')
 SOURCES := pyproject.toml README.md $(KERNEL) $(shell find src -name '*.py')
-# One more than the cores of a small machine: many tests wait for processes, leases and disks.
-TESTS_AT_ONCE := 3
 PIP := $(PY) -m pip --disable-pip-version-check --no-input
 
 .PHONY: demo test check bench fuzz torture family docs wheels lock programs clean
@@ -27,7 +25,7 @@ demo: $(VENV)/installed
 
 test: programs
 	$(MAKE) --no-print-directory $(VENV)/dev
-	$(PY) -m pytest -n $(TESTS_AT_ONCE) $(TESTS)
+	$(PY) -m pytest -n 2 $(TESTS)
 
 # What the tests run; a C compiler among it, which has to be there before the kernel is built.
 programs: $(PY)
@@ -38,7 +36,7 @@ check: $(VENV)/dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/lint-imports
 	$(VENV)/bin/mypy
-	$(PY) -m pytest -n $(TESTS_AT_ONCE) tests/unit
+	$(PY) -m pytest -n 2 tests/unit
 
 # BENCH takes options of benchmarks/run.py: make bench BENCH="--only family --runs 3"
 bench: $(VENV)/dev

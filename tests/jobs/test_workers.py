@@ -447,6 +447,7 @@ def test_a_schedule_is_run_by_workers(place):
             (found,) = until(lambda: store.jobs.list(statuses=["done"]))
             assert found.key == "schedule:often"
             for process in (first, second):
+                until(lambda one=process: "waits for jobs" in one.stderr.readline())
                 process.send_signal(signal.SIGTERM)
                 assert ended(process)[0] == 0
         assert len(store.jobs.list()) == 1

@@ -120,6 +120,8 @@ class Worker:
         """Work until a signal, or until there is nothing more to do; return what was done."""
         claimed_once = False
         with self._signals():
+            if until is Until.STOPPED:
+                self._tell(f"waits for jobs; up to {self._processes} run at once")
             try:
                 while not self._stops:
                     claimed = 0
