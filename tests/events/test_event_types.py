@@ -244,7 +244,7 @@ def test_data_of_an_event_is_bounded(store, source, news):
     found = news()
     assert kinds(found).count("artifact.labelled") == 50
     assert max(len(str(one.data).encode()) for one in found) < MAX_DATA_BYTES / 2
-    with pytest.raises(ValueError, match="of 65544 characters"), store.parts.database.write() as tx:
+    with pytest.raises(ValueError, match="of 65544 bytes"), store.parts.database.write() as tx:
         events.append(tx, "artifact.added", "a", {"x": "y" * MAX_DATA_BYTES}, now_us=1)
     for kind in ("artifact", "Artifact.added", "a.b.c", ""):
         with pytest.raises(ValueError, match="no type"), store.parts.database.write() as tx:

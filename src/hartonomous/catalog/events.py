@@ -86,10 +86,10 @@ def append_all(tx: Connection, events: Sequence[NewEvent], *, now_us: int) -> No
         return
     told = []
     for one in events:
-        text = msgspec.json.encode(one.data, order="deterministic").decode()
-        if len(text.encode()) > MAX_DATA_BYTES or one.subject == "":
-            raise ValueError(f"an event {one.type} of {len(text)} characters about {one.subject!r}")
-        told.append((check_type(one.type), one.subject, now_us, text))
+        data = msgspec.json.encode(one.data, order="deterministic")
+        if len(data) > MAX_DATA_BYTES or one.subject == "":
+            raise ValueError(f"an event {one.type} of {len(data)} bytes about {one.subject!r}")
+        told.append((check_type(one.type), one.subject, now_us, data.decode()))
     place = _writing_at(tx, now_us)
     insert_rows(tx, _WRITTEN, [(*place, *one) for one in told])
 
