@@ -2,6 +2,7 @@
 
 import threading
 
+import msgspec
 import pytest
 from sqlalchemy import text
 from told import told
@@ -269,6 +270,38 @@ def test_texts_that_are_no_text_stop_no_other_job(store):
     wrong = {}
     assert [one.id for one in store.jobs.list(wrong=wrong)] == [ids[2], ids[0]]
     assert wrong == {2: "its row cannot be understood: kind"}  # the error is the new one
+
+
+@pytest.mark.parametrize("column", ["epoch", "attempts"])
+def test_a_count_that_cannot_grow_stops_no_other_job(store, column):
+    ids = [store.jobs.submit("gc").id for _ in range(3)]
+    damage(store, f"UPDATE job SET {column} = 9223372036854775807 WHERE id = 2")
+    assert [one.id for one in claim(store, limit=3)] == [ids[0], ids[2]]
+    assert store.jobs.list(statuses=["dead"], wrong=(dead := {})) == []
+    assert dead == {2: f"its row cannot be understood: {column}"}
+
+
+def test_more_endings_than_a_statement_takes_and_two_of_one_job(store):
+    now_us, count = store.parts.clock(), 501
+    new = jobs.NewJob(
+        kind="gc", arguments={}, key=None, priority=0, run_after_us=now_us, max_attempts=1
+    )
+    with store.parts.database.write() as tx:
+        for _ in range(count):
+            jobs.put(tx, new, now_us=now_us)
+        claimed = jobs.claim(tx, worker="w", now_us=now_us, limit=count)
+        endings = [
+            Ending(id=one.id, epoch=one.epoch, status=Status.DONE, record_count=one.id)
+            for one in claimed
+        ]
+        again = msgspec.structs.replace(endings[0], status=Status.DEAD, record_count=7)
+        ended = jobs.finish(tx, [*endings, again], now_us=now_us)
+    assert [one.id for one in ended] == [one.id for one in claimed]
+    rows = {one.id: (one.status, one.record_count) for one in store.jobs.list(limit=1000)}
+    events = {one.data["job"]: (one.type, one.data["record_count"]) for one in told(store)}
+    assert rows == {one.id: ("done", one.id) for one in claimed} | {claimed[0].id: ("dead", 7)}
+    status_of = {"job.completed": "done", "job.dead": "dead"}
+    assert {job: (status_of[kind], count) for job, (kind, count) in events.items()} == rows
 
 
 def test_a_damaged_job_whose_lease_is_over_is_dead(store):

@@ -208,16 +208,15 @@ def finish(tx: Connection, endings: Sequence[Ending], *, now_us: int) -> list[En
     """End runs, in one statement for each 500; return where those jobs stand that were still held.
 
     A run whose job was given to another worker, or taken back, is refused: it is not returned. What
-    would wait for another run is cancelled where somebody asked for that meanwhile.
+    would wait for another run is cancelled where somebody asked for that meanwhile. Of several
+    endings of one job the last counts.
     """
-    if not endings:
-        return []
+    by_id = {one.id: one for one in endings}
     ended = sorted(
         Ended(job_id, job_rows.status_of(status), kind, key, attempts)
-        for piece in batches(endings)
+        for piece in batches(list(by_id.values()))
         for job_id, status, kind, key, attempts in _end(tx, piece, now_us)
     )
-    by_id = {one.id: one for one in endings}
     told = [_event(one, by_id[one.id]) for one in ended if one.status in _TOLD]
     events.append_all(tx, told, now_us=now_us)
     return ended
@@ -395,21 +394,26 @@ class _Claimed(msgspec.Struct, frozen=True, array_like=True):
     error: str | None
 
 
+# What no worker can have counted up to becomes what is seen to be damage, and ends that one job:
+# PostgreSQL would refuse to add 1, and with that every claim.
+_NEXT = "CASE WHEN {0} < 9223372036854775807 THEN {0} + 1 ELSE -1 END"
 _CLAIM = """\
 WITH due AS (
   SELECT id FROM job
   WHERE lease_until_us IS NULL AND ended_us IS NULL AND run_after_us <= :now
   ORDER BY priority, run_after_us, id LIMIT :most {lock}
 )
-UPDATE job SET status = 'running', epoch = epoch + 1, attempts = attempts + 1, worker = :worker,
+UPDATE job SET status = 'running', epoch = {epoch}, attempts = {attempts}, worker = :worker,
   lease_until_us = :lease, heartbeat_us = :now, started_us = :now, stage = NULL, record_count = 0,
   done_bytes = 0, total_bytes = NULL, result = NULL
 WHERE id IN (SELECT id FROM due)
 RETURNING id, kind, arguments, unique_key, priority, run_after_us, attempts, max_attempts, epoch,
   cancel_asked, created_us, error"""
 _CLAIM_ON = {
-    "sqlite": text(_CLAIM.format(lock="")),
-    "postgresql": text(_CLAIM.format(lock="FOR UPDATE SKIP LOCKED")),
+    name: text(
+        _CLAIM.format(lock=lock, epoch=_NEXT.format("epoch"), attempts=_NEXT.format("attempts"))
+    )
+    for name, lock in (("sqlite", ""), ("postgresql", "FOR UPDATE SKIP LOCKED"))
 }
 
 _FINISH = """\
