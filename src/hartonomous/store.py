@@ -7,11 +7,11 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from hartonomous.core.closing import Closing
+from hartonomous.core.kept import Kept
 from hartonomous.operations import add as adding
 from hartonomous.operations import backup as backing_up
 from hartonomous.operations import change as changing
@@ -65,7 +65,7 @@ class Store(Closing):
 
     def __init__(self, held: directory.OpenDirectory, settings: Settings) -> None:
         self._held = held
-        self.files, self.jobs, self.settings = OpenFiles(held.parts), Jobs(held.parts), settings
+        self.files, self.settings = OpenFiles(held.parts), settings
         self.path, self.id = held.parts.directory, held.card.id
 
     @property
@@ -73,24 +73,27 @@ class Store(Closing):
         """What the store is made of, for one piece of work."""
         return self._held.fresh_parts()
 
-    @cached_property
+    @Kept
+    def jobs(self) -> Jobs:
+        """The queue of background work."""
+        return Jobs(self.parts)
+
+    @Kept
     def events(self) -> feeding.Feed:
         """The change feed, made when used."""
         return feeding.Feed(self.parts, self.id)
 
-    @cached_property
+    @Kept
     def views(self) -> deriving.StoreViews:
         """What was read of documents and pictures."""
         return deriving.StoreViews(self.parts, self.files)
 
-    @cached_property
+    @Kept
     def spaces(self) -> comparing.Spaces:
-        """Embedding spaces; made when used (that takes 60 ms), and one for all threads."""
-        made: comparing.Spaces
-        made = self.__dict__.setdefault("spaces", comparing.Spaces(self.parts, self.files))
-        return made
+        """Embedding spaces; making them takes 60 ms."""
+        return comparing.Spaces(self.parts, self.files)
 
-    @cached_property
+    @Kept
     def encoders(self) -> encoding.Encoders:
         """Models that turn texts and pictures into vectors, made when used."""
         return encoding.Encoders(self.parts, self.files, self.add)
@@ -103,8 +106,8 @@ class Store(Closing):
         with ExitStack() as ends:  # what fails to end keeps nothing else from it
             ends.callback(self._held.close)
             ends.callback(self.files.close)
-            if "spaces" in self.__dict__:  # else nobody used them
-                ends.callback(self.spaces.close)
+            if (used := self.__dict__.get("spaces")) is not None:
+                ends.callback(used.close)
 
     # -- in
 
@@ -132,9 +135,7 @@ class Store(Closing):
         return act(self.parts, many, options=options, progress=progress)
 
     def add_stream(
-        self,
-        stream: BinaryIO,
-        *,
+        self, stream: BinaryIO, *,
         name: str, labels: Iterable[str] = (), tags: Iterable[str] = (),
         metadata: dict[str, str] | None = None, delta: bool = True,
         progress: Progress | None = None,

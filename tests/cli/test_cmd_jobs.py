@@ -80,6 +80,25 @@ def test_jobs_for_people(hart, text):
     assert hart("jobs", "show", "7")[0] == 1
 
 
+@pytest.mark.parametrize("word", ["cancel", "retry"])
+def test_nothing_is_done_where_one_of_several_is_no_job(hart, store, word):
+    hart("gc", "--background")
+    if word == "retry":
+        hart("jobs", "cancel", "1")
+    before = hart("jobs", "ls", "--json")
+    code, out, err = hart("jobs", word, "1", "9")
+    assert (code, out, "there is no job 9" in err) == (1, "", True)
+    assert hart("jobs", "ls", "--json") == before
+
+
+def test_what_was_done_is_shown_where_a_later_one_is_refused(hart, store):
+    for _ in range(2):
+        hart("gc", "--background")
+    hart("jobs", "cancel", "2")
+    code, out, _ = hart("jobs", "cancel", "1", "2", "-q")
+    assert (code, out) == (11, "1\n")
+
+
 def test_a_dead_job_ends_as_the_command_itself(hart, text):
     hart("add", str(text))
     (pack,) = (text.parent / "store" / "packs").rglob("*.pack")

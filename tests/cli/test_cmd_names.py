@@ -45,6 +45,7 @@ def test_ls_patterns_and_order(hart, full):
     assert names(hart("ls", "-q", "--sort", "time")[1])
     assert hart("ls", "none*") == (0, "", "hart: note: nothing fits\n")
     assert hart("ls", "none*", "--json") == (0, "", "")
+    assert hart("ls", "--kind", "vectors") == (0, "", "hart: note: nothing fits\n")
 
 
 def test_ls_of_an_empty_store_says_what_to_do(hart, store):

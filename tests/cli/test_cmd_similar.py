@@ -89,6 +89,14 @@ def test_a_page_of_pictures(hart, pictures, tmp_path):
     assert hart("similar", SCENE, "--html", str(page), "--force")[0] == 0
 
 
+def test_a_page_and_a_picture_are_written_by_one_command(hart, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = hart("similar", SCENE, "--html", "like.html", "--open", "1")
+    assert code == 0
+    assert Path(out.strip()).stat().st_size
+    assert "<img" in Path("like.html").read_text(encoding="utf-8")
+
+
 def test_views_show_pictures_and_the_position_when_asked(hart, pictures):
     assert hart("views", "rebuild")[0] == 0
     out = hart("views", "ls", "photo.jpg")[1]

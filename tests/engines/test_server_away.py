@@ -13,10 +13,12 @@ from sqlalchemy import text
 
 import hartonomous as hn
 from hartonomous.catalog import jobs
-from hartonomous.core.job import Ending, Status
+from hartonomous.core.job import Ending, Job, Status
 from hartonomous.errors import HartonomousError, UnreachableError
 from hartonomous.operations.events import Wanted
-from hartonomous.worker import running
+from hartonomous.worker import running, supervisor
+from hartonomous.worker.slot import Slot
+from hartonomous.worker.supervisor import Until, Worker
 
 
 class Away:
@@ -53,6 +55,27 @@ def test_a_server_that_was_restarted_meanwhile_is_no_error(
         away.come()
         served.add(source(f"{number}.txt", b"some words"))
     assert served.stats().artifact_count == 3
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store: store.jobs.list(),
+        lambda store: store.spaces.list(),
+        lambda store: store.encoders.ls(),
+        lambda store: store.events.cursors.list(),
+        lambda store: store.views.list().kinds,
+    ],
+    ids=["jobs", "spaces", "encoders", "events", "views"],
+)
+def test_what_a_store_keeps_goes_on_after_a_restart(
+    served: hn.Store, source: Callable[..., Path], away: Away, use: Callable[[hn.Store], object]
+) -> None:
+    served.add(source("a.txt", b"some words"), name="a")
+    before = use(served)
+    away.go()
+    away.come()
+    assert use(served) == before
 
 
 def test_a_server_that_is_away_is_told_by_a_kind_of_its_own(served: hn.Store, away: Away) -> None:
@@ -121,6 +144,60 @@ def test_the_end_of_a_job_is_given_up_with_its_lease(
     away.go()
     with pytest.raises(UnreachableError):
         running._finish(served.parts, Ending(id=1, epoch=1, status=Status.DONE))
+
+
+def leaving(away: Away, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the server go away when the next job is given to a child, which has not begun it yet."""
+    give = Slot.give
+
+    def give_and_go(slot: Slot, job: Job) -> None:
+        give(slot, job)
+        monkeypatch.setattr(Slot, "give", give)
+        away.go()
+
+    monkeypatch.setattr(Slot, "give", give_and_go)
+
+
+def new_worker(served: hn.Store, tell: Callable[[str], None]) -> Worker:
+    return Worker(
+        served.path, settings={}, processes=1, drain_s=1, tell=tell,
+        clock=lambda: time.time_ns() // 1000,
+    )  # fmt: skip
+
+
+def test_a_worker_writes_the_end_of_what_could_not_begin_when_the_server_is_back(
+    served: hn.Store, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = served.jobs.submit("gc").id
+    leaving(away, monkeypatch)
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if line.startswith("cannot use the catalog"):
+            threading.Timer(3, away.come).start()
+
+    worked = new_worker(served, tell).run(Until.EMPTY)
+    assert (worked.done, worked.failed, worked.lost) == (1, 1, 0), lines
+    assert served.jobs.get(job_id).status == Status.DONE
+
+
+def test_a_worker_gives_up_an_end_with_its_lease(
+    served: hn.Store, away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served.jobs.submit("gc")
+    leaving(away, monkeypatch)
+    monkeypatch.setattr(supervisor, "LEASE_S", 0)
+    lines: list[str] = []
+
+    def tell(line: str) -> None:
+        lines.append(line)
+        if line.endswith(": lost"):
+            away.come()
+
+    worked = new_worker(served, tell).run(Until.EMPTY)
+    assert (worked.done, worked.failed, worked.lost) == (0, 0, 1), lines
+    assert any("could not be written" in one for one in lines)
 
 
 def test_connections_that_others_have_are_left_to_them(served: hn.Store, postgres_url: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import hartonomous as hn
 from hartonomous.catalog.engines.postgres import PostgresRules
 from hartonomous.errors import UsageError
+from hartonomous.packs import catalog_home
 
 
 def test_what_a_server_sets_for_short_requests_does_not_end_a_store(
@@ -38,6 +39,27 @@ def test_a_database_that_is_missing_is_told_to_who_came_with_a_password() -> Non
     )
     assert "does not let you in" not in said.message
     assert "CREATE DATABASE" in str(said.hint)
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "reached"),
+    [
+        ("postgresql://a:p%40@/", "postgresql://h/t", "postgresql://a:p%40@h/t"),
+        ("postgresql://a@/", "postgresql:///t?host=/s", "postgresql://a@/t?host=/s"),
+        ("postgresql://a@h:5432/t", "postgresql://h/t", "postgresql://a@h:5432/t"),
+        ("postgresql://a@h/t", "postgresql://other/t", "postgresql://other/t"),
+        ("postgresql://a@/", "postgresql://b@h/t", "postgresql://b@h/t"),
+        ("postgresql:///t", "postgresql://h/t", "postgresql://h/t"),
+        ("sqlite", "postgresql://h/t", "postgresql://h/t"),
+        ("postgresql://a@/", "sqlite", "sqlite"),
+        ("postgresql://a@h/t", None, "postgresql://a@h/t"),
+    ],
+)
+def test_an_address_gets_user_and_password_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, given: str, url: str | None, reached: str
+) -> None:
+    monkeypatch.setenv("HARTONOMOUS_CATALOG_URL", given)
+    assert catalog_home.address(url) == reached
 
 
 @pytest.mark.parametrize(("set_to", "durable"), [("off", "on"), ("local", "local")])

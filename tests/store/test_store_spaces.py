@@ -317,8 +317,12 @@ def test_vectors_of_ones_own(store, source, tmp_path):
     assert (again.added_count, again.replaced_count) == (2, 2)
     shown = store.spaces.show("mine")
     assert (shown.summary.use, shown.summary.dtype, shown.file_count) == ("own", "f16", 2)
-    assert store.embed().added_count > 0  # which leaves it alone
+    store.add(source("c.txt", b"words"))
+    assert store.embed().added_count > 2  # which leaves it alone
     assert store.spaces.show("mine").summary.vector_count == 2
+    np.save(tmp_path / "one.npy", vectors_of(1, wide=5, dtype=np.float16)[0])
+    found = store.search(like=tmp_path / "one.npy", space="mine")
+    assert (len(found.hits), found.notes) == (2, ())
     with pytest.raises(ConflictError, match=r"the space mine is .* and the vectors of .*\.npy are"):
         store.spaces.add_vectors("mine", vectors, names, encoder="Y")
 

@@ -1,6 +1,6 @@
 """``hart jobs``: what waits, runs and has ended."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -18,6 +18,7 @@ from hartonomous.errors import ConflictError, HartonomousError, UsageError, all_
 
 if TYPE_CHECKING:
     from hartonomous.core.job import Job
+    from hartonomous.worker.queue import Jobs
 
 _SECTION = "Jobs"
 _MODULE = "hartonomous.cli.jobs"
@@ -138,11 +139,11 @@ def wait(invocation: Invocation, *, job_id: int, timeout_s: float | None) -> Non
 def retry(invocation: Invocation, *, ids: tuple[int, ...]) -> None:
     """Let jobs that failed or are dead run again.
 
-    They are due at once and have all their attempts again; cancelled ones, too.
+    They are due at once and have all their attempts again; cancelled ones, too. Where one of the
+    numbers is no job's, nothing is done.
     """
     with invocation.store() as store:
-        found = [store.jobs.retry(job_id) for job_id in ids]
-    _emit(invocation, found)
+        _each(invocation, store.jobs, ids, store.jobs.retry)
 
 
 @make_command("cancel")
@@ -152,11 +153,26 @@ def cancel(invocation: Invocation, *, ids: tuple[int, ...]) -> None:
     """Cancel jobs.
 
     One that waits is cancelled at once; one that runs within seconds, at its next heartbeat. What
-    it did until then is kept, and the store is whole.
+    it did until then is kept, and the store is whole. Where one of the numbers is no job's, nothing
+    is done.
     """
     with invocation.store() as store:
-        found = [store.jobs.cancel(job_id) for job_id in ids]
-    _emit(invocation, found)
+        _each(invocation, store.jobs, ids, store.jobs.cancel)
+
+
+def _each(
+    invocation: Invocation, queue: "Jobs", ids: Iterable[int], do: Callable[[int], "Job"]
+) -> None:
+    """Do something with each job, nothing where one is not there; show what became of them."""
+    for job_id in ids:
+        queue.get(job_id)
+    done: list[Job] = []
+    try:
+        for job_id in ids:
+            done.append(do(job_id))  # what was done is shown where the next fails
+    finally:
+        if done:
+            _emit(invocation, done)
 
 
 def _check_kind(kind: str) -> None:

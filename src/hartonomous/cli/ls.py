@@ -61,7 +61,9 @@ def command(
     if sort is not None or not trash:
         found.sort(key=_ORDERS[sort or "name"])
     if not found and invocation.output.is_for_people:
-        click.echo(f"hart: note: {_nothing(pattern, trash=trash, tag=tag)}", err=True)
+        click.echo(
+            f"hart: note: {_nothing(asked=bool(pattern or tag or kind), trash=trash)}", err=True
+        )
     numbered = versions or trash
     invocation.output.emit_each(
         found,
@@ -70,8 +72,8 @@ def command(
     )
 
 
-def _nothing(pattern: str | None, *, trash: bool, tag: str | None) -> str:
-    if pattern is not None or tag is not None:
+def _nothing(*, asked: bool, trash: bool) -> str:
+    if asked:
         return "nothing fits"
     return "the trash is empty" if trash else "the store is empty; 'hart add PATH' fills it"
 

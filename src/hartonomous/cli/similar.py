@@ -66,6 +66,8 @@ def command(
                 raise UsageError(
                     f"--open {opened}: there are {several(len(found.hits), 'picture')}"
                 )
+            if page is not None:
+                _write_page(page, found, force=force)
             hit = found.hits[opened - 1]
             click.echo(
                 store.views.write(

@@ -69,8 +69,6 @@ def command(
         invocation.store_path(), settings=settings, processes=processes,
         drain_s=drain_s, tell=_tell, clock=_now_us, force=invocation.options.force_network,
     )  # fmt: skip
-    if until is Until.STOPPED:
-        _tell(f"worker {worker.name} waits for jobs")
     worked = worker.run(until)
     invocation.output.emit(worked, human=_page, ids=None)
     if until is not Until.STOPPED and worked.failed + worked.dead:

@@ -8,13 +8,14 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit, urlunsplit
 
 from hartonomous.catalog.database import Database
 from hartonomous.catalog.engines.postgres import parse_url
 from hartonomous.errors import UsageError
 from hartonomous.objects.durable import read_plain, storage_error
 from hartonomous.packs.catalog_file import CatalogFile
-from hartonomous.packs.catalog_schema import CatalogSchema, schema_place
+from hartonomous.packs.catalog_schema import PLACES, CatalogSchema, schema_place
 from hartonomous.packs.store_card import CatalogCard, StoreCard
 
 VARIABLE = "HARTONOMOUS_CATALOG_URL"
@@ -87,14 +88,29 @@ def given_url() -> str | None:
         raise UsageError(f"{VARIABLE}_FILE: {at_file} is not UTF-8 text") from None
 
 
+def address(url: str | None) -> str | None:
+    """Return how a catalog is reached: as ``url`` says, else as the environment does."""
+    return with_credentials(url) if url else given_url()
+
+
 def with_credentials(url: str) -> str:
-    """Return the environment's address where that says all that ``url`` says, and more."""
+    """Return ``url`` with the user and password of the environment's address.
+
+    Where that says all that ``url`` says, and more, it takes its place; where it names another
+    server, it adds nothing.
+    """
     given = given_url()
     if SQLITE in (url, given) or given is None:
         return url
     port = {"port": _PORT}
     known, asked = ({**port, **parse_url(one)} for one in (given, url))
-    return given if asked.items() <= known.items() else url
+    if asked.items() <= known.items():
+        return given
+    who = urlsplit(given).netloc.rpartition("@")[0]
+    if known.keys() & PLACES or "user" in asked or not who:
+        return url
+    there = urlsplit(url)
+    return urlunsplit(there._replace(netloc=f"{who}@{there.netloc}"))
 
 
 def new_card(store_id: str, url: str | None) -> CatalogCard | None:

@@ -20,7 +20,7 @@ _KEPT = frozenset(
      "tcp_user_timeout"}
 )  # fmt: skip
 _SCHEMA = re.compile(r"hart_[0-9a-f]{32}")
-_PLACES = frozenset({"host", "hostaddr", "service"})
+PLACES = frozenset({"host", "hostaddr", "service"})
 
 
 class CatalogSchema:
@@ -158,7 +158,7 @@ def schema_place(card: CatalogCard, url: str | None) -> ServerPlace:
         )
     given = {} if url is None else parse_url(url)
     written = {name: value for name, value in card.parameters.items() if name in _KEPT}
-    if given.keys() & _PLACES:
+    if given.keys() & PLACES:
         dbname = {"dbname": written["dbname"]} if "dbname" in written else {}
         return ServerPlace(parameters={**dbname, **given}, schema=card.schema)
     # The server is one that the store names, which somebody else may have made: it is not told the

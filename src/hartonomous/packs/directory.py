@@ -29,7 +29,7 @@ from hartonomous.objects.local import LocalObjects
 from hartonomous.packs.access_counts import AccessCounts
 from hartonomous.packs.bounded_cache import FrameCache
 from hartonomous.packs.catalog_file import CATALOG, CatalogFile, mode_of
-from hartonomous.packs.catalog_home import SQLITE, CatalogHome, catalog_home, given_url, new_card
+from hartonomous.packs.catalog_home import SQLITE, CatalogHome, address, catalog_home, new_card
 from hartonomous.packs.catalog_schema import CatalogSchema, check_server
 from hartonomous.packs.operands import Operands
 from hartonomous.packs.parts import StoreParts
@@ -88,7 +88,7 @@ def create(path: Path, *, force: bool = False, catalog_url: str | None = None) -
         raise ConflictError(
             f"{path} is not an empty folder", hint="choose another place for the store"
         )
-    url = catalog_url or given_url()
+    url = address(catalog_url)
     if url not in (None, SQLITE):
         check_server(url)  # before anything is made that would have to be taken away again
     missing = [above for above in (path, *path.parents) if not above.exists()]
@@ -168,7 +168,7 @@ def open_directory(
     except OSError as error:
         raise storage_error(error, "open the store", path) from error
     try:
-        home = catalog_home(path, card, catalog_url or given_url())
+        home = catalog_home(path, card, address(catalog_url))
         database = _open_catalog(home) if with_catalog else Database(catalog.memory_engine())
     except BaseException:
         lock.release()

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hartonomous.catalog import spaces
-from hartonomous.catalog.spaces import LIKENESS, MEANING, SpaceRow
+from hartonomous.catalog.spaces import LIKENESS, MEANING, OWN, SpaceRow
 from hartonomous.core import passage
 from hartonomous.core.nearness import check_vectors
 from hartonomous.core.picture import address
@@ -214,7 +214,8 @@ class MeaningSearch:
 
     def _half_built(self, row: SpaceRow, chosen: Chosen) -> list[str]:
         """Say that a space lacks vectors, if it is searched and was never complete so far."""
-        if row.space.modality != "text" or row.state != spaces.CURRENT or row.switched_us:
+        first = row.state == spaces.CURRENT and not row.switched_us
+        if row.space.modality != "text" or not first or spaces.use_of(row.space) == OWN:
             return []
         had, read = len(self._spaces.index(row)[0].ids()), chosen.passage_count()
         if had >= read:
@@ -258,8 +259,9 @@ class MeaningSearch:
                 current = {**spaces.current_ones(tx, LIKENESS), **current}
         there = [current[one] for one in asked if one in current]
         if not there and (wanted.like is not None or wanted.modality == "picture"):
+            takes = "" if wanted.like is not None else " that takes words"
             raise NotFoundError(
-                f"no space of {wanted.modality or 'text'}s is searched in this store",
+                f"no space of {wanted.modality or 'text'}s{takes} is searched in this store",
                 hint="hart embed --encoder NAME makes one; or name --space",
             )
         return there

@@ -159,7 +159,8 @@ def run_job(
 ) -> Ending | None:
     """Do a claimed job and write how it ended; None where it was lost to another worker."""
     progress = JobProgress()
-    parts.database.refresh()
+    with contextlib.suppress(UnreachableError):  # the work meets it too, and its end waits
+        parts.database.refresh()
     over = threading.Event()
     heart = threading.Thread(
         target=_beat, args=(parts, job, progress, interruption, over), name="heartbeat"

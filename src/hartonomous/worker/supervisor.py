@@ -23,13 +23,14 @@ from hartonomous.catalog import jobs
 from hartonomous.catalog.engines.postgres import ForbiddenError
 from hartonomous.core.job import (
     HEARTBEAT_S,
+    LEASE_S,
     Ending,
     Job,
     Status,
     after_failure,
     given_back,
 )
-from hartonomous.errors import HartonomousError
+from hartonomous.errors import HartonomousError, UnreachableError
 from hartonomous.operations import schedules
 from hartonomous.packs import directory
 from hartonomous.packs.picture_views import request_stale_pictures
@@ -113,6 +114,7 @@ class Worker:
         self._alone: Job | None = None
         self._beaten = 0.0
         self._counts: dict[str, int] = {}
+        self._unwritten: list[tuple[Job, Ending, float]] = []  # and until when they are tried again
         self._held = self._open()
         self.name = f"{self._held.parts.host}:{os.getpid()}:{os.urandom(4).hex()}"
 
@@ -121,9 +123,12 @@ class Worker:
         claimed_once = False
         with self._signals():
             if until is Until.STOPPED:
-                self._tell(f"waits for jobs; up to {self._processes} run at once")
+                self._tell(
+                    f"worker {self.name} waits for jobs; up to {self._processes} run at once"
+                )
             try:
                 while not self._stops:
+                    self._settle_late()
                     claimed = 0
                     if not (claimed_once and until is Until.ONCE):
                         claimed = self._look_for_work()
@@ -212,7 +217,7 @@ class Worker:
             elif self._alone is None:
                 self._alone, self._beaten = job, time.monotonic()
             else:
-                self._write(given_back(job, now_us=self._clock()))
+                self._give_back(job)
         return len(claimed)
 
     def _claimed(self, room: int) -> list[Job]:
@@ -246,7 +251,7 @@ class Worker:
         slot.give(job)
 
     def _is_over(self, until: Until, claimed: int) -> bool:
-        if claimed or self._busy() or self._troubled is not None:
+        if claimed or self._busy() or self._unwritten or self._troubled is not None:
             return False
         if until is Until.ONCE:
             return True
@@ -275,8 +280,10 @@ class Worker:
             if job is not None:
                 if one.trouble is not None:
                     self._tell_unwritten(job.id, one.trouble)
-                lost = one.ending is None or not (one.written or self._write(one.ending))
-                self._count(job, None if lost else one.ending)
+                if one.written:
+                    self._count(job, one.ending)
+                else:
+                    self._settle(job, one.ending)
 
     def _bury(self, slot: Slot) -> None:
         """Take leave of a child that has ended; what it had failed with it."""
@@ -295,7 +302,7 @@ class Worker:
             ending = given_back(job, now_us=self._clock())
         else:
             ending = after_failure(job, error, now_us=self._clock(), chance=self._chance)
-        self._count(job, ending if self._write(ending) else None)
+        self._settle(job, ending)
 
     def _count(self, job: Job, ending: Ending | None) -> None:
         word = "lost" if ending is None else _COUNTED[ending.status]
@@ -303,15 +310,41 @@ class Worker:
         why = "" if ending is None or ending.error is None else f": {ending.error['message']}"
         self._tell(f"job {job.id} ({job.kind[:40]}): {word.replace('_', ' ')}{why}")
 
-    def _write(self, ending: Ending) -> bool:
-        """Write how a run ended; False where the job was not ours, or the catalog is not usable."""
+    def _settle(self, job: Job, ending: Ending | None, until: float | None = None) -> None:
+        """Write and count how a run ended, None where its job was lost.
+
+        While the catalog's server is away it is tried for as long as a lease; then the job is
+        somebody's.
+        """
+        held = False
         try:
-            with self._held.parts.database.write(alone=False) as tx:
-                return bool(jobs.finish(tx, [ending], now_us=self._clock()))
+            held = ending is not None and self._finish(ending)
+        except UnreachableError as error:
+            assert ending is not None, "nothing was to be written"
+            until = time.monotonic() + LEASE_S if until is None else until
+            if time.monotonic() < until:
+                self._unwritten.append((job, ending, until))
+                return
+            self._tell_unwritten(job.id, error.message)
+        except HartonomousError as error:
+            self._tell_unwritten(job.id, error.message)
+        self._count(job, ending if held else None)
+
+    def _settle_late(self) -> None:
+        late, self._unwritten = self._unwritten, []
+        for one in late:
+            self._settle(*one)
+
+    def _give_back(self, job: Job) -> None:
+        try:
+            self._finish(given_back(job, now_us=self._clock()))
         except HartonomousError as error:
             # Its lease runs out, and somebody takes it back.
-            self._tell_unwritten(ending.id, error.message)
-            return False
+            self._tell_unwritten(job.id, error.message)
+
+    def _finish(self, ending: Ending) -> bool:
+        with self._held.parts.database.write(alone=False) as tx:
+            return bool(jobs.finish(tx, [ending], now_us=self._clock()))
 
     def _tell_unwritten(self, job_id: int, why: str) -> None:
         self._tell(f"the end of job {job_id} could not be written: {why}")
@@ -330,8 +363,7 @@ class Worker:
             stop = jobs.beat(tx, job, report, now_us=self._clock())
         if stop is not False:
             ending = Ending(id=job.id, epoch=job.epoch, status=Status.CANCELLED) if stop else None
-            written = ending is not None and self._write(ending)
-            self._count(job, ending if written else None)
+            self._settle(job, ending)
         return stop
 
     def _run_alone(self, job: Job) -> None:
@@ -358,8 +390,7 @@ class Worker:
                 "hint": "it needs the store alone: end everything else that has it open",
             }
             ending = after_failure(job, error, now_us=self._clock(), chance=self._chance)
-        written = ending is not None and self._write(ending)
-        self._count(job, ending if written else None)
+        self._settle(job, ending)
 
     def _wait_for_answer(self, slot: Slot) -> messages.Told | None:
         deadline: float | None = None
@@ -382,10 +413,11 @@ class Worker:
         deadline = time.monotonic() + self._drain_s
         if self._busy() and self._stops:
             self._tell(f"ending; running jobs may take {self._drain_s:g} s")
-        while self._busy() and self._stops < 2 and time.monotonic() < deadline:
+        while (self._busy() or self._unwritten) and self._stops < 2 and time.monotonic() < deadline:
             self._listen(min(POLL_S, max(deadline - time.monotonic(), 0.0)))
+            self._settle_late()
         if self._alone is not None:
-            self._write(given_back(self._alone, now_us=self._clock()))
+            self._give_back(self._alone)
             self._alone = None
         if self._stops < 2:
             for slot in self._slots:
@@ -401,6 +433,8 @@ class Worker:
             slot.kill()
         while self._slots:
             self._hear(self._slots[0])  # what it said before, then its end
+        for job, ending, _ in self._unwritten:
+            self._settle(job, ending, until=0.0)
         self._selector.close()
         self._held.close()
 
